@@ -1,0 +1,215 @@
+"""What moves through the house: plain, frozen data, and the few facts that follow from it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from mailroom.clock import Instant
+
+Payload: TypeAlias = Mapping[str, Any]
+"""The `payload` of Logto's request as it came: any JSON value under any key."""
+
+
+class State(StrEnum):
+    """Where a message stands."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    HELD = "held"
+    """Waits, payload kept, for an operator, for a repaired configuration or for its lifetime to end."""
+    SENT = "sent"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+
+    @property
+    def settled(self) -> bool:
+        """Whether the message's payload has been erased and nothing more will be sent."""
+        return self not in _UNSETTLED
+
+
+_UNSETTLED: Final = frozenset({State.QUEUED, State.SENDING, State.HELD})
+
+
+class Priority(IntEnum):
+    """Who goes first: the lower number."""
+
+    CODE = 0
+    """Perishable: everything on `/email` but an invitation."""
+    INVITATION = 1
+    EVENT = 2
+    """Lifecycle mail: Welcome and whatever `[webhook.events]` names."""
+
+
+class Outcome(StrEnum):
+    """What came of an attempt. An attempt without one was cut off by the end of its process."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    MISCONFIGURED = "misconfigured"
+    UNAVAILABLE = "unavailable"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One mail to one recipient, not yet written."""
+
+    id: str
+    """A UUIDv7: sorts by time of acceptance; also the idempotency key and the Message-ID's left side."""
+    template: str
+    """Logto's message type (`SignIn`), or the template that `[webhook.events]` names (`Welcome`)."""
+    priority: Priority
+    recipient: str
+    """The address as it was typed, valid by email-validator."""
+    payload: Payload = field(repr=False)
+    created_at: Instant
+    expires_at: Instant
+    """No attempt starts from here on: for a code 30 s before its lifetime ends, so that it can still be read."""
+    ip: str | None = None
+    """The end user's address as Logto told it."""
+    languages: tuple[str, ...] = ()
+    """What the reader asked for, best first, as raw tags (`("fr-CA", "en")`); not validated."""
+
+    @property
+    def is_code(self) -> bool:
+        """Whether this is perishable, see `Priority.CODE`."""
+        return self.priority is Priority.CODE
+
+    def secrets(self) -> frozenset[str]:
+        """Return the texts that must never be seen: the payload's strings and numbers but the harmless fields."""
+        return frozenset(_secrets(self.payload, ()))
+
+    def harmless(self) -> dict[str, Any]:
+        """Return the payload's shape: the known harmless fields as they are, everything else masked."""
+        masked = _mask(self.payload, ())
+        assert isinstance(masked, dict)  # a payload is an object
+        return masked
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to hand a message to one provider, recorded before the provider is dialled."""
+
+    provider: str
+    """The provider's name in the settings."""
+    started_at: Instant
+    duration_seconds: float | None = None
+    outcome: Outcome | None = None
+    words: str = ""
+    """The provider's own words, bounded, with the message's secrets masked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A mailbox: RFC 5322 `name-addr`, or `addr-spec` where the name is empty."""
+
+    email: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """A mail, written and ready to be sent; the same message and sender always give the same bytes."""
+
+    id: str
+    """The message's id: the idempotency key for providers that honour one."""
+    message_id: str
+    """RFC 5322 Message-ID with its angle brackets."""
+    sender: Address
+    recipient: str
+    """The envelope recipient (RFC 5321), domain in its ASCII form."""
+    reply_to: Address | None
+    subject: str = field(repr=False)
+    html: str = field(repr=False)
+    text: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...]
+    """What a provider that takes fields must set beside From, To, Reply-To, Subject, Date and Message-ID."""
+    language: str
+    """The tag of the language that it is written in."""
+    template: str
+    raw: bytes = field(repr=False)
+    """The whole as RFC 5322 text: CRLF, lines of at most 998 octets, 7bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The provider's yes."""
+
+    provider_message_id: str = ""
+    """What the provider calls the mail; later events are matched by it."""
+    words: str = ""
+    """The provider's own words."""
+
+
+MASK: Final = "•••"
+
+_HARMLESS: Final = frozenset(
+    {
+        ("locale",),
+        ("uiLocales",),
+        *((owner, key) for owner in ("application", "organization") for key in ("id", "name", "displayName")),
+        *((owner, "branding", key) for owner in ("application", "organization")
+          for key in ("logoUrl", "darkLogoUrl", "favicon", "darkFavicon")),
+    }
+)  # fmt: skip
+
+
+def _mask(value: Any, path: tuple[str, ...]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _mask(item, (*path, key)) for key, item in value.items()}
+    if value is None or (path in _HARMLESS and isinstance(value, str)):
+        return value
+    return MASK
+
+
+_WORTH_HIDING: Final = 4
+"""Shorter texts are no secrets, and masking them would garble the provider's words."""
+
+
+def _secrets(value: Any, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _secrets(item, (*path, key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets(item, path)
+    elif isinstance(value, str | int | float) and not isinstance(value, bool) and path not in _HARMLESS:
+        text = str(value)
+        if len(text) >= _WORTH_HIDING:
+            yield text
+
+
+def new_id(now: Instant, entropy: bytes) -> str:
+    """Return a UUIDv7 (RFC 9562 §5.7) for this moment from ten random bytes."""
+    number = int(now * 1000) << 80 | int.from_bytes(entropy, "big")
+    number = number & ~(0xF << 76) | 7 << 76
+    number = number & ~(0x3 << 62) | 2 << 62
+    return str(UUID(int=number))
+
+
+_TAG: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,8}\Z")
+_MOST_LANGUAGES: Final = 10
+
+
+def languages_of(payload: Payload) -> tuple[str, ...]:
+    """Return the languages that the reader asked for, best first: `uiLocales`, then `locale`; at most ten.
+
+    Logto resolves `locale` itself, sometimes wrongly, and passes the raw list on as `uiLocales`.
+    """
+    wanted: dict[str, None] = {}
+    raw = payload.get("uiLocales")
+    tags = raw.split() if isinstance(raw, str) else []
+    locale = payload.get("locale")
+    for tag in (*tags[:_MOST_LANGUAGES], locale):
+        if isinstance(tag, str) and _TAG.match(tag):
+            wanted[tag] = None
+    return tuple(wanted)[:_MOST_LANGUAGES]

@@ -1,0 +1,30 @@
+"""Writes mails: a message and a sender in, subject, HTML, text and the finished RFC 5322 bytes out."""
+
+from typing import ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailroom.message import Address, Email, Message
+
+
+class Brand(BaseModel):
+    """Who writes: what Logto's built-in email service offers, and a colour."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("", max_length=50, description="the product's name; without it the application's is used")
+    logo_url: str = Field("", description="https, PNG or JPEG")
+    dark_logo_url: str = Field("", description="the same for a dark background")
+    company: str = Field("", max_length=200, description="name and postal address, in the footer")
+    support_email: str = Field("", description="where a reader can ask")
+    color: str = Field("#5D34F2", pattern=r"^#[0-9A-Fa-f]{6}$", description="of buttons and links")
+
+
+class Writer(Protocol):
+    """Renders messages."""
+
+    def write(self, message: Message, *, sender: Address, reply_to: Address | None) -> Email:
+        """Write the mail; the same arguments always give the same bytes.
+
+        Raises RenderingError (the operator can mend it) or MissingVariable (the request lacks its code or link).
+        """
