@@ -14,7 +14,7 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _duration(value: Any) -> Any:
-    """Read `10m`, `24h`, `8s`, `0`; a bare number is refused: of what?"""
+    """Read `10m`, `24h`, `8s`, `0`; a bare number is refused, for it has no unit."""
     if not isinstance(value, str):
         if value in (0, timedelta(0)) or isinstance(value, timedelta):
             return value

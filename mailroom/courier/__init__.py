@@ -1,1 +1,17 @@
 """The loop: claim, write, send by the route's providers in order, settle."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mailroom.message import Message
+from mailroom.outbox import Kept, Once
+
+
+class Acceptor(Protocol):
+    """What the doors see of the courier."""
+
+    async def accept(self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[Once] = ()) -> Kept:
+        """Keep a message and see that it is sent; durable when this returns. Raises CannotKeep.
+
+        `repeat_of` and `once` are those of `Outbox.put`.
+        """
