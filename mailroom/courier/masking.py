@@ -15,7 +15,7 @@ _MOST_SECRETS: Final = 200
 
 def masked(words: str, message: Message, email: Email | None = None) -> str:
     """Return what a provider said, one line of at most 500 characters, without what only the reader may know."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in words).split())
+    line = _one_line(words)
     secrets = set(message.secrets())
     secrets.add(message.recipient)
     if email is not None:
@@ -26,7 +26,12 @@ def masked(words: str, message: Message, email: Email | None = None) -> str:
     return line[:_LONGEST_WORDS]
 
 
-def _spellings(secret: str) -> tuple[str, ...]:
-    """Return the ways in which a secret comes back: as it is, in one line, in HTML, in a URL, in JSON."""
-    line = " ".join(secret.split())
-    return tuple(form for form in {secret, line, escape(line), quote(line, safe=""), dumps(line)[1:-1]} if form)
+def _one_line(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _spellings(secret: str) -> set[str]:
+    """Return the ways in which a secret comes back: as it is, in HTML, in a URL, in JSON."""
+    line = _one_line(secret)
+    forms = {line, escape(line), quote(secret, safe="", errors="replace"), _one_line(dumps(secret)[1:-1])}
+    return forms - {""}
