@@ -1,0 +1,1 @@
+"""Providers, each held to the same promises by `contract.py`."""
