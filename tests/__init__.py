@@ -1,1 +1,0 @@
-"""What Mailroom promises, and the proof of it."""

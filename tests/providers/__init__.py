@@ -1,1 +1,0 @@
-"""Providers, each held to the same promises by `contract.py`."""
