@@ -1,0 +1,177 @@
+"""Finds the settings' values: one optional TOML file, overlaid by variables, checked as a whole before we listen.
+
+`given` gathers, pydantic validates, `rules` looks at what no single setting can know, `development` serves `--dev`.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path as File
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mailroom import providers
+from mailroom.errors import Fault, SettingsError
+from mailroom.loading import development, rules
+from mailroom.loading.given import CONFIG, Given, did_you_mean
+from mailroom.loading.shape import Path, table_of, values_of, variable, written
+from mailroom.providers import ProviderSettings
+from mailroom.settings import Settings
+
+__all__ = ["load"]
+
+DEFAULT_CONFIG: Final = File("mailroom.toml")
+
+_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
+_PREAMBLE: Final = re.compile(r"(?:Value error, |(?:Input|String|Value|Tuple|Dictionary) (?=should))")
+_STAND_INS: Final[dict[str, Any]] = {
+    "from": "nobody@localhost.localdomain",
+    "secret_key": "stands in for a missing secret key",
+    "providers": {"none": ProviderSettings(type="none")},
+}
+"""What missing settings are taken for while the others are looked at."""
+
+
+def load(*, environ: Mapping[str, str], config: File | None = None, dev: bool = False) -> Settings:
+    """Return the settings, checked.
+
+    `config` is the TOML file (else the one that `MAILROOM_CONFIG` names, else `./mailroom.toml` if there is one).
+    Raises SettingsError with all faults at once, none of which shows a secret. With `dev` what is missing is
+    filled in, and a generated secret key is kept in `./data`.
+    """
+    named_by = "--config" if config else CONFIG if environ.get(CONFIG) else None
+    given = Given()
+    given.read_file(config or File(environ.get(CONFIG) or DEFAULT_CONFIG), named_by=named_by)
+    given.read_variables(environ)
+    given.read_platform(environ, dev=dev)
+    if dev:
+        development.fill(given)
+    settings = _settings(given, environ, dev=dev)
+    if given.faults:
+        raise SettingsError(_once(given.faults))
+    return settings
+
+
+def _settings(given: Given, environ: Mapping[str, str], *, dev: bool) -> Settings:
+    named = given.tree.get("providers")
+    faulty: set[Path] = set()
+    tree = dict(given.tree)
+    if tree.pop("dev", None) is not None:
+        given.fault(("dev",), "unknown setting; development is asked for on the command line: --dev")
+    if named == {}:
+        del tree["providers"]
+    elif isinstance(named, dict):
+        tree["providers"] = _providers(given, named)
+        if not tree["providers"]:  # all of them are faulty, and each has been told so
+            tree["providers"] = _STAND_INS["providers"]
+    try:
+        settings = Settings.model_validate(tree, by_alias=True, by_name=False)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_input=False):
+            faulty.add(detail["loc"])
+            _report(given, Settings, (), detail)
+            _prune(tree, detail["loc"])
+        settings = Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
+    names = list(named) if isinstance(named, dict) else []
+    alone = [name for name in names if ("providers", name, "type") in given.variables and name not in given.in_file]
+    unordered = len(names) > 1 and bool(alone)
+    for path, problem in rules.refusals(settings, names=names, unordered=unordered, environ=environ, dev=dev):
+        if not _covered(path, faulty) and not (given.incomplete and problem in rules.MISSING.values()):
+            given.fault(path, problem)
+    return settings.model_copy(update={"dev": dev})
+
+
+def _providers(given: Given, named: dict[str, Any]) -> dict[str, ProviderSettings]:
+    """Validate each provider by its own type's settings."""
+    found: dict[str, ProviderSettings] = {}
+    for name, table in named.items():
+        path: Path = ("providers", name)
+        if not isinstance(table, dict):
+            given.fault(path, "a provider is a table: [providers.main]")
+            continue
+        if not _NAME.fullmatch(name):
+            given.fault(path, "a provider's name has small letters, digits, single - and _ between them")
+        model = given.provider(name)
+        if model is None:
+            _report_type(given, name, table.get("type"))
+            continue
+        try:
+            found[name] = model.model_validate(table, by_alias=True, by_name=False)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_input=False):
+                _report(given, model, path, detail)
+    return found
+
+
+def _report_type(given: Given, name: str, kind: Any) -> None:
+    known = ", ".join(providers.types())
+    path: Path = ("providers", name)
+    if kind is not None:
+        given.fault((*path, "type"), f"there is no such type; there are: {known}{_near(kind)}")
+        return
+    by_variables = sorted(word for place, word in given.variables.items() if place[:2] == path)
+    others = [other for other in given.tree["providers"] if other != name]
+    where = by_variables[0] if by_variables else f"providers.{name}.type"
+    problem = f"missing; one of: {known}"
+    if by_variables:
+        problem = (
+            f"there is no provider {name!r}{did_you_mean(name, others)}; a new one needs {variable((*path, 'type'))}"
+        )
+    given.faults.append(Fault(where, problem))
+
+
+def _near(kind: Any) -> str:
+    return did_you_mean(kind.lower(), providers.types()) if isinstance(kind, str) else ""
+
+
+def _report(given: Given, model: type[BaseModel], above: Path, detail: ErrorDetails) -> None:
+    """Turn pydantic's words into the operator's."""
+    path: Path = (*above, *(part for part in detail["loc"] if part != "[key]"))
+    kind = detail["type"]
+    if kind == "missing":
+        if not given.incomplete:
+            given.fault(path, rules.MISSING.get(path, f"missing; set it here or as {variable(path)}"))
+    elif kind == "extra_forbidden":
+        table = _table_at(model, detail["loc"][:-1])
+        given.fault(path, f"unknown setting{did_you_mean(str(path[-1]), list(written(table)) if table else [])}")
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        given.fault(path, "should be a table")
+    else:
+        words = _PREAMBLE.sub("", detail["msg"]).rstrip(".")
+        given.fault(path, words[:1].lower() + words[1:])
+
+
+def _table_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+    annotation: Any = model
+    for part in path:
+        table = table_of(annotation)
+        if table is None:
+            annotation = values_of(annotation)
+        elif part in written(table):
+            annotation = written(table)[str(part)].annotation
+        else:
+            return None
+    return table_of(annotation)
+
+
+def _prune(tree: dict[str, Any], path: Path) -> None:
+    """Take out what is faulty, so that the rest can be looked at; of a list all goes."""
+    table: Any = tree
+    for part in path[:-1]:
+        inner = table.get(part) if isinstance(table, dict) else None
+        if not isinstance(inner, dict):
+            path = (part,)
+            break
+        table[part] = table = dict(inner)  # the tree of what was given stays as it is
+    if isinstance(table, dict):
+        table.pop(path[-1], None)
+
+
+def _covered(path: Path, faulty: set[Path]) -> bool:
+    """Tell whether something has been said about this place already."""
+    return any(path[: len(other)] == other or other[: len(path)] == path for other in faulty)
+
+
+def _once(faults: list[Fault]) -> list[Fault]:
+    return list(dict.fromkeys(faults))
