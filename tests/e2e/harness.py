@@ -15,7 +15,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 AUTHORIZATION = "Bearer end-to-end"
-SIGNING_KEY = "a signing key as Logto's console shows it"
+SIGNING_KEY = "a signing key as the console shows it"
 SECRET_KEY = "0c6fbb1e2d6a4a4f9a87c7f8f9f0f6c1d2a3b4c5d6e7f8091a2b3c4d5e6f7081"
 
 _STARTS_WITHIN = 30.0
