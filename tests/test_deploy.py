@@ -14,16 +14,13 @@ import pytest
 import trustme
 
 from tests.e2e.front import PROXIES, Front, changes, front, missing, wrapped
-from tests.e2e.harness import AUTHORIZATION, ROOT, Server, configuration
+from tests.e2e.harness import AUTHORIZATION, ROOT, Server, configuration, unless
 
 DEPLOY = ROOT / "deploy"
 MAIL = {"to": "ada@example.com", "type": "SignIn", "payload": {"code": "329452"}, "ip": "203.0.113.7"}
 SORRY = "The mail could not be sent right now. Please try again in a minute."
 
-each_proxy = pytest.mark.parametrize(
-    "proxy",
-    [pytest.param(name, marks=pytest.mark.skipif(bool(missing(name)), reason=missing(name))) for name in PROXIES],
-)
+each_proxy = pytest.mark.parametrize("proxy", [pytest.param(name, marks=unless(missing(name))) for name in PROXIES])
 
 
 def needs(tool: str) -> pytest.MarkDecorator:
@@ -166,7 +163,7 @@ async def test_metrics_are_not_shown_to_strangers(proxy: str, tmp_path: Path) ->
         assert place.heads == []
 
 
-@pytest.mark.skipif(bool(missing("nginx")), reason=missing("nginx"))
+@unless(missing("nginx"))
 async def test_a_body_beyond_all_measure_is_refused_in_plain_words(tmp_path: Path) -> None:
     """Refused by nginx before Mailroom would; its own HTML page must not reach end users."""
     async with upstream() as (place, port), front("nginx", tmp_path, port) as door, client(door) as logto:

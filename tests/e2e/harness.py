@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import httpx
+import pytest
 
 ROOT = Path(__file__).parents[2]
 AUTHORIZATION = "Bearer end-to-end"
@@ -22,6 +23,11 @@ _STARTS_WITHIN = 30.0
 """Seconds; it takes one, but the machine may be busy."""
 _EXITS_WITHIN = 20.0
 """Seconds; `shutdown_timeout` is 8."""
+
+
+def unless(reason: str) -> pytest.MarkDecorator:
+    """Skip for this reason, if there is one; not with EVERY_TEST in the environment, as in CI: there it fails."""
+    return pytest.mark.skipif(bool(reason) and "EVERY_TEST" not in os.environ, reason=reason)
 
 
 def configuration(provider: str, *, code_lifetime: str = "10m") -> str:

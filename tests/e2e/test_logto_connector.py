@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.e2e import node
-from tests.e2e.harness import AUTHORIZATION, SIGNING_KEY, Server, configuration
+from tests.e2e.harness import AUTHORIZATION, SIGNING_KEY, Server, configuration, unless
 from tests.smtp_server import Received, smtp_server
 from tests.smtp_server import Server as SmtpServer
 
@@ -34,7 +33,7 @@ TYPES = (
 )
 LINK = "https://riverside.example/join?token=k3yT0k3n"
 
-needs_node = pytest.mark.skipif(bool(node.missing()), reason=node.missing())
+needs_node = unless(node.missing())
 
 
 @asynccontextmanager
