@@ -9,7 +9,7 @@ import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 import uvloop
@@ -20,11 +20,16 @@ from handlers import routes
 from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Listener, bound, inherited
 from handlers.loopback import OnlyLoopback
+from mailroom import loading, logs
+from mailroom.address import ascii_form
 from mailroom.clock import Clock, SystemClock
-from mailroom.courier import Acceptor
+from mailroom.courier import Courier, Exit, Lane, Routes
 from mailroom.errors import MailroomError, SettingsError
 from mailroom.metrics import Metrics
 from mailroom.outbox import Outbox
+from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.providers import Provider, Surroundings, connect
+from mailroom.rendering.writer import TemplateWriter
 from mailroom.settings import Settings
 
 EXIT_FAILED: Final = 1
@@ -37,28 +42,50 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class Courier(Acceptor, Protocol):
-    """What the server sees of the courier."""
-
-    async def start(self) -> None:
-        """Begin to send what is due."""
-
-    async def drain(self, seconds: float) -> None:
-        """Let what is being sent end within so many seconds."""
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a running server is made of."""
 
     outbox: Outbox
     courier: Courier
+    providers: tuple[Provider, ...]
     metrics: Metrics
 
 
 async def build(settings: Settings, clock: Clock) -> Parts:
-    """Open the outbox and connect the parts. Raises OutboxInUse, CannotKeep or RenderingError."""
-    raise NotImplementedError  # the parts are wired where they meet: at the merge
+    """Open the outbox and connect the parts. Raises OutboxError, SealBroken or RenderingError."""
+    metrics = Metrics()
+    writer = TemplateWriter(
+        brand=settings.brand,
+        code_lifetime=settings.lifetimes.code,
+        message_id_domain=ascii_form(settings.sender.email).rpartition("@")[2],
+        default_locale=settings.default_locale,
+    )
+    outbox = await SqliteOutbox.open(
+        settings.database_path, secret_keys=[key.get_secret_value() for key in settings.secret_key], clock=clock
+    )
+    exits = {
+        name: Exit(
+            provider=connect(provider, Surroundings(name, clock, outbox.captured)),
+            lane=Lane(provider.concurrency),
+            sender=provider.sender or settings.sender,
+            timeout_seconds=provider.timeout,
+        )
+        for name, provider in settings.providers.items()
+    }
+    courier = Courier(
+        outbox=outbox,
+        writer=writer,
+        exits=exits,
+        routes=Routes(settings.routes, default=settings.routes.get("default", tuple(settings.providers))),
+        reply_to=settings.reply_to,
+        retention=settings.retention,
+        clock=clock,
+        metrics=metrics,
+        jitter=random.random,
+        delivers=settings.role != "web",
+    )
+    return Parts(outbox, courier, tuple(exit_.provider for exit_ in exits.values()), metrics)
 
 
 def application(settings: Settings, parts: Parts, *, standing: Standing, clock: Clock) -> ASGIApp:
@@ -102,6 +129,8 @@ async def serve(settings: Settings, *, clock: Clock, fd: int | None, environ: Ma
         )
     finally:
         await parts.courier.drain(seconds_left)
+        for provider in parts.providers:
+            await provider.aclose()
         await parts.outbox.close()
     log.info("server.ended")
 
@@ -142,8 +171,6 @@ def _greet(settings: Settings, host: str, port: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to end; return the exit code."""
-    from mailroom import loading, logs  # noqa: PLC0415 - until the merge
-
     options = _options(argv)
     lines = logs.configure(sys.stderr)
     try:

@@ -175,8 +175,8 @@ class Courier:
         limit = sum(loan.places for loan in loans.values())
         if not limit:
             return False
-        self._claiming, self._behind = self._behind, None
-        waiting = Priority.EVENT if self._claiming is None else self._claiming
+        waiting = Priority.EVENT if self._behind is None else self._behind
+        self._claiming, self._behind = waiting, None
         claimed = None
         try:
             claimed = await self._outbox.claim(
@@ -242,7 +242,7 @@ class Courier:
         finally:
             del self._deliveries[message.id]
             lane.give_back(code=message.is_code)
-            if self._behind is not None:
+            if self._behind is not None or self._claiming is not None:
                 self._wake.set()
 
     async def _recorded(self, settlement: Settlement) -> bool:

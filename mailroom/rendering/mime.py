@@ -77,10 +77,14 @@ def serialize(
 def _part(subtype: str, body: str, delimiter: str) -> bytes:
     encoding, encoded = _encoded(body, delimiter)
     return (
-        f"--{delimiter}\r\n"
-        f'Content-Type: text/{subtype}; charset="utf-8"\r\n'
-        f"Content-Transfer-Encoding: {encoding}\r\n\r\n"
-    ).encode() + encoded + b"\r\n"
+        (
+            f"--{delimiter}\r\n"
+            f'Content-Type: text/{subtype}; charset="utf-8"\r\n'
+            f"Content-Transfer-Encoding: {encoding}\r\n\r\n"
+        ).encode()
+        + encoded
+        + b"\r\n"
+    )
 
 
 def _encoded(body: str, delimiter: str) -> tuple[str, bytes]:

@@ -64,7 +64,9 @@ class TemplateWriter:
             raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
         for locale in locales.values():
             compare(locale, locales[self._default])
-        self._kinds = {(tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds}
+        self._kinds = {
+            (tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds
+        }
         self._constants = {"brand": brand, "colors": palette(brand.color), "sans": _SANS, "mono": _MONO}
 
     def _kind(self, locale: Locale, kind: str) -> _Kind:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from mailroom.outbox.sqlite import SqliteOutbox
 
 from mailroom.courier import Courier, Exit, Lane, Routes
 from mailroom.errors import CannotKeep, Misconfigured, Unavailable
 from mailroom.message import Email, Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
 from mailroom.outbox import HELD_MISCONFIGURED, Record
+from mailroom.outbox.sqlite import SqliteOutbox
 from tests.clock import FakeClock
 from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
 
@@ -78,7 +78,7 @@ async def house(
 ) -> AsyncIterator[House]:
     """Open the house; its provider answers by the script."""
     clock = clock or FakeClock()
-    outbox = await SqliteOutbox.serve(path / "mailroom.db", secret_keys=[SECRET], clock=clock)
+    outbox = await SqliteOutbox.open(path / "mailroom.db", secret_keys=[SECRET], clock=clock)
     opened = House(outbox, clock, ScriptedProvider(list(script)), concurrency=concurrency)
     await opened.courier.start()
     try:
@@ -89,13 +89,18 @@ async def house(
         await outbox.close()
 
 
-async def test_what_is_accepted_is_sent_from_memory(tmp_path: Path) -> None:
+async def test_what_is_accepted_is_sent_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One insert, one update: it is never claimed."""
     async with house(tmp_path) as it:
         await it.caught_up()
         claims: list[int] = []
         claim = it.outbox.claim
-        it.outbox.claim = lambda **facts: claims.append(1) or claim(**facts)  # type: ignore[method-assign,func-returns-value]  # a spy
+
+        async def spied(**facts: Any) -> Any:
+            claims.append(1)
+            return await claim(**facts)
+
+        monkeypatch.setattr(it.outbox, "claim", spied)
         kept = await it.courier.accept(it.new())
         assert (await it.received(1))[0].id == kept.id
         await it.quiet()
@@ -310,7 +315,7 @@ async def test_a_flood_is_admitted_no_faster_than_the_loop_can_send(
 async def test_a_web_process_keeps_and_does_not_send(tmp_path: Path) -> None:
     """`role = "web"`: another process sends."""
     clock = FakeClock()
-    outbox = await SqliteOutbox.serve(tmp_path / "mailroom.db", secret_keys=[SECRET], clock=clock)
+    outbox = await SqliteOutbox.open(tmp_path / "mailroom.db", secret_keys=[SECRET], clock=clock)
     provider = ScriptedProvider()
     courier = Courier(
         outbox=outbox,
