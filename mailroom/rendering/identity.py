@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from mailroom.message import Address, Payload
 from mailroom.rendering import Brand
@@ -12,9 +12,8 @@ _BUILT_IN: Final = ("demo-app", "account-center")
 """Logto's own applications: "Account Center" is nobody's product."""
 
 
-@dataclass(frozen=True, slots=True)
-class Logo:
-    """A picture that stands for a name."""
+class Logo(TypedDict):
+    """A picture that stands for a name; a dict, for the sandbox looks at those fastest."""
 
     url: str
     dark_url: str
@@ -69,12 +68,12 @@ def _application_name(application: Any) -> str:
 
 def _logo(branding: Any, owner: str) -> Logo | None:
     url = logo(_get(branding, "logoUrl"))
-    return Logo(url, logo(_get(branding, "darkLogoUrl")), owner) if url else None
+    return Logo(url=url, dark_url=logo(_get(branding, "darkLogoUrl")), name=owner) if url else None
 
 
 def _brand_logo(brand: Brand, owner: str) -> Logo | None:
     url = logo(brand.logo_url)
-    return Logo(url, logo(brand.dark_logo_url), brand.name or owner) if url else None
+    return Logo(url=url, dark_url=logo(brand.dark_logo_url), name=brand.name or owner) if url else None
 
 
 def _get(value: Any, key: str) -> Any:

@@ -96,7 +96,11 @@ def printed(value: Any) -> Any:
 
 def whole(text: str) -> str:
     """Return the text with lone surrogates, which JSON can carry and UTF-8 cannot, replaced."""
-    return _ALONE.sub("\ufffd", text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _ALONE.sub("\ufffd", text)
+    return text
 
 
 def _one_line(text: str) -> str:

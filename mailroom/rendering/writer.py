@@ -5,9 +5,10 @@ A kind of mail is a table of words in `locales/<tag>.toml`, and where it looks l
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from string import Formatter
 from typing import Any, Final
 
 from mailroom.address import ascii_form
@@ -36,7 +37,11 @@ class _Kind:
     html: str
     """The names of its templates."""
     text: str
-    words: Mapping[str, str]
+    subject: str
+    fixed: Mapping[str, str]
+    """The words that say the same in every mail."""
+    open: Mapping[str, str]
+    """The words with placeholders."""
     locale: Locale
 
 
@@ -55,7 +60,10 @@ class TemplateWriter:
         """Raise RenderingError, with file and line, for templates or words that cannot be used."""
         self._brand = brand
         self._domain = message_id_domain
-        self._engine = Engine(templates)
+        self._engine = Engine(
+            templates,
+            {"brand": brand.model_dump(), "colors": asdict(palette(brand.color)), "sans": _SANS, "mono": _MONO},
+        )
         locales = load(templates / "locales", minutes=max(1, int(code_lifetime.total_seconds() // 60)))
         self._available = tuple(locales)
         self._default = choose((default_locale,), self._available, "")
@@ -64,10 +72,7 @@ class TemplateWriter:
             raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
         for locale in locales.values():
             compare(locale, locales[self._default])
-        self._kinds = {
-            (tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds
-        }
-        self._constants = {"brand": brand, "colors": palette(brand.color), "sans": _SANS, "mono": _MONO}
+        self._kinds = {(tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds}
 
     def _kind(self, locale: Locale, kind: str) -> _Kind:
         names = [f"{kind}/{part}.jinja" for part in ("html", "text")]
@@ -75,10 +80,17 @@ class TemplateWriter:
         missing = next((name for name in found if name not in self._engine.names), None)
         if missing:
             raise RenderingError(f"{missing} is missing")
+        words = locale.kinds[kind]
         for key in ("subject", "preheader", "title"):
-            if key not in locale.kinds[kind]:
+            if key not in words:
                 raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}")
-        return _Kind(*found, words=locale.kinds[kind], locale=locale)
+        return _Kind(
+            *found,
+            subject=words["subject"],
+            fixed={key: text.format() for key, text in words.items() if not _has_placeholder(text)},
+            open={key: text for key, text in words.items() if _has_placeholder(text)},
+            locale=locale,
+        )
 
     def write(self, message: Message, *, sender: Address, reply_to: Address | None) -> Email:
         """Write the mail; the same arguments always give the same bytes.
@@ -103,14 +115,13 @@ class TemplateWriter:
             "code": code(payload.get("code")),
             "recipient": message.recipient,
         }
-        if not values["code"] and (message.is_code or "{code}" in kind.words["subject"]):
+        if not values["code"] and (message.is_code or "{code}" in kind.subject):
             raise MissingVariable(f"{message.template}: the payload has no code that could be shown")
         shown = _isolated(values) if locale.direction == "rtl" else values
-        words = {key: text.format_map(shown) for key, text in kind.words.items()}
+        words = {**kind.fixed, **{key: text.format_map(shown) for key, text in kind.open.items()}}
         variables: dict[str, Any] = {
             **payload,
             **values,
-            **self._constants,
             "link": link(payload.get("link")),
             "logo": identity.logo,
             "words": words,
@@ -118,7 +129,7 @@ class TemplateWriter:
             "dir": locale.direction,
             "start": "right" if locale.direction == "rtl" else "left",
         }
-        subject = " ".join(kind.words["subject"].format_map(values).split())
+        subject = " ".join(kind.subject.format_map(values).split())
         html = self._engine.render(kind.html, variables)
         text = self._engine.render(kind.text, variables)
         message_id = f"<{message.id}@{self._domain}>"
@@ -165,6 +176,10 @@ _AUTOMATIC: Final = (
     ("Auto-Submitted", "auto-generated"),
     ("X-Auto-Response-Suppress", "OOF, AutoReply"),
 )
+
+
+def _has_placeholder(text: str) -> bool:
+    return any(field is not None for _, field, _, _ in Formatter().parse(text))
 
 
 def _isolated(values: Mapping[str, str]) -> Mapping[str, str]:
