@@ -97,9 +97,8 @@ class Server:
 
     def drop(self) -> None:
         """Reset every connection, as a firewall or a restart does."""
-        for connection in self.live:
-            assert connection.transport is not None
-            connection.transport.abort()
+        for connection in tuple(self.live):
+            connection.drop()
 
     async def received(self, number: int, *, within: float = 10) -> list[Received]:
         """Wait until so many mails are here; fail the test when they do not come."""
@@ -161,11 +160,29 @@ class _Connection(SMTP):
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self not in self._server.live:
+            return
         super().connection_lost(error)
         self._server.live.discard(self)
         task = self.loop.create_task(self._server.tell())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def drop(self) -> None:
+        """Reset; asyncio tells nobody of a connection that is lost in the middle of a handshake."""
+        in_handshake = self._tls_protocol is not None and self.session.ssl is None
+        self.transport.abort()
+        if in_handshake:
+            self.connection_lost(None)
+
+    def eof_received(self) -> bool:
+        """Close, whatever the connection was doing; aiosmtpd would leave a silent one half open."""
+        super().eof_received()
+        return False
+
+    async def handle_exception(self, error: Exception) -> str:
+        """Say what went wrong; after a failed handshake aiosmtpd hangs up by itself."""
+        return f"500 5.3.0 {type(error).__name__}"
 
     async def push(self, status: AnyStr) -> None:
         """Send a reply; the first one is the greeting."""

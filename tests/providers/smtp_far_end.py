@@ -1,0 +1,103 @@
+"""The SMTP servers of this suite, as `FarEnd`s."""
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+from email import message_from_bytes
+from email.policy import default
+from typing import Any, Literal
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.providers.smtp import Settings
+from tests.smtp_server import DROP, HANG, Server, smtp_server
+
+USERNAME = "mailroom"
+PASSWORD = "a password & more: Grüße"
+
+
+class SmtpFarEnd:
+    """`tests.smtp_server` under the contract's commands."""
+
+    def __init__(self, server: Server, settings: Settings, listener: contextlib.AsyncExitStack) -> None:
+        self.server = server
+        self.settings = settings
+        self.secrets = (
+            PASSWORD,
+            base64.b64encode(PASSWORD.encode()).decode(),
+            base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode(),
+        )
+        self._listener = listener
+
+    @property
+    def connections(self) -> int:
+        """How many connections it has seen."""
+        return self.server.connections
+
+    def mend(self) -> None:
+        """Accept everything again."""
+        self.server.mend()
+
+    def refuse(self, kind: type[SendingError]) -> None:
+        """Answer what stands for this kind."""
+        self.mend()
+        at, answer = {
+            Rejected: ("RCPT", "550 5.1.1 no such user here"),
+            Misconfigured: ("MAIL", "553 5.7.1 you may not send from that address"),
+            Unavailable: ("CONTENT", "451 4.3.0 try again later"),
+        }[kind]
+        self.server.fault(at, answer)
+
+    def hang(self, *, handed_over: bool) -> asyncio.Event:
+        """Fall silent."""
+        return self.server.fault("CONTENT" if handed_over else "RCPT", HANG)
+
+    def reset(self, *, handed_over: bool) -> None:
+        """Reset the connection."""
+        self.server.fault("CONTENT" if handed_over else "RCPT", DROP)
+
+    def reset_idle(self) -> None:
+        """Reset the connections that wait for their next mail."""
+        self.server.drop()
+
+    def babble(self) -> None:
+        """Answer what is not SMTP."""
+        self.server.fault("MAIL", "HTTP/1.1 400 Bad Request")
+
+    def echo(self) -> None:
+        """Repeat the credentials in a refusal."""
+        self.server.fault("AUTH", f"535 5.7.8 you said {self.secrets[2]}, that is: {PASSWORD}")
+
+    async def subjects(self, number: int) -> list[str]:
+        """Return the decoded subjects."""
+        mails = await self.server.received(number)
+        return [str(message_from_bytes(mail.content, policy=default)["Subject"]) for mail in mails]
+
+    async def left_alone(self) -> None:
+        """Return once no connection is open."""
+        await self.server.left_alone()
+
+    async def vanish(self) -> None:
+        """Stop listening."""
+        await self._listener.aclose()
+
+
+@contextlib.asynccontextmanager
+async def smtp_far_end(
+    *, tls: Literal["none", "starttls", "implicit"] = "starttls", pipelining: bool = True, **settings: Any
+) -> AsyncIterator[SmtpFarEnd]:
+    """Run a server that wants a login, and the settings that fit it."""
+    async with contextlib.AsyncExitStack() as listener:
+        server = await listener.enter_async_context(
+            smtp_server(tls=tls, users={USERNAME: PASSWORD}, pipelining=pipelining)
+        )
+        fitting = {
+            "host": server.host,
+            "port": server.port,
+            "tls": tls,
+            "username": USERNAME,
+            "password": PASSWORD,
+            "ca_file": server.ca_file,
+            "concurrency": 4,
+        }
+        yield SmtpFarEnd(server, Settings(**(fitting | settings)), listener)

@@ -1,0 +1,324 @@
+"""SMTP as it goes over the wire, read by a server that sees every write."""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.message import Address, Email
+from mailroom.providers._smtp_session import dotted
+from mailroom.providers.smtp import Settings, Smtp, connect
+from tests.mails import email
+from tests.providers.contract import surroundings
+from tests.wire_server import EHLO, HANG_UP, WireServer, wire_server
+
+NO_PIPELINING = {"EHLO": "\r\n".join(line for line in EHLO if "PIPELINING" not in line)}
+
+
+def sender(server: WireServer, **changes: Any) -> Smtp:
+    """Return a provider for this server."""
+    return connect(Settings(host=server.host, port=server.port, tls="none", **changes), surroundings())
+
+
+async def refused(answers: Mapping[str, str]) -> tuple[WireServer, SendingError]:
+    """Send one mail that is refused, then, over what is left of the server, a second one that is not."""
+    async with wire_server(answers) as server:
+        provider = sender(server)
+        with pytest.raises(SendingError) as caught:
+            await provider.send(email())
+        for verb in answers.keys() - {"EHLO"}:
+            server.answers[verb] = "250 2.0.0 Ok" if verb != "DATA" else "354 go ahead"
+        await provider.send(email())
+        await provider.aclose()
+    return server, caught.value
+
+
+async def test_mail_rcpt_and_data_leave_in_one_write() -> None:
+    async with wire_server() as server:
+        provider = sender(server)
+        mail = email()
+        await provider.send(mail)
+        await provider.send(mail)
+        await provider.aclose()
+        envelope = (
+            f"MAIL FROM:<no-reply@acme.example> SIZE={len(mail.raw) + 3}\r\nRCPT TO:<ada@reader.example>\r\nDATA\r\n"
+        ).encode()
+        content = mail.raw + b".\r\n"
+        assert server.writes[1:5] == [envelope, content, envelope, content]
+
+
+async def test_without_pipelining_every_command_waits_for_its_reply() -> None:
+    async with wire_server(NO_PIPELINING) as server:
+        provider = sender(server)
+        await provider.send(email())
+        await provider.aclose()
+        assert [write[:4] for write in server.writes[1:4]] == [b"MAIL", b"RCPT", b"DATA"]
+        assert server.verbs == ["EHLO", "MAIL", "RCPT", "DATA", "CONTENT", "QUIT"]
+
+
+@pytest.mark.parametrize("ehlo", [{}, NO_PIPELINING], ids=["pipelined", "sequential"])
+async def test_replies_that_come_octet_by_octet_are_understood(ehlo: Mapping[str, str]) -> None:
+    async with wire_server({**ehlo, "RCPT": "250-2.1.5 Ok\r\n250 2.1.5 really"}, piecemeal=True) as server:
+        provider = sender(server)
+        assert (await provider.send(email())).provider_message_id == "WIRE01"
+        await provider.aclose()
+
+
+@pytest.mark.parametrize("ehlo", [{}, NO_PIPELINING], ids=["pipelined", "sequential"])
+@pytest.mark.parametrize(
+    ("verb", "answer", "kind"),
+    [
+        ("MAIL", "550 5.7.1 not you", Misconfigured),
+        ("RCPT", "550 5.1.1 no such user", Rejected),
+        ("RCPT", "450 4.2.0 greylisted", Unavailable),
+        ("DATA", "451 4.3.0 not now", Unavailable),
+        ("CONTENT", "554 5.6.0 we do not like it", Rejected),
+    ],
+)
+async def test_after_a_refusal_the_connection_is_used_again(
+    ehlo: Mapping[str, str], verb: str, answer: str, kind: type[SendingError]
+) -> None:
+    server, error = await refused({**ehlo, verb: answer})
+    assert type(error) is kind
+    assert error.words == answer
+    assert error.code == answer[:9]
+    assert server.connections == 1
+    assert "RSET" in server.verbs, "the refused transaction must not leak into the next"
+
+
+async def test_without_pipelining_nothing_follows_a_refused_command() -> None:
+    server, _ = await refused({**NO_PIPELINING, "MAIL": "550 5.7.1 not you"})
+    assert server.verbs[:3] == ["EHLO", "MAIL", "RSET"]
+
+
+async def test_a_354_without_recipients_is_answered_by_a_lone_dot() -> None:
+    """RFC 2920 §3.1; the connection stays healthy."""
+    server, error = await refused({"RCPT": "550 5.1.1 no such user", "DATA": "354 go ahead anyway"})
+    assert error.words == "550 5.1.1 no such user"
+    assert server.connections == 1
+    assert server.lines[4] == b".\r\n"
+    assert server.verbs == [
+        "EHLO",
+        "MAIL",
+        "RCPT",
+        "DATA",
+        "CONTENT",
+        "RSET",
+        "MAIL",
+        "RCPT",
+        "DATA",
+        "CONTENT",
+        "QUIT",
+    ]
+
+
+async def test_a_server_that_refused_the_sender_but_wants_the_content_gets_no_empty_mail() -> None:
+    server, error = await refused({"MAIL": "550 5.7.1 not you", "DATA": "354 go ahead anyway"})
+    assert type(error) is Misconfigured
+    assert server.connections == 2
+    assert server.lines.count(b".\r\n") == 0
+
+
+@pytest.mark.parametrize("later", [HANG_UP, "no SMTP", "421 4.3.2 closing"])
+async def test_a_refusal_counts_although_the_server_then_breaks_down(later: str) -> None:
+    _, error = await refused({"RCPT": "550 5.1.1 no such user", "DATA": later})
+    assert type(error) is Rejected
+    assert error.code == "550 5.1.1"
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize("answer", [HANG_UP, "421 4.4.2 too long idle", "what?", "250-no\r\n" * 9000])
+async def test_a_reused_connection_that_ends_before_the_hand_over_is_replaced(verb: str, answer: str) -> None:
+    async with wire_server() as server:
+        provider = sender(server)
+        await provider.send(email())
+        usual = server.answers[verb]
+        server.answers[verb] = answer
+        sending = asyncio.create_task(provider.send(email()))
+        while server.connections == 1:  # noqa: ASYNC110  # there is nobody who could set an event
+            await asyncio.sleep(0)
+        server.answers[verb] = usual
+        await sending
+        await provider.aclose()
+        assert server.verbs.count("CONTENT") == 2
+
+
+NO_ANSWERS = [HANG_UP, "421 4.3.2 closing", "what?", "250-no\r\n" * 9000]
+
+
+@pytest.mark.parametrize(
+    ("verb", "answer"),
+    [
+        *((verb, answer) for verb in ("GREETING", "EHLO", "MAIL", "RCPT", "DATA") for answer in NO_ANSWERS),
+        *((verb, "354 eh?") for verb in ("GREETING", "EHLO", "MAIL", "RCPT")),
+    ],
+)
+async def test_a_fresh_connection_that_breaks_down_before_the_hand_over_is_unavailable(verb: str, answer: str) -> None:
+    async with wire_server({verb: answer}) as server:
+        provider = sender(server)
+        with pytest.raises(Unavailable) as caught:
+            await provider.send(email())
+        assert caught.value.words
+        assert server.connections == 1, "providers do not retry"
+        await provider.aclose()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(HANG_UP, Uncertain), ("what?", Uncertain), ("421 4.3.2 closing", Unavailable), ("354 more?", Unavailable)],
+)
+async def test_a_break_down_after_the_hand_over(answer: str, kind: type[SendingError]) -> None:
+    """A 421 says that the server has not taken responsibility; without a reply nobody knows."""
+    async with wire_server({"CONTENT": answer}) as server:
+        provider = sender(server)
+        with pytest.raises(kind):
+            await provider.send(email())
+        await provider.aclose()
+
+
+async def test_what_a_server_says_out_of_turn_is_not_taken_for_the_next_reply() -> None:
+    async with wire_server() as server:
+        provider = sender(server)
+        await provider.send(email())
+        (connection,) = server.live
+        connection.transport.write(b"250 2.0.0 you did not ask\r\n")
+        while server.live:  # noqa: ASYNC110  # there is nobody who could set an event
+            await asyncio.sleep(0)
+        server.answers["CONTENT"] = "451 4.3.0 no"
+        with pytest.raises(Unavailable):
+            await provider.send(email())
+        assert server.connections == 2
+        await provider.aclose()
+
+
+async def test_a_mail_that_never_left_us_is_not_uncertain(pass_time: Callable[[float], None]) -> None:
+    """The final dot stands in our own buffer when time is up: the server cannot have taken the mail."""
+    async with wire_server({"EHLO": "250-wire.test\r\n250 PIPELINING"}) as server:
+        provider = sender(server)
+        sending = asyncio.create_task(provider.send(email(raw=b"x" * 998 + b"\r\n" + b"y" * 64_000_000 + b"\r\n")))
+        while "DATA" not in server.verbs:  # noqa: ASYNC110  # there is nobody who could set an event
+            await asyncio.sleep(0)
+        (connection,) = server.live
+        connection.transport.pause_reading()
+        pass_time(30)
+        with pytest.raises(Unavailable):
+            await sending
+        await provider.aclose()
+
+
+async def test_addresses_beyond_ascii_are_sent_where_the_server_takes_them() -> None:
+    async with wire_server() as server:
+        provider = sender(server)
+        await provider.send(email("ådå@reader.example"))
+        await provider.aclose()
+        assert server.lines[1].endswith(b" SMTPUTF8")
+        assert server.lines[2] == "RCPT TO:<ådå@reader.example>".encode()
+
+
+@pytest.mark.parametrize(
+    ("mail", "kind"),
+    [
+        (email("ådå@reader.example"), Rejected),
+        (email(sender=Address("ådå@acme.example")), Misconfigured),
+    ],
+)
+async def test_addresses_beyond_ascii_are_refused_where_the_server_does_not_take_them(
+    mail: Email, kind: type[SendingError]
+) -> None:
+    async with wire_server({"EHLO": "250-wire.test\r\n250 PIPELINING"}) as server:
+        provider = sender(server)
+        with pytest.raises(kind):
+            await provider.send(mail)
+        await provider.send(email())
+        await provider.aclose()
+        assert (server.connections, server.verbs.count("MAIL")) == (1, 1)
+
+
+async def test_a_senders_domain_is_written_in_ascii() -> None:
+    async with wire_server() as server:
+        provider = sender(server)
+        await provider.send(email(sender=Address("post@bücher.example")))
+        await provider.aclose()
+        assert server.lines[1].startswith(b"MAIL FROM:<post@xn--bcher-kva.example> SIZE=")
+
+
+async def test_a_mail_over_the_servers_limit_is_rejected_without_being_sent() -> None:
+    async with wire_server({"EHLO": "250-wire.test\r\n250 SIZE 500"}) as server:
+        provider = sender(server)
+        with pytest.raises(Rejected, match="at most 500"):
+            await provider.send(email())
+        await provider.aclose()
+        assert "MAIL" not in server.verbs
+
+
+async def test_headers_from_the_settings_come_first() -> None:
+    async with wire_server() as server:
+        provider = sender(server, headers={"X-Env": "prod", "X-Tag": ["a", "grün"]})
+        await provider.send(email())
+        await provider.aclose()
+        assert server.lines[4] == (
+            b"X-Env: prod\r\nX-Tag: a\r\nX-Tag: =?utf-8?b?Z3LDvG4=?=\r\n" + email().raw + b".\r\n"
+        )
+
+
+HOSTILE = [
+    "ada@reader.example>\r\nRCPT TO:<eve@evil.example",
+    "ada@reader.example\r\nDATA",
+    "ada@reader.example\nDATA",
+    "ada@reader.example\0",
+    "ada@reader.example> SIZE=1",
+    "ada reader@reader.example",
+    "ada\x85@reader.example",
+    "ada\ud800@reader.example",
+    "",
+]
+
+
+@pytest.mark.parametrize("address", HOSTILE)
+async def test_an_address_cannot_end_a_command(address: str) -> None:
+    async with wire_server() as server:
+        provider = sender(server)
+        with pytest.raises(Rejected):
+            await provider.send(email(address, raw=b"Subject: x\r\n\r\nx\r\n"))
+        with pytest.raises(Misconfigured):
+            await provider.send(email(sender=Address(address), raw=b"Subject: x\r\n\r\nx\r\n"))
+        await provider.aclose()
+        assert server.lines == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(address=st.text(max_size=40))
+def test_no_address_whatsoever_changes_the_dialogue(address: str) -> None:
+    async def send() -> None:
+        async with wire_server() as server:
+            provider = sender(server)
+            try:
+                await provider.send(email(address, raw=b"Subject: x\r\n\r\nx\r\n"))
+            except Rejected:
+                assert server.lines == []
+            else:
+                assert server.verbs == ["EHLO", "MAIL", "RCPT", "DATA", "CONTENT"]
+                assert server.lines[2] == f"RCPT TO:<{address}>".encode()
+            await provider.aclose()
+
+    asyncio.run(send())
+
+
+@given(raw=st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b".", b"..", b"x", b"QUIT"]), max_size=30).map(b"".join))
+def test_no_content_ends_the_mail_early(raw: bytes) -> None:
+    """SMTP smuggling: however a server reads line ends, it finds one end of the mail, and that is ours."""
+    content = dotted(raw)
+    ends = [found.end() for found in re.finditer(rb"(?:^|\r\n|\r|\n)(?=\.(?:\r|\n))", content)]
+    assert ends == [len(content) - 3]
+
+
+@given(raw=st.lists(st.sampled_from([b"\r\n", b".", b"..", b"x", b"y z"]), max_size=30).map(b"".join))
+def test_the_reader_gets_the_content_back(raw: bytes) -> None:
+    lines = dotted(raw).removesuffix(b".\r\n").split(b"\r\n")
+    read = b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines)
+    assert read == (raw if raw.endswith(b"\r\n") else raw + b"\r\n")
