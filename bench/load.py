@@ -38,18 +38,18 @@ class Load:
         self.numbers = count(first)
         self.seconds: list[float] = []
         """From the request's last byte written to its answer's first byte read."""
-        self.posted_at: dict[int, float] = {}
-        """By number, monotonic: when a request was written (kept where the whole way is measured)."""
+        self.posted_at: dict[str, float] = {}
+        """By the id in the answer: when its request was written, in monotonic seconds."""
         self.keep_times = False
         self.refused: list[bytes] = []
         self.stop_at = float("inf")
         self.most = 1 << 62
 
-    def request(self) -> tuple[int, bytes]:
+    def request(self) -> bytes:
         """Return the next request."""
         number = next(self.numbers)
         body = _BODY % (number, number % 1_000_000)
-        return number, (_HEAD % (self.path, self.authorization, len(body), self.host) + body).encode()
+        return (_HEAD % (self.path, self.authorization, len(body), self.host) + body).encode()
 
     @property
     def over(self) -> bool:
@@ -79,10 +79,8 @@ class Connection(asyncio.Protocol):
     def post(self) -> None:
         """Write a request."""
         assert self._transport
-        number, request = self._load.request()
+        request = self._load.request()
         self._sent_at = time.monotonic()
-        if self._load.keep_times:
-            self._load.posted_at[number] = self._sent_at
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -95,6 +93,8 @@ class Connection(asyncio.Protocol):
         self._load.seconds.append(time.monotonic() - self._sent_at)
         if not data.startswith(b"HTTP/1.1 200"):
             self._load.refused.append(data)
+        elif self._load.keep_times:
+            self._load.posted_at[json.loads(body)["id"]] = self._sent_at
         if self._idle is not None:
             self._idle.append(self)
         elif self._load.over:

@@ -13,15 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rich.progress import Progress
-
 AUTHORIZATION: Final = "Bearer bench-authorization"
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1 if (os.cpu_count() or 1) > 1 else 0
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _START_SECONDS: Final = 30.0
-
-progress = Progress(transient=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +86,7 @@ def mailroom(*, sink: int | None = None, role: str = "all", variant: str = "real
     """Run Mailroom, sending to this SMTP port; `variant` is one of `bench.variants`."""
     variables = {
         "MAILROOM_FROM": "Acme <no-reply@acme.example>",
-        "MAILROOM_SECRET_KEY": "a secret key for measuring, long enough to be one",
+        "MAILROOM_SECRET_KEY": "a secret key for measuring that is long enough",
         "MAILROOM_CONNECTOR__AUTHORIZATION": AUTHORIZATION,
         "MAILROOM_ROLE": role,
         "MAILROOM_CONFIG": "",
