@@ -9,25 +9,37 @@ from urllib.parse import quote
 from mailroom.message import MASK, Email, Message
 
 _LONGEST_WORDS: Final = 500
-_MOST_SECRETS: Final = 200
-"""A 300 kB invitation may hold thousands of strings; the longest ones are looked for."""
+_MOST_HEARD: Final = 4000
+"""Characters of a provider's words that are looked at: providers bound them, this bounds the work."""
+_RUNS: Final = re.compile(r"[A-Za-z0-9]+")
 
 
 def masked(words: str, message: Message, email: Email | None = None) -> str:
     """Return what a provider said, one line of at most 500 characters, without what only the reader may know."""
-    line = _one_line(words)
-    secrets = set(message.secrets())
-    secrets.add(message.recipient)
+    if not words:
+        return ""
+    line = _one_line(words[:_MOST_HEARD])
+    secrets = {message.recipient, *message.secrets()}
     if email is not None:
         secrets.update((email.recipient, email.subject))
-    forms = {form for secret in secrets for form in _spellings(secret) if len(form) <= len(line)}
-    for form in sorted(forms, key=len, reverse=True)[: _MOST_SECRETS * 4]:
-        line = re.sub(re.escape(form), MASK, line, flags=re.IGNORECASE)
+    heard = line.casefold()
+    suspects = [secret for secret in secrets if _may_be_in(heard, secret)]
+    if suspects:
+        for form in sorted({form for secret in suspects for form in _spellings(secret)}, key=len, reverse=True):
+            line = re.sub(re.escape(form), MASK, line, flags=re.IGNORECASE)
     return line[:_LONGEST_WORDS]
 
 
 def _one_line(text: str) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())
+
+
+def _may_be_in(heard: str, secret: str) -> bool:
+    """Tell, quickly, whether some spelling of the secret may be in the words: each keeps its letters and digits."""
+    runs = _RUNS.findall(secret)
+    return max(runs, key=len).casefold() in heard if runs else True
 
 
 def _spellings(secret: str) -> set[str]:
