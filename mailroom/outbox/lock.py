@@ -16,7 +16,7 @@ class Lock:
     """A held lock. The system lets go of it when the process dies, however it dies."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._descriptor: int | None = descriptor
 
     @classmethod
     async def take(cls, path: Path, *, clock: Clock, wait_seconds: float) -> "Lock":
@@ -40,7 +40,9 @@ class Lock:
 
     def release(self) -> None:
         """Let go; the file stays, for removing it would race with who waits."""
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _locked(descriptor: int, path: Path) -> bool:
