@@ -25,7 +25,12 @@ class Lock:
         Raises OutboxInUse after `wait_seconds`, OutboxError when the file system cannot lock.
         """
         beside = path.with_name(path.name + ".lock")
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OutboxError(
+                f"{beside} cannot be written ({error.strerror}): let the server's user own the directory"
+            ) from error
         try:
             waited_until = clock.monotonic() + wait_seconds
             while not _locked(descriptor, beside):

@@ -130,7 +130,11 @@ class SqliteRecords:
 
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""
-        rows = await self._reader.rows(_LANGUAGES, (self._keys.recipient(recipient),))
+        try:
+            key = self._keys.recipient(recipient)
+        except ValueError:  # to what is no address no mail was kept
+            return ()
+        rows = await self._reader.rows(_LANGUAGES, (key,))
         return languages_of_text(rows[0][0]) if rows else ()
 
     async def depth(self) -> Mapping[Priority, Depth]:

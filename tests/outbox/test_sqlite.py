@@ -330,24 +330,27 @@ async def test_the_secret_can_be_exchanged(open_outbox: Open) -> None:
     assert (await claim_one(outbox, START)).message == one
 
 
-@pytest.mark.parametrize("column", ["sealed", "record"])
+@pytest.mark.parametrize("column", ["sealed", "record", "attempts"])
 async def test_a_row_that_was_tampered_with_is_held(outbox: SqliteOutbox, path: Path, column: str) -> None:
     """A payload moved from another row does not open; it stands in nobody's way."""
     victim, other = message(), message(START + 1)
     await outbox.put(victim)
     await outbox.put(other)
     hand = apsw.Connection(str(path))
-    hand.execute(
-        f"UPDATE messages SET {column} = (SELECT {column} FROM messages WHERE id = ?) WHERE id = ?",
-        (other.id, victim.id),
-    )
+    if column == "attempts":
+        hand.execute("UPDATE messages SET attempts = 'nothing' WHERE id = ?", (victim.id,))
+    else:
+        hand.execute(
+            f"UPDATE messages SET {column} = (SELECT {column} FROM messages WHERE id = ?) WHERE id = ?",
+            (other.id, victim.id),
+        )
     hand.close()
     claimed = await claim(outbox, START + 2)
     assert [leased.message.id for leased in claimed.leased] == [other.id]
     record = await outbox.get(victim.id)
     assert record is not None
     assert record.state is State.HELD
-    assert "does not open" in record.reason
+    assert "another hand" in record.reason
     assert record.recipient == ("" if column == "record" else "Ada@example.com")
 
 

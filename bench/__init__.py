@@ -1,0 +1,1 @@
+"""Measures Mailroom against bare parts, side by side in one run; `make bench` prints the table."""
