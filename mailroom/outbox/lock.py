@@ -16,7 +16,7 @@ class Lock:
     """A held lock. The system lets go of it when the process dies, however it dies."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._descriptor: int | None = descriptor
 
     @classmethod
     async def take(cls, path: Path, *, clock: Clock, wait_seconds: float) -> "Lock":
@@ -25,7 +25,12 @@ class Lock:
         Raises OutboxInUse after `wait_seconds`, OutboxError when the file system cannot lock.
         """
         beside = path.with_name(path.name + ".lock")
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OutboxError(
+                f"{beside} cannot be written ({error.strerror}): let the server's user own the directory"
+            ) from error
         try:
             waited_until = clock.monotonic() + wait_seconds
             while not _locked(descriptor, beside):
@@ -40,7 +45,9 @@ class Lock:
 
     def release(self) -> None:
         """Let go; the file stays, for removing it would race with who waits."""
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _locked(descriptor: int, path: Path) -> bool:

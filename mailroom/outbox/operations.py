@@ -139,7 +139,7 @@ def _claim(connection: apsw.Connection, claim: Claim) -> Claimed:
         for text, *row in connection.execute(_DUE, (int(priority), claim.now, claim.now, without, left)):
             left -= 1
             try:
-                found = _chosen(claim, tuple(row), attempts_of(text))
+                found = _chosen(claim, tuple(row), text)
             except SealBroken as error:  # it must not stand in the way of the others
                 broken.append((str(error), row[0]))
                 continue
@@ -155,9 +155,9 @@ def _claim(connection: apsw.Connection, claim: Claim) -> Claimed:
     return Claimed(tuple(leased), min((due_at for due_at in nexts if due_at is not None), default=None))
 
 
-def _chosen(claim: Claim, row: tuple[Any, ...], attempts: tuple[Attempt, ...]) -> Leased | None:
+def _chosen(claim: Claim, row: tuple[Any, ...], text: str) -> Leased | None:
     """Show a message to `choose`, which spends a place on it; so it is opened before. Raises SealBroken."""
-    message = message_of(row, claim.seal)
+    message, attempts = message_of(row, claim.seal), attempts_of(text)
     provider = claim.choose(Candidate(message.id, message.template, message.priority, attempts))
     return Leased(message, (*attempts, Attempt(provider, claim.now))) if provider else None
 

@@ -52,10 +52,13 @@ class Reader:
     def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
         self._connect = connect
         self._connection: apsw.Connection | None = None
+        self._closed = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="outbox-reader")
 
     async def run(self, read: Callable[[apsw.Connection], Result]) -> Result:
         """Return what a function reads. Raises OutboxError when the file cannot be read."""
+        if self._closed:
+            raise OutboxError("the outbox is closed")
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, read)
 
     async def rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -77,7 +80,10 @@ class Reader:
             connection.close(True)
 
     async def close(self) -> None:
-        """Close the connection and end the thread."""
+        """Close the connection and end the thread, once what is being read has been read."""
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._executor, self._disconnect)
         self._executor.shutdown()
 
@@ -124,7 +130,11 @@ class SqliteRecords:
 
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""
-        rows = await self._reader.rows(_LANGUAGES, (self._keys.recipient(recipient),))
+        try:
+            key = self._keys.recipient(recipient)
+        except ValueError:  # to what is no address no mail was kept
+            return ()
+        rows = await self._reader.rows(_LANGUAGES, (key,))
         return languages_of_text(rows[0][0]) if rows else ()
 
     async def depth(self) -> Mapping[Priority, Depth]:

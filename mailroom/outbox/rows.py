@@ -1,7 +1,7 @@
 """How a message is written as a row, and read back."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -108,7 +108,7 @@ def message_of(row: tuple[Any, ...], seal: Seal) -> Message:
 def record_of(row: tuple[Any, ...], seal: Seal) -> Record:
     """Return a message's record from its row, see `RECORD_COLUMNS`.
 
-    A record that does not open has no recipient and no payload: it must not hide the others of a page.
+    What does not open is left empty: it must not hide the others of a page.
     """
     (id_, state, template, priority, created_at, expires_at, settled_at, due_at, attempts, reason,
      provider_message_id, languages, record) = row  # fmt: skip
@@ -116,6 +116,10 @@ def record_of(row: tuple[Any, ...], seal: Seal) -> Record:
         opened = seal.open_json(id_, "record", record)
     except SealBroken:
         opened = {"recipient": "", "payload": {}}
+    try:
+        tried = attempts_of(attempts)
+    except SealBroken:
+        tried = ()
     return Record(
         id=id_,
         state=State(state),
@@ -126,7 +130,7 @@ def record_of(row: tuple[Any, ...], seal: Seal) -> Record:
         expires_at=expires_at,
         settled_at=settled_at,
         due_at=None if state == State.HELD else due_at,
-        attempts=attempts_of(attempts),
+        attempts=tried,
         reason=reason,
         provider_message_id=provider_message_id,
         languages=languages_of_text(languages),
@@ -140,10 +144,20 @@ def attempts_text(attempts: tuple[Attempt, ...]) -> str:
 
 
 def attempts_of(text: str) -> tuple[Attempt, ...]:
-    """Return attempts as they were."""
-    return _ATTEMPTS.decode(text)
+    """Return attempts as they were. Raises SealBroken when somebody wrote something else there."""
+    return _decoded(_ATTEMPTS, text)
 
 
 def languages_of_text(text: str) -> tuple[str, ...]:
-    """Return languages as they were."""
-    return _LANGUAGES.decode(text)
+    """Return languages as they were. Raises SealBroken likewise."""
+    return _decoded(_LANGUAGES, text)
+
+
+Value = TypeVar("Value")
+
+
+def _decoded(decoder: "msgspec.json.Decoder[Value]", text: str) -> Value:
+    try:
+        return decoder.decode(text)
+    except msgspec.MsgspecError:
+        raise SealBroken("a row is not as it was written: the database was changed by another hand") from None

@@ -12,7 +12,7 @@ import apsw
 from mailroom.clock import Clock, Instant
 from mailroom.errors import OutboxError
 from mailroom.message import Attempt, Message, State
-from mailroom.outbox import Candidate, Claimed, Ended, Kept, Lease, Once, Settlement, operations
+from mailroom.outbox import Candidate, Captured, Claimed, Ended, Kept, Lease, Once, Settlement, operations
 from mailroom.outbox.captured import SqliteCaptured
 from mailroom.outbox.database import SCHEMA, connect, connect_readonly, create, migrate, own_seal
 from mailroom.outbox.lock import Lock
@@ -29,7 +29,7 @@ _WAIT_SECONDS: Final = 12.0
 class SqliteOutbox(SqliteRecords):
     """See `mailroom.outbox.Outbox`. Belongs to the loop in which it was opened; made by `open`."""
 
-    captured: SqliteCaptured
+    captured: Captured
 
     def __init__(
         self, path: Path, lock: Lock, writer: Writer, reader: Reader, *, keys: Keys, clock: Clock, owner: str
