@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mailroom import providers
+from mailroom.loading.rules import MISSING
 from mailroom.loading.shape import Path, alternatives, is_list, is_secret, table_of, values_of, variable, written
 from mailroom.message import Address
 from mailroom.providers import ProviderSettings
@@ -28,10 +29,10 @@ everything that is wrong at once; unknown settings and misspelt variables are wr
 `.env.example` are there to be copied.
 
 - **Names**: `port` is `MAILROOM_PORT`, `connector.allowed_ips` is `MAILROOM_CONNECTOR__ALLOWED_IPS` (two underscores
-  where the file has a dot), `password` of the provider `main` is `MAILROOM_PROVIDERS__MAIN__PASSWORD`. A provider's name
-  has small letters and digits, with single `-` or `_` between them; in a variable both are `_`.
-- **Lists** are comma-separated, or JSON where an item holds a comma. A list with one item needs no brackets in the file,
-  if it is of secrets.
+  where the file has a dot), `password` of the provider `main` is `MAILROOM_PROVIDERS__MAIN__PASSWORD`. A provider's
+  name has small letters and digits, with single `-` or `_` between them; in a variable both are `_`.
+- **Lists** are comma-separated, or JSON where an item holds a comma. In the file they have brackets; a list of secrets
+  may do without if it has one.
 - **Tables** are JSON: `MAILROOM_ROUTES='{"default": ["main", "backup"]}'`; a whole table replaces the file's. One route
   can be a variable of its own: `MAILROOM_ROUTES__DEFAULT=main,backup`.
 - **Durations** have a unit: `30s`, `10m`, `24h`, `7d`.
@@ -44,8 +45,9 @@ everything that is wrong at once; unknown settings and misspelt variables are wr
 - **Several providers** named by variables alone have no order: `routes.default` must say it.
 
 `server.py --dev` needs none of this: it listens on this machine only, takes any `Authorization`, keeps mails instead of
-sending them (provider `capture`), and generates a secret key, which stays in `data/dev-secret-key`. Without `--dev` the server
-does not start without `from`, `secret_key`, `connector.authorization` and a provider.
+sending them (provider `capture`), and generates a secret key, which stays in `data/dev-secret-key`. Without `--dev` the
+server does not start without `from`, `secret_key`, `connector.authorization` and a provider; nor on hosts that lose
+their disk at every restart (Heroku, Cloud Run, AWS Lambda, Vercel), for they need PostgreSQL, which is not there yet.
 """
 
 
@@ -78,9 +80,9 @@ def _table(fields: dict[str, FieldInfo], above: Path) -> str:
     rows = ["| setting | variable | value | default | |", "| --- | --- | --- | --- | --- |"]
     for name, field in fields.items():
         told = (field.description or "").replace("|", "\\|")
-        rows.append(
-            f"| `{name}` | `{variable((*above, name))}` | {_kind(field.annotation)} | {_default(field)} | {told} |"
-        )
+        path = (*above, name)
+        cells = (f"`{name}`", f"`{variable(path)}`", _kind(field.annotation), _default(field, path), told)
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -117,12 +119,12 @@ def _worded(part: Any) -> str:
     )
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
+def _default(field: FieldInfo, path: Path) -> str:
+    if field.is_required() or path in MISSING:
         return "**required**"
     value = field.get_default(call_default_factory=True)
     if value in (None, (), "", PydanticUndefined) or value == {}:
-        return "–"
+        return ""
     return f"`{_as_toml(value)}`"
 
 
