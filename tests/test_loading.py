@@ -359,6 +359,16 @@ def test_a_misspelt_variable_is_a_fault_that_names_the_nearest(variable: str, me
     assert faults(environ=ENOUGH | {variable: "x"}) == {variable: f"unknown setting; did you mean {meant}?"}
 
 
+def test_where_several_types_will_do_one_fault_says_so() -> None:
+    file = FILE + 'nest = "x"\nheaders = { A = 5, B = ["a", 5] }\n'
+    assert faults(file) == {
+        "providers.main.nest": "input is not a valid IPv4 address, or input is not a valid IPv6 address",
+        "providers.main.headers.A": "should be a valid string, or should be a valid tuple",
+        "providers.main.headers.B": "should be a valid string",
+        "providers.main.headers.B[1]": "should be a valid string",
+    }
+
+
 @pytest.mark.parametrize("name", ["public_url", "templates", "supersede", "proxy", "sender", "dev"])
 def test_settings_that_do_not_exist_are_unknown_in_the_file_and_as_variables(name: str) -> None:
     assert faults(f'{name} = "x"\n{FILE}')[name].startswith("unknown setting")
