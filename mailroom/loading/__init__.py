@@ -15,11 +15,12 @@ from mailroom import providers
 from mailroom.errors import Fault, SettingsError
 from mailroom.loading import development, rules
 from mailroom.loading.given import CONFIG, Given, did_you_mean
+from mailroom.loading.rules import warnings
 from mailroom.loading.shape import Path, table_of, values_of, variable, written
 from mailroom.providers import ProviderSettings
 from mailroom.settings import Settings
 
-__all__ = ["load"]
+__all__ = ["load", "warnings"]
 
 DEFAULT_CONFIG: Final = File("mailroom.toml")
 
@@ -69,9 +70,7 @@ def _settings(given: Given, environ: Mapping[str, str], *, dev: bool) -> Setting
         settings = Settings.model_validate(tree, by_alias=True, by_name=False)
     except ValidationError as error:
         faulty = _report(given, Settings, (), tree, error)
-        for path in faulty:
-            _prune(tree, path)
-        settings = Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
+        settings = _without(faulty, tree)
     names = list(named) if isinstance(named, dict) else []
     alone = [name for name in names if ("providers", name, "type") in given.variables and name not in given.in_file]
     unordered = len(names) > 1 and bool(alone)
@@ -181,8 +180,20 @@ def _table_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
     return table_of(annotation)
 
 
+def _without(faulty: set[Path], tree: dict[str, Any]) -> Settings:
+    """Return the settings as they would be without what is faulty, so that the rest can be looked at."""
+    for path in faulty:
+        _prune(tree, path)
+    try:
+        return Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
+    except ValidationError as error:  # something is missing inside of a table, which then has to go as a whole
+        for detail in error.errors(include_url=False, include_input=False):
+            tree.pop(str(detail["loc"][0]), None)
+        return Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
+
+
 def _prune(tree: dict[str, Any], path: Path) -> None:
-    """Take out what is faulty, so that the rest can be looked at; of a list all goes."""
+    """Take out one place; of a list all goes."""
     table: Any = tree
     for part in path[:-1]:
         inner = table.get(part) if isinstance(table, dict) else None
