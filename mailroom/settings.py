@@ -61,7 +61,11 @@ Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_listed)]
 
 
 def _network(value: Any) -> Any:
-    return ip_network(value) if isinstance(value, str) else value
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('write a network as "203.0.113.0/24"')  # noqa: TRY004 - pydantic collects ValueErrors
+    return ip_network(value)
 
 
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]

@@ -7,8 +7,7 @@ import click
 from mailroom.cli.group import Desk, as_json
 from mailroom.cli.printing import print_faults, print_json, print_table
 from mailroom.errors import Fault, SettingsError
-from mailroom.loading import load
-from mailroom.loading.rules import warnings
+from mailroom.loading import load, warnings
 from mailroom.settings import Settings
 
 

@@ -44,7 +44,7 @@ def print_faults(faults: Sequence[Fault]) -> None:
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
     """Print a table; where the output is no terminal nothing is cut off."""
     console = Console(width=None if sys.stdout.isatty() else 1000)
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold", show_header=any(headings))
     for row in rows:
         table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
     console.print(table)

@@ -35,10 +35,10 @@ class Reader(Protocol):
 
 async def opened(settings: Settings) -> Reader:
     """Open the outbox that these settings name. Raises OutboxError, SealBroken."""
-    from mailroom.outbox.reading import SqliteRecords  # noqa: PLC0415 - half of a command's start, for some only
+    from mailroom.outbox.reading import open_readonly  # noqa: PLC0415 - half of a command's start, for some only
 
     keys = [key.get_secret_value() for key in settings.secret_key]
-    return await SqliteRecords.open(settings.database_path, secret_keys=keys)
+    return await open_readonly(settings.database_path, secret_keys=keys)
 
 
 @asynccontextmanager

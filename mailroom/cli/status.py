@@ -36,7 +36,7 @@ async def _status(desk: Desk, settings: Settings, *, as_json: bool) -> None:
     click.echo(f"server: {server}")
     print_table(
         ("waiting", "messages", "oldest"),
-        [(name, str(row["messages"]), span(row["oldest_seconds"] or 0)) for name, row in waits.items()],
+        [(name, str(row["messages"]), _age(row["oldest_seconds"])) for name, row in waits.items()],
     )
     if held:
         print_table(("held", "messages"), [(reason, str(count)) for reason, count in held.items()])
@@ -52,6 +52,10 @@ def _waits(depth: Mapping[Priority, Depth]) -> dict[str, dict[str, float | None]
         for priority in Priority
         for at in (depth.get(priority, nothing),)
     }
+
+
+def _age(seconds: float | None) -> str:
+    return "" if seconds is None else span(seconds)
 
 
 async def _server(settings: Settings) -> str:

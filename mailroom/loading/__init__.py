@@ -15,11 +15,12 @@ from mailroom import providers
 from mailroom.errors import Fault, SettingsError
 from mailroom.loading import development, rules
 from mailroom.loading.given import CONFIG, Given, did_you_mean
+from mailroom.loading.rules import warnings
 from mailroom.loading.shape import Path, table_of, values_of, variable, written
 from mailroom.providers import ProviderSettings
 from mailroom.settings import Settings
 
-__all__ = ["load"]
+__all__ = ["load", "warnings"]
 
 DEFAULT_CONFIG: Final = File("mailroom.toml")
 
@@ -68,11 +69,8 @@ def _settings(given: Given, environ: Mapping[str, str], *, dev: bool) -> Setting
     try:
         settings = Settings.model_validate(tree, by_alias=True, by_name=False)
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_input=False):
-            faulty.add(detail["loc"])
-            _report(given, Settings, (), detail)
-            _prune(tree, detail["loc"])
-        settings = Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
+        faulty = _report(given, Settings, (), tree, error)
+        settings = _without(faulty, tree)
     names = list(named) if isinstance(named, dict) else []
     alone = [name for name in names if ("providers", name, "type") in given.variables and name not in given.in_file]
     unordered = len(names) > 1 and bool(alone)
@@ -99,8 +97,7 @@ def _providers(given: Given, named: dict[str, Any]) -> dict[str, ProviderSetting
         try:
             found[name] = model.model_validate(table, by_alias=True, by_name=False)
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_input=False):
-                _report(given, model, path, detail)
+            _report(given, model, path, table, error)
     return found
 
 
@@ -125,21 +122,49 @@ def _near(kind: Any) -> str:
     return did_you_mean(kind.lower(), providers.types()) if isinstance(kind, str) else ""
 
 
-def _report(given: Given, model: type[BaseModel], above: Path, detail: ErrorDetails) -> None:
-    """Turn pydantic's words into the operator's."""
-    path: Path = (*above, *(part for part in detail["loc"] if part != "[key]"))
+def _report(
+    given: Given, model: type[BaseModel], above: Path, tree: dict[str, Any], error: ValidationError
+) -> set[Path]:
+    """Turn pydantic's words into the operator's; return the places that they are about."""
+    problems: dict[Path, list[str]] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        path = _written(detail["loc"], tree, missing=detail["type"] == "missing")
+        if detail["type"] == "missing" and given.incomplete:
+            problems.setdefault(path, [])
+            continue
+        problem = _problem(model, (*above, *path), path, detail)
+        problems.setdefault(path, []).append(problem)
+    for path, told in problems.items():
+        if told:
+            given.fault((*above, *path), ", or ".join(dict.fromkeys(told)))
+    return set(problems)
+
+
+def _problem(model: type[BaseModel], whole: Path, path: Path, detail: ErrorDetails) -> str:
     kind = detail["type"]
     if kind == "missing":
-        if not given.incomplete:
-            given.fault(path, rules.MISSING.get(path, f"missing; set it here or as {variable(path)}"))
-    elif kind == "extra_forbidden":
-        table = _table_at(model, detail["loc"][:-1])
-        given.fault(path, f"unknown setting{did_you_mean(str(path[-1]), list(written(table)) if table else [])}")
-    elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        given.fault(path, "should be a table")
-    else:
-        words = _PREAMBLE.sub("", detail["msg"]).rstrip(".")
-        given.fault(path, words[:1].lower() + words[1:])
+        return rules.MISSING.get(whole, f"missing; set it here or as {variable(whole)}")
+    if kind == "extra_forbidden":
+        table = _table_at(model, path[:-1])
+        return f"unknown setting{did_you_mean(str(path[-1]), list(written(table)) if table else [])}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "should be a table"
+    words = _PREAMBLE.sub("", detail["msg"]).rstrip(".")
+    return words[:1].lower() + words[1:]
+
+
+def _written(path: Path, tree: Any, *, missing: bool) -> Path:
+    """Leave out what pydantic adds to a place: which alternative of a type it tried, that it was a key."""
+    kept: Path = ()
+    for number, part in enumerate(path, start=1):
+        if isinstance(tree, dict) and (part in tree or (missing and number == len(path))):
+            tree = tree.get(part)
+        elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
+            tree = tree[part]
+        else:
+            continue
+        kept = (*kept, part)
+    return kept
 
 
 def _table_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
@@ -155,8 +180,20 @@ def _table_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
     return table_of(annotation)
 
 
+def _without(faulty: set[Path], tree: dict[str, Any]) -> Settings:
+    """Return the settings as they would be without what is faulty, so that the rest can be looked at."""
+    for path in faulty:
+        _prune(tree, path)
+    try:
+        return Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
+    except ValidationError as error:  # something is missing inside of a table, which then has to go as a whole
+        for detail in error.errors(include_url=False, include_input=False):
+            tree.pop(str(detail["loc"][0]), None)
+        return Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
+
+
 def _prune(tree: dict[str, Any], path: Path) -> None:
-    """Take out what is faulty, so that the rest can be looked at; of a list all goes."""
+    """Take out one place; of a list all goes."""
     table: Any = tree
     for part in path[:-1]:
         inner = table.get(part) if isinstance(table, dict) else None
