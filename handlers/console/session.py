@@ -21,6 +21,7 @@ _SECONDS: Final = 12 * 3600
 _GUESSES: Final = 4
 """At a time, of which a wrong one takes a second: whoever guesses gets four a second."""
 _GUESS_SECONDS: Final = 1.0
+_FIELDS: Final = 4
 
 
 class Session:
@@ -39,11 +40,7 @@ class Session:
 
     async def accepts(self, request: Request) -> bool:
         """Tell whether the form holds the password; slow to say no."""
-        try:
-            content = await reading.body(request.scope["headers"], request.receive)
-        except (Refused, reading.Disconnected):
-            return False
-        given = parse_qs(content.decode("utf-8", "replace"), max_num_fields=4).get("password", [""])[0].encode()
+        given = await _password(request)
         async with self._guesses:
             if hmac.compare_digest(given, self._password):
                 return True
@@ -82,3 +79,13 @@ class Session:
             return fetch_site in ("same-origin", "none")
         origin = request.headers.get("origin")
         return origin is None or origin.partition("://")[2] == request.headers.get("host")
+
+
+async def _password(request: Request) -> bytes:
+    """Return the form's password; empty where there is none, which is nobody's password."""
+    try:
+        content = await reading.body(request.scope["headers"], request.receive)
+        form = parse_qs(content.decode("utf-8", "replace"), max_num_fields=_FIELDS)
+    except (Refused, reading.Disconnected, ValueError):
+        return b""
+    return form.get("password", [""])[0].encode()
