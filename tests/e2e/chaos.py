@@ -9,6 +9,7 @@ received. The judge is a pure function of the three records, with a test of its 
 import argparse
 import asyncio
 import json
+import math
 import random
 import secrets
 import signal
@@ -27,19 +28,19 @@ from tests.e2e.harness import AUTHORIZATION, Server, configuration
 CODE_LIFETIME = 120.0
 """Seconds; long beside an outage, short beside a run of 200 kills."""
 RESUMES_WITHIN = 10.0
-"""Seconds of a living server that a promised mail may wait after a restart."""
+"""Seconds that a promised mail may wait after a restart; those of several short lives add up."""
 IN_FLIGHT = 1.0
 """Seconds before a kill: what was received earlier than that was settled, and must not be sent again."""
 LATE = 0.5
 """Seconds after a kill in which the SMTP server may still work off what was in its socket."""
 _LONGEST_LIFE = 2.5
 _BORN_DEAD = 0.2
-"""How many of the processes are killed while they start."""
+"""How many of the processes are killed at a moment that may lie within their start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A server process, from its start to its kill: Unix seconds."""
+    """A server process, from when it was ready to its kill: Unix seconds; equal if it was killed while it started."""
 
     start: float
     end: float
@@ -55,13 +56,13 @@ class Verdict:
     repeated: int
     """Mails that came more than once, each for a kill that it was in flight at."""
     slowest: float
-    """Seconds of a living server that the slowest promised mail waited."""
+    """Seconds of a ready server that the slowest promised mail waited."""
     lost: tuple[str, ...]
     """Promised, and never received."""
     stale: tuple[str, ...]
     """Received after the lifetime of the code."""
     slow: tuple[str, ...]
-    """Received, but later than `RESUMES_WITHIN` seconds of a living server."""
+    """Received, but later than `RESUMES_WITHIN` seconds of a ready server."""
     unexplained: tuple[str, ...]
     """Received again although no kill came between that it was in flight at."""
     broken: tuple[str, ...]
@@ -76,7 +77,7 @@ class Verdict:
     def __str__(self) -> str:
         told = (
             f"{self.kills} kills: {self.acknowledged} promised, {self.received} received, "
-            f"{self.repeated} of them again after a kill; the slowest waited {self.slowest:.2f} s of a living server"
+            f"{self.repeated} of them again after a kill; the slowest waited {self.slowest:.2f} s of a ready server"
         )
         return "\n".join([told, *(f"{len(who)} {kind}: {', '.join(who[:5])}" for kind, who in self.faults.items())])
 
@@ -111,7 +112,7 @@ def judge(
 
 
 def _lived(lives: Sequence[Life], start: float, end: float) -> float:
-    """Return for how many seconds between two moments a server process existed."""
+    """Return for how many seconds between two moments a server was ready."""
     return sum(max(0.0, min(end, life.end) - max(start, life.start)) for life in lives)
 
 
@@ -212,21 +213,25 @@ async def torment(directory: Path, *, kills: int, seed: int, rate: float, told: 
         provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {place.port}\ntls = "none"'
         server = Server(directory, configuration(provider, code_lifetime=f"{CODE_LIFETIME:.0f}s"))
         async with server:
-            start = time.time()
+            ready_at = time.time()
             async with writer(server, journal, rate):
                 for number in range(kills):
                     # The random moment is what is tried here, so this is no wait for something to happen.
                     await asyncio.sleep(chance.uniform(0, _LONGEST_LIFE))
-                    lives.append(Life(start, await server.kill()))
-                    start = await server.start()
-                    if chance.random() >= _BORN_DEAD or number == kills - 1:
+                    killed_at = await server.kill()
+                    lives.append(Life(min(ready_at, killed_at), killed_at))
+                    await server.start()
+                    if chance.random() < _BORN_DEAD and number < kills - 1:
+                        ready_at = math.inf
+                    else:
                         await server.ready()
+                        ready_at = time.time()
                     if told:
                         sys.stdout.write(f"\r{number + 1} of {kills} kills, {len(place.received)} mails received ")
                         sys.stdout.flush()
             acknowledged = _acknowledged(journal)
             await place.has(acknowledged, within=RESUMES_WITHIN + 5)
-            lives.append(Life(start, time.time()))
+            lives.append(Life(ready_at, time.time()))
         return judge(acknowledged, place.received, lives, place.broken)
 
 

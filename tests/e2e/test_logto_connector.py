@@ -71,11 +71,11 @@ def parsed(received: Received) -> tuple[str, str, str]:
 @needs_node
 async def test_every_type_arrives(tmp_path: Path) -> None:
     """What the connector takes for a success is in the reader's mailbox, with its code, by TLS and after a login."""
-    requests = {(mail := request(kind, number))["to"]: mail for number, kind in enumerate(TYPES)}
+    requests = {asked["to"]: asked for asked in (request(kind, number) for number, kind in enumerate(TYPES))}
 
     async with mailroom(tmp_path) as (server, smtp), node.connector() as logto:
         answers = await asyncio.gather(
-            *(logto.send(f"{server.url}/email", AUTHORIZATION, mail) for mail in requests.values())
+            *(logto.send(f"{server.url}/email", AUTHORIZATION, asked) for asked in requests.values())
         )
         mails = await smtp.received(len(TYPES), within=20)
 
