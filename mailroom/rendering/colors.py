@@ -9,8 +9,9 @@ READABLE: Final = 4.5
 WHITE: Final = "#FFFFFF"
 BLACK: Final = "#000000"
 """On any colour at least one of the two has a contrast of 4.58, the root of 21."""
-LIGHT_CARD: Final = WHITE
-DARK_CARD: Final = "#1D1D24"
+LIGHT_GROUND: Final = "#F4F4F6"
+DARK_GROUND: Final = "#1D1D24"
+"""Of the layout's page and card the one on which text is harder to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,12 @@ class Palette:
 
 
 def palette(color: str) -> Palette:
-    """Return the colours that go with a brand's (`#RRGGBB`): its own where it can be read, else the nearest that can."""
+    """Return the colours that go with a brand's (`#RRGGBB`): its own, or the nearest that can be read."""
     return Palette(
         button=color,
         on_button=max((WHITE, BLACK), key=lambda text: contrast(text, color)),
-        link=_towards(BLACK, color, LIGHT_CARD),
-        dark_link=_towards(WHITE, color, DARK_CARD),
+        link=_towards(BLACK, color, LIGHT_GROUND),
+        dark_link=_towards(WHITE, color, DARK_GROUND),
     )
 
 
@@ -60,7 +61,8 @@ def _luminance(color: str) -> float:
 
 
 def _linear(channel: float) -> float:
-    return channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4  # noqa: PLR2004 - sRGB's own
+    is_dark = channel <= 0.04045  # noqa: PLR2004 - sRGB's own
+    return channel / 12.92 if is_dark else ((channel + 0.055) / 1.055) ** 2.4
 
 
 def _channels(color: str) -> tuple[int, ...]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, TemplateSyntaxError, nodes
+from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError, safe_range
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
@@ -30,7 +31,7 @@ class Engine:
     """The templates of one folder, ready to render from any thread."""
 
     def __init__(self, folder: Path, constants: Mapping[str, Any]) -> None:
-        """Compile them with what is the same in every mail: texts, and tables of texts.
+        """Compile them with what is the same in every mail: texts, and tables whose fields are texts.
 
         Raises RenderingError with file and line if one of them does not compile.
         """
@@ -49,8 +50,8 @@ class Engine:
             cache_size=-1,
         )
         self._references = True
-        """Whether what is not ASCII becomes a character reference: no longer than quoted-printable would make it, the
-        rest of a page needs no encoding then, and no provider gets a charset wrong. Within a style it would mean itself."""
+        """Whether what is not ASCII becomes a character reference. It is no longer than quoted-printable would make it,
+        the rest of the page needs no encoding, and no provider gets a charset wrong. In a style it means itself."""
         self.names = frozenset(self._environment.list_templates(filter_func=lambda name: name.endswith(_ENDING)))
         for name in self.names:
             try:
@@ -158,7 +159,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
                 pass
         return super().getattr(obj, attribute)
 
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja's
         if operator == "*" and isinstance(left, int | float) and isinstance(right, int | float):
             return left * right
         raise SecurityError(f"{operator} is for numbers, and ** for nobody")

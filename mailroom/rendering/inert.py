@@ -4,14 +4,15 @@ Every function takes any JSON value and returns a string, empty where there is n
 """
 
 import re
+from types import BuiltinMethodType, MethodType
 from typing import Any, Final
 from urllib.parse import quote
 
 LONGEST_NAME: Final = 60
 LONGEST_CODE: Final = 64
 LONGEST_LINK: Final = 2048
-LONGEST_VALUE: Final = 2000
-"""Characters of any other value that a template prints: no payload makes a mail that Gmail clips at 102 kB."""
+LONGEST_VALUE: Final = 8000
+"""Characters of any other value that a template prints; Gmail clips a mail at 102 kB."""
 
 _BIDI: Final = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _INVISIBLE: Final = re.compile(f"[\0-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufff9-\ufffb\U000e0000-\U000e007f{_BIDI}]+")
@@ -88,10 +89,18 @@ def printed(value: Any) -> Any:
     Logto sends null for a user's empty fields: nobody is to be greeted as None.
     """
     if type(value) is not str:
-        return "" if value is None or callable(value) or isinstance(value, dict | list | tuple) else value
+        return "" if value is None or isinstance(value, _NO_TEXT) or _huge(value) else value
     if value.isprintable() and len(value) <= LONGEST_VALUE:
         return value
     return _HARMFUL.sub("", _BREAKS.sub("\n", whole(value[:LONGEST_VALUE])))
+
+
+_NO_TEXT: Final = (dict, list, tuple, MethodType, BuiltinMethodType)
+
+
+def _huge(value: Any) -> bool:
+    """Tell which numbers Python refuses to write (4300 digits)."""
+    return isinstance(value, int) and value.bit_length() > LONGEST_VALUE
 
 
 def whole(text: str) -> str:

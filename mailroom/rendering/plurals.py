@@ -1,4 +1,4 @@
-"""Which form of a word goes with a number: the CLDR plural rules for whole numbers (unicode.org/cldr, supplemental/plurals)."""
+"""Which form of a word goes with a number: CLDR's plural rules, for whole numbers as small as minutes are."""
 
 from collections.abc import Callable
 from typing import Final, NamedTuple

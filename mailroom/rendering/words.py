@@ -18,7 +18,7 @@ from mailroom.errors import RenderingError
 from mailroom.rendering.plurals import rule
 
 PLACEHOLDERS: Final = frozenset({"app", "platform", "organization", "inviter", "name", "code", "recipient"})
-"""What may stand in every word; beside them `{minutes}` in plural forms and `{validity}`, the common word, elsewhere."""
+"""What may stand in every word; beside them `{minutes}` in plural forms, `{validity}` (the common word) elsewhere."""
 
 _DIRECTIONS: Final = ("ltr", "rtl")
 _COMMON: Final = "common"
@@ -57,10 +57,12 @@ class _Reader:
         self._tag = file.stem
         self._minutes = minutes
         self._rule = rule(file.stem)
+        self._table_at = 0
         try:
             self._source = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RenderingError(f"{self._name}: cannot be read as UTF-8 text ({type(error).__name__})") from error
+        self._lines = self._source.splitlines()
 
     def locale(self) -> Locale:
         if not langcodes.tag_is_valid(self._tag):
@@ -84,6 +86,8 @@ class _Reader:
     def _table(self, kind: str, words: Any) -> dict[str, str]:
         if not isinstance(words, dict):
             raise self._fault(kind, "is no table of words")
+        headings = (number for number, text in enumerate(self._lines, 1) if text.startswith(f"[{kind}]"))
+        self._table_at = next(headings, 0)
         return {key: self._word(key, word) for key, word in words.items()}
 
     def _word(self, key: str, word: Any) -> str:
@@ -109,7 +113,7 @@ class _Reader:
         return text
 
     def _fault(self, what: str, problem: str) -> RenderingError:
-        """Return the error, at the first line that holds these letters."""
-        lines = enumerate(self._source.splitlines(), 1)
-        line = next((number for number, text in lines if what in text), 1)
+        """Return the error, at the table's first line that holds these letters."""
+        lines = enumerate(self._lines, 1)
+        line = next((number for number, text in lines if number > self._table_at and what in text), self._table_at)
         return RenderingError(f"{self._name}, line {line}: {what.removeprefix('{')} {problem}")

@@ -1,7 +1,8 @@
-"""Writes a message with the templates of a folder: the words of the reader's language in the layout, and the finished bytes.
+"""Writes a message with the templates of a folder: the words of the reader's language in the layout, as finished bytes.
 
-A kind of mail is a table of words in `locales/<tag>.toml`, and where it looks like no other, a folder `<Kind>/` with
-`html.jinja` and `text.jinja`. Without a folder it looks like `Generic`; a kind of Logto's that has no words either is written as `Generic`.
+A kind of mail is a table of words in `locales/<tag>.toml` and, where it looks like no other, a folder `<Kind>/` with
+`html.jinja` and `text.jinja`. Without a folder it looks like `Generic`; a type of Logto's that has no words either is
+written as `Generic`.
 """
 
 from collections.abc import Mapping
@@ -72,25 +73,30 @@ class TemplateWriter:
             raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
         for locale in locales.values():
             compare(locale, locales[self._default])
-        self._kinds = {(tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds}
+        self._kinds = {
+            (tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds
+        }
 
     def _kind(self, locale: Locale, kind: str) -> _Kind:
-        names = [f"{kind}/{part}.jinja" for part in ("html", "text")]
-        found = [name if name in self._engine.names else f"{GENERIC}/{name.partition('/')[2]}" for name in names]
-        missing = next((name for name in found if name not in self._engine.names), None)
-        if missing:
-            raise RenderingError(f"{missing} is missing")
+        html, text = self._template(kind, "html.jinja"), self._template(kind, "text.jinja")
         words = locale.kinds[kind]
         for key in ("subject", "preheader", "title"):
             if key not in words:
                 raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}")
         return _Kind(
-            *found,
+            html=html,
+            text=text,
             subject=words["subject"],
             fixed={key: text.format() for key, text in words.items() if not _has_placeholder(text)},
             open={key: text for key, text in words.items() if _has_placeholder(text)},
             locale=locale,
         )
+
+    def _template(self, kind: str, part: str) -> str:
+        names = [name for folder in (kind, GENERIC) if (name := f"{folder}/{part}") in self._engine.names]
+        if not names:
+            raise RenderingError(f"{GENERIC}/{part} is missing")
+        return names[0]
 
     def write(self, message: Message, *, sender: Address, reply_to: Address | None) -> Email:
         """Write the mail; the same arguments always give the same bytes.
@@ -105,7 +111,7 @@ class TemplateWriter:
             raise RenderingError("the recipient is no address") from None
         payload = message.payload
         identity = identify(payload, self._brand, sender)
-        # What a template sees is inert wherever it has a meaning for us; the rest of the payload is escaped and bounded.
+        # What has a meaning for us is inert before a template sees it; the rest of the payload is escaped and bounded.
         values = {
             "app": identity.app,
             "organization": identity.organization,

@@ -47,7 +47,7 @@ def _photograph(browser: str, name: str, author: TemplateWriter, subject: Messag
     page.write_text(author.write(subject, sender=SENDER, reply_to=None).html, encoding="utf-8")
     for width, height in SIZES:
         for scheme, number in SCHEMES.items():
-            subprocess.run(  # noqa: S603 - a browser that was looked up, on a page of ours
+            subprocess.run(
                 [
                     browser,
                     "--headless",
