@@ -158,6 +158,11 @@ class Server:
             raise AssertionError(f"the server did not exit within {_EXITS_WITHIN} s:\n{self.log()}") from None
         assert status == 0, f"the server exited with {status}:\n{self.log()}"
 
+    @property
+    def pid(self) -> int:
+        """The serving process."""
+        return self._serving().pid
+
     def log(self) -> str:
         """Return what all processes so far wrote to stdout and stderr."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
