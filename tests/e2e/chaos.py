@@ -251,7 +251,9 @@ def main() -> int:
     sys.stdout.write(f"seed {seed}\n")
     with tempfile.TemporaryDirectory(prefix="mailroom-chaos-") as directory:
         place = Path(directory)
-        verdict = asyncio.run(torment(place, kills=arguments.kills, seed=seed, rate=arguments.rate, told=True))
+        verdict = asyncio.run(
+            torment(place, kills=arguments.kills, seed=seed, rate=arguments.rate, told=sys.stdout.isatty())
+        )
     sys.stdout.write(f"\n{verdict}\n")
     return 1 if verdict.faults else 0
 

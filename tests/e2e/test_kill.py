@@ -26,23 +26,33 @@ async def test_kills_under_load_break_no_promise(tmp_path: Path) -> None:
 
 
 async def test_a_killed_process_leaves_its_work_to_the_next_one(tmp_path: Path) -> None:
-    """Mails that could not be sent at the kill (nothing listens) are sent within 10 s of the restart."""
-    async with sink() as place:
-        closed = 9  # discard: nothing listens on loopback
-        recipients = {f"u{number}-{number:06d}@chaos.example" for number in range(20)}
-        server = Server(tmp_path, configuration(_smtp(closed)))
-        async with server:
-            async with httpx.AsyncClient(base_url=server.url, headers={"authorization": AUTHORIZATION}) as client:
-                for who in recipients:
-                    code = who.partition("@")[0].rpartition("-")[2]
-                    body = {"to": who, "type": "SignIn", "payload": {"code": code}}
-                    assert (await client.post("/email", json=body)).status_code == httpx.codes.OK
-            await server.kill()
-            (tmp_path / "mailroom.toml").write_text(configuration(_smtp(place.port)))
-            restarted = await server.start()
-            assert await place.has(recipients, within=RESUMES_WITHIN)
-            assert time.time() - restarted <= RESUMES_WITHIN
+    """Mails that could not be sent at the kill (nothing listens) are sent within 10 s of the restart, once."""
+    recipients = _recipients(20)
+    async with sink() as place, Server(tmp_path, configuration(_smtp(CLOSED))) as server:
+        await _post(server, recipients)
+        await server.kill()
+        (tmp_path / "mailroom.toml").write_text(configuration(_smtp(place.port)))
+        restarted = await server.start()
+        assert await place.has(recipients, within=RESUMES_WITHIN)
+        assert time.time() - restarted <= RESUMES_WITHIN
         assert {who: len(moments) for who, moments in place.received.items()} == dict.fromkeys(recipients, 1)
+
+
+CLOSED = 9
+"""The port of discard: nothing listens there."""
+
+
+def _recipients(count: int) -> set[str]:
+    return {f"u{number}-{number:06d}@chaos.example" for number in range(count)}
+
+
+async def _post(server: Server, recipients: set[str]) -> None:
+    headers = {"authorization": AUTHORIZATION}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, trust_env=False) as logto:
+        for who in recipients:
+            code = who.partition("@")[0].rpartition("-")[2]
+            body = {"to": who, "type": "SignIn", "payload": {"code": code}}
+            assert (await logto.post("/email", json=body)).status_code == httpx.codes.OK
 
 
 def _smtp(port: int) -> str:
