@@ -46,7 +46,7 @@ def configure(stream: IO[Any], *, json: bool | None = None, level: int = logging
 
     Returns what writes the lines; `drain` it before the process ends. uvicorn must be told `log_config=None`.
     """
-    lines = Lines(stream.fileno())
+    lines = Lines(stream)
     as_json = not stream.isatty() if json is None else json
     render: Processor = _json if as_json else _Terminal()
     structlog.configure(
@@ -73,17 +73,18 @@ _ATOMIC: Final = getattr(select, "PIPE_BUF", 512)
 
 
 class Lines:
-    """Writes lines to a file descriptor and never waits for its reader."""
+    """Writes lines to a stream's file descriptor and never waits for its reader."""
 
-    def __init__(self, descriptor: int, *, most_bytes: int = 1 << 20) -> None:
-        self._descriptor = descriptor
+    def __init__(self, stream: IO[Any], *, most_bytes: int = 1 << 20) -> None:
+        self._stream = stream
+        self._descriptor = stream.fileno()
         self._most_bytes = most_bytes
         self._waiting = bytearray()
         self._lost = 0
         self._lock = Lock()
         self._poll = select.poll() if hasattr(select, "poll") else None
         if self._poll:
-            self._poll.register(descriptor, select.POLLOUT)
+            self._poll.register(self._descriptor, select.POLLOUT)
 
     def msg(self, line: bytes) -> None:
         """Write a line, or keep it until the next one if it would have to wait."""
@@ -105,6 +106,8 @@ class Lines:
                 self._write(int(left * 1000))
 
     def _write(self, patience_milliseconds: int = 0) -> None:
+        if self._stream.closed:  # its descriptor may be somebody else's by now
+            self._waiting.clear()
         while self._waiting and self._room(patience_milliseconds):
             try:
                 # Where there is room at all there is room for PIPE_BUF (POSIX), so this does not block.

@@ -391,6 +391,11 @@ def test_a_variable_for_a_provider_that_nobody_named_asks_for_its_type() -> None
     }
 
 
+def test_a_provider_of_the_file_needs_its_type_too() -> None:
+    found = faults(FILE.replace('type = "pigeon"', ""), environ={"MAILROOM_PROVIDERS__MAIN__PASSWORD": "x"})
+    assert found == {"providers.main.type": f"missing; one of: {', '.join(providers.types())}"}
+
+
 @pytest.mark.parametrize("name", ["Main", "mäin", "a__b", "-a", "a b"])
 def test_a_provider_s_name_can_be_written_as_a_variable(name: str) -> None:
     assert f"providers.{name}" in faults(FILE + f'[providers."{name}"]\ntype = "pigeon"\nhost = "h"\n')

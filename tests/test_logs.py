@@ -187,7 +187,8 @@ def test_a_terminal_gets_colours_and_cannot_be_driven() -> None:
 
 def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
     """Lines wait for room up to a limit, are counted beyond it, and come out in order once somebody reads."""
-    reader, writer = os.pipe()
+    reader, descriptor = os.pipe()
+    writer = os.fdopen(descriptor, "wb", buffering=0)
     lines = logs.Lines(writer, most_bytes=100_000)
     for number in range(5_000):
         lines.msg(b'{"event":"%04d"}' % number + b" " * 90)
@@ -200,7 +201,7 @@ def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
     lines.msg(b'{"event":"after"}')
     read += _available(reader)
     os.close(reader)
-    os.close(writer)
+    writer.close()
     events = [json.loads(line) for line in read.splitlines()]
     kept = len(events) - 2
     assert [line["event"] for line in events] == [f"{number:04d}" for number in range(kept)] + ["log.lost", "after"]
@@ -215,13 +216,25 @@ def _available(reader: int) -> bytes:
 
 
 def test_a_reader_that_has_gone_stops_nobody() -> None:
-    reader, writer = os.pipe()
+    reader, descriptor = os.pipe()
     os.close(reader)
-    lines = logs.Lines(writer)
-    lines.msg(b"one")
-    lines.msg(b"two")
-    lines.drain()
-    os.close(writer)
+    with os.fdopen(descriptor, "wb", buffering=0) as writer:
+        lines = logs.Lines(writer)
+        lines.msg(b"one")
+        lines.msg(b"two")
+        lines.drain()
+
+
+def test_a_closed_stream_s_descriptor_is_left_alone(tmp_path: Path) -> None:
+    """The system gives its number to the next file that is opened."""
+    stream = (tmp_path / "log").open("wb")
+    logs.configure(stream)
+    number = stream.fileno()
+    stream.close()
+    with (tmp_path / "other").open("w+b") as other:
+        assert other.fileno() == number
+        structlog.get_logger().error("lost")
+        assert other.read() == b""
 
 
 def test_a_full_disk_stops_nobody() -> None:

@@ -10,7 +10,7 @@ from mailroom.loading.development import new_key
 
 
 @click.command()
-@click.option("--env", "as_variables", is_flag=True, help="Print variables instead of TOML.")
+@click.option("--env", "as_variables", is_flag=True, help="Print lines for an env file instead of TOML.")
 @as_json
 def keygen(*, as_variables: bool, as_json: bool) -> None:
     """Print a new secret_key and a new Authorization value, ready to paste.
@@ -21,6 +21,6 @@ def keygen(*, as_variables: bool, as_json: bool) -> None:
     if as_json:
         print_json({"secret_key": key, "authorization": authorization})
     elif as_variables:
-        click.echo(f'MAILROOM_SECRET_KEY="{key}"\nMAILROOM_CONNECTOR__AUTHORIZATION="{authorization}"')
+        click.echo(f"MAILROOM_SECRET_KEY={key}\nMAILROOM_CONNECTOR__AUTHORIZATION={authorization}")
     else:
         click.echo(f'secret_key = "{key}"\n\n[connector]\nauthorization = "{authorization}"')

@@ -107,15 +107,13 @@ def _report_type(given: Given, name: str, kind: Any) -> None:
     if kind is not None:
         given.fault((*path, "type"), f"there is no such type; there are: {known}{_near(kind)}")
         return
-    by_variables = sorted(word for place, word in given.variables.items() if place[:2] == path)
-    others = [other for other in given.tree["providers"] if other != name]
-    where = by_variables[0] if by_variables else f"providers.{name}.type"
-    problem = f"missing; one of: {known}"
-    if by_variables:
-        problem = (
-            f"there is no provider {name!r}{did_you_mean(name, others)}; a new one needs {variable((*path, 'type'))}"
-        )
-    given.faults.append(Fault(where, problem))
+    alone = sorted(word for place, word in given.variables.items() if place[:2] == path and name not in given.in_file)
+    if alone:
+        meant = did_you_mean(name, sorted(given.in_file))
+        problem = f"there is no provider {name!r}{meant}; a new one needs {variable((*path, 'type'))}"
+        given.faults.append(Fault(alone[0], problem))
+    else:
+        given.fault((*path, "type"), f"missing; one of: {known}")
 
 
 def _near(kind: Any) -> str:

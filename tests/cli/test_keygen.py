@@ -19,10 +19,12 @@ def test_what_is_printed_can_be_pasted(operator: Operator) -> None:
 
 
 def test_the_same_as_variables(operator: Operator) -> None:
+    """Without quotes: `docker run --env-file` would take them for a part of the header."""
     lines = operator.run("keygen", "--env").output.splitlines()
-    environ = {name: value.strip('"') for name, _, value in (line.partition("=") for line in lines)}
+    environ = {name: value for name, _, value in (line.partition("=") for line in lines)}
     Path("mailroom.toml").write_text(f'from = "a@acme.example"{REST}')
-    assert load(environ=environ).connector.authorization
+    settings = load(environ=environ)
+    assert settings.connector.authorization[0].get_secret_value().startswith("Bearer ")
 
 
 def test_no_two_are_the_same(operator: Operator) -> None:
