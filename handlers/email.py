@@ -66,6 +66,7 @@ class EmailDoor:
             message = self._understood(content)
             kept = await self._acceptor.accept(message, repeat_of=content if _has_code(message) else None)
         except Refused as error:
+            log.warning("email.refused", status=error.refusal.status, reason=error.refusal.sentence)
             self._metrics.refused(error.refusal.status)
             await refuse(send, error.refusal)
         except CannotKeep as error:

@@ -26,6 +26,9 @@ _TOO_DEEP: Final = Refusal(400, "The request is nested too deeply.")
 _NOT_JSON: Final = Refusal(400, "The request is not valid JSON.")
 _NOT_UNDERSTOOD: Final = Refusal(400, "The request does not have the expected fields.")
 
+_MOST_DIGITS: Final = 19
+"""Of an announced length; `int` refuses thousands of them, and so many are too large already."""
+
 T = TypeVar("T")
 
 
@@ -102,7 +105,7 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
 
 def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:
     length = header(headers, b"content-length")
-    return int(length) if length and length.isdigit() else 0
+    return int(length[:_MOST_DIGITS]) if length and length.isdigit() else 0
 
 
 async def _rest(message: Message, receive: Receive) -> bytes:
