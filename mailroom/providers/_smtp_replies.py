@@ -103,6 +103,9 @@ _OURS: Final = _any_of(
     r"address(es)? (is|are) not verified",  # SES, after the content
     r"sending (is |has been )?(paused|suspended)",  # SES
     r"verified sender identity",  # SendGrid, after the content
+    r"permissions? to send as|SendAsDenied",  # Microsoft 365, after the content
+    r"not a sender signature",  # Postmark
+    r"is not allowed to send",  # Mailgun: the domain is unverified or disabled
 )
 """A refusal of the sender that comes late, for many servers judge it only when they know the recipient."""
 
