@@ -11,7 +11,7 @@ import contextlib
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -81,7 +81,7 @@ class Server:
         self.live: set[_Connection] = set()
         self._users = users
         self._faults: dict[str, _Fault] = {}
-        self._news = asyncio.Condition()
+        self._news = asyncio.Event()
 
     def fault(self, at: str, answer: str | Silence, *, times: float = float("inf")) -> asyncio.Event:
         """Answer so at GREETING, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, CONTENT, RSET, NOOP or QUIT from now on.
@@ -102,19 +102,26 @@ class Server:
 
     async def received(self, number: int, *, within: float = 10) -> list[Received]:
         """Wait until so many mails are here; fail the test when they do not come."""
-        await self._until(lambda: len(self.mails) >= number, f"{number} mails, there are {len(self.mails)}", within)
+        await self._until(lambda: len(self.mails) >= number, f"{number} mails", within)
         return self.mails
+
+    async def connected(self, number: int, *, within: float = 10) -> None:
+        """Wait until there were so many connections."""
+        await self._until(lambda: self.connections >= number, f"{number} connections", within)
 
     async def left_alone(self, *, within: float = 10) -> None:
         """Wait until no connection is open."""
-        await self._until(lambda: not self.live, f"no connection, there are {len(self.live)}", within)
+        await self._until(lambda: not self.live, "no open connection", within)
 
-    async def _until(self, holds: Any, wanted: str, within: float) -> None:
+    async def _until(self, holds: Callable[[], bool], wanted: str, within: float) -> None:
         try:
-            async with asyncio.timeout(within), self._news:
-                await self._news.wait_for(holds)
+            async with asyncio.timeout(within):
+                while not holds():
+                    self._news.clear()
+                    await self._news.wait()
         except TimeoutError:
-            raise AssertionError(f"waited {within} s for {wanted}") from None
+            seen = f"{len(self.mails)} mails, {self.connections} connections, {len(self.live)} of them open"
+            raise AssertionError(f"waited {within} s for {wanted}; there are {seen}") from None
 
     def take_fault(self, at: str) -> str | Silence | None:
         """Return how to answer there, if not as usual."""
@@ -125,10 +132,9 @@ class Server:
         fault.reached.set()
         return fault.answer
 
-    async def tell(self) -> None:
+    def tell(self) -> None:
         """Wake those who wait for something to happen."""
-        async with self._news:
-            self._news.notify_all()
+        self._news.set()
 
     def authenticate(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
         """Check a login, for aiosmtpd."""
@@ -151,12 +157,12 @@ class _Connection(SMTP):
         self._server = server
         self._pipelining = pipelining
         self._greeted = False
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self not in self._server.live:
             self._server.connections += 1
             self._server.live.add(self)
+            self._server.tell()
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -164,9 +170,7 @@ class _Connection(SMTP):
             return
         super().connection_lost(error)
         self._server.live.discard(self)
-        task = self.loop.create_task(self._server.tell())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._server.tell()
 
     def drop(self) -> None:
         """Reset; asyncio tells nobody of a connection that is lost in the middle of a handshake."""
@@ -233,7 +237,7 @@ class _Connection(SMTP):
                 tuple(envelope.mail_options),
             )
         )
-        await self._server.tell()
+        self._server.tell()
         if answer is HANG:
             await asyncio.Event().wait()
         if answer is DROP:

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final, cast
 
 EHLO: Final = ("250-wire.test", "250-PIPELINING", "250-SIZE 1000000", "250-SMTPUTF8", "250 ENHANCEDSTATUSCODES")
 
@@ -31,6 +31,8 @@ class WireServer:
     def __init__(self, answers: Mapping[str, str], *, piecemeal: bool) -> None:
         self.port = 0
         self.answers = {**USUAL, **answers}
+        self.once: dict[str, str] = {}
+        """Answers that are given one time, before the usual ones."""
         self.piecemeal = piecemeal
         self.writes: list[bytes] = []
         """Each chunk as it was read: small writes arrive in one piece on the loopback interface."""
@@ -38,6 +40,25 @@ class WireServer:
         """Each command line, and the content of mails as one item."""
         self.connections = 0
         self.live: set[_Connection] = set()
+        self._news = asyncio.Event()
+
+    def answer(self, verb: str) -> str:
+        """Return what a command is answered by."""
+        return self.once.pop(verb, self.answers.get(verb, "500 5.5.2 what?"))
+
+    async def until(self, holds: Callable[[], bool], *, within: float = 10) -> None:
+        """Wait until it holds; fail the test when it never does."""
+        try:
+            async with asyncio.timeout(within):
+                while not holds():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"waited {within} s; the server has seen {self.verbs}") from None
+
+    def tell(self) -> None:
+        """Wake those who wait for something to happen."""
+        self._news.set()
 
     @property
     def verbs(self) -> list[str]:
@@ -54,14 +75,15 @@ class _Connection(asyncio.Protocol):
         self._has_recipient = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
         self._server.connections += 1
         self._server.live.add(self)
+        self._server.tell()
         self._answer("GREETING")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.live.discard(self)
+        self._server.tell()
 
     def data_received(self, data: bytes) -> None:
         self._server.writes.append(data)
@@ -90,8 +112,9 @@ class _Connection(asyncio.Protocol):
 
     def _take_command(self, line: bytes) -> None:
         self._server.lines.append(line)
+        self._server.tell()
         verb = _verb(line)
-        answer = self._server.answers.get(verb, "500 5.5.2 what?")
+        answer = self._server.answer(verb)
         if verb == "RCPT" and not self._has_sender:
             answer = "503 5.5.1 need MAIL"
         elif verb == "DATA" and not self._has_recipient and answer == USUAL["DATA"]:
@@ -103,7 +126,7 @@ class _Connection(asyncio.Protocol):
         self._write(answer)
 
     def _answer(self, verb: str) -> None:
-        self._write(self._server.answers[verb])
+        self._write(self._server.answer(verb))
 
     def _write(self, answer: str) -> None:
         if answer == HANG_UP:

@@ -61,7 +61,10 @@ _LONGEST: Final = 500
 
 def bounded(text: str) -> str:
     """Return a stranger's text on one line, printable, at most 500 characters."""
-    text = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST]).split())
+    text = text[: 4 * _LONGEST]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
@@ -100,6 +103,9 @@ _OURS: Final = _any_of(
     r"address(es)? (is|are) not verified",  # SES, after the content
     r"sending (is |has been )?(paused|suspended)",  # SES
     r"verified sender identity",  # SendGrid, after the content
+    r"permissions? to send as|SendAsDenied",  # Microsoft 365, after the content
+    r"not a sender signature",  # Postmark
+    r"is not allowed to send",  # Mailgun: the domain is unverified or disabled
 )
 """A refusal of the sender that comes late, for many servers judge it only when they know the recipient."""
 

@@ -286,8 +286,17 @@ def test_the_same_on_uvloop(tls: Any, pipelining: bool) -> None:  # noqa: FBT001
             assert server.connections == 1
             server.drop()
             await provider.send(email())
+            waiting = server.fault("CONTENT", HANG)
+            sending = asyncio.create_task(provider.send(email()))
+            await waiting.wait()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            await server.left_alone()
+            server.mend()
+            await provider.send(email())
             await provider.aclose()
             await server.left_alone()
-            assert [mail.content for mail in server.mails] == [email().raw] * 5
+            assert [mail.content for mail in server.mails] == [email().raw] * 7
 
     uvloop.run(main())

@@ -138,8 +138,7 @@ async def test_a_connection_that_is_being_opened_while_everything_closes_is_not_
 ) -> None:
     provider = open_provider()
     sending = asyncio.create_task(provider.send(email()))
-    while not server.connections:  # noqa: ASYNC110  # there is nobody who could set an event
-        await asyncio.sleep(0)
+    await server.connected(1)
     await provider.aclose()
     with pytest.raises(Unavailable):
         await sending

@@ -55,6 +55,10 @@ CASES: list[tuple[Stage, str, type[SendingError]]] = [
     (Stage.CONTENT, "554 Message rejected: Email address is not verified. The following identities", Misconfigured),
     (Stage.CONTENT, "554 Message rejected: Sending suspended for this account", Misconfigured),
     (Stage.CONTENT, "550 The from address does not match a verified Sender Identity.", Misconfigured),
+    (Stage.CONTENT, "550 5.7.60 SMTP; Client does not have permissions to send as this sender", Misconfigured),
+    (Stage.CONTENT, "554 5.2.252 SendAsDenied; no-reply@acme.example not allowed to send as", Misconfigured),
+    (Stage.CONTENT, "550 The 'From' address you supplied is not a Sender Signature on your account", Misconfigured),
+    (Stage.CONTENT, "550 Domain acme.example is not allowed to send: The domain is unverified", Misconfigured),
     (Stage.CONTENT, "550 5.4.5 Daily user sending limit exceeded.", Unavailable),
     # the mail
     (Stage.DATA, "554 5.5.1 no valid recipients", Rejected),

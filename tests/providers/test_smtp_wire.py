@@ -137,14 +137,10 @@ async def test_a_reused_connection_that_ends_before_the_hand_over_is_replaced(ve
     async with wire_server() as server:
         provider = sender(server)
         await provider.send(email())
-        usual = server.answers[verb]
-        server.answers[verb] = answer
-        sending = asyncio.create_task(provider.send(email()))
-        while server.connections == 1:  # noqa: ASYNC110  # there is nobody who could set an event
-            await asyncio.sleep(0)
-        server.answers[verb] = usual
-        await sending
+        server.once[verb] = answer
+        await provider.send(email())
         await provider.aclose()
+        assert server.connections == 2
         assert server.verbs.count("CONTENT") == 2
 
 
@@ -187,8 +183,7 @@ async def test_what_a_server_says_out_of_turn_is_not_taken_for_the_next_reply() 
         await provider.send(email())
         (connection,) = server.live
         connection.transport.write(b"250 2.0.0 you did not ask\r\n")
-        while server.live:  # noqa: ASYNC110  # there is nobody who could set an event
-            await asyncio.sleep(0)
+        await server.until(lambda: not server.live)
         server.answers["CONTENT"] = "451 4.3.0 no"
         with pytest.raises(Unavailable):
             await provider.send(email())
@@ -201,8 +196,7 @@ async def test_a_mail_that_never_left_us_is_not_uncertain(pass_time: Callable[[f
     async with wire_server({"EHLO": "250-wire.test\r\n250 PIPELINING"}) as server:
         provider = sender(server)
         sending = asyncio.create_task(provider.send(email(raw=b"x" * 998 + b"\r\n" + b"y" * 64_000_000 + b"\r\n")))
-        while "DATA" not in server.verbs:  # noqa: ASYNC110  # there is nobody who could set an event
-            await asyncio.sleep(0)
+        await server.until(lambda: "DATA" in server.verbs)
         (connection,) = server.live
         connection.transport.pause_reading()
         pass_time(30)

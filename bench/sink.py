@@ -1,0 +1,174 @@
+"""A fast SMTP server that takes every mail and keeps none, in a process of its own: `python -m bench.sink --port 0`.
+
+It prints its port as its first line. Beside SMTP it understands `STAT`, answered by `250 <mails so far>`, and with
+`--journal FILE` it writes, when it is terminated, a line for each mail: the arrival's `time.monotonic_ns()`, the same
+clock in every process of this machine, and the mail's Message-ID.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import re
+import signal
+import ssl
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, cast
+
+import trustme
+import uvloop
+
+HOST: Final = "127.0.0.1"
+END: Final = b"\r\n.\r\n"
+REPLIES: Final = {
+    b"MAIL": b"250 2.1.0 Ok\r\n",
+    b"RCPT": b"250 2.1.5 Ok\r\n",
+    b"DATA": b"354 End data with <CR><LF>.<CR><LF>\r\n",
+    **dict.fromkeys((b"NOOP", b"RSET", b"HELO"), b"250 2.0.0 Ok\r\n"),
+}
+_MESSAGE_ID: Final = re.compile(rb"^message-id:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Books:
+    """What came, over all connections."""
+
+    pipelining: bool
+    tls: ssl.SSLContext | None
+    delay_seconds: float
+    journal: Path | None
+    mails: int = 0
+    arrivals: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def take(self, content: bytes) -> None:
+        """Count a mail, and note when it came."""
+        self.mails += 1
+        if self.journal is not None:
+            now = time.monotonic_ns()
+            found = _MESSAGE_ID.search(content)
+            self.arrivals.append((now, found[1] if found else b""))
+
+    def close(self) -> None:
+        """Write the journal."""
+        if self.journal is not None:
+            lines = (b"%d %s\n" % arrival for arrival in self.arrivals)
+            self.journal.write_bytes(b"".join(lines))
+
+
+class Connection(asyncio.Protocol):
+    """Parses what comes, answers each read by one write."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._unread = b""
+        self._in_content = False
+        self._encrypted = False
+        self._handshake: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet, unless this is the same connection, encrypted now."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
+        if not self._encrypted:
+            self._write(b"220 sink.test ESMTP\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        """Answer everything that is complete."""
+        self._unread = unread = self._unread + data if self._unread else data
+        replies: list[bytes] = []
+        while unread:
+            if self._in_content:
+                end = 3 if unread.startswith(b".\r\n") else unread.find(END) + len(END)
+                if end < len(END) and end != 3:  # noqa: PLR2004  # a lone dot
+                    break
+                self._books.take(unread[:end])
+                self._in_content = False
+                replies.append(b"250 2.0.0 Ok: queued as %08d\r\n" % self._books.mails)
+            else:
+                end = unread.find(b"\r\n") + 2
+                if end < 2:  # noqa: PLR2004  # no line end
+                    break
+                reply = self._reply(unread[:4].upper())
+                if not reply:
+                    self._unread = b""
+                    return
+                replies.append(reply)
+            unread = unread[end:]
+        self._unread = unread
+        if replies:
+            self._write(b"".join(replies))
+
+    def _reply(self, verb: bytes) -> bytes:
+        """Return the reply, or nothing when what follows is not for us to read."""
+        if verb == b"DATA":
+            self._in_content = True
+        elif verb == b"EHLO":
+            return self._offers()
+        elif verb == b"STAT":
+            return b"250 %d\r\n" % self._books.mails
+        elif verb == b"STAR" and self._books.tls is not None:
+            self._transport.write(b"220 2.0.0 go\r\n")
+            self._transport.pause_reading()
+            self._handshake = asyncio.ensure_future(self._encrypt(self._books.tls))
+            return b""
+        elif verb == b"QUIT":
+            self._transport.write(b"221 2.0.0 Bye\r\n")
+            self._transport.close()
+            return b""
+        return REPLIES.get(verb, b"500 5.5.2 what?\r\n")
+
+    def _offers(self) -> bytes:
+        offers = [b"sink.test", b"SIZE 33554432", b"SMTPUTF8", b"8BITMIME"]
+        if self._books.pipelining:
+            offers.append(b"PIPELINING")
+        if self._books.tls is not None and not self._encrypted:
+            offers.append(b"STARTTLS")
+        return b"".join(b"250-%s\r\n" % offer for offer in offers) + b"250 ENHANCEDSTATUSCODES\r\n"
+
+    def _write(self, replies: bytes) -> None:
+        if self._books.delay_seconds:
+            asyncio.get_running_loop().call_later(self._books.delay_seconds, self._transport.write, replies)
+        else:
+            self._transport.write(replies)
+
+    async def _encrypt(self, context: ssl.SSLContext) -> None:
+        self._encrypted = True
+        with contextlib.suppress(OSError):
+            transport = await asyncio.get_running_loop().start_tls(self._transport, self, context, server_side=True)
+            assert transport is not None
+            self._transport = transport
+
+
+async def serve(books: Books, port: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    server = await loop.create_server(lambda: Connection(books), HOST, port, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await stop.wait()
+    server.close()
+    books.close()
+
+
+def main() -> None:
+    """Read the arguments and serve."""
+    parser = argparse.ArgumentParser(description="a fast SMTP server that takes every mail and keeps none")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one, printed as the first line")
+    parser.add_argument("--no-pipelining", action="store_true", help="do not offer PIPELINING")
+    parser.add_argument("--starttls", type=Path, metavar="CA_FILE", help="offer STARTTLS; write the authority there")
+    parser.add_argument("--delay", type=float, default=0, metavar="SECONDS", help="wait before each reply")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="note each mail's arrival")
+    given = parser.parse_args()
+    context = None
+    if given.starttls is not None:
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(HOST, "localhost").configure_cert(context)
+        authority.cert_pem.write_to_path(given.starttls)
+    uvloop.run(serve(Books(not given.no_pipelining, context, given.delay, given.journal), given.port))
+
+
+if __name__ == "__main__":
+    main()

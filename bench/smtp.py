@@ -1,0 +1,221 @@
+"""Row b: the SMTP provider sending ready-made mails over 16 connections, against a bare aiosmtplib loop on 16.
+
+`python -m bench.smtp`. Both clients are this process, pinned to one core; the sink is another, pinned to another.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import aiosmtplib
+import uvloop
+
+from bench.sink import HOST
+from mailroom.clock import SystemClock
+from mailroom.message import Address, Email
+from mailroom.providers import Surroundings
+from mailroom.providers.smtp import Settings, connect
+
+CONNECTIONS: Final = 16
+OCTETS: Final = 6 * 1024
+ROUNDS: Final = 5
+MAILS: Final = 4000
+
+Tls = Literal["none", "starttls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    mails_per_second: float
+    ratio: float
+    """To the bare loop of the same encryption."""
+    cpu_microseconds: float
+    """What a mail costs this process; hardly changed by what else the machine does."""
+    aim: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """A running sink."""
+
+    port: int
+    ca_file: Path
+
+
+def mail() -> Email:
+    """Return a mail of 6 KiB as the renderer makes them: 7bit, lines of 76, CRLF."""
+    head = (
+        b"From: Acme <no-reply@acme.example>\r\nTo: ada@reader.example\r\nSubject: Your code\r\n"
+        b"Date: Sat, 21 Nov 2026 12:00:00 +0000\r\nMessage-ID: <0@acme.example>\r\nMIME-Version: 1.0\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    )
+    line = b"TWFpbHJvb20g" * 6 + b"TWFp\r\n"
+    raw = head + line * ((OCTETS - len(head)) // len(line))
+    return Email(
+        id="0",
+        message_id="<0@acme.example>",
+        sender=Address("no-reply@acme.example", "Acme"),
+        recipient="ada@reader.example",
+        reply_to=None,
+        subject="Your code",
+        html="",
+        text="",
+        headers=(),
+        language="en",
+        template="SignIn",
+        raw=raw,
+    )
+
+
+class NoCatcher:
+    """Nothing is caught here."""
+
+    async def keep(self, email: Email) -> None:
+        """Refuse."""
+        raise NotImplementedError(email.id)
+
+
+@contextlib.contextmanager
+def sink(core: int, *options: str) -> Iterator[Sink]:
+    """Run a sink on that core."""
+    with tempfile.TemporaryDirectory() as folder:
+        ca_file = Path(folder) / "ca.pem"
+        command = [sys.executable, "-m", "bench.sink", *options, "--starttls", str(ca_file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            os.sched_setaffinity(process.pid, {core})
+            assert process.stdout is not None
+            try:
+                yield Sink(int(process.stdout.readline()), ca_file)
+            finally:
+                process.terminate()
+
+
+@contextlib.asynccontextmanager
+async def bare(where: Sink, tls: Tls) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Give a loop over 16 connected aiosmtplib clients, each sending bytes."""
+    ready = mail()
+    clients = [
+        aiosmtplib.SMTP(
+            hostname=HOST,
+            port=where.port,
+            start_tls=tls == "starttls",
+            cert_bundle=str(where.ca_file),
+            local_hostname="bench.test",
+        )
+        for _ in range(CONNECTIONS)
+    ]
+    for client in clients:
+        await client.connect()
+
+    async def send(number: int) -> None:
+        async def one(client: aiosmtplib.SMTP) -> None:
+            for _ in range(number // CONNECTIONS):
+                await client.sendmail(ready.sender.email, ready.recipient, ready.raw)
+
+        await asyncio.gather(*map(one, clients))
+
+    yield send
+    for client in clients:
+        await client.quit()
+
+
+@contextlib.asynccontextmanager
+async def ours(where: Sink, tls: Tls) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Give a loop over 16 senders that share the provider as the courier does."""
+    settings = Settings(
+        host=HOST,
+        port=where.port,
+        tls=tls,
+        ca_file=where.ca_file if tls == "starttls" else None,
+        concurrency=CONNECTIONS,
+        mails_per_connection=1_000_000,
+    )
+    provider = connect(settings, Surroundings("bench", SystemClock(), NoCatcher()))
+    ready = mail()
+
+    async def send(number: int) -> None:
+        async def one() -> None:
+            for _ in range(number // CONNECTIONS):
+                await provider.send(ready)
+
+        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+
+    yield send
+    await provider.aclose()
+
+
+async def measure(rounds: int, mails: int) -> list[Row]:
+    """Return the rows: bare, ours without and with pipelining; plain and encrypted."""
+    mine, other = _cores()
+    os.sched_setaffinity(0, {mine})
+    rates: dict[tuple[str, Tls], list[float]] = {}
+    costs: dict[tuple[str, Tls], list[float]] = {}
+    ways: tuple[Tls, ...] = ("none", "starttls")
+    async with contextlib.AsyncExitStack() as stack:
+        pipelining = stack.enter_context(sink(other))
+        sequential = stack.enter_context(sink(other, "--no-pipelining"))
+        contenders = {
+            (name, tls): await stack.enter_async_context(client(where, tls))
+            for tls in ways
+            for name, client, where in (
+                ("bare aiosmtplib", bare, pipelining),
+                ("Mailroom, no PIPELINING offered", ours, sequential),
+                ("Mailroom, pipelined", ours, pipelining),
+            )
+        }
+        for send in contenders.values():
+            await send(10 * CONNECTIONS)  # connect, warm up
+        for _ in range(rounds):
+            for key, send in contenders.items():
+                started, cpu_started = time.perf_counter(), time.process_time()
+                await send(mails)
+                rates.setdefault(key, []).append(mails / (time.perf_counter() - started))
+                costs.setdefault(key, []).append((time.process_time() - cpu_started) / mails * 1e6)
+    medians = {key: statistics.median(measured) for key, measured in rates.items()}
+    aims = {"Mailroom, no PIPELINING offered": 0.9, "Mailroom, pipelined": 3.0}
+    return [
+        Row(
+            what=f"{name}, {'STARTTLS' if tls == 'starttls' else 'plain'}",
+            mails_per_second=rate,
+            ratio=rate / medians["bare aiosmtplib", tls],
+            cpu_microseconds=statistics.median(costs[name, tls]),
+            aim=aims.get(name),
+        )
+        for (name, tls), rate in medians.items()
+    ]
+
+
+def _cores() -> tuple[int, int]:
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[0], cores[-1]
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--mails", type=int, default=MAILS, help="a round")
+    given = parser.parse_args()
+    rows = uvloop.run(measure(given.rounds, given.mails))
+    print(f"b  SMTP, {OCTETS // 1024} KiB, {CONNECTIONS} connections, median of {given.rounds} rounds")
+    for row in rows:
+        verdict = "" if row.aim is None else f"  aim {row.aim:g}: {'met' if row.ratio >= row.aim else 'MISSED'}"
+        rate = f"{row.mails_per_second:7,.0f}/s {row.cpu_microseconds:5.0f} µs CPU"
+        print(f"   {row.what:41}{rate}  ratio {row.ratio:.2f}{verdict}")
+
+
+if __name__ == "__main__":
+    main()
