@@ -118,6 +118,8 @@ async def serve(
     """Run until told to end. Raises CannotListen and MailroomErrors before it listens."""
     ending = Ending()
     ending.listen()
+    for warning in loading.warnings(settings):
+        log.warning("settings.doubtful", problem=warning)
     # Connections may be waiting in an inherited socket; one of our own is bound once a predecessor has let go.
     sockets = inherited(fd, environ)
     parts = await _unless(ending.asked, build(settings, clock))

@@ -177,7 +177,7 @@ class Courier:
             return False
         waiting = Priority.EVENT if self._behind is None else self._behind
         self._claiming, self._behind = waiting, None
-        claimed = None
+        leased: tuple[Leased, ...] = ()
         try:
             claimed = await self._outbox.claim(
                 now=now,
@@ -190,19 +190,22 @@ class Courier:
                     if not loans[providers[0]].places
                 ],
             )
+            leased = claimed.leased
+        except CannotKeep:
+            self._behind = _better(self._behind, waiting)
+            raise
         finally:
             self._claiming = None
-            for name, loan in loans.items():
-                self._exits[name].lane.take_back(loan)
-            if claimed is None:
-                self._behind = _better(self._behind, waiting)
-        for leased in claimed.leased:
-            waiting = leased.message.priority
-            self._start(leased, self._exits[leased.attempts[-1].provider].lane)
+            for name, exit_ in self._exits.items():
+                mine = [one.message.is_code for one in leased if one.attempts[-1].provider == name]
+                exit_.lane.take_back(codes=sum(mine), others=len(mine) - sum(mine))
+        for one in leased:
+            waiting = one.message.priority
+            self._start(one, self._exits[one.attempts[-1].provider].lane)
         self._next_due = claimed.next_due
         if claimed.next_due is not None and claimed.next_due <= now:
             self._behind = _better(self._behind, waiting)
-        return bool(claimed.leased)
+        return bool(leased)
 
     def _choose(self, loans: Mapping[str, Loan], candidate: Candidate) -> str | None:
         """Name the provider that a due message goes to, if its lane has a place. Runs in the outbox's thread."""

@@ -17,7 +17,7 @@ _TURNS_PER_RESERVED: Final = 5
 
 @dataclass(slots=True)
 class Loan:
-    """Places lent to a claim, which spends them in another thread."""
+    """Places lent to a claim, which spends them in another thread; what it leased in the end is counted by `Lane`."""
 
     places: int
     for_others: int
@@ -45,6 +45,7 @@ class Lane:
         self._running = self._running_others = 0
         self._free = _PLACES_PER_TURN * self._turns
         self._free_for_others = _PLACES_PER_TURN * self._turns_for_others
+        self._lent = (0, 0)
         self._waiting: list[tuple[Priority, int, Future[None]]] = []
         self._sequence = count()
 
@@ -68,17 +69,22 @@ class Lane:
             self._free_for_others += 1
 
     def lend(self, most: int) -> Loan:
-        """Lend up to so many places to a claim."""
+        """Lend up to so many places to a claim. Until `take_back` nobody else has them."""
         places = max(0, min(self._free, most))
         loan = Loan(places, max(0, min(places, self._free_for_others)))
         self._free -= loan.places
         self._free_for_others -= loan.for_others
+        self._lent = (loan.places, loan.for_others)
         return loan
 
-    def take_back(self, loan: Loan) -> None:
-        """Take back what a claim did not spend; the spent places are the messages' own."""
-        self._free += loan.places
-        self._free_for_others += loan.for_others
+    def take_back(self, *, codes: int, others: int) -> None:
+        """Take back what was lent but for the places of so many messages, which a claim has leased in the end.
+
+        The loan itself does not tell: a transaction that was rolled back has spent, and so has its repetition.
+        """
+        places, for_others = self._lent
+        self._free += places - codes - others
+        self._free_for_others += for_others - others
 
     def turn(self, priority: Priority) -> "Turn":
         """Return a turn on the wire, to be waited for with `async with`: codes first, then in the order of asking."""

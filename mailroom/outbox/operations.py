@@ -250,7 +250,7 @@ _FORGET: Final = "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE unti
 
 _RECLAIM: Final = """
     UPDATE messages
-       SET state = 'queued', due_at = min(?, expires_at), owner = NULL
+       SET state = 'queued', due_at = min(?, created_at, expires_at), owner = NULL
      WHERE state = 'sending' AND due_at IS NOT NULL
 """
 

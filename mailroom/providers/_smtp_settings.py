@@ -93,9 +93,10 @@ class Settings(ProviderSettings):
     @model_validator(mode="before")
     @classmethod
     def _usual_port(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("port") is None and given.get("tls") in PORTS:
-            return {**given, "port": PORTS[given["tls"]]}
-        return given
+        if not isinstance(given, dict) or given.get("port") is not None:
+            return given
+        tls = given.get("tls")
+        return {**given, "port": PORTS[tls]} if isinstance(tls, str) and tls in PORTS else given
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:

@@ -36,10 +36,20 @@ def test_what_a_claim_does_not_spend_is_given_back() -> None:
     assert lane.free(code=True) == 14
     assert loan.spend(code=True)
     assert loan.spend(code=False)
-    lane.take_back(loan)
+    lane.take_back(codes=1, others=1)
     assert lane.free(code=True) == 18
     lane.give_back(code=True)
     lane.give_back(code=False)
+    assert (lane.free(code=True), lane.free(code=False)) == (20, 16)
+
+
+def test_a_claim_that_failed_has_spent_nothing() -> None:
+    """Its transaction was rolled back, perhaps after the places had been spent, perhaps twice."""
+    lane = Lane(10)
+    loan = lane.lend(most=6)
+    assert loan.spend(code=True)
+    assert loan.spend(code=False)
+    lane.take_back(codes=0, others=0)
     assert (lane.free(code=True), lane.free(code=False)) == (20, 16)
 
 
