@@ -12,7 +12,7 @@ import pytest
 
 from mailroom.errors import CannotKeep, OutboxError, SealBroken
 from mailroom.message import Attempt, State
-from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Lease, Settlement
+from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Candidate, Claimed, Lease, Settlement
 from mailroom.outbox.database import SCHEMA
 from mailroom.outbox.reading import open_readonly
 from mailroom.outbox.sqlite import SqliteOutbox
@@ -173,6 +173,24 @@ async def test_a_message_costs_one_insert_and_one_update(outbox: SqliteOutbox) -
     await outbox.put(born, repeat_of=b"body", lease=Lease("main", START + 300))
     await outbox.settle(Settlement(born.id, State.SENT, (Attempt("main", START),)))
     assert statements == ["BEGIN", "INSERT", "COMMIT", "BEGIN", "WITH", "COMMIT"]
+
+
+async def test_choose_is_asked_once_whoever_else_fails(outbox: SqliteOutbox) -> None:
+    """Each answer spends a place; a transaction that is begun anew for another's fault must not spend two."""
+    one = message()
+    await outbox.put(one)
+    asked: list[str] = []
+
+    def choose(candidate: Candidate) -> str:
+        asked.append(candidate.id)
+        return "main"
+
+    claimed, refused = await asyncio.gather(
+        claim(outbox, START, choose=choose), outbox.put(one), return_exceptions=True
+    )
+    assert isinstance(claimed, Claimed)
+    assert isinstance(refused, OutboxError)
+    assert [leased.message.id for leased in claimed.leased] == asked == [one.id]
 
 
 @pytest.mark.parametrize(
