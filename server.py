@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import structlog
 import uvloop
-from starlette.applications import Starlette
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from handlers import routes
@@ -97,18 +97,19 @@ Build: TypeAlias = Callable[[Settings, Clock], Coroutine[Any, Any, Parts]]
 
 def application(settings: Settings, parts: Parts, *, standing: Standing, clock: Clock) -> ASGIApp:
     """Return the doors as one app."""
-    app = Starlette(
+    # A Router alone: the layers of `Starlette` around it cost a tenth of a request. Redirects lose Logto's events.
+    app = Router(
         routes=routes(
             settings=settings,
             acceptor=parts.courier,
             outbox=parts.outbox,
             clock=clock,
-            entropy=random.SystemRandom().randbytes,
+            entropy=os.urandom,
             metrics=parts.metrics,
             standing=standing,
-        )
+        ),
+        redirect_slashes=False,
     )
-    app.router.redirect_slashes = False  # Logto follows a redirect with GET: the event is lost
     return OnlyLoopback(app) if settings.dev else app
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Self
 
-from starlette.applications import Starlette
+from starlette.routing import Router
 
 from handlers import routes
 from handlers.health import Standing
@@ -107,7 +107,7 @@ def served(**changes: Any) -> Iterator[Doors]:
     parts = MemoryParts(clock)
     metrics = Metrics()
     standing = Standing()
-    app = Starlette(
+    app = Router(
         routes=routes(
             settings=chosen,
             acceptor=parts,
@@ -116,9 +116,9 @@ def served(**changes: Any) -> Iterator[Doors]:
             entropy=Random(1).randbytes,
             metrics=metrics,
             standing=standing,
-        )
+        ),
+        redirect_slashes=False,
     )
-    app.router.redirect_slashes = False
     listening = bound("127.0.0.1", 0)
     port: int = listening.getsockname()[1]
     up = threading.Event()

@@ -14,7 +14,7 @@ from random import Random
 from typing import Self
 
 import pytest
-from starlette.applications import Starlette
+from starlette.routing import Router
 
 from handlers import routes
 from handlers.health import Standing
@@ -65,7 +65,7 @@ async def running(clock: Clock | None = None, *, shutdown_seconds: float = 8) ->
     parts = SlowParts(fake)
     parts.go_on.set()
     standing, metrics, ending = Standing(), Metrics(), Ending()
-    app = Starlette(
+    app = Router(
         routes=routes(
             settings=settings(),
             acceptor=parts,
@@ -74,7 +74,8 @@ async def running(clock: Clock | None = None, *, shutdown_seconds: float = 8) ->
             entropy=Random(1).randbytes,
             metrics=metrics,
             standing=standing,
-        )
+        ),
+        redirect_slashes=False,
     )
     own = bound("127.0.0.1", 0)
     own.listen()
@@ -258,7 +259,7 @@ async def test_the_signals_are_ours() -> None:
 
 
 def test_idle_connections_are_kept_well_past_logtos_five_seconds() -> None:
-    listener = Listener(Starlette(), standing=Standing(), metrics=Metrics(), clock=FakeClock())
+    listener = Listener(Router(), standing=Standing(), metrics=Metrics(), clock=FakeClock())
     assert listener.config.timeout_keep_alive == 75
 
 
