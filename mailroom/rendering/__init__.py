@@ -12,7 +12,7 @@ class Brand(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("", max_length=50, description="the product's name; without it the application's is used")
+    name: str = Field("", max_length=50, description="the product's name, where Logto tells no other")
     logo_url: str = Field("", description="https, PNG or JPEG")
     dark_logo_url: str = Field("", description="the same for a dark background")
     company: str = Field("", max_length=200, description="name and postal address, in the footer")

@@ -46,6 +46,7 @@ class Engine:
             finalize=printed,
             trim_blocks=True,
             lstrip_blocks=True,
+            keep_trailing_newline=True,
             auto_reload=False,
             cache_size=-1,
         )

@@ -6,6 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from hypothesis import settings
+
 from mailroom.message import Address, Message, Priority, languages_of
 from mailroom.rendering import Brand
 from mailroom.rendering.writer import TemplateWriter
@@ -25,6 +27,9 @@ KINDS: Final = (*CODE_KINDS, "OrganizationInvitation", "Welcome")
 SENDER: Final = Address("no-reply@acme.example", "Acme")
 BRAND: Final = Brand(name="Acme", company="Acme Inc., 1 Main St, Springfield", support_email="help@acme.example")
 
+unhurried: Final = settings(deadline=None)
+"""For property tests: the machine may be busy."""
+
 ID: Final = "01935a5e-8f3c-7d2a-9c41-5b0e6f7a8d90"
 CREATED: Final = 1_790_000_000.0
 
@@ -41,12 +46,18 @@ def writer(**changes: Any) -> TemplateWriter:
     return TemplateWriter(**(usual | changes))
 
 
-def message(template: str, payload: Mapping[str, Any], *, recipient: str = "ada@example.com") -> Message:
+def message(
+    template: str,
+    payload: Mapping[str, Any],
+    *,
+    recipient: str = "ada@example.com",
+    priority: Priority | None = None,
+) -> Message:
     """Return a message as the doors make it."""
     return Message(
         id=ID,
         template=template,
-        priority=_priority(template),
+        priority=_priority(template) if priority is None else priority,
         recipient=recipient,
         payload=payload,
         created_at=CREATED,

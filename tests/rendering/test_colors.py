@@ -13,10 +13,12 @@ from mailroom.rendering.colors import (
     contrast,
     palette,
 )
+from tests.rendering.samples import unhurried
 
 colors = st.integers(0, 0xFFFFFF).map("#{:06X}".format)
 
 
+@unhurried
 @given(colors)
 def test_every_brand_colour_gives_a_readable_mail_in_light_and_dark(color: str) -> None:
     found = palette(color)

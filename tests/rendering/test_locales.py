@@ -4,7 +4,10 @@ import pytest
 
 from mailroom.rendering.locales import _closest, choose
 
-LOGTO = tuple("ar cs de en es fa-IR fr it ja ko pl-PL pt-PT pt-BR ru th tr-TR uk-UA zh-CN zh-HK zh-TW".split())
+LOGTO = (
+    *("ar", "cs", "de", "en", "es", "fa-IR", "fr", "it", "ja", "ko"),
+    *("pl-PL", "pt-PT", "pt-BR", "ru", "th", "tr-TR", "uk-UA", "zh-CN", "zh-HK", "zh-TW"),
+)
 DEFAULT = "the default"
 
 
