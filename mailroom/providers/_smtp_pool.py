@@ -36,6 +36,7 @@ class Pool:
 
     def add(self, session: Session) -> None:
         """Answer for a new session until it is closed."""
+        session.idle_since = self._clock.monotonic()
         self._open.add(session)
         session.closed.add_done_callback(lambda _: self._open.discard(session))
         if self.closed:

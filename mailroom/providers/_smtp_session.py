@@ -67,7 +67,7 @@ class Session:
         self.mails = 0
         """How many mails were tried."""
         self.idle_since = 0.0
-        """The clock's monotonic time when it was last given back."""
+        """The clock's monotonic time when it was opened, or last given back."""
 
     @property
     def usable(self) -> bool:

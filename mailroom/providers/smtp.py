@@ -84,7 +84,7 @@ class Smtp:
 
     async def _send(self, session: Session, transaction: Transaction) -> Reply:
         try:
-            if session.mails and self._pool.idle_for(session) > _CHECK_AFTER_SECONDS:
+            if self._pool.idle_for(session) > _CHECK_AFTER_SECONDS:
                 await _check(session)
             return await session.send(transaction)
         finally:
