@@ -12,10 +12,11 @@ from typing import Final, cast
 import aiosmtplib
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
-from mailroom.providers._smtp_replies import Reply, Stage, bounded, refusal
+from mailroom.providers._smtp_replies import Reply, Stage, refusal
 from mailroom.providers._smtp_session import Session
 from mailroom.providers._smtp_settings import Settings
 from mailroom.providers._smtp_wire import Wire
+from mailroom.providers._words import bounded
 
 _FULL_NAME: Final = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _NOT_UNDERSTOOD: Final = frozenset({500, 502, 504})

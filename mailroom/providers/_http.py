@@ -1,0 +1,176 @@
+"""What providers over HTTP share: subclass `HttpProvider`, write an `Email` as a `Call`, read its `Answer`.
+
+A provider's file has `Settings(HttpSettings)`, `connect`, and a subclass with `write` and `read`. Everything that
+is the same for all happens here: one httpx client a provider over kept connections, no retries, no redirects, no
+proxies from the environment, bounded answers, and time-outs that are Unavailable before the request was handed over
+and Uncertain after.
+"""
+
+import asyncio
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from mailroom.clock import Clock
+from mailroom.errors import SendingError, Unavailable, Uncertain
+from mailroom.message import MASK, Email, Receipt
+from mailroom.providers import Surroundings
+from mailroom.providers._http_answer import Answer, by_status, text_of
+from mailroom.providers._http_exchange import HandOver
+from mailroom.providers._http_fields import basic, header_map, header_pairs, mailbox_text
+from mailroom.providers._http_settings import ApiKey, HttpSettings
+from mailroom.providers._http_transport import Transport
+
+__all__ = [
+    "Answer",
+    "ApiKey",
+    "Call",
+    "HttpProvider",
+    "HttpSettings",
+    "basic",
+    "by_status",
+    "header_map",
+    "header_pairs",
+    "json_call",
+    "mailbox_text",
+    "text_of",
+]
+
+# It tells each request's URL at INFO; those of a generic provider may hold its token.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+_CLOSED: Final = "this provider was closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, always POST."""
+
+    path: str
+    """From the host on, with its query: `/v3/mail/send`."""
+    body: bytes = field(repr=False)
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Beside the credentials, which the provider was made with."""
+
+
+def json_call(path: str, fields: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Call:
+    """Return a call with a JSON body; equal fields in equal order give equal bytes."""
+    return Call(path, msgspec.json.encode(fields), headers=headers or {})
+
+
+class HttpProvider(ABC):
+    """A provider over HTTP; `write` and `read` are the vendor's."""
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        surroundings: Surroundings,
+        *,
+        host: str,
+        credentials: Mapping[str, str] | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> None:
+        """Take the vendor's host (`https://api.acme.example`) and the headers that authenticate, or an `Auth`.
+
+        What the credentials hold is masked wherever a vendor repeats it.
+        """
+        self.base = settings.endpoint or host
+        self._timeout = settings.timeout
+        self._clock: Clock = surroundings.clock
+        self._room = asyncio.Semaphore(settings.concurrency)
+        self._transport = Transport(settings, surroundings.clock)
+        self._client = httpx.AsyncClient(
+            transport=self._transport,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=None,  # noqa: S113  # `call` bounds the whole
+            auth=auth,
+        )
+        credentials = credentials or {}
+        self._headers = {"Accept": "application/json", "User-Agent": "Mailroom", **credentials}
+        self._masked = _spellings(credentials)
+        self._closed = False
+
+    @abstractmethod
+    def write(self, email: Email) -> Call:
+        """Return the request for a mail; the same mail always gives the same bytes.
+
+        Raises Misconfigured or Rejected for what the vendor has no way to express.
+        """
+
+    @abstractmethod
+    def read(self, answer: Answer) -> Receipt:
+        """Return the vendor's yes, or raise one of the four kinds."""
+
+    async def send(self, email: Email) -> Receipt:
+        """Hand a mail over, see `Provider`; `timeout` bounds the whole, a free connection included."""
+        return self.read(await self.call(self.write(email)))
+
+    async def call(self, call: Call) -> Answer:
+        """Make one request and return its answer, whatever it says.
+
+        Raises Misconfigured, Unavailable or Uncertain when there is none.
+        """
+        hand_over = HandOver()
+        request = httpx.Request(
+            "POST",
+            f"{self.base}{call.path}",
+            headers={**self._headers, "Content-Type": call.content_type, **call.headers},
+            content=call.body,
+            extensions={"hand_over": hand_over},
+        )
+        try:
+            async with asyncio.timeout(self._timeout), self._room:
+                if self._closed:
+                    raise Unavailable(_CLOSED)
+                response = await self._client.send(request)
+        except TimeoutError:
+            kind = Uncertain if hand_over.done else Unavailable
+            raise kind(f"no answer within {self._timeout:g} s") from None
+        except httpx.HTTPError as error:
+            raise (Uncertain if hand_over.done else Unavailable)(f"no answer: {type(error).__name__}") from None
+        return self._answer(response)
+
+    async def aclose(self) -> None:
+        """Close all connections; requests on their way are cut off."""
+        self._closed = True
+        await self._client.aclose()
+
+    def refusal(self, answer: Answer) -> SendingError:
+        """Return the error of an answer of which only the status is understood."""
+        kind = by_status(answer.status)
+        if answer.status in range(300, 400):
+            return answer.error(kind, f"it redirects, which is not followed; is {self.base} the right endpoint?")
+        return answer.error(kind)
+
+    def _answer(self, response: httpx.Response) -> Answer:
+        body = response.content
+        for form in self._masked:
+            body = body.replace(form, _MASK)
+        return Answer(
+            response.status_code,
+            response.headers,
+            body,
+            now=self._clock.now(),
+            cut=response.extensions.get("cut", False),
+        )
+
+
+_MASK: Final = MASK.encode()
+
+
+def _spellings(credentials: Mapping[str, str]) -> tuple[bytes, ...]:
+    """Return the ways in which credentials come back: the header's value, its last word, in JSON, in a URL."""
+    forms: set[str] = set()
+    for value in credentials.values():
+        for form in (value, value.rpartition(" ")[2]):
+            forms |= {form, json.dumps(form)[1:-1], quote(form, safe="")}
+    return tuple(form.encode() for form in sorted(forms, key=len, reverse=True) if form)

@@ -1,0 +1,68 @@
+"""Writes parts of a mail as vendors' fields want them."""
+
+import base64
+import re
+from email.header import Header
+from functools import lru_cache
+from typing import Final
+
+from pydantic import SecretStr
+
+from mailroom.address import ascii_form
+from mailroom.errors import Misconfigured
+from mailroom.message import Address, Email
+
+_HEADER_NAME: Final = re.compile(r"[!-9;-~]{1,76}")
+_ATOMS: Final = re.compile(
+    r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+(?: [A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+)*"
+)
+
+
+@lru_cache(maxsize=64)
+def address_text(address: str) -> str:
+    """Return an address of the settings' with its domain in ASCII."""
+    try:
+        return ascii_form(address)
+    except ValueError:
+        raise Misconfigured("an address in the settings cannot be written") from None
+
+
+def mailbox_text(mailbox: Address) -> str:
+    """Return `Name <address>`, quoted where it must be (RFC 5322 §3.2.4); text beyond ASCII stays as it is."""
+    address = address_text(mailbox.email)
+    name = "".join(character for character in mailbox.name if character.isprintable())
+    if not name:
+        return address
+    if not _ATOMS.fullmatch(name):
+        name = '"' + re.sub(r'([\\"])', r"\\\1", name) + '"'
+    return f"{name} <{address}>"
+
+
+def header_pairs(email: Email) -> list[tuple[str, str]]:
+    """Return the mail's own headers; values beyond ASCII as encoded words (RFC 2047).
+
+    Raises Misconfigured for one that would break the mail.
+    """
+    pairs = []
+    for name, value in email.headers:
+        if not _HEADER_NAME.fullmatch(name) or any(ord(char) < 32 or ord(char) == 127 for char in value):  # noqa: PLR2004  # ASCII's control characters
+            raise Misconfigured(f"the header {name[:60]!r} cannot be written")
+        pairs.append((name, value if value.isascii() else Header(value, "utf-8", header_name=name).encode(linesep="")))
+    return pairs
+
+
+def header_map(email: Email) -> dict[str, str]:
+    """Return the mail's own headers for a vendor that takes an object.
+
+    Raises Misconfigured when a header stands there twice, which an object cannot say.
+    """
+    pairs = header_pairs(email)
+    if len({name.lower() for name, _ in pairs}) < len(pairs):
+        raise Misconfigured("a header stands in the mail twice, which this provider cannot express")
+    return dict(pairs)
+
+
+def basic(username: str, password: SecretStr) -> str:
+    """Return the value of an `Authorization` header (RFC 7617)."""
+    both = f"{username}:{password.get_secret_value()}".encode()
+    return f"Basic {base64.b64encode(both).decode()}"

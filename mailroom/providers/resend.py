@@ -1,0 +1,101 @@
+"""Resend: resend.com/docs/api-reference/emails/send-email."""
+
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.message import Email, Receipt
+from mailroom.providers import Surroundings
+from mailroom.providers._http import (
+    Answer,
+    ApiKey,
+    Call,
+    HttpProvider,
+    HttpSettings,
+    header_map,
+    json_call,
+    mailbox_text,
+)
+
+
+class Settings(HttpSettings):
+    """Resend."""
+
+    type: Literal["resend"] = "resend"
+    api_key: ApiKey = Field(description="Resend → API Keys; `Sending access` is enough")
+
+
+KINDS: Final[dict[str, type[SendingError]]] = {
+    "validation_error": Rejected,
+    "missing_required_field": Rejected,
+    "invalid_attachment": Rejected,
+    "invalid_parameter": Rejected,
+    "security_error": Rejected,
+    "invalid_from_address": Misconfigured,
+    "missing_api_key": Misconfigured,
+    "invalid_api_key": Misconfigured,
+    "restricted_api_key": Misconfigured,
+    "invalid_access": Misconfigured,
+    "invalid_region": Misconfigured,
+    "invalid_idempotency_key": Misconfigured,
+    "not_found": Misconfigured,
+    "method_not_allowed": Misconfigured,
+    # This key came with another body: our bytes changed, and what was sent under it is not known.
+    "invalid_idempotent_request": Uncertain,
+    "concurrent_idempotent_requests": Unavailable,
+    "rate_limit_exceeded": Unavailable,
+    "daily_quota_exceeded": Misconfigured,
+    "monthly_quota_exceeded": Misconfigured,
+    # Resend's own words for its own trouble; the key makes the next try safe.
+    "application_error": Unavailable,
+    "internal_server_error": Unavailable,
+}
+"""By the `name` in the body (resend.com/docs/api-reference/errors). Quotas come with 429, but waiting is no help."""
+
+
+def connect(settings: Settings, surroundings: Surroundings) -> "Resend":
+    """Return the provider; it dials when there is a mail."""
+    return Resend(settings, surroundings)
+
+
+class Resend(HttpProvider):
+    """Hands mails to Resend, which knows a mail again by its `Idempotency-Key` for 24 hours."""
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        """Read what the settings say; nothing is dialled."""
+        super().__init__(
+            settings,
+            surroundings,
+            host="https://api.resend.com",
+            credentials={"Authorization": f"Bearer {settings.api_key.get_secret_value()}"},
+        )
+
+    def write(self, email: Email) -> Call:
+        """Return the request for a mail."""
+        fields: dict[str, Any] = {
+            "from": mailbox_text(email.sender),
+            "to": [email.recipient],
+            "subject": email.subject,
+            "html": email.html,
+            "text": email.text,
+            "headers": {**header_map(email), "Message-ID": email.message_id},
+            "tags": [{"name": "mailroom_id", "value": email.id}],
+        }
+        if email.reply_to:
+            fields["reply_to"] = [mailbox_text(email.reply_to)]
+        return json_call("/emails", fields, {"Idempotency-Key": email.id})
+
+    def read(self, answer: Answer) -> Receipt:
+        """Return the receipt, or raise by the body's `name`."""
+        if answer.is_success:
+            if identifier := answer.text("id"):
+                return Receipt(identifier, answer.words)
+            raise answer.not_understood()
+        name = answer.text("name")
+        kind = KINDS.get(name)
+        if kind is Rejected and answer.status == 403:  # noqa: PLR2004  # "verify a domain" comes as validation_error
+            kind = Misconfigured
+        if kind is None:
+            raise self.refusal(answer)
+        raise answer.error(kind, code=name, retry_after=answer.retry_after("ratelimit-reset"))

@@ -1,0 +1,222 @@
+"""What every provider over HTTP promises beside `ProviderContract`. Subclass it and set `vendor`."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.message import Address
+from mailroom.providers import Provider, connect
+from tests.clock import FakeClock
+from tests.http_recorder import Answer
+from tests.mails import email
+from tests.providers.contract import ProviderContract, surroundings
+from tests.providers.http_far_end import HttpFarEnd, Vendor, far_end_of
+
+
+class HttpProviderContract(ProviderContract):
+    """The promises of providers over HTTP, each held on real TLS connections."""
+
+    @property
+    @abstractmethod
+    def vendor(self) -> Vendor:
+        """Return what is known of the vendor."""
+
+    @pytest.fixture
+    async def far_end(self) -> AsyncIterator[HttpFarEnd]:
+        """Open the vendor's API on loopback."""
+        async with far_end_of(self.vendor) as far_end:
+            yield far_end
+
+    # What a recorder keeps includes refused requests, unlike an SMTP server: the first mail is among the subjects.
+    async def test_after_a_refusal_the_next_mail_arrives(self, provider: Provider, far_end: HttpFarEnd) -> None:  # type: ignore[override]  # a narrower far end
+        for kind in (Rejected, Misconfigured, Unavailable):
+            far_end.refuse(kind)
+            with pytest.raises(kind):
+                await provider.send(email(subject="refused"))
+        far_end.mend()
+        await provider.send(email(subject="next"))
+        assert await far_end.subjects(4) == ["refused", "refused", "refused", "next"]
+        assert far_end.connections == 1
+
+    async def test_a_receipt_names_the_mail(self, provider: Provider) -> None:
+        receipt = await provider.send(email())
+        assert receipt.provider_message_id
+        assert 0 < len(receipt.words) <= 500
+
+    @pytest.mark.parametrize("given", ["17", "Wed, 18 Nov 2026 09:07:17 GMT"], ids=["seconds", "a date"])
+    async def test_retry_after_is_honoured(self, far_end: HttpFarEnd, given: str) -> None:
+        throttled = far_end.vendor.refusals[Unavailable]
+        far_end.answer(replace(throttled, headers={**throttled.headers, "Retry-After": given}))
+        clock = FakeClock(1_794_992_820.0)  # 09:07:00
+        provider = connect(far_end.settings, surroundings(clock=clock))
+        with pytest.raises(Unavailable) as refused:
+            await provider.send(email())
+        await provider.aclose()
+        assert refused.value.retry_after == 17
+
+    async def test_a_retry_after_that_makes_no_sense_is_not_honoured(
+        self, provider: Provider, far_end: HttpFarEnd
+    ) -> None:
+        throttled = far_end.vendor.refusals[Unavailable]
+        for given in ("soon", "-5", "nan", "1e400", "Wed, 99 Nov 2026 09:07:17 GMT", "٣", "9" * 400):
+            far_end.answer(replace(throttled, headers={**throttled.headers, "Retry-After": given}))
+            with pytest.raises(Unavailable) as refused:
+                await provider.send(email())
+            assert refused.value.retry_after is None or 0 <= refused.value.retry_after <= 24 * 3600
+
+    async def test_a_server_error_of_the_vendors_own(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        """It is Unavailable where the vendor knows the mail again, else the mail may have been sent."""
+        far_end.answer(far_end.vendor.server_fault)
+        with pytest.raises(far_end.vendor.server_error):
+            await provider.send(email())
+
+    @pytest.mark.parametrize("status", [500, 502, 504])
+    async def test_a_gateways_error_page_is_uncertain(
+        self, provider: Provider, far_end: HttpFarEnd, status: int
+    ) -> None:
+        page = b"<html><head><title>nginx</title></head><body><center><h1>Bad Gateway</h1></center></body></html>"
+        far_end.answer(Answer(status, page, {"Content-Type": "text/html"}))
+        with pytest.raises(Uncertain, match="Bad Gateway") as failed:
+            await provider.send(email())
+        assert "<" not in failed.value.words
+        assert failed.value.code == f"HTTP {status}"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"OK",
+            b"[]",
+            b"null",
+            b'"yes"',
+            b'{"id":',
+            b"\xff\xfe\x00",
+            b"[" * 60_000,
+            b"{}",
+            b"<html>welcome</html>",
+        ],
+        ids=["none", "text", "list", "null", "string", "broken", "binary", "deep", "empty", "html"],
+    )
+    async def test_a_yes_that_is_not_the_documented_one_is_uncertain(
+        self, provider: Provider, far_end: HttpFarEnd, body: bytes
+    ) -> None:
+        far_end.answer(Answer(200, body))
+        with pytest.raises(Uncertain) as failed:
+            await provider.send(email())
+        assert failed.value.words.isprintable()
+
+    @pytest.mark.parametrize("status", [200, 400, 500])
+    async def test_a_huge_body_is_not_read_to_its_end(
+        self, provider: Provider, far_end: HttpFarEnd, status: int
+    ) -> None:
+        far_end.answer(Answer(status, b'{"message": "' + b"x" * 20_000_000 + b'"}'))
+        with pytest.raises(SendingError) as failed:
+            await provider.send(email())
+        assert len(failed.value.words) <= 500
+        far_end.mend()
+        await provider.send(email())
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+            b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 200_000 + b"\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 3,
+            b"",
+        ],
+        ids=["cut off", "endless head", "broken chunk", "never final", "nothing"],
+    )
+    async def test_a_broken_answer_is_uncertain(self, provider: Provider, far_end: HttpFarEnd, raw: bytes) -> None:
+        far_end.answer(Answer(raw=raw))
+        with pytest.raises(Uncertain):
+            await provider.send(email())
+        far_end.mend()
+        await provider.send(email())
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    async def test_redirects_are_not_followed(self, provider: Provider, far_end: HttpFarEnd, status: int) -> None:
+        far_end.answer(Answer(status, b"", {"Location": f"{far_end.recorder.url}/elsewhere"}))
+        with pytest.raises(Misconfigured, match="endpoint"):
+            await provider.send(email())
+        assert len(far_end.recorder.requests) == 1
+
+    async def test_the_same_mail_is_the_same_request(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        """So an idempotency key, where one is honoured, stands for the same body."""
+        await provider.send(email())
+        await provider.send(email())
+        first, second = far_end.recorder.requests
+        assert (first.target, first.headers, first.body) == (second.target, second.headers, second.body)
+
+    async def test_our_own_id_goes_along(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        """The vendor's events are matched by it."""
+        await provider.send(email())
+        [request] = far_end.recorder.requests
+        assert email().id in request.body.decode() + request.target
+
+    async def test_every_header_of_the_mail_goes_along_or_is_refused(
+        self, provider: Provider, far_end: HttpFarEnd
+    ) -> None:
+        headers = (
+            ("Auto-Submitted", "auto-generated"),
+            ("List-Unsubscribe", f"<https://mail.acme.example/unsubscribe/{'t' * 700}>"),
+            ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+            ("X-Entity-Ref-ID", email().id),
+        )
+        try:
+            await provider.send(replace(email(), headers=headers))
+        except Misconfigured as refused:
+            assert any(name in refused.words for name, _ in headers)  # noqa: PT017  # either is a pass, silence is not
+            return
+        [request] = far_end.recorder.requests
+        body = request.body.decode()
+        for name, value in headers:
+            assert name in body
+            assert value in (body if value in body else "".join(part for _, part in request.form))
+
+    async def test_a_header_with_a_line_break_is_refused(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        with pytest.raises((Misconfigured, Rejected)):
+            await provider.send(replace(email(), headers=(("X-Fine", "a\r\nBcc: eve@evil.example"),)))
+        assert not far_end.recorder.requests
+
+    async def test_names_in_any_script_go_along(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        for name in ("Ærø & Søn, Inc.", 'The "Acme" Team', "アクメ"):
+            await provider.send(email(sender=Address("no-reply@acme.example", name)))
+        assert len(await far_end.subjects(3)) == 3
+
+    async def test_the_environments_proxies_are_not_used(
+        self, far_end: HttpFarEnd, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(variable, "http://127.0.0.1:9")
+        provider = connect(far_end.settings, surroundings())
+        assert (await provider.send(email())).words
+        await provider.aclose()
+
+    async def test_a_certificate_of_an_unknown_authority_is_refused(self, far_end: HttpFarEnd) -> None:
+        provider = connect(far_end.settings.model_copy(update={"ca_file": None}), surroundings())
+        with pytest.raises(Misconfigured, match="ca_file"):
+            await provider.send(email())
+        await provider.aclose()
+        assert not far_end.recorder.requests
+
+    async def test_nothing_that_must_not_be_seen_is_logged(
+        self, provider: Provider, far_end: HttpFarEnd, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        await provider.send(email())
+        far_end.echo()
+        with pytest.raises(SendingError):
+            await provider.send(email())
+        logged = "\n".join(f"{record.getMessage()} {record.args!r}" for record in caplog.records)
+        for secret in (*far_end.secrets, email().subject, email().text.strip(), email().recipient):
+            assert secret not in logged
+
+    def test_credentials_must_be_given(self) -> None:
+        with pytest.raises(ValidationError):
+            self.vendor.settings.model_validate({})

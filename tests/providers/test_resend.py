@@ -1,0 +1,89 @@
+"""Resend, by its recorded answers."""
+
+import pytest
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.message import Address
+from mailroom.providers import Provider
+from mailroom.providers.resend import KINDS, Settings
+from tests.http_recorder import Answer, json_answer
+from tests.mails import email
+from tests.providers.http_contract import HttpProviderContract
+from tests.providers.http_far_end import HttpFarEnd, Vendor
+
+KEY = "re_AbCdEfGh_0123456789"
+
+
+def refusal(status: int, name: str, message: str = "It went wrong", **headers: str) -> Answer:
+    return json_answer(status, {"statusCode": status, "name": name, "message": message}, headers)
+
+
+VENDOR = Vendor(
+    settings=Settings,
+    options={"api_key": KEY},
+    secrets=(KEY,),
+    accepted=json_answer(200, {"id": "49a3999c-0ce1-4ea6-ab68-afcd6dc2e794"}),
+    refusals={
+        Rejected: refusal(422, "validation_error", "Invalid `to` field."),
+        Misconfigured: refusal(403, "invalid_api_key", "API key is invalid."),
+        Unavailable: refusal(429, "rate_limit_exceeded", "Too many requests."),
+    },
+    subject=lambda request: request.json["subject"],
+    server_error=Unavailable,
+    server_fault=refusal(500, "internal_server_error", "An unexpected error occurred."),
+)
+
+
+class TestResend(HttpProviderContract):
+    vendor = VENDOR
+
+    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        mail = email(sender=Address("no-reply@acme.example", "Acme, Inc."))
+        receipt = await provider.send(mail)
+        assert receipt.provider_message_id == "49a3999c-0ce1-4ea6-ab68-afcd6dc2e794"
+        [request] = far_end.recorder.requests
+        assert (request.method, request.target) == ("POST", "/emails")
+        assert request.header("authorization") == f"Bearer {KEY}"
+        assert request.header("idempotency-key") == mail.id
+        assert request.json == {
+            "from": '"Acme, Inc." <no-reply@acme.example>',
+            "to": ["ada@reader.example"],
+            "subject": "Your code",
+            "html": mail.html,
+            "text": mail.text,
+            "headers": {"Auto-Submitted": "auto-generated", "Message-ID": mail.message_id},
+            "tags": [{"name": "mailroom_id", "value": mail.id}],
+        }
+
+    @pytest.mark.parametrize(("name", "kind"), KINDS.items())
+    async def test_each_documented_error_is_of_its_kind(
+        self, provider: Provider, far_end: HttpFarEnd, name: str, kind: type[SendingError]
+    ) -> None:
+        far_end.answer(refusal(400, name))
+        with pytest.raises(kind) as refused:
+            await provider.send(email())
+        assert refused.value.code == name
+
+    async def test_an_unverified_domain_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        """It comes under the name of a fault in the mail."""
+        far_end.answer(refusal(403, "validation_error", "The acme.example domain is not verified."))
+        with pytest.raises(Misconfigured, match="not verified"):
+            await provider.send(email())
+
+    async def test_a_used_up_quota_is_not_waited_for(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        far_end.answer(refusal(429, "monthly_quota_exceeded"))
+        with pytest.raises(Misconfigured):
+            await provider.send(email())
+
+    async def test_the_reset_of_the_rate_limit_is_honoured(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        far_end.answer(refusal(429, "rate_limit_exceeded", **{"ratelimit-reset": "3"}))
+        with pytest.raises(Unavailable) as refused:
+            await provider.send(email())
+        assert refused.value.retry_after == 3
+
+    async def test_a_key_that_came_with_another_body_is_uncertain(
+        self, provider: Provider, far_end: HttpFarEnd
+    ) -> None:
+        far_end.answer(refusal(409, "invalid_idempotent_request"))
+        with pytest.raises(Uncertain):
+            await provider.send(email())
