@@ -25,7 +25,7 @@ from mailroom.address import ascii_form
 from mailroom.clock import Clock, SystemClock
 from mailroom.courier import Courier, Exit, Lane, Routes
 from mailroom.errors import MailroomError, SettingsError
-from mailroom.metrics import Metrics
+from mailroom.metrics import KINDS, Metrics
 from mailroom.outbox import Outbox
 from mailroom.outbox.sqlite import SqliteOutbox
 from mailroom.providers import Provider, ProviderSettings, Surroundings, connect
@@ -57,7 +57,7 @@ async def build(
     settings: Settings, clock: Clock, *, kept_in: type[SqliteOutbox] = SqliteOutbox, connect: Connect = connect
 ) -> Parts:
     """Open the outbox and connect the parts. Raises OutboxError, SealBroken or RenderingError."""
-    metrics = Metrics()
+    metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
     writer = TemplateWriter(
         brand=settings.brand,
         code_lifetime=settings.lifetimes.code,

@@ -7,7 +7,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from handlers import reading
 from handlers.answering import Refusal, refuse
 
-_OURSELVES: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+_OURSELVES: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]", b"host.docker.internal"})
+"""The last one is how a Logto in Docker Desktop calls this machine; no foreign page can be opened under it."""
 _FORWARDED: Final = frozenset({b"forwarded", b"x-real-ip", b"via"})
 
 _FOREIGN: Final = Refusal(403, "Mailroom runs with --dev: open it as http://localhost, it answers no other name.")

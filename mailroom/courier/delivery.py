@@ -106,7 +106,7 @@ class Delivery:
         except MissingVariable as error:
             return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
         except RenderingError as error:
-            log.error("mail.unwritten", id=message.id, template=message.template, problem=str(error))  # noqa: TRY400 - the text says it all
+            log.warning("mail.unwritten", id=message.id, template=message.template, problem=str(error))
             return attempt, Settlement(message.id, State.HELD, (), reason=HELD_RENDERING)
         except Exception:  # a template's fault must not lose the message
             log.exception("mail.unwritten", id=message.id, template=message.template)

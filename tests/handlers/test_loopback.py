@@ -16,7 +16,17 @@ def dev() -> Iterator[Doors]:
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "localhost:8000", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8000", "LOCALHOST"]
+    "host",
+    [
+        "localhost",
+        "localhost:8000",
+        "127.0.0.1",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:8000",
+        "LOCALHOST",
+        "host.docker.internal:8000",
+    ],
 )
 def test_any_authorization_is_taken_from_this_machine(dev: Doors, host: str) -> None:
     assert dev.ask("POST", "/email", body=BODY, host=host).status == 200
