@@ -2,9 +2,10 @@
 
 from typing import ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mailroom.message import Address, Email, Message
+from mailroom.rendering.inert import logo
 
 
 class Brand(BaseModel):
@@ -18,6 +19,13 @@ class Brand(BaseModel):
     company: str = Field("", max_length=200, description="name and postal address, in the footer")
     support_email: str = Field("", description="where a reader can ask")
     color: str = Field("#5D34F2", pattern=r"^#[0-9A-Fa-f]{6}$", description="of buttons and links")
+
+    @field_validator("logo_url", "dark_logo_url")
+    @classmethod
+    def _shown_by_mail_clients(cls, address: str) -> str:
+        if address and not logo(address):
+            raise ValueError("must be an https address of a PNG, JPEG or GIF: mail clients show no other")
+        return address
 
 
 class Writer(Protocol):

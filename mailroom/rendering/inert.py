@@ -44,7 +44,9 @@ def name(value: Any) -> str:
     text = _one_line(value[: 10 * LONGEST_NAME])
     if len(text) > LONGEST_NAME:
         text = text[: LONGEST_NAME - 1].rstrip() + "…"
-    return _TEMPTING.sub(rf"\g<0>{_JOINER}", text)
+    if "." in text or "@" in text or "://" in text:
+        return _TEMPTING.sub(rf"\g<0>{_JOINER}", text)
+    return text
 
 
 def code(value: Any) -> str:
@@ -65,7 +67,8 @@ def link(value: Any) -> str:
     """
     if not isinstance(value, str) or len(value) > LONGEST_LINK:
         return ""
-    value = quote(value, safe=_ASCII, errors="replace")
+    if not value.isascii():
+        value = quote(value, safe=_ASCII, errors="replace")
     return value if _LINK.match(value) else ""
 
 

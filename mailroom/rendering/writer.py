@@ -122,7 +122,7 @@ class TemplateWriter:
             "recipient": message.recipient,
         }
         if not values["code"] and (message.is_code or "{code}" in kind.subject):
-            raise MissingVariable(f"{message.template}: the payload has no code that could be shown")
+            raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
         shown = _isolated(values) if locale.direction == "rtl" else values
         words = {**kind.fixed, **{key: text.format_map(shown) for key, text in kind.open.items()}}
         variables: dict[str, Any] = {

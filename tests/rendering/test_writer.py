@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mailroom.errors import MissingVariable, RenderingError
 from mailroom.message import Address, Email, Priority
@@ -314,6 +315,12 @@ def test_the_logo_is_the_organizations_the_applications_or_the_brands(payload: A
     assert_sound(email)
     found = {str(image["src"]).rpartition("/")[2]: image["alt"] for image in page(email).all("img")}
     assert found == pictures
+
+
+@pytest.mark.parametrize("address", ["http://a.example/x.png", "https://a.example/x.svg", "logo.png"])
+def test_a_brand_with_a_logo_that_nobody_would_see_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError, match="PNG, JPEG or GIF"):
+        Brand(logo_url=address)
 
 
 def test_without_a_logo_the_name_stands_in_its_place() -> None:
