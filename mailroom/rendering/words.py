@@ -42,10 +42,17 @@ def load(folder: Path, *, minutes: int) -> dict[str, Locale]:
 
 
 def compare(locale: Locale, reference: Locale) -> None:
-    """Raise RenderingError for the first word that the reference has and this locale lacks."""
-    for kind, words in reference.kinds.items():
-        for key in words:
-            if key not in locale.kinds.get(kind, {}):
+    """Raise RenderingError for the first word that this locale lacks: a kind is said in full, or not at all.
+
+    Whatever it says, the reference says too: the readers of a language without words for a kind get the reference's.
+    """
+    for kind, words in locale.kinds.items():
+        if kind not in reference.kinds:
+            raise RenderingError(
+                f"locales/{locale.tag}.toml has [{kind}], and {reference.tag}.toml, the default, has not"
+            )
+        for key in reference.kinds[kind]:
+            if key not in words:
                 raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}, which {reference.tag}.toml has")
 
 

@@ -66,16 +66,20 @@ class TemplateWriter:
             {"brand": brand.model_dump(), "colors": asdict(palette(brand.color)), "sans": _SANS, "mono": _MONO},
         )
         locales = load(templates / "locales", minutes=max(1, int(code_lifetime.total_seconds() // 60)))
-        self._available = tuple(locales)
-        self._default = choose((default_locale,), self._available, "")
+        self._default = choose((default_locale,), tuple(locales), "")
         if not self._default:
-            known = ", ".join(self._available)
+            known = ", ".join(locales)
             raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
         for locale in locales.values():
             compare(locale, locales[self._default])
         self._kinds = {
             (tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds
         }
+        self._tags = {
+            kind: tuple(tag for tag, locale in locales.items() if kind in locale.kinds)
+            for kind in locales[self._default].kinds
+        }
+        """Kind -> the languages that have words for it: one that an operator adds may be said in few."""
 
     def _kind(self, locale: Locale, kind: str) -> _Kind:
         html, text = self._template(kind, "html.jinja"), self._template(kind, "text.jinja")
@@ -135,7 +139,8 @@ class TemplateWriter:
             "dir": locale.direction,
             "start": "right" if locale.direction == "rtl" else "left",
         }
-        subject = " ".join(kind.subject.format_map(values).split())
+        # Within a subject the code stays bare: phones look for it there, and digits begin no direction.
+        subject = " ".join(kind.subject.format_map({**shown, "code": values["code"]}).split())
         html = self._engine.render(kind.html, variables)
         text = self._engine.render(kind.text, variables)
         message_id = f"<{message.id}@{self._domain}>"
@@ -168,13 +173,12 @@ class TemplateWriter:
         )
 
     def _kind_of(self, message: Message) -> _Kind:
-        tag = choose(message.languages, self._available, self._default)
-        kind = self._kinds.get((tag, message.template))
-        if not kind and message.priority is not Priority.EVENT:
-            kind = self._kinds.get((tag, GENERIC))
-        if not kind:
-            raise RenderingError(f"locales/{tag}.toml has no words for [{message.template[:60]}]")
-        return kind
+        kind = message.template
+        if kind not in self._tags and message.priority is not Priority.EVENT:
+            kind = GENERIC
+        if kind not in self._tags:
+            raise RenderingError(f"locales/{self._default}.toml has no words for [{kind[:60]}]")
+        return self._kinds[choose(message.languages, self._tags[kind], self._default), kind]
 
 
 _AUTOMATIC: Final = (
