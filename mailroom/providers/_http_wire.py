@@ -2,7 +2,7 @@
 
 import asyncio
 import select
-from typing import Final
+from typing import Final, cast
 
 _POLL_IN: Final = getattr(select, "POLLIN", 0)
 
@@ -76,8 +76,7 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self.taken_over(transport)
+        self.taken_over(cast("asyncio.Transport", transport))  # uvloop's are none by inheritance
 
     def data_received(self, data: bytes) -> None:
         """Keep what came for whoever reads."""
