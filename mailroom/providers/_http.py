@@ -96,7 +96,12 @@ class HttpProvider(ABC):
             auth=auth,
         )
         credentials = credentials or {}
-        self._headers = {"Accept": "application/json", "User-Agent": "Mailroom", **credentials}
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # nothing is unpacked, so nothing is a bomb
+            "User-Agent": "Mailroom",
+            **credentials,
+        }
         self._masked = _spellings(credentials)
         self._closed = False
 

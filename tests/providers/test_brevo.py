@@ -15,6 +15,7 @@ from tests.mails import email
 from tests.providers.contract import surroundings
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
 
 KEY = "xkeysib-0123456789abcdef-AbCdEf"
 
@@ -37,6 +38,18 @@ VENDOR = Vendor(
     server_error=Unavailable,
     server_fault=refusal(500, "internal_error"),
 )
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_anymail_sends_the_same(name: str) -> None:
+    """But for the key, and Message-ID: Brevo says that it takes no standard header, and sets its own."""
+    mail = MAILS[name]
+    theirs = await asked_by_anymail("brevo", mail, VENDOR.accepted, path="/v3/", api_key=KEY)
+    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {
+        "HTTP idempotencykey": (None, mail.id),
+        "headers.Message-ID": (mail.message_id, None),
+        "headers.idempotencyKey": (None, mail.id),
+    }
 
 
 class TestBrevo(HttpProviderContract):

@@ -14,6 +14,7 @@ from tests.mails import email
 from tests.providers.contract import surroundings
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
 
 TOKEN = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
 
@@ -45,6 +46,15 @@ VENDOR = Vendor(
     server_error=Unavailable,
     server_fault=refusal(500, "Internal Server Error", 500),
 )
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_anymail_sends_the_same(name: str) -> None:
+    """But for the request to keep our Message-ID, which a crash between two attempts makes worth having."""
+    mail = MAILS[name]
+    theirs = await asked_by_anymail("postmark", mail, VENDOR.accepted, server_token=TOKEN, message_stream="codes")
+    ours = await asked_by_us(VENDOR, mail, message_stream="codes")
+    assert differences(theirs, ours) == {"Headers.X-PM-KeepID": (None, "true")}
 
 
 class TestPostmark(HttpProviderContract):

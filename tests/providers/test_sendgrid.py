@@ -14,6 +14,7 @@ from tests.mails import email
 from tests.providers.contract import surroundings
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
 
 KEY = "SG.AbCdEfGhIjKlMnOp.0123456789"
 
@@ -36,6 +37,22 @@ VENDOR = Vendor(
     server_error=Unavailable,
     server_fault=refusal(500, "internal error"),
 )
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_anymail_sends_the_same(name: str) -> None:
+    """But for the one address to reply to, which it writes as a list of one: SendGrid takes either, not both."""
+    mail = MAILS[name]
+    theirs = await asked_by_anymail(
+        "sendgrid", mail, VENDOR.accepted, path="/v3/", api_key=KEY, generate_message_id=False
+    )
+    found = differences(theirs, await asked_by_us(VENDOR, mail))
+    listed = {place: found.pop(place) for place in list(found) if place.startswith("reply_to")}
+    assert not found
+    assert bool(listed) == bool(mail.reply_to)
+    for place, (theirs_, _) in listed.items():
+        if place.startswith("reply_to_list[0]"):
+            assert listed[place.replace("_list[0]", "")] == (None, theirs_)
 
 
 class TestSendGrid(HttpProviderContract):
