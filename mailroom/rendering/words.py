@@ -2,8 +2,8 @@
 
 `[common]` holds what every mail says, a table named as a kind (`[SignIn]`) what that kind says, or says otherwise.
 A word is a text with simple placeholders (`{app}`), or, where it tells `{minutes}`, a table of the language's
-plural forms (`one`, `few`, `many`, `other`). `direction` is `ltr` or `rtl`; `digits` are for a language that has its own.
-All of it is checked when it is loaded, and the plurals are chosen then.
+plural forms (`one`, `few`, `many`, `other`). `direction` is `ltr` or `rtl`; `digits` are for a language that has
+its own. All of it is checked when it is loaded, and the plurals are chosen then.
 """
 
 import string

@@ -324,6 +324,15 @@ def test_code_and_link_are_plain_to_a_program_that_looks_for_them(tag: str) -> N
     assert f'dir="ltr" href="{link}"' in invitation.html
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tag", sorted(LOGTO))
+def test_a_page_needs_no_transfer_encoding(tag: str, kind: str) -> None:
+    """Quoted-printable takes longer than the whole rest of the message: no line may need it."""
+    email = write(tag, kind)
+    assert email.html.isascii()
+    assert max(map(len, email.html.split("\n"))) <= 998
+
+
 @pytest.mark.parametrize("tag", sorted(LOGTO))
 def test_no_letter_but_the_codes_is_spaced(tag: str) -> None:
     """Letter-spacing tears the letters of Arabic apart."""
