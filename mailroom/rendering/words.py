@@ -64,8 +64,8 @@ class _Reader:
         self._name = f"{file.parent.name}/{file.name}"
         self._tag = file.stem
         self._minutes = minutes
-        self._rule = rule(file.stem)
         self._number = str(minutes)
+        self._rule = rule(file.stem)
         try:
             self._source = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

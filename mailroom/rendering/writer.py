@@ -69,16 +69,16 @@ class TemplateWriter:
         if not self._default:
             known = ", ".join(locales)
             raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
-        for locale in locales.values():
-            compare(locale, locales[self._default])
-        self._kinds = {
-            (tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds
-        }
         self._tags = {
             kind: tuple(tag for tag, locale in locales.items() if kind in locale.kinds)
             for kind in locales[self._default].kinds
         }
         """Kind -> the languages that have words for it: one that an operator adds may be said in few."""
+        for locale in locales.values():
+            compare(locale, locales[self._default])
+        self._kinds = {
+            (tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds
+        }
 
     def _kind(self, locale: Locale, kind: str) -> _Kind:
         names = [f"{kind}/{part}.jinja" for part in ("html", "text")]
