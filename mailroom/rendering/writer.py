@@ -4,6 +4,7 @@ A kind of mail is a table of words in `locales/<tag>.toml`, and where it looks l
 `html.jinja` and `text.jinja`. Without a folder it looks like `Generic`; a kind of Logto's that has no words either is written as `Generic`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -123,7 +124,7 @@ class TemplateWriter:
         }
         if not values["code"] and (message.is_code or "{code}" in kind.subject):
             raise MissingVariable(f"{message.template}: the payload has no code that could be shown")
-        shown = _isolated(values) if locale.direction == "rtl" else values
+        shown = _isolated(values, locale.direction)
         words = {**kind.fixed, **{key: text.format_map(shown) for key, text in kind.open.items()}}
         variables: dict[str, Any] = {
             **payload,
@@ -188,6 +189,17 @@ def _has_placeholder(text: str) -> bool:
     return any(field is not None for _, field, _, _ in Formatter().parse(text))
 
 
-def _isolated(values: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the values as words of their own direction within a sentence that runs from right to left (UAX 9)."""
-    return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
+def _isolated(values: Mapping[str, str], direction: str) -> Mapping[str, str]:
+    """Return the values as words of their own direction (UAX 9) wherever it may not be that of the sentence."""
+    if direction == "rtl":
+        return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
+    return {
+        key: value if value.isascii() or not _RIGHT_TO_LEFT.search(value) else f"\u2068{value}\u2069"
+        for key, value in values.items()
+    }
+
+
+_RIGHT_TO_LEFT: Final = re.compile(
+    "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
+"""The blocks of Hebrew, Arabic, Syriac, Thaana, Adlam and the rest (DerivedBidiClass.txt: R, AL)."""

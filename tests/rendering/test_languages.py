@@ -314,6 +314,15 @@ def test_a_name_runs_in_its_own_direction_within_a_line_from_right_to_left(tag: 
     assert 'align="left"' not in email.html
 
 
+@pytest.mark.parametrize("tag", ["en", "ko", "tr-TR"])
+def test_a_name_from_right_to_left_does_not_turn_a_line_from_left_to_right(tag: str) -> None:
+    """A subject that begins with such a name would else run from right to left as a whole."""
+    email = write(tag, "OrganizationInvitation", {"organization": "מגדל 24-7", "inviter": "Grace"})
+    for said in (email.subject, email.text, html.unescape(email.html)):
+        assert "\u2068מגדל 24-7\u2069" in said
+        assert "\u2068Grace" not in said, "others stay as they are"
+
+
 @pytest.mark.parametrize("tag", ["ar", "fa-IR"])
 def test_code_and_link_are_plain_to_a_program_that_looks_for_them(tag: str) -> None:
     email = write(tag, "SignIn")
