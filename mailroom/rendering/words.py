@@ -2,7 +2,8 @@
 
 `[common]` holds what every mail says, a table named as a kind (`[SignIn]`) what that kind says, or says otherwise.
 A word is a text with simple placeholders (`{app}`), or, where it tells `{minutes}`, a table of the language's
-plural forms (`one`, `few`, `many`, `other`). All of it is checked when it is loaded, and the plurals are chosen then.
+plural forms (`one`, `few`, `many`, `other`). `direction` is `ltr` or `rtl`; `digits` are for a language that has
+its own. All of it is checked when it is loaded, and the plurals are chosen then.
 """
 
 import string
@@ -22,7 +23,7 @@ PLACEHOLDERS: Final = frozenset({"app", "platform", "organization", "inviter", "
 
 _DIRECTIONS: Final = ("ltr", "rtl")
 _COMMON: Final = "common"
-_PROPERTIES: Final = ("direction",)
+_PROPERTIES: Final = ("direction", "digits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class _Reader:
         self._name = f"{file.parent.name}/{file.name}"
         self._tag = file.stem
         self._minutes = minutes
+        self._number = str(minutes)
         self._rule = rule(file.stem)
         self._table_at = 0
         try:
@@ -81,6 +83,10 @@ class _Reader:
         direction = content.get("direction")
         if direction not in _DIRECTIONS:
             raise self._fault("direction", 'must be "ltr" or "rtl"')
+        digits = content.get("digits", string.digits)
+        if not isinstance(digits, str) or len(digits) != len(string.digits):
+            raise self._fault("digits", "must be the ten digits from nought to nine")
+        self._number = str(self._minutes).translate(str.maketrans(string.digits, digits))
         tables = {kind: self._table(kind, words) for kind, words in content.items() if kind not in _PROPERTIES}
         common = tables.pop(_COMMON, {})
         validity = common.get("validity", "")
@@ -105,7 +111,7 @@ class _Reader:
         for form in word.values():
             self._checked(key, form, PLACEHOLDERS | {"minutes"})
         chosen: str = word[self._rule.form(self._minutes)]
-        return chosen.replace("{minutes}", str(self._minutes))
+        return chosen.replace("{minutes}", self._number)
 
     def _checked(self, key: str, text: Any, allowed: frozenset[str]) -> str:
         try:

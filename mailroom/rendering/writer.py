@@ -5,6 +5,7 @@ A kind of mail is a table of words in `locales/<tag>.toml` and, where it looks l
 written as `Generic`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -70,16 +71,16 @@ class TemplateWriter:
         if not self._default:
             known = ", ".join(locales)
             raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
-        for locale in locales.values():
-            compare(locale, locales[self._default])
-        self._kinds = {
-            (tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds
-        }
         self._tags = {
             kind: tuple(tag for tag, locale in locales.items() if kind in locale.kinds)
             for kind in locales[self._default].kinds
         }
         """Kind -> the languages that have words for it: one that an operator adds may be said in few."""
+        for locale in locales.values():
+            compare(locale, locales[self._default])
+        self._kinds = {
+            (tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds
+        }
 
     def _kind(self, locale: Locale, kind: str) -> _Kind:
         html, text = self._template(kind, "html.jinja"), self._template(kind, "text.jinja")
@@ -127,7 +128,7 @@ class TemplateWriter:
         }
         if not values["code"] and (message.is_code or "{code}" in kind.subject):
             raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
-        shown = _isolated(values) if locale.direction == "rtl" else values
+        shown = _isolated(values, locale.direction)
         words = {**kind.fixed, **{key: text.format_map(shown) for key, text in kind.open.items()}}
         variables: dict[str, Any] = {
             **payload,
@@ -192,6 +193,17 @@ def _has_placeholder(text: str) -> bool:
     return any(field is not None for _, field, _, _ in Formatter().parse(text))
 
 
-def _isolated(values: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the values as words of their own direction within a sentence that runs from right to left (UAX 9)."""
-    return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
+def _isolated(values: Mapping[str, str], direction: str) -> Mapping[str, str]:
+    """Return the values as words of their own direction (UAX 9) wherever it may not be that of the sentence."""
+    if direction == "rtl":
+        return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
+    return {
+        key: value if value.isascii() or not _RIGHT_TO_LEFT.search(value) else f"\u2068{value}\u2069"
+        for key, value in values.items()
+    }
+
+
+_RIGHT_TO_LEFT: Final = re.compile(
+    "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
+"""The blocks of Hebrew, Arabic, Syriac, Thaana, Adlam and the rest (DerivedBidiClass.txt: R, AL)."""
