@@ -22,7 +22,7 @@ def written(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def table_of(annotation: Any) -> type[BaseModel] | None:
     """Return the model if the setting is a table with fixed names."""
-    for part in _alternatives(annotation):
+    for part in alternatives(annotation):
         if isinstance(part, type) and issubclass(part, BaseModel):
             return part
     return None
@@ -30,19 +30,19 @@ def table_of(annotation: Any) -> type[BaseModel] | None:
 
 def values_of(annotation: Any) -> Any | None:
     """Return the type of the values if the setting is a table with names of the operator's own."""
-    return next((get_args(part)[1] for part in _alternatives(annotation) if get_origin(part) is dict), None)
+    return next((get_args(part)[1] for part in alternatives(annotation) if get_origin(part) is dict), None)
 
 
 def is_list(annotation: Any) -> bool:
     """Tell whether several values may be given."""
-    return any(get_origin(part) in (tuple, list, set, frozenset) for part in _alternatives(annotation))
+    return any(get_origin(part) in (tuple, list, set, frozenset) for part in alternatives(annotation))
 
 
 def is_secret(annotation: Any) -> bool:
     """Tell whether the value must never be shown, and may be given as `…_FILE`."""
     return any(
         part is SecretStr or (is_list(part) and any(is_secret(item) for item in get_args(part)))
-        for part in _alternatives(annotation)
+        for part in alternatives(annotation)
     )
 
 
@@ -66,10 +66,10 @@ def dotted(path: Path) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
 
 
-def _alternatives(annotation: Any) -> list[Any]:
+def alternatives(annotation: Any) -> list[Any]:
     """Take `Annotated` and `X | None` apart."""
     if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
+        return alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return [part for choice in get_args(annotation) for part in _alternatives(choice)]
+        return [part for choice in get_args(annotation) for part in alternatives(choice)]
     return [annotation]
