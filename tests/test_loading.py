@@ -510,3 +510,17 @@ def test_dev_reports_faults_too() -> None:
 def test_dev_says_when_it_cannot_keep_its_key() -> None:
     Path("data").write_text("a file in the way")
     assert "data/dev-secret-key" in faults(load=developing)["secret_key"]
+
+
+def test_a_providers_sandbox_is_said_at_start(tmp_path: Path) -> None:
+    """It answers yes to every mail and sends none."""
+    file = tmp_path / "mailroom.toml"
+    file.write_text(
+        'from = "a@acme.example"\n'
+        f'secret_key = "{"k" * 40}"\n'
+        f'connector.authorization = "{"a" * 40}"\n'
+        'providers.main = { type = "sendgrid", api_key = "SG.0123456789", sandbox = true }\n'
+        'providers.backup = { type = "brevo", api_key = "xkeysib-0123456789" }\n'
+    )
+    found = warnings(load(environ={}, config=file))
+    assert found == ["provider main is in its sandbox: mails are checked and none is sent"]
