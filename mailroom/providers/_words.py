@@ -7,5 +7,8 @@ _LONGEST: Final = 500
 
 def bounded(text: str) -> str:
     """Return a stranger's text on one line, printable, at most 500 characters."""
-    text = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST]).split())
+    text = text[: 4 * _LONGEST]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
