@@ -1,0 +1,87 @@
+"""Takes over what Logto knows of mail: connectors become providers, templates become overlay files.
+
+`reading` recognizes the JSON, `overlay` and `connectors` say what it becomes, `configuration` how that meets the
+settings that are there; all of them are pure. `folder` and `keeping` write, `logto` asks a running Logto.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from mailroom.address import mailbox
+from mailroom.importing import connectors, overlay
+from mailroom.importing.connectors import Schemas
+from mailroom.importing.plan import Connector, Draft, Ledger, Plan, ProviderPlan
+from mailroom.importing.reading import UNCERTAIN, recognize
+
+__all__ = ["plan"]
+
+
+def plan(
+    documents: Iterable[tuple[str, Any]], *, schemas: Schemas, name: str = "main", assume: str | None = None
+) -> Plan:
+    """Return what these documents, each a source and its JSON, amount to.
+
+    The first connector's provider is called `name`, others by their type. `assume` is the type of a bare configuration
+    that could be SendGrid's or MailJunky's.
+    """
+    ledger = Ledger()
+    found = [item for source, document in documents for item in recognize(document, source, ledger, assume=assume)]
+    known = [item for item in found if isinstance(item, Connector)]
+    rows = [item for item in found if not isinstance(item, Connector)]
+    drafts: list[Draft] = []
+    for connector in known:
+        own = list(overlay.drafts_of_connector(connector, ledger))
+        _note_fallback(connector, own, ledger)
+        drafts += own
+    for row in rows:
+        drafts += overlay.draft_of_row(row, ledger)
+    return Plan(
+        files=overlay.files(drafts, ledger),
+        providers=tuple(_providers(known, name, schemas, ledger)),
+        reply_to=_reply_to(known, ledger),
+        left_out=tuple(ledger.left_out),
+        notes=tuple(ledger.notes),
+    )
+
+
+def _providers(found: list[Connector], name: str, schemas: Schemas, ledger: Ledger) -> Iterator[ProviderPlan]:
+    taken: set[str] = set()
+    for number, connector in enumerate(found):
+        wanted = connector.type if number else name
+        called = next(free for free in (wanted, *(f"{wanted}-{n}" for n in range(2, 1000))) if free not in taken)
+        provider = connectors.provider(connector, called, schemas, ledger)
+        if provider is not None:
+            taken.add(called)
+            yield provider
+
+
+def _reply_to(found: list[Connector], ledger: Ledger) -> str | None:
+    """Return the reply address of the SMTP connector (others have none), which becomes the general one."""
+    kept: str | None = None
+    for connector in found:
+        address = connector.config.get("replyTo") if connector.type == "smtp" else None
+        if not address or address == kept:
+            continue
+        if kept is not None:
+            ledger.leave_out(connector.source, "replyTo", f"there is one already: {kept}", "set the one that you want")
+            continue
+        try:
+            mailbox(address if isinstance(address, str) and address.isprintable() else "")
+        except ValueError as error:
+            ledger.leave_out(connector.source, "replyTo", f"Mailroom would refuse it: {error}", "set reply_to yourself")
+        else:
+            kept = str(address)
+    return kept
+
+
+def _note_fallback(connector: Connector, drafts: list[Draft], ledger: Ledger) -> None:
+    """Tell which mails change: Logto writes kinds without a template as Generic, we have a template for each."""
+    if not drafts or connector.type in ("postmark", UNCERTAIN):
+        return
+    missing = [kind for kind in overlay.KINDS if kind not in {draft.kind for draft in drafts}]
+    if missing:
+        ledger.note(
+            connector.source,
+            f"it has no template for {', '.join(missing)}: Logto writes those with the one for Generic, Mailroom with "
+            "templates of its own; copy Generic/logto to change that",
+        )
