@@ -5,13 +5,13 @@ settings that are there; all of them are pure. `folder` and `keeping` write, `lo
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from mailroom.address import mailbox
 from mailroom.importing import connectors, overlay
 from mailroom.importing.connectors import Schemas
 from mailroom.importing.plan import Connector, Draft, Ledger, Plan, ProviderPlan
-from mailroom.importing.reading import UNCERTAIN, recognize
+from mailroom.importing.reading import recognize
 
 __all__ = ["plan"]
 
@@ -31,13 +31,15 @@ def plan(
     drafts: list[Draft] = []
     for connector in known:
         own = list(overlay.drafts_of_connector(connector, ledger))
-        _note_fallback(connector, own, ledger)
+        _note_invitation(connector, own, ledger)
         drafts += own
     for row in rows:
         drafts += overlay.draft_of_row(row, ledger)
+    providers = tuple(_providers(known, name, schemas, ledger))
+    _note_senders(drafts, providers, ledger)
     return Plan(
         files=overlay.files(drafts, ledger),
-        providers=tuple(_providers(known, name, schemas, ledger)),
+        providers=providers,
         reply_to=_reply_to(known, ledger),
         left_out=tuple(ledger.left_out),
         notes=tuple(ledger.notes),
@@ -74,14 +76,30 @@ def _reply_to(found: list[Connector], ledger: Ledger) -> str | None:
     return kept
 
 
-def _note_fallback(connector: Connector, drafts: list[Draft], ledger: Ledger) -> None:
-    """Tell which mails change: Logto writes kinds without a template as Generic, we have a template for each."""
-    if not drafts or connector.type in ("postmark", UNCERTAIN):
-        return
-    missing = [kind for kind in overlay.KINDS if kind not in {draft.kind for draft in drafts}]
-    if missing:
+def _note_invitation(connector: Connector, drafts: list[Draft], ledger: Ledger) -> None:
+    """Tell which mail changes: without a template of their own, codes are written as Generic here too, but not this."""
+    kinds = {draft.kind for draft in drafts}
+    if "Generic" in kinds and _INVITATION not in kinds:
         ledger.note(
             connector.source,
-            f"it has no template for {', '.join(missing)}: Logto writes those with the one for Generic, Mailroom with "
-            "templates of its own; copy Generic/logto to change that",
+            f"it has no template for {_INVITATION}: Logto writes invitations with the one for Generic, which has no "
+            "link; Mailroom with its own",
         )
+
+
+_INVITATION: Final = "OrganizationInvitation"
+
+
+def _note_senders(drafts: list[Draft], providers: tuple[ProviderPlan, ...], ledger: Ledger) -> None:
+    """Tell which domains templates send from beside the provider's own: those have to be allowed."""
+    own = {_domain(provider.sender) for provider in providers}
+    for domain in sorted({_domain(draft.send_from) for draft in drafts} - own - {""}):
+        source = next(draft.source for draft in drafts if _domain(draft.send_from) == domain)
+        ledger.note(source, f"sendFrom is of the domain {domain}: it is followed if sender_domains allows that domain")
+
+
+def _domain(sender: str | None) -> str:
+    try:
+        return mailbox(sender or "").email.rpartition("@")[2].lower()
+    except ValueError:
+        return ""  # a display name, or made of placeholders

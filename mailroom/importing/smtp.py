@@ -56,6 +56,9 @@ def settings_of(connector: Connector, known: frozenset[str], ledger: Ledger) -> 
 def _tls(connector: Connector, port: Any, ledger: Ledger) -> str:
     """Return what nodemailer does for these options: `secure` first, then `ignoreTLS`, then `requireTLS`."""
     config = connector.config
+    for key in ("secure", "ignoreTLS", "requireTLS"):
+        if config.get(key) not in (None, True, False):
+            ledger.leave_out(connector.source, key, "it is neither true nor false", "set tls yourself")
     if config.get("secure") is True or (config.get("secure") is None and port == _IMPLICIT):
         return "implicit"
     if config.get("ignoreTLS") is True:

@@ -139,6 +139,18 @@ def test_the_kind_of_2022_is_explained() -> None:
     assert "it uses Generic" in told(planned({**config("smtp"), "templates": [template]}))["template Test"]
 
 
-def test_kinds_that_logto_would_write_as_generic_are_named() -> None:
-    [note] = planned(config("mailgun")).notes
-    assert "no template for OrganizationInvitation, UserPermissionValidation" in note.text
+def test_invitations_that_logto_would_write_as_generic_are_pointed_at() -> None:
+    """Codes without a template of their own are written as Generic by Mailroom, too."""
+    assert any("no template for OrganizationInvitation" in note.text for note in planned(config("mailgun")).notes)
+    assert not any("no template for" in note.text for note in planned(config("aws-ses")).notes)
+
+
+def test_a_sender_of_another_domain_has_to_be_allowed() -> None:
+    senders = ["Acme <a@other.example>", "Acme", "{{application.name}} <a@acme.example>", "b@Acme.example"]
+    rows = [
+        template_row(languageTag=tag, details={"subject": "s", "content": "c", "sendFrom": sender})
+        for tag, sender in zip(("de", "en", "fr", "it"), senders, strict=True)
+    ]
+    made = planned([config("aws-ses"), *rows])
+    assert [note.source for note in made.notes] == ["given.json[1]"]
+    assert "the domain other.example" in made.notes[0].text

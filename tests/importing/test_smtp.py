@@ -36,6 +36,12 @@ def test_encryption_is_what_nodemailer_would_do(options: dict[str, Any], tls: st
     assert any("strip the encryption" in note.text for note in made.notes) is (tls == "opportunistic")
 
 
+@pytest.mark.parametrize("key", ["secure", "requireTLS", "ignoreTLS"])
+def test_a_switch_that_is_neither_on_nor_off_is_left_out(key: str) -> None:
+    _, made = imported(**{key: "true"})
+    assert told(made) == {key: "it is neither true nor false"}
+
+
 def test_every_option_with_a_counterpart_comes_over_and_is_valid() -> None:
     provider, made = imported(
         name="mail.acme.example",
