@@ -82,7 +82,8 @@ def import_(
     The secret for --from-logto is read from MAILROOM_LOGTO_APP_SECRET or from the file that
     MAILROOM_LOGTO_APP_SECRET_FILE names, or asked for.
 
-    Exits with 0 if all of it is in place, with 3 if something was left out or waits for you, with 1 if it failed.
+    Exits with 0 if all of it is in place, with 3 if something was left out or waits for you, with 1 if it failed, with
+    2 if the command line was not understood.
     """
     if bool(files) == bool(url):
         raise click.UsageError("Name files, or a Logto with --from-logto.")

@@ -149,7 +149,8 @@ def _oauth2(
     secrets = {ours: auth[theirs] for theirs, ours in _OAUTH2_SECRETS.items() if auth.get(theirs)}
     key = auth.get("privateKey")
     if isinstance(key, dict):
-        secrets |= {"private_key": key.get("key"), "passphrase": key.get("passphrase")}
+        parts = {"private_key": key.get("key"), "passphrase": key.get("passphrase")}
+        secrets |= {name: part for name, part in parts.items() if part}
     elif key:
         secrets["private_key"] = key
     if key:
