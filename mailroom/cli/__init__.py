@@ -2,6 +2,7 @@
 
 from mailroom.cli.checking import check
 from mailroom.cli.group import mailroom
+from mailroom.cli.importing import import_
 from mailroom.cli.keygen import keygen
 from mailroom.cli.looking import outbox
 from mailroom.cli.sending import send
@@ -9,7 +10,7 @@ from mailroom.cli.status import status
 
 __all__ = ["main"]
 
-for command in (check, keygen, send, status, outbox):
+for command in (check, import_, keygen, send, status, outbox):
     mailroom.add_command(command)
 
 
