@@ -15,6 +15,7 @@ from mailroom.cli.import_report import Report, print_report, report_as_json
 from mailroom.cli.printing import print_json
 from mailroom.errors import ImportingError
 from mailroom.importing import configuration, folder, keeping, plan
+from mailroom.importing.logto import fetch
 from mailroom.importing.plan import Ledger
 from mailroom.importing.reading import LARGEST, decode
 from mailroom.loading import DEFAULT_CONFIG
@@ -169,8 +170,6 @@ def _read(name: str) -> Any:
 
 
 def _fetched(url: str, app_id: str | None, resource: str | None) -> list[tuple[str, Any]]:
-    from mailroom.importing.logto import fetch  # noqa: PLC0415 - brings httpx, for some only
-
     if not app_id:
         raise click.UsageError("--from-logto needs --app-id: a machine-to-machine application of Logto's.")
     return fetch(url, app_id=app_id, app_secret=_app_secret(), resource=resource)

@@ -48,7 +48,7 @@ def _checked(url: str) -> str:
         fit = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
     except ValueError:
         fit = False
-    if not fit or parts.query or parts.fragment:
+    if not fit or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise ImportingError("write Logto's address as https://logto.acme.example")
     return url.rstrip("/")
 

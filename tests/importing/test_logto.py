@@ -120,6 +120,11 @@ def test_a_redirect_is_not_followed_with_the_secret(logto: Logto) -> None:
         "https://x/?a",
     ],
 )
-def test_an_address_that_is_none(url: str) -> None:
+def test_an_address_that_is_none_is_not_asked(url: str) -> None:
+    """Nor one with credentials, which would be printed with all that came from there."""
+
+    def asked(request: httpx.Request) -> httpx.Response:
+        pytest.fail(f"asked {request.url}")
+
     with pytest.raises(ImportingError):
-        fetch(url, app_id="a", app_secret="b", transport=httpx.MockTransport(lambda _: httpx.Response(404)))
+        fetch(url, app_id="a", app_secret="b", transport=httpx.MockTransport(asked))
