@@ -71,7 +71,7 @@ class Recorder:
         self.connections = 0
         self.open: set[_Connection] = set()
         self.mute = False
-        """Accepts connections, and neither reads nor encrypts."""
+        """Accepts connections, and says nothing, not even what TLS begins with."""
         self.deaf = False
         """Reads requests, and never answers."""
         self.lazy = False
@@ -184,21 +184,15 @@ class _Connection:
         self._recorder.open.discard(self)
 
     async def until_hung_up(self) -> None:
-        """Read nothing but the end: what the client sends stays in the system's buffers."""
-        while self._socket.fileno() >= 0:
-            try:
-                if not self._socket.recv(1, socket.MSG_PEEK):
-                    break
-                state = struct.unpack_from("B", self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))[0]
-                if state != 1:  # no longer ESTABLISHED
-                    break
-            except BlockingIOError:
+        """Say nothing until the client is gone."""
+        try:
+            while await asyncio.get_running_loop().sock_recv(self._socket, 65536):
                 pass
-            except OSError:
-                break
-            await asyncio.sleep(0.002)
-        self.end()
-        await self._recorder.tell()
+        except OSError:
+            pass
+        finally:
+            self.end()
+            await asyncio.shield(asyncio.ensure_future(self._recorder.tell()))
 
     async def serve(self, context: ssl.SSLContext | None) -> None:
         try:
@@ -224,8 +218,7 @@ class _Connection:
             await self._write(
                 b"HTTP/1.1 %d Refused\r\nContent-Length: %d\r\n\r\n%b" % (recorder.hasty.status, len(body), body)
             )
-            await self.until_hung_up()
-            return
+            await asyncio.Event().wait()
         while (request := await self._request(talk)) is not None:
             recorder.requests.append(request)
             await recorder.tell()

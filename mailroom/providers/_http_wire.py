@@ -7,6 +7,9 @@ from typing import Final, cast
 _PIECE: Final = 64 * 1024
 """What is passed on at once; mails are smaller, as a rule."""
 
+_CAN_POLL: Final = hasattr(select, "poll")
+"""Windows has none: there the event loop's knowledge must do."""
+
 
 class Lost(Exception):
     """The connection is of no use any more; the text says why."""
@@ -45,6 +48,8 @@ class Wire(asyncio.Protocol):
         """
         if self._ended is not None or self._unread or self._clogged or self.transport.is_closing():
             return False
+        if not _CAN_POLL:
+            return True
         watch = select.poll()
         watch.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not watch.poll(0)

@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
@@ -47,6 +47,7 @@ def test_the_words_are_the_vendors(body: bytes, words: str) -> None:
     assert answer(body).words == words
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=2000), st.integers(100, 999))
 def test_words_are_always_one_line_that_can_be_shown(body: bytes, status: int) -> None:
     words = answer(body, status).words
@@ -54,6 +55,7 @@ def test_words_are_always_one_line_that_can_be_shown(body: bytes, status: int) -
     assert words.isprintable()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),

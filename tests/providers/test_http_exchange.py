@@ -15,7 +15,7 @@ from tests.providers.contract import surroundings
 from tests.providers.http_far_end import HttpFarEnd, far_end_of
 from tests.providers.test_resend import KEY, VENDOR
 
-HUGE = email(html="<p>" + "x" * 30_000_000 + "</p>")
+HUGE = email(html="<p>" + "x" * 16_000_000 + "</p>")
 """More than the system's buffers hold."""
 
 

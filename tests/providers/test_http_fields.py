@@ -6,7 +6,7 @@ from email.headerregistry import HeaderRegistry
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -35,6 +35,7 @@ def test_a_mailbox_is_quoted_where_it_must_be(mailbox: Address, text: str) -> No
     assert mailbox_text(mailbox) == text
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=50))
 def test_the_standard_library_reads_the_same_name(name: str) -> None:
     """Of every name that settings allow: no blanks around, none doubled, no quotes at its ends."""

@@ -165,7 +165,7 @@ async def _died(far_end: HttpFarEnd) -> None:
 async def _in_the_middle(far_end: HttpFarEnd) -> None:
     provider = connect(far_end.settings, surroundings())
     far_end.recorder.lazy = True
-    sending = asyncio.create_task(provider.send(email(html="x" * 30_000_000)))
+    sending = asyncio.create_task(provider.send(email(html="x" * 16_000_000)))
     await far_end.recorder.waiting.wait()
     far_end.reset_idle()
     with pytest.raises(Unavailable):
