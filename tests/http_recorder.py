@@ -74,6 +74,10 @@ class Recorder:
         """Accepts connections, and neither reads nor encrypts."""
         self.deaf = False
         """Reads requests, and never answers."""
+        self.lazy = False
+        """Encrypts, and then reads nothing."""
+        self.hasty: Answer | None = None
+        """Said to a request of which only the head was read."""
         self.reset_before = False
         """Resets a connection before anything was said."""
         self.reset_after = False
@@ -211,6 +215,17 @@ class _Connection:
     async def _speak(self) -> None:
         recorder = self._recorder
         talk = h11.Connection(h11.SERVER)
+        if recorder.lazy:
+            recorder.waiting.set()
+            await asyncio.Event().wait()
+        if recorder.hasty is not None:
+            await self._read()
+            body = recorder.hasty.body
+            await self._write(
+                b"HTTP/1.1 %d Refused\r\nContent-Length: %d\r\n\r\n%b" % (recorder.hasty.status, len(body), body)
+            )
+            await self.until_hung_up()
+            return
         while (request := await self._request(talk)) is not None:
             recorder.requests.append(request)
             await recorder.tell()

@@ -24,7 +24,7 @@ from mailroom.message import MASK, Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http_answer import Answer, by_status, text_of
 from mailroom.providers._http_exchange import HandOver
-from mailroom.providers._http_fields import basic, header_map, header_pairs, mailbox_text
+from mailroom.providers._http_fields import address_text, basic, header_map, header_pairs, mailbox_text
 from mailroom.providers._http_settings import ApiKey, HttpSettings
 from mailroom.providers._http_transport import Transport
 
@@ -34,6 +34,7 @@ __all__ = [
     "Call",
     "HttpProvider",
     "HttpSettings",
+    "address_text",
     "basic",
     "by_status",
     "header_map",
@@ -95,7 +96,12 @@ class HttpProvider(ABC):
             auth=auth,
         )
         credentials = credentials or {}
-        self._headers = {"Accept": "application/json", "User-Agent": "Mailroom", **credentials}
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # nothing is unpacked, so nothing is a bomb
+            "User-Agent": "Mailroom",
+            **credentials,
+        }
         self._masked = _spellings(credentials)
         self._closed = False
 
