@@ -63,6 +63,11 @@ def warnings(settings: Settings) -> list[str]:
             for name, provider in settings.providers.items()
             if provider.type == "capture"
         ]
+    found += [
+        f"provider {name} is in its sandbox: mails are checked and none is sent"
+        for name, provider in settings.providers.items()
+        if getattr(provider, "sandbox", False)
+    ]
     if settings.role == "web":
         found.append('role = "web" on SQLite keeps messages and sends none: it is for measuring')
     if settings.shutdown_timeout < _DRAIN:

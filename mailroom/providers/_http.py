@@ -12,14 +12,16 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
+import h11
 import httpx
 import msgspec
 
 from mailroom.clock import Clock
-from mailroom.errors import SendingError, Unavailable, Uncertain
+from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import MASK, Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http_answer import Answer, by_status, text_of
@@ -130,14 +132,14 @@ class HttpProvider(ABC):
         Raises Misconfigured, Unavailable or Uncertain when there is none.
         """
         hand_over = HandOver()
-        request = httpx.Request(
-            "POST",
-            f"{self.base}{call.path}",
-            headers={**self._headers, "Content-Type": call.content_type, **call.headers},
-            content=call.body,
-            extensions={"hand_over": hand_over},
-        )
         try:
+            request = httpx.Request(
+                "POST",
+                _url(f"{self.base}{call.path}"),
+                headers={**self._headers, "Content-Type": call.content_type, **call.headers},
+                content=call.body,
+                extensions={"hand_over": hand_over},
+            )
             async with asyncio.timeout(self._timeout), self._room:
                 if self._closed:
                     raise Unavailable(_CLOSED)
@@ -145,6 +147,8 @@ class HttpProvider(ABC):
         except TimeoutError:
             kind = Uncertain if hand_over.done else Unavailable
             raise kind(f"no answer within {self._timeout:g} s") from None
+        except (h11.LocalProtocolError, httpx.InvalidURL, UnicodeError):  # their texts repeat the headers
+            raise Misconfigured("the request's address or one of its headers cannot be written in HTTP") from None
         except httpx.HTTPError as error:
             raise (Uncertain if hand_over.done else Unavailable)(f"no answer: {type(error).__name__}") from None
         return self._answer(response)
@@ -175,6 +179,12 @@ class HttpProvider(ABC):
 
 
 _MASK: Final = MASK.encode()
+
+
+@lru_cache(maxsize=64)
+def _url(text: str) -> httpx.URL:
+    """Take it apart once: it is the same for every mail, and costs a tenth of a request."""
+    return httpx.URL(text)
 
 
 def _spellings(credentials: Iterable[str]) -> tuple[bytes, ...]:

@@ -91,7 +91,8 @@ class Connection:
                     break
             elif not isinstance(event, h11.InformationalResponse):
                 break
-        assert head is not None  # h11 gives no end before a beginning
+        if head is None:  # it switches protocols, which nobody asked for
+            raise h11.RemoteProtocolError("no response")
         cut = len(body) > LONGEST_BODY
         if cut or not reusable or talk.our_state is not h11.DONE or talk.their_state is not h11.DONE:
             self.wire.abort()

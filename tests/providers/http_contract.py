@@ -128,9 +128,10 @@ class HttpProviderContract(ProviderContract):
             b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 200_000 + b"\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
             b"HTTP/1.1 100 Continue\r\n\r\n" * 3,
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
             b"",
         ],
-        ids=["cut off", "endless head", "broken chunk", "never final", "nothing"],
+        ids=["cut off", "endless head", "broken chunk", "never final", "another protocol", "nothing"],
     )
     async def test_a_broken_answer_is_uncertain(self, provider: Provider, far_end: HttpFarEnd, raw: bytes) -> None:
         far_end.answer(Answer(raw=raw))

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from mailroom.errors import Misconfigured
-from mailroom.message import Address
-from mailroom.providers._http import HttpProvider, basic, header_map, header_pairs, mailbox_text
-from mailroom.providers.resend import Settings
+from mailroom.message import Address, Email
+from mailroom.providers._http import Call, HttpProvider, basic, header_map, header_pairs, mailbox_text
+from mailroom.providers.resend import Resend, Settings
+from tests.http_recorder import Answer, Recorder, ca_file
 from tests.mails import email
 from tests.providers.contract import surroundings
 
@@ -82,6 +83,24 @@ def test_a_header_that_would_break_the_mail_is_refused(name: str, value: str) ->
 
 def test_a_login_is_written_in_base64() -> None:
     assert basic("Aladdin", SecretStr("open sesame")) == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+
+
+@pytest.mark.parametrize("header", ["line\nbreak-s3cr3t", "ключ-s3cr3t", "\0s3cr3t", " s3cr3t"])
+async def test_what_cannot_be_written_in_http_is_ours_to_mend(header: str) -> None:
+    """A generic provider's headers are free text; what is wrong with one is not shown."""
+
+    class Free(Resend):
+        def write(self, email: Email) -> Call:
+            return Call("/", b"{}", headers={"X-Free": header})
+
+    async with Recorder(Answer()) as recorder:
+        settings = Settings.model_validate({"api_key": "re_0123456789", "endpoint": recorder.url, "ca_file": ca_file()})
+        provider = Free(settings, surroundings())
+        with pytest.raises(Misconfigured) as refused:
+            await provider.send(email())
+        await provider.aclose()
+        assert "s3cr3t" not in f"{refused.value!r}"
+        assert not recorder.requests
 
 
 def test_a_provider_is_made_of_write_and_read() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 
-from mailroom.errors import Misconfigured, SendingError, Unavailable
+from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import Receipt
 from mailroom.providers import connect
 from tests.http_recorder import tls_context
@@ -162,13 +162,30 @@ async def _died(far_end: HttpFarEnd) -> None:
     await far_end.left_alone()
 
 
+async def _in_the_middle(far_end: HttpFarEnd) -> None:
+    provider = connect(far_end.settings, surroundings())
+    far_end.recorder.lazy = True
+    sending = asyncio.create_task(provider.send(email(html="x" * 30_000_000)))
+    await far_end.recorder.waiting.wait()
+    far_end.reset_idle()
+    with pytest.raises(Unavailable):
+        await sending
+    far_end.recorder.lazy = False
+    far_end.reset(handed_over=True)
+    with pytest.raises(Uncertain):
+        await provider.send(email())
+    await provider.aclose()
+
+
 async def _from_here(far_end: HttpFarEnd) -> None:
     await sent(far_end, local_address="127.0.0.7")
     with pytest.raises(Misconfigured, match="local_address"):
         await sent(far_end, local_address="192.0.2.1")
 
 
-@pytest.mark.parametrize("way", [_direct, _tunnelled, _died, _from_here], ids=lambda way: way.__name__.strip("_"))
+@pytest.mark.parametrize(
+    "way", [_direct, _tunnelled, _died, _in_the_middle, _from_here], ids=lambda way: way.__name__.strip("_")
+)
 def test_the_servers_own_event_loop_does_the_same(way: Callable[[HttpFarEnd], Awaitable[None]]) -> None:
     """`server.py` runs on uvloop, whose transports are not asyncio's."""
 
