@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -104,7 +104,7 @@ class HttpProvider(ABC):
             "User-Agent": "Mailroom",
             **credentials,
         }
-        self._masked = _spellings(credentials)
+        self._masked = _spellings(credentials.values())
         self._closed = False
 
     @abstractmethod
@@ -117,6 +117,10 @@ class HttpProvider(ABC):
     @abstractmethod
     def read(self, answer: Answer) -> Receipt:
         """Return the vendor's yes, or raise one of the four kinds."""
+
+    def secrets(self) -> Iterable[str]:
+        """Return what is masked beside those credentials: an `Auth` has its own, and may get new ones."""
+        return ()
 
     async def send(self, email: Email) -> Receipt:
         """Hand a mail over, see `Provider`; `timeout` bounds the whole, a free connection included."""
@@ -163,7 +167,7 @@ class HttpProvider(ABC):
 
     def _answer(self, response: httpx.Response) -> Answer:
         body = response.content
-        for form in self._masked:
+        for form in (*self._masked, *_spellings(self.secrets())):
             body = body.replace(form, _MASK)
         return Answer(
             response.status_code,
@@ -183,10 +187,10 @@ def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
 
 
-def _spellings(credentials: Mapping[str, str]) -> tuple[bytes, ...]:
+def _spellings(credentials: Iterable[str]) -> tuple[bytes, ...]:
     """Return the ways in which credentials come back: the header's value, its last word, in JSON, in a URL."""
     forms: set[str] = set()
-    for value in credentials.values():
+    for value in credentials:
         for form in (value, value.rpartition(" ")[2]):
             forms |= {form, json.dumps(form)[1:-1], quote(form, safe="")}
     return tuple(form.encode() for form in sorted(forms, key=len, reverse=True) if form)
