@@ -85,7 +85,7 @@ def test_what_a_provider_has_is_called_as_in_logto_but_for_the_case() -> None:
     assert settings == {
         "aws-ses": {
             "type": "ses",
-            "access_key_id": "AKIAMADEUP",
+            "access_key_id": "AKIAMADEUPMADEUPMADE",
             "region": "eu-central-1",
             "configuration_set_name": "codes",
         },
