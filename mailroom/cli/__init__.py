@@ -1,6 +1,7 @@
 """The `mailroom` command: what an operator asks a Mailroom. One file a command."""
 
 from mailroom.cli.checking import check
+from mailroom.cli.doctor import doctor
 from mailroom.cli.group import mailroom
 from mailroom.cli.keygen import keygen
 from mailroom.cli.looking import outbox
@@ -9,7 +10,7 @@ from mailroom.cli.status import status
 
 __all__ = ["main"]
 
-for command in (check, keygen, send, status, outbox):
+for command in (check, doctor, keygen, send, status, outbox):
     mailroom.add_command(command)
 
 
