@@ -5,12 +5,13 @@ from mailroom.cli.doctor import doctor
 from mailroom.cli.group import mailroom
 from mailroom.cli.keygen import keygen
 from mailroom.cli.looking import outbox
+from mailroom.cli.providers import providers
 from mailroom.cli.sending import send
 from mailroom.cli.status import status
 
 __all__ = ["main"]
 
-for command in (check, doctor, keygen, send, status, outbox):
+for command in (check, doctor, keygen, providers, send, status, outbox):
     mailroom.add_command(command)
 
 
