@@ -163,6 +163,11 @@ class Settings(Section):
     )
     host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on")
+    echo_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/@]+[^\s@]*$",
+        description="a service that answers with its caller's address; only `mailroom doctor` asks it",
+    )
     role: Literal["all", "web", "worker"] = Field("all", description="`web` keeps and does not send: for measuring")
     connector: Connector = Field(Connector(), description="")
     webhook: Webhook = Field(Webhook(), description="")

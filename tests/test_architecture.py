@@ -33,6 +33,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.loading": SETTINGS,
     "mailroom.importing": SETTINGS | {"mailroom.loading"},
     "mailroom.lifecycle": SETTINGS | {"mailroom.outbox"},
+    "mailroom.doctor": SETTINGS,
     "mailroom.courier": SETTINGS | {"mailroom.outbox", "mailroom.metrics"},
 }
 """Room → the rooms that it may import."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mailroom.clock import Instant
-from mailroom.message import Attempt, Email, Message, Priority, State
+from mailroom.message import Attempt, Email, Message, Outcome, Priority, State
 
 
 class Once(msgspec.Struct, frozen=True):
@@ -102,6 +102,20 @@ class Depth:
     count: int
     oldest: Instant | None
     """When the oldest of them was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of attempts by one provider with one outcome."""
+
+    provider: str
+    outcome: Outcome | None
+    """None: on its way, or cut off by the end of a process."""
+    count: int
+    last_at: Instant
+    """When the last of them started."""
+    words: str
+    """The provider's own words about the last one, masked."""
 
 
 @dataclass(frozen=True, slots=True)

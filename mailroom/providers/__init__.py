@@ -2,13 +2,13 @@
 
 A provider's module has two public names: `Settings`, a `ProviderSettings`, and `connect(settings, surroundings)`,
 which returns a `Provider` without dialling. Providers know no outbox, never retry, and hold no message
-longer than one `send`.
+longer than one `send`. One whose service can be asked without sending is `Verifiable` too.
 """
 
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, cast
+from typing import Annotated, Any, ClassVar, Protocol, cast, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -52,6 +52,18 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Close its connections."""
+
+
+@runtime_checkable
+class Verifiable(Protocol):
+    """A provider whose credentials `mailroom doctor` can try."""
+
+    async def verify(self) -> str:
+        """Try the credentials without sending a mail; return in a few words what works.
+
+        Raises Rejected, Misconfigured, Unavailable or Uncertain like `send`, within the settings' `timeout`. Ask for
+        the least: a key that may only send is not wrong because it may not list domains.
+        """
 
 
 class Catcher(Protocol):

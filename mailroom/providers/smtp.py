@@ -37,6 +37,9 @@ class Smtp:
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._timeout = settings.timeout
+        self._who = f"{settings.host}:{settings.port} takes " + (
+            f"the login of {settings.username}" if settings.username else "our connection without a login"
+        )
         self._headers = _written(settings.headers)
         self._room = asyncio.Semaphore(settings.concurrency)
         self._dialler = Dialler(settings)
@@ -57,6 +60,22 @@ class Smtp:
                 raise transaction.refused from None
             kind = Uncertain if transaction.handed_over else Unavailable
             raise kind(f"no answer from the server within {self._timeout:g} s") from None
+
+    async def verify(self) -> str:
+        """Connect, encrypt, log in and ask whether the server lives, see `Verifiable`."""
+        try:
+            async with asyncio.timeout(self._timeout), self._room:
+                session = await self._dialler.dial()
+                self._pool.add(session)
+                try:
+                    await _check(session)
+                finally:
+                    session.quit()
+        except Lost as lost:
+            raise Unavailable(lost.words, code=lost.code) from None
+        except TimeoutError:
+            raise Unavailable(f"no answer from the server within {self._timeout:g} s") from None
+        return self._who
 
     async def aclose(self) -> None:
         """Close all connections; mails on their way are cut off."""
