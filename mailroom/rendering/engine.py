@@ -2,14 +2,15 @@
 
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-from jinja2 import BytecodeCache, ChainableUndefined, FunctionLoader, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import BytecodeCache, ChainableUndefined, FunctionLoader, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.bccache import Bucket
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
@@ -52,6 +53,25 @@ def read(folder: Path) -> dict[str, Source]:
     return found
 
 
+def check(source: Source) -> None:
+    """Raise RenderingError, with file and line, if a template would not compile."""
+    with _told(source):
+        _Sandbox({}).compile(source.text, filename=source.place)
+
+
+@contextmanager
+def _told(source: Source) -> Iterator[None]:
+    """Turn what Jinja says of a template into an error of ours."""
+    try:
+        yield
+    except TemplateSyntaxError as error:
+        raise RenderingError(f"{source.place}, line {error.lineno}: {error.message}") from error
+    except TemplateError as error:
+        raise RenderingError(f"{source.place}: {error}") from error
+    except RecursionError:
+        raise RenderingError(f"{source.place}: is nested too deeply") from None
+
+
 class Compiled(BytecodeCache):
     """Keeps what was compiled, for engines that have most of their templates in common."""
 
@@ -80,6 +100,7 @@ class Engine:
         the templates does not compile.
         """
         sources = read(templates) if isinstance(templates, Path) else templates
+        self._sources = sources
         self._places = frozenset(source.place for source in sources.values())
         self.missing: set[str] = set()
         """Variables that a template printed and the payload did not have; for the operator, never with values."""
@@ -101,12 +122,8 @@ class Engine:
         the rest of the page needs no encoding, and no provider gets a charset wrong. In a style it means itself."""
         self.names = frozenset(sources)
         for name, source in sources.items():
-            try:
+            with _told(source):
                 self._environment.get_template(name)
-            except TemplateSyntaxError as error:
-                raise RenderingError(f"{source.place}, line {error.lineno}: {error.message}") from error
-            except TemplateError as error:
-                raise RenderingError(f"{source.place}: {error}") from error
             if _FOREIGN_STYLE.search(source.text):
                 self._references = False
 
@@ -126,6 +143,14 @@ class Engine:
         if self._references and _is_html(name) and not text.isascii():
             return text.encode("ascii", "xmlcharrefreplace").decode()
         return text
+
+    def references(self, name: str) -> list[str]:
+        """Return the names of templates that one extends, includes or imports, as far as they are written in it."""
+        source = self._sources.get(name)
+        if source is None:
+            return []
+        found = meta.find_referenced_templates(self._environment.parse(source.text))
+        return [one for one in found if one is not None]
 
     def _error(self, name: str) -> RenderingError:
         """Return what is being handled as an error of ours. Its own text could hold what the payload holds."""

@@ -102,10 +102,10 @@ def parse(source: str, *, tag: str, place: str, minutes: int) -> Tables:
     return _Reader(source, tag, place, minutes).tables()
 
 
-def compare(locale: Locale, reference: Locale) -> None:
-    """Raise RenderingError for the first word that the reference has and this locale lacks."""
-    for kind, words in reference.kinds.items():
-        for key in words:
+def compare(locale: Locale, reference: Locale, *kinds: str) -> None:
+    """Raise RenderingError for the first word that the reference has and this locale lacks; in all kinds or in these."""
+    for kind in kinds or reference.kinds:
+        for key in reference.kinds.get(kind, {}):
             if key not in locale.kinds.get(kind, {}):
                 raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}, which {reference.tag}.toml has")
 
