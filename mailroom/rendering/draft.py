@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mailroom.address import ascii_form, mailbox
+from mailroom.address import LONGEST_NAME, ascii_form, mailbox
 from mailroom.errors import MissingVariable, RenderingError
 from mailroom.message import Address, Message
 from mailroom.rendering import Brand
@@ -110,7 +110,7 @@ def _sender(template: LogtoTemplate, source: Template, message: Message, house: 
     """Return whom a template sends from: the whole From, or with an address of ours a name only, as SendGrid has it."""
     filled = line(source.fill(message.payload))
     if filled and "@" not in filled:
-        return Address(sender.email, _display_name(filled))
+        return Address(sender.email, _display_name(filled, source))
     try:
         found = mailbox(filled)
         domain = _domain(found)
@@ -122,7 +122,7 @@ def _sender(template: LogtoTemplate, source: Template, message: Message, house: 
             RenderingError(f"{template.place}: send_from is of a domain that is not in sender_domains; `from` is used")
         )
         return sender
-    return Address(found.email, _display_name(found.name))
+    return Address(found.email, _display_name(found.name, source))
 
 
 def _reply_to(template: LogtoTemplate, source: Template, message: Message, house: House) -> Address | None:
@@ -132,7 +132,7 @@ def _reply_to(template: LogtoTemplate, source: Template, message: Message, house
     except ValueError:
         house.tell(RenderingError(f"{template.place}: reply_to is no mailbox; the general one is used"))
         return None
-    return Address(found.email, _display_name(found.name))
+    return Address(found.email, _display_name(found.name, source))
 
 
 def _domain(address: Address) -> str:
@@ -143,11 +143,9 @@ def _domain(address: Address) -> str:
     return written.rpartition("@")[2].lower()
 
 
-def _display_name(text: str) -> str:
-    return name(text)[:_LONGEST_DISPLAY_NAME].strip()
-
-
-_LONGEST_DISPLAY_NAME: Final = 50
+def _display_name(text: str, source: Template) -> str:
+    """Return a name for a header; one that a stranger has a part in is made harmless first."""
+    return (name(text) if source.placeholders else text)[:LONGEST_NAME].strip()
 
 
 def _in_ascii(html: str, *, like: str) -> str:

@@ -22,7 +22,7 @@ class Edition:
         self.faults: list[Fault] = list(overlay.faults) if overlay else []
         self.base = Stack(bundled, self._kit)
         self.root = self._laid(overlay.root, self.base) if overlay else self.base
-        if not self.root.default or (self.root is self.base and not self.base.speaks(default_locale)):
+        if not self.root.speaks(default_locale):
             known = ", ".join(self.root.tags)
             raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
         self._applications = self._owned(overlay.applications) if overlay else {}

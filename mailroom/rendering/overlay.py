@@ -23,6 +23,7 @@ from mailroom.errors import Fault, RenderingError
 from mailroom.rendering import logto, words
 from mailroom.rendering.engine import ENDING, Source, check
 from mailroom.rendering.logto import LogtoTemplate
+from mailroom.rendering.markup import MARK, Place, places
 from mailroom.rendering.words import Tables
 
 DEFAULT: Final = "default"
@@ -36,6 +37,9 @@ _CONTENTS: Final = ("html", "txt")
 _IGNORED: Final = (".md", ".orig", ".bak", "~")
 _WORDS: Final = re.compile(r"locales/[^/]+\.toml")
 _LOGTO: Final = re.compile(r"(?P<kind>[A-Za-z0-9][A-Za-z0-9_-]{0,63})/logto/(?P<tag>[^/]+)\.(?:toml|html|txt)")
+
+_EXPRESSION: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_STATEMENT: Final = re.compile(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 T = TypeVar("T")
 
@@ -213,6 +217,10 @@ class _Reading:
         [(path, text)] = given.items()
         source = Source(text, f"{self._label}{path}")
         check(source)
+        if path.name.endswith("html.jinja"):
+            for place in places(_EXPRESSION.sub(MARK, _STATEMENT.sub("", text))):
+                if place in (Place.UNQUOTED, Place.NOWHERE):
+                    raise RenderingError(f"{source.place}: puts a value into {place.value}, where it could do anything")
         return source
 
     def _words(self, given: dict[PurePosixPath, str]) -> Tables:
@@ -224,7 +232,10 @@ class _Reading:
         [tag] = {path.stem for path in given}
         if tag != DEFAULT and not langcodes.tag_is_valid(tag):
             raise RenderingError(f"{sources['toml'].place}: its name is no language tag (BCP 47), nor `{DEFAULT}`")
-        return logto.parse(tag, sources.pop("toml"), sources)
+        template = logto.parse(tag, sources.pop("toml"), sources)
+        for misplaced in template.html.misplaced() if template.html else ():
+            self._tell(RenderingError(f"{template.place}: {misplaced} stays empty: it is in {Place.NOWHERE.value}"))
+        return template
 
     def _tell(self, error: RenderingError) -> None:
         place, _, problem = str(error).partition(": ")

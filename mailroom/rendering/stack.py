@@ -76,9 +76,13 @@ class Stack:
         self._tables: dict[str, Tables] = dict(below._tables) if below else {}
         self._locales: dict[str, Locale] = dict(below._locales) if below else {}
         self._lay_words(layer)
-        self.default = choose((kit.default_locale,), tuple(self._locales), "")
-        if not below and not self.default:  # an overlay may have it; the bundled words stand in in their own language
-            self.default = choose(_OWN, tuple(self._locales), "") or next(iter(self._locales))
+        if not self._locales:
+            raise RenderingError("locales: there are no words")
+        tags = tuple(self._locales)
+        # The lowest layer may lack the language that an overlay brings.
+        self.default = choose((kit.default_locale,), tags, "") or (
+            below.default if below else choose(_OWN, tags, tags[0])
+        )
         self._tags = self._complete()
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._logto = self._imported(layer)
