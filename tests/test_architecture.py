@@ -31,6 +31,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.rendering": BASE,
     "mailroom.settings": BASE | {"mailroom.providers", "mailroom.rendering"},
     "mailroom.loading": SETTINGS,
+    "mailroom.templates": SETTINGS,
     "mailroom.lifecycle": SETTINGS | {"mailroom.outbox"},
     "mailroom.courier": SETTINGS | {"mailroom.outbox", "mailroom.metrics"},
 }

@@ -1,4 +1,4 @@
-"""Says what a mail says, by either engine: subject, HTML, text, and who it is from if the template has a word in that."""
+"""Makes what a mail says, by either engine: subject, HTML, text, and whom it is from if the template tells."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

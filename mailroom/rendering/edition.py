@@ -1,7 +1,6 @@
-"""All templates as they are at one time: the bundled ones, the operator's over them, and those of single owners on top."""
+"""All templates as they are at one time: the bundled ones, the operator's over them, those of single owners on top."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mailroom.errors import Fault, RenderingError
@@ -16,7 +15,7 @@ class Edition:
     def __init__(
         self, bundled: Layer, overlay: Overlay | None, *, constants: Mapping[str, Any], default_locale: str
     ) -> None:
-        """Lay everything over each other. Raises RenderingError for a fault in the bundled templates or the settings."""
+        """Lay them over each other. Raises RenderingError for a fault in the bundled templates or the settings."""
         self._kit = Kit(constants, default_locale)
         self.overlay = overlay
         self.faults: list[Fault] = list(overlay.faults) if overlay else []

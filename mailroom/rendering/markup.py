@@ -1,4 +1,4 @@
-"""What an operator's HTML needs beside escaping: where a value stands, which links are harmless, CSS put inline, a text part.
+"""What an operator's HTML needs beside escaping: where a value stands, harmless links, CSS put inline, a text part.
 
 Imported templates are HTML that Jinja never saw, and an overlay may hold anything. A value that is escaped can still do
 harm in four places: an attribute without quotes, a style, a script, and a link.

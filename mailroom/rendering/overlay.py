@@ -4,7 +4,7 @@
         locales/<tag>.toml              words, key by key; a new table is a new kind, a new file a new language
         layout.html.jinja  parts/…      templates, by name
         <Kind>/html.jinja  text.jinja   and <Kind>/<tag>/… for one language only
-        <Kind>/logto/<tag>.toml         a template of Logto's, beside its <tag>.html or <tag>.txt; `default` for the rest
+        <Kind>/logto/<tag>.toml         a template of Logto's, with <tag>.html or <tag>.txt; `default` for the rest
         applications/<id>/…             the same again for one application
         organizations/<id>/…            and for one organization, which wins
 

@@ -129,12 +129,15 @@ def _number(value: float) -> str:
     digits = (whole + fraction).lstrip("0")
     # The number is 0.digits times ten to the power of `point`.
     point = int(exponent or 0) + (len(whole) if whole != "0" else len(digits) - len(fraction))
-    digits = digits.rstrip("0")
+    return sign + _laid_out(digits.rstrip("0"), point)
+
+
+def _laid_out(digits: str, point: int) -> str:
     if len(digits) <= point <= _PLAIN_DIGITS:
-        return sign + digits.ljust(point, "0")
+        return digits.ljust(point, "0")
     if 0 < point <= _PLAIN_DIGITS:
-        return f"{sign}{digits[:point]}.{digits[point:]}"
+        return f"{digits[:point]}.{digits[point:]}"
     if _SMALLEST_PLAIN < point <= 0:
-        return f"{sign}0.{'0' * -point}{digits}"
+        return f"0.{'0' * -point}{digits}"
     rest = f".{digits[1:]}" if len(digits) > 1 else ""
-    return f"{sign}{digits[0]}{rest}e{'+' if point > 0 else '-'}{abs(point - 1)}"
+    return f"{digits[0]}{rest}e{'+' if point > 0 else '-'}{abs(point - 1)}"

@@ -1,4 +1,4 @@
-"""Finds what a message is written with where layers of templates lie on each other: bundled, the operator's, and so on up.
+"""Finds what a message is written with where layers of templates lie on each other: the bundled ones lowest.
 
 The upper layer wins, template by template and word by word. Within a layer a template of Logto's goes before Jinja's.
 """
@@ -71,23 +71,23 @@ class Stack:
         self._kit = kit
         self._below = below
         self.faults: list[Fault] = []
-        self._level: int = below._level + 1 if below else 0
-        self._sources, self._levels, self.engine = self._templates(layer)
-        self._tables: dict[str, Tables] = dict(below._tables) if below else {}
-        self._locales: dict[str, Locale] = dict(below._locales) if below else {}
+        self.level: int = below.level + 1 if below else 0
+        self.sources, self.levels, self.engine = self._templates(layer)
+        self.tables: dict[str, Tables] = dict(below.tables) if below else {}
+        self.locales: dict[str, Locale] = dict(below.locales) if below else {}
         self._lay_words(layer)
-        if not self._locales:
+        if not self.locales:
             raise RenderingError("locales: there are no words")
-        tags = tuple(self._locales)
+        tags = tuple(self.locales)
         # The lowest layer may lack the language that an overlay brings.
-        self.default = choose((kit.default_locale,), tags, "") or (
+        self.default: str = choose((kit.default_locale,), tags, "") or (
             below.default if below else choose(_OWN, tags, tags[0])
         )
-        self._tags = self._complete()
+        self.kinds = self._complete()
         self._kinds: dict[tuple[str, str], Kind] = {}
-        self._logto = self._imported(layer)
+        self.logto = self._imported(layer)
         if not below:
-            for kind, tags in self._tags.items():
+            for kind, tags in self.kinds.items():
                 for tag in tags:
                     self._kind(tag, kind)
         self._look_at_names(layer)
@@ -95,7 +95,7 @@ class Stack:
     @property
     def tags(self) -> tuple[str, ...]:
         """The languages that there are words in."""
-        return tuple(self._locales)
+        return tuple(self.locales)
 
     def speaks(self, tag: str) -> bool:
         """Tell whether there are words in this language, or one that its readers read."""
@@ -103,25 +103,26 @@ class Stack:
 
     def find(self, message: Message) -> Kind | Imported | None:
         """Return what a message is written with; None: nothing here fits its template."""
-        layers = self._logto.get(message.template)
+        layers = self.logto.get(message.template)
         found = self._choose_imported(layers or (), message)
         if not found and layers is None and message.is_code:
-            found = self._choose_imported(self._logto.get(GENERIC, ()), message)
+            found = self._choose_imported(self.logto.get(GENERIC, ()), message)
         return found or self._find_kind(message)
 
     def _find_kind(self, message: Message) -> Kind | None:
         for kind in (message.template, GENERIC) if message.priority is not Priority.EVENT else (message.template,):
-            if tags := self._tags.get(kind):
+            if tags := self.kinds.get(kind):
                 return self._kind(choose(message.languages, tags, self._standing_in(tags)), kind)
         return None
 
     def _standing_in(self, tags: tuple[str, ...]) -> str:
         """Return the language of a kind for readers of none of its languages."""
-        return next((tag for tag in (self.default, self._base_default) if tag in tags), tags[0])
+        return next((tag for tag in (self.default, self.base_default) if tag in tags), tags[0])
 
     @property
-    def _base_default(self) -> str:
-        return self._below._base_default if self._below else self.default  # noqa: SLF001 - its own kind
+    def base_default(self) -> str:
+        """The default language of the lowest layer, which has all kinds."""
+        return self._below.base_default if self._below else self.default
 
     def _choose_imported(self, layers: tuple[Mapping[str, LogtoTemplate], ...], message: Message) -> Imported | None:
         wanted = (*message.languages, self._kit.default_locale)
@@ -136,13 +137,13 @@ class Stack:
     def _templates(self, layer: Layer) -> tuple[dict[str, Source], dict[str, int], Engine]:
         below = self._below
         if below and not layer.templates:
-            return below._sources, below._levels, below.engine  # noqa: SLF001 - its own kind
-        sources: dict[str, Source] = dict(below._sources) if below else {}  # noqa: SLF001 - likewise
-        levels: dict[str, int] = dict(below._levels) if below else {}  # noqa: SLF001 - likewise
-        if self._level == 1:
+            return below.sources, below.levels, below.engine
+        sources: dict[str, Source] = dict(below.sources) if below else {}
+        levels: dict[str, int] = dict(below.levels) if below else {}
+        if self.level == 1:
             sources |= {BUNDLED + name: source for name, source in sources.items()}
         sources |= layer.templates
-        levels |= dict.fromkeys(layer.templates, self._level)
+        levels |= dict.fromkeys(layer.templates, self.level)
         engine = Engine(sources, self._kit.constants, self._kit.compiled)
         for name, source in layer.templates.items() if below else ():
             for other in engine.references(name):
@@ -154,33 +155,33 @@ class Stack:
         for name, source in layer.templates.items() if self._below else ():
             folder, _, rest = name.partition("/")
             tag, _, part = rest.partition("/")
-            if part in _PARTS and tag not in self._locales and folder != "parts":
+            if part in _PARTS and tag not in self.locales and folder != "parts":
                 self.faults.append(Fault(source.place, f"is not used: there are no words in {tag}"))
 
     def _lay_words(self, layer: Layer) -> None:
         for tag, tables in layer.words.items():
-            merged = tables.over(self._tables.get(tag))
+            merged = tables.over(self.tables.get(tag))
             try:
-                self._locales[tag] = merged.locale()
+                self.locales[tag] = merged.locale()
             except RenderingError as error:
                 self._refuse(error)
             else:
-                self._tables[tag] = merged
+                self.tables[tag] = merged
 
     def _complete(self) -> dict[str, tuple[str, ...]]:
         """Return the languages of each kind: those that have all the words of the default one."""
         tags: dict[str, list[str]] = {}
-        for tag, locale in self._locales.items():
+        for tag, locale in self.locales.items():
             if not self._below:
-                compare(locale, self._locales[self.default])
+                compare(locale, self.locales[self.default])
             for kind, words in locale.kinds.items():
                 try:
                     for key in _NEEDED:
                         if key not in words:
-                            raise RenderingError(f"{self._tables[tag].place}: [{kind}] lacks {key}")  # noqa: TRY301 - told or raised alike
-                    compare(locale, self._locales[self.default], kind)
+                            raise RenderingError(f"{self.tables[tag].place}: [{kind}] lacks {key}")  # noqa: TRY301 - told or raised alike
+                    compare(locale, self.locales[self.default], kind)
                 except RenderingError as error:
-                    if not self._below or tag not in self._below._tags.get(kind, ()):
+                    if not self._below or tag not in self._below.kinds.get(kind, ()):
                         self._refuse(error)
                         continue
                 tags.setdefault(kind, []).append(tag)
@@ -188,7 +189,7 @@ class Stack:
 
     def _imported(self, layer: Layer) -> dict[str, tuple[Mapping[str, LogtoTemplate], ...]]:
         """Return each kind's imported templates, the upper layer's first; none below a layer that has it in Jinja."""
-        found = dict(self._below._logto) if self._below else {}
+        found = dict(self._below.logto) if self._below else {}
         if self._below:
             for name in layer.templates:
                 kind, _, rest = name.partition("/")
@@ -204,38 +205,39 @@ class Stack:
     def _kind(self, tag: str, name: str) -> Kind:
         if found := self._kinds.get((tag, name)):
             return found
-        locale = self._locales[tag]
+        locale = self.locales[tag]
         words = locale.kinds[name]
         html, text = self._named(name, tag, "html.jinja"), self._named(name, tag, "text.jinja")
         has_own_html, has_own_text = html.startswith(f"{name}/"), text.startswith(f"{name}/")
-        operators = [one for one in self._chain(html) if self._levels.get(one)]
+        operators = [one for one in self._chain(html) if self.levels.get(one)]
         kind = self._kinds[tag, name] = Kind(
             html=html,
             # The bundled text says what the bundled words say, and no more.
-            text="" if has_own_html and not has_own_text and not self._is_bundled(name) else text,
+            text="" if has_own_html and not has_own_text and not self.is_bundled(name) else text,
             subject=words["subject"],
             fixed={key: text.format() for key, text in words.items() if not _has_placeholder(text)},
             open={key: text for key, text in words.items() if _has_placeholder(text)},
             locale=locale,
             is_foreign=bool(operators),
-            is_styled=any(is_styled(self._sources[one].text) for one in operators),
+            is_styled=any(is_styled(self.sources[one].text) for one in operators),
         )
         return kind
 
-    def _is_bundled(self, kind: str) -> bool:
-        return self._below._is_bundled(kind) if self._below else kind in self._tags  # noqa: SLF001 - its own kind
+    def is_bundled(self, kind: str) -> bool:
+        """Tell whether the lowest layer has words for a kind."""
+        return self._below.is_bundled(kind) if self._below else kind in self.kinds
 
     def _named(self, kind: str, tag: str, part: str) -> str:
         """Return the name of the template: the upper layer's, and the language's own within a layer."""
         for folder in (kind, GENERIC):
-            names = [name for name in (f"{folder}/{part}", f"{folder}/{tag}/{part}") if name in self._levels]
+            names = [name for name in (f"{folder}/{part}", f"{folder}/{tag}/{part}") if name in self.levels]
             if names:
-                return max(names, key=lambda name: (self._levels[name], len(name)))
+                return max(names, key=lambda name: (self.levels[name], len(name)))
         raise RenderingError(f"{GENERIC}/{part} is missing")
 
     def _chain(self, name: str) -> Iterator[str]:
         """Yield the template and all that it extends or includes."""
-        if not self._level:
+        if not self.level:
             return
         seen: set[str] = set()
         waiting = [name]

@@ -2,8 +2,8 @@
 
 `[common]` holds what every mail says, a table named as a kind (`[SignIn]`) what that kind says, or says otherwise.
 A word is a text with simple placeholders (`{app}`), or, where it tells `{minutes}`, a table of the language's
-plural forms (`one`, `few`, `many`, `other`). `direction` is `ltr` or `rtl`; `digits` are for a language that has its own.
-All of it is checked when it is loaded, and the plurals are chosen then. Files of an overlay hold only what they change.
+plural forms (`one`, `few`, `many`, `other`). `direction` is `ltr` or `rtl`; `digits` are for a language that has its
+own. All of it is checked when it is loaded, and the plurals are chosen then. An overlay's files hold what they change.
 """
 
 import string
@@ -103,7 +103,7 @@ def parse(source: str, *, tag: str, place: str, minutes: int) -> Tables:
 
 
 def compare(locale: Locale, reference: Locale, *kinds: str) -> None:
-    """Raise RenderingError for the first word that the reference has and this locale lacks; in all kinds or in these."""
+    """Raise RenderingError for the first word that the reference has and this locale lacks, in all kinds or these."""
     for kind in kinds or reference.kinds:
         for key in reference.kinds.get(kind, {}):
             if key not in locale.kinds.get(kind, {}):

@@ -6,7 +6,7 @@ written as `Generic`. Over all of it lies what the operator has (`overlay`).
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -39,6 +39,11 @@ _CHECK_SECONDS: Final = 1.0
 log = structlog.get_logger()
 
 
+def log_fault(fault: Fault) -> None:
+    """Say in the log what is wrong with an operator's template."""
+    log.error("template.faulty", place=fault.path, problem=fault.problem)
+
+
 class TemplateWriter:
     """Writes mails with the bundled templates and an operator's over them; all is parsed before. Safe in any thread."""
 
@@ -51,9 +56,10 @@ class TemplateWriter:
         default_locale: str = "en",
         sender_domains: Collection[str] = (),
         overlay: Path | None = None,
+        tell: Callable[[Fault], None] = log_fault,
         templates: Path = BUNDLED,
     ) -> None:
-        """Read everything; a fault in the overlay is logged, and what lies below stands in.
+        """Read everything; a fault in the overlay is told, and what lies below stands in.
 
         `sender_domains` are those that a template may send from, beside its sender's own. Raises RenderingError, with
         file and line, for bundled templates or a default locale that cannot be used.
@@ -62,6 +68,7 @@ class TemplateWriter:
         self._house = House(brand, frozenset(domain.lower() for domain in sender_domains), self._tell)
         self._default_locale = default_locale
         self._folder = overlay
+        self._complain = tell
         self._minutes = max(1, int(code_lifetime.total_seconds() // 60))
         self._constants = {
             "brand": brand.model_dump(),
@@ -112,7 +119,7 @@ class TemplateWriter:
         self._told = dict.fromkeys(edition.faults)
         for fault in edition.faults:
             if fault not in known:
-                _complain(fault)
+                self._complain(fault)
         return edition
 
     def _tell(self, error: RenderingError) -> None:
@@ -121,7 +128,7 @@ class TemplateWriter:
         fault = Fault(place, problem)
         if fault not in self._told and len(self._told) < _MOST_TOLD:
             self._told[fault] = None
-            _complain(fault)
+            self._complain(fault)
 
     def write(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
@@ -209,7 +216,3 @@ _AUTOMATIC: Final = (
 )
 
 _MOST_TOLD: Final = 200
-
-
-def _complain(fault: Fault) -> None:
-    log.error("template.faulty", place=fault.path, problem=fault.problem)

@@ -75,13 +75,12 @@ def test_a_part_is_replaced_by_name(tmp_path: Path) -> None:
 
 def test_one_language_of_a_kind_looks_its_own_way(tmp_path: Path) -> None:
     files = {
-        "locales/de.toml": (GERMAN := 'direction = "ltr"\n[SignIn]\nsubject = "{code}"\npreheader = "p"\ntitle = "t"\n')
-        + 'reason = "r"\nunasked = "u"\nvalidity = "v"\nnever_share = "n"\nunasked_title = "x"\nlink_help = "l"\n'
+        "locales/de.toml": 'direction = "ltr"\n[SignIn]\nsubject = "{code}"\npreheader = "p"\ntitle = "t"\n'
+        'reason = "r"\nunasked = "u"\nvalidity = "v"\nnever_share = "n"\nunasked_title = "x"\nlink_help = "l"\n'
         'questions = "q"\nsent_by = "s"\n',
         "SignIn/de/html.jinja": "<p>deutsch {{ code }}</p>",
         "SignIn/html.jinja": "<p>all {{ code }}</p>",
     }
-    assert GERMAN
     author = over(tmp_path, files)
     assert write(author, locale="de").html == "<p>deutsch 314159</p>"
     assert write(author, locale="en").html == "<p>all 314159</p>"
@@ -222,8 +221,8 @@ def test_a_default_language_may_be_the_overlays(tmp_path: Path) -> None:
 def test_a_style_sheet_of_the_operators_is_put_inline_and_what_cannot_be_stays(tmp_path: Path) -> None:
     layout = (
         "<html><head><style>p{color:red}a:hover{color:blue}@media (prefers-color-scheme:dark){p{color:#fff}}</style>"
-        '<link rel="stylesheet" href="https://evil.example/x.css"></head><body><p>é</p>{% block content %}{% endblock %}'
-        "</body></html>"
+        '<link rel="stylesheet" href="https://evil.example/x.css"></head><body><p>é</p>{% block content %}'
+        "{% endblock %}</body></html>"
     )
     email = write(over(tmp_path, {"layout.html.jinja": layout}))
     assert '<p style="color: red;">' in email.html

@@ -76,7 +76,7 @@ def test_the_last_good_version_is_kept_and_the_fault_told_once(tmp_path: Path, n
     assert len(author.faults) == 1
     lay(tmp_path, {name: good})
     assert settle(author)
-    assert author.faults == ()
+    assert not author.faults
 
 
 def test_other_files_are_renewed_beside_a_faulty_one(tmp_path: Path) -> None:
@@ -124,8 +124,7 @@ async def test_the_folder_is_watched_by_the_clock(tmp_path: Path) -> None:
     for seen in (False, True):
         await clock.advance(1)
         assert await looks.get() is seen
-        while not clock.sleeping:
-            await asyncio.sleep(0)
+        await clock.until_asleep()
     assert write(author).html == "newer 314159"
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
