@@ -80,7 +80,7 @@ def by_jinja(
     if kind.is_styled:
         html = _in_ascii(with_inline_style(html), like=html)
     return Draft(
-        subject=line(" ".join(kind.subject.format_map(values).split())) or identity.app,
+        subject=" ".join(kind.subject.format_map(values).split()) or identity.app,
         html=html,
         text=text,
         language=locale.tag,

@@ -24,16 +24,18 @@ class Edition:
         if not self.root.speaks(default_locale):
             known = ", ".join(self.root.tags)
             raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
+        self._usual = (self.base,) if self.root is self.base else (self.root, self.base)
         self._applications = self._owned(overlay.applications) if overlay else {}
         self._organizations = self._owned(overlay.organizations) if overlay else {}
         self._pairs: dict[tuple[str, str], Stack] = {}
 
     def stacks(self, payload: Payload) -> tuple[Stack, ...]:
         """Return the stacks for a mail, the best first; each stands in where the one before it fails."""
-        found = self.root
         if self._applications or self._organizations:
             found = self._of_owners(_id(payload.get("application")), _id(payload.get("organization")))
-        return tuple(dict.fromkeys((found, self.root, self.base)))
+            if found is not self.root:
+                return (found, *self._usual)
+        return self._usual
 
     def _of_owners(self, application: str, organization: str) -> Stack:
         below = self._applications.get(application)

@@ -1,7 +1,7 @@
 """A template of Logto's own making: subject and content with placeholders, HTML or plain text, imported as it was.
 
 Two files: `<Kind>/logto/<tag>.toml` with `subject` and perhaps `content_type`, `reply_to`, `send_from` and `raw`;
-beside it the content, `<tag>.html` or `<tag>.txt`. Values are escaped where the content is HTML, but for the `raw` keys.
+beside it the content, `<tag>.html` or `<tag>.txt`. Values are escaped where the content is HTML, but for `raw` keys.
 """
 
 import tomllib
