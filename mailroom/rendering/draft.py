@@ -96,14 +96,17 @@ def by_logto(imported: Imported, message: Message, *, house: House, sender: Addr
         sender = _sender(template, template.send_from, message, house, sender)
     if template.reply_to:
         reply_to = _reply_to(template, template.reply_to, message, house) or reply_to
-    return Draft(
-        subject=template.filled_subject(payload) or identify(payload, house.brand, sender).app,
-        html=template.filled_html(payload),
-        text=template.filled_text(payload),
-        language=imported.language,
-        sender=sender,
-        reply_to=reply_to,
-    )
+    try:
+        return Draft(
+            subject=template.filled_subject(payload) or identify(payload, house.brand, sender).app,
+            html=template.filled_html(payload),
+            text=template.filled_text(payload),
+            language=imported.language,
+            sender=sender,
+            reply_to=reply_to,
+        )
+    except RecursionError:
+        raise RenderingError(f"{template.place}: the payload is nested too deeply") from None
 
 
 def _sender(template: LogtoTemplate, source: Template, message: Message, house: House, sender: Address) -> Address:

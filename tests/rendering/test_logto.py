@@ -1,15 +1,17 @@
 """Templates of Logto's own making, imported as they were."""
 
 import re
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
+from time import thread_time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.errors import MissingVariable
+from mailroom.errors import MissingVariable, RenderingError
 from mailroom.message import Address
 from mailroom.rendering.logto import Markup
 from tests.rendering.overlays import over, write
@@ -276,6 +278,26 @@ def test_no_payload_breaks_an_imported_mail(payload: dict[str, Any]) -> None:
     assert mail["Subject"] == email.subject
     assert not re.search("[\0-\x1f\x7f-\x9f]", email.subject)
     assert email.html.count("<script") == 1, "the template's own"
+
+
+def test_a_payload_that_is_nested_without_end_gives_way_to_the_bundled_template(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    author = over(tmp_path, logto(content="{{x}}"))
+    assert write(author, "SignIn", {"code": "1", "x": deep}).html == write(PLAIN, "SignIn", {"code": "1"}).html
+    assert "nested too deeply" in author.faults[0].problem
+
+
+def test_a_payload_makes_no_mail_slow() -> None:
+    """Thirty values of the longest kind, made of what the link pattern looks for: quadratic it took seconds."""
+    source = "<p>{{x}}</p>" * 30
+    for piece in ("=", "=a", '="', "= ", ":=", "=a:", "&", "<", "[](", "href="):
+        value = piece * (8000 // len(piece))
+        start = thread_time()
+        with suppress(RenderingError):  # escaped, some are too long
+            Markup(source, frozenset()).fill({"x": value})
+        assert thread_time() - start < 1, piece
 
 
 HEADERS = {

@@ -1,14 +1,21 @@
 """An operator's folder over the bundled templates."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mailroom.errors import RenderingError
 from mailroom.message import Priority
-from mailroom.rendering.writer import BUNDLED
+from mailroom.rendering.writer import BUNDLED, TemplateWriter
 from tests.rendering.overlays import lay, over, write
-from tests.rendering.samples import SENDER, message, writer
+from tests.rendering.samples import SENDER, message, unhurried, writer
+from tests.rendering.test_inert import json_values
+from tests.rendering.test_logto import HOSTILE, Skeleton
+from tests.rendering.test_mime import mailboxes, parsed
 
 APP = {"id": "app1", "name": "Riverside Web"}
 ORG = {"id": "org1", "name": "Lighthouse"}
@@ -258,6 +265,36 @@ def test_a_value_where_escaping_does_not_help_is_a_fault(tmp_path: Path, source:
     author = over(tmp_path, {"SignIn/html.jinja": source})
     assert "where it could do anything" in author.faults[0].problem
     assert write(author).raw == write(PLAIN).raw
+
+
+HTML = """<!doctype html><html lang="{{ x }}"><head><title>{{ x }}</title></head><body><p title='{{ x }}'>{{ x }}</p>
+{# {{ x }} #}<a href="{{ x }}">{{ x.y }}</a><a href='{{ x }}'>{{ link }}</a><!-- {{ x }} -->
+<!--[if mso]><i class="{{ x }}">{{ x }}</i><![endif]--><img src="{{ x }}" alt="{{ x }}"></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def hostile_overlay(tmp_path_factory: pytest.TempPathFactory) -> TemplateWriter:
+    """Return a writer whose template prints a payload's value wherever a template may."""
+    author = over(tmp_path_factory.mktemp("hostile"), {"SignIn/html.jinja": HTML, "SignIn/text.jinja": "{{ x }}"})
+    assert not author.faults
+    return author
+
+
+@unhurried
+@given(value=st.one_of(st.sampled_from(HOSTILE), st.text(), json_values))
+def test_no_payload_does_more_in_an_overlay_than_it_is_shown(hostile_overlay: TemplateWriter, value: Any) -> None:
+    payload = {"code": "314159", "x": value, "link": value}
+    email = write(hostile_overlay, "SignIn", payload)
+    assert email.html.startswith('<!doctype html><html lang="'), "the bundled template did not stand in"
+    found = Skeleton(email.html)
+    harmless = Skeleton(write(hostile_overlay, "SignIn", payload | {"x": "w", "link": ""}).html)
+    assert found.tags == harmless.tags
+    for address in found.links:
+        scheme = re.match(r"[\0-\x20]*([a-z0-9+.-]*):", re.sub(r"[\t\r\n]", "", address), re.IGNORECASE)
+        assert not scheme or scheme[1].lower() in {"https", "http", "mailto", "tel", "sms", "cid"}
+    mail = parsed(email.raw)
+    assert [found.email for found in mailboxes(email.raw, "To")] == ["ada@example.com"]
+    assert mail["Subject"] == email.subject
 
 
 def test_every_bundled_template_may_be_copied_into_an_overlay(tmp_path: Path) -> None:
