@@ -1,5 +1,6 @@
 """Makes what a mail says, by either engine: subject, HTML, text, and whom it is from if the template tells."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -60,8 +61,8 @@ def by_jinja(
         "recipient": message.recipient,
     }
     if not values["code"] and "{code}" in kind.subject:
-        raise MissingVariable(f"{message.template}: the payload has no code that could be shown")
-    shown = _isolated(values) if locale.direction == "rtl" else values
+        raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
+    shown = _isolated(values, locale.direction)
     words = {**kind.fixed, **{key: text.format_map(shown) for key, text in kind.open.items()}}
     variables: dict[str, Any] = {
         **payload,
@@ -80,7 +81,8 @@ def by_jinja(
     if kind.is_styled:
         html = _in_ascii(with_inline_style(html), like=html)
     return Draft(
-        subject=" ".join(kind.subject.format_map(values).split()) or identity.app,
+        # Within a subject the code stays bare: phones look for it there, and digits begin no direction.
+        subject=" ".join(kind.subject.format_map({**shown, "code": values["code"]}).split()) or identity.app,
         html=html,
         text=text,
         language=locale.tag,
@@ -156,6 +158,17 @@ def _in_ascii(html: str, *, like: str) -> str:
     return html.encode("ascii", _BEYOND_ASCII).decode() if like.isascii() else html
 
 
-def _isolated(values: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the values as words of their own direction within a sentence that runs from right to left (UAX 9)."""
-    return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
+def _isolated(values: Mapping[str, str], direction: str) -> Mapping[str, str]:
+    """Return the values as words of their own direction (UAX 9) wherever it may not be that of the sentence."""
+    if direction == "rtl":
+        return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
+    return {
+        key: value if value.isascii() or not _RIGHT_TO_LEFT.search(value) else f"\u2068{value}\u2069"
+        for key, value in values.items()
+    }
+
+
+_RIGHT_TO_LEFT: Final = re.compile(
+    "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
+"""The blocks of Hebrew, Arabic, Syriac, Thaana, Adlam and the rest (DerivedBidiClass.txt: R, AL)."""

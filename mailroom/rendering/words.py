@@ -103,10 +103,18 @@ def parse(source: str, *, tag: str, place: str, minutes: int) -> Tables:
 
 
 def compare(locale: Locale, reference: Locale, *kinds: str) -> None:
-    """Raise RenderingError for the first word that the reference has and this locale lacks, in all kinds or these."""
-    for kind in kinds or reference.kinds:
-        for key in reference.kinds.get(kind, {}):
-            if key not in locale.kinds.get(kind, {}):
+    """Raise RenderingError for the first word that this locale lacks: a kind is said in full, or not at all.
+
+    Whatever it says (or of it these kinds), the reference says too: the readers of a language without words for a
+    kind get the reference's.
+    """
+    for kind in kinds or locale.kinds:
+        if kind not in reference.kinds:
+            raise RenderingError(
+                f"locales/{locale.tag}.toml has [{kind}], and {reference.tag}.toml, the default, has not"
+            )
+        for key in reference.kinds[kind]:
+            if key not in locale.kinds[kind]:
                 raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}, which {reference.tag}.toml has")
 
 

@@ -142,7 +142,7 @@ class TemplateWriter:
         except ValueError:
             raise RenderingError("the recipient is no address") from None
         if message.is_code and not code(message.payload.get("code")):
-            raise MissingVariable(f"{message.template}: the payload has no code that could be shown")
+            raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
         if not template_at_provider:
             return self._email(message, recipient, self._drafted(message, sender, reply_to))
         try:

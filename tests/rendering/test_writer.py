@@ -420,7 +420,7 @@ def test_a_right_to_left_language_mirrors_the_page_but_not_the_code(mails: Path)
     assert 'align="left"' not in email.html
     assert re.search(r'dir="ltr"[^>]*>314159<', email.html)
     assert "\u2068Riverside Web\u2069" in email.text, "a name runs in its own direction"
-    assert email.subject == "314159 is your Riverside Web sign-in code"
+    assert email.subject == "314159 is your \u2068Riverside Web\u2069 sign-in code"
 
 
 def test_a_reader_gets_their_language_where_there_are_words_in_it(mails: Path) -> None:
