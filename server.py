@@ -20,8 +20,7 @@ from handlers import routes
 from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Listener, bound, inherited
 from handlers.loopback import OnlyLoopback
-from mailroom import loading, logs
-from mailroom.address import ascii_form
+from mailroom import loading, logs, templates
 from mailroom.clock import Clock, SystemClock
 from mailroom.courier import Courier, Exit, Lane, Routes
 from mailroom.errors import MailroomError, SettingsError
@@ -51,6 +50,7 @@ class Parts:
     courier: Courier
     providers: tuple[Provider, ...]
     metrics: Metrics
+    writer: TemplateWriter
 
 
 async def build(
@@ -58,12 +58,7 @@ async def build(
 ) -> Parts:
     """Open the outbox and connect the parts. Raises OutboxError, SealBroken or RenderingError."""
     metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
-    writer = TemplateWriter(
-        brand=settings.brand,
-        code_lifetime=settings.lifetimes.code,
-        message_id_domain=ascii_form(settings.sender.email).rpartition("@")[2],
-        default_locale=settings.default_locale,
-    )
+    writer = templates.writer(settings)
     outbox = await kept_in.open(
         settings.database_path, secret_keys=[key.get_secret_value() for key in settings.secret_key], clock=clock
     )
@@ -73,6 +68,7 @@ async def build(
             lane=Lane(provider.concurrency),
             sender=provider.sender or settings.sender,
             timeout_seconds=provider.timeout,
+            template_for=provider.template_for,
         )
         for name, provider in settings.providers.items()
     }
@@ -88,7 +84,7 @@ async def build(
         jitter=random.random,
         delivers=settings.role != "web",
     )
-    return Parts(outbox, courier, tuple(exit_.provider for exit_ in exits.values()), metrics)
+    return Parts(outbox, courier, tuple(exit_.provider for exit_ in exits.values()), metrics, writer)
 
 
 Build: TypeAlias = Callable[[Settings, Clock], Coroutine[Any, Any, Parts]]
@@ -127,6 +123,7 @@ async def serve(
     if parts is None:
         return
     seconds_left = 0.0
+    watching = asyncio.create_task(parts.writer.watch(clock), name="templates")
     try:
         sockets = sockets or [bound(settings.host, settings.port)]
         standing = Standing()
@@ -140,6 +137,8 @@ async def serve(
             ending, sockets, shutdown_seconds=settings.shutdown_timeout.total_seconds()
         )
     finally:
+        watching.cancel()
+        await asyncio.wait((watching,))
         await parts.courier.drain(seconds_left)
         for provider in parts.providers:
             await provider.aclose()

@@ -135,6 +135,7 @@ class Email:
     reply_to: Address | None
     subject: str = field(repr=False)
     html: str = field(repr=False)
+    """Empty: the mail is plain text."""
     text: str = field(repr=False)
     headers: tuple[tuple[str, str], ...]
     """What a provider that takes fields must set beside From, To, Reply-To, Subject, Date and Message-ID."""
@@ -143,6 +144,10 @@ class Email:
     template: str
     raw: bytes = field(repr=False)
     """The whole as RFC 5322 text: CRLF, lines of at most 998 octets, 7bit."""
+    template_at_provider: str = ""
+    """What the provider calls the template of its own that is to be used instead of subject and bodies."""
+    variables: Payload = field(default_factory=dict, repr=False)
+    """What that template is filled with: Logto's payload, with `locale` and, if Logto told it, `uiLocales`."""
 
 
 class Receipt(msgspec.Struct, frozen=True):

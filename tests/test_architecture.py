@@ -32,6 +32,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.settings": BASE | {"mailroom.providers", "mailroom.rendering"},
     "mailroom.loading": SETTINGS,
     "mailroom.importing": SETTINGS | {"mailroom.loading"},
+    "mailroom.templates": SETTINGS,
     "mailroom.lifecycle": SETTINGS | {"mailroom.outbox"},
     "mailroom.doctor": SETTINGS,
     "mailroom.courier": SETTINGS | {"mailroom.outbox", "mailroom.metrics"},

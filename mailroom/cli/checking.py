@@ -4,9 +4,10 @@ import os
 
 import click
 
+from mailroom import templates
 from mailroom.cli.group import Desk, as_json
 from mailroom.cli.printing import print_faults, print_json, print_table
-from mailroom.errors import Fault, SettingsError
+from mailroom.errors import Fault, RenderingError, SettingsError
 from mailroom.loading import load, warnings
 from mailroom.settings import Settings
 
@@ -15,18 +16,21 @@ from mailroom.settings import Settings
 @as_json
 @click.pass_obj
 def check(desk: Desk, *, as_json: bool) -> None:
-    """Check the settings; prints all faults at once and exits with 1 if there are any."""
+    """Check the settings and the templates; prints all faults at once and exits with 1 if there are any."""
     faults: list[Fault] = []
     cautions: list[str] = []
     settings: Settings | None = None
     try:
         settings = load(environ=os.environ, config=desk.config, dev=desk.dev)
         cautions = warnings(settings)
+        templates.writer(settings, tell=faults.append)
     except SettingsError as error:
         faults = error.faults
+    except RenderingError as error:
+        faults.append(Fault("templates", str(error)))
     if as_json:
         print_json({"faults": faults, "warnings": cautions})
-    elif settings is None:
+    elif settings is None or faults:
         print_faults(faults)
     else:
         _print_summary(settings, cautions)

@@ -42,6 +42,8 @@ class Exit:
     lane: Lane
     sender: Address
     timeout_seconds: float
+    template_for: Callable[[str], str] = lambda _: ""
+    """Kind of mail -> the provider's own template for it; empty: the mail has its own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,12 @@ class Delivery:
     ) -> tuple[Attempt, Receipt | SendingError | Settlement]:
         """Write the mail and hand it over once."""
         try:
-            email = self.writer.write(message, sender=exit_.sender, reply_to=self.reply_to)
+            email = self.writer.write(
+                message,
+                sender=exit_.sender,
+                reply_to=self.reply_to,
+                template_at_provider=exit_.template_for(message.template),
+            )
         except MissingVariable as error:
             return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
         except RenderingError as error:

@@ -39,6 +39,27 @@ class ProviderSettings(BaseModel):
     concurrency: int = Field(10, ge=1, le=1000, description="mails handed over at the same time")
     timeout: float = Field(30, gt=0, le=100, description="seconds that one mail may take")
 
+    def template_for(self, kind: str) -> str:  # noqa: ARG002 - of those that have templates
+        """Return what the provider calls its own template for a kind of mail; empty: it has none."""
+        return ""
+
+
+class TemplatesAtProvider(ProviderSettings):
+    """What a provider can be told that keeps templates of its own; its `send` then takes `Email.template_at_provider`.
+
+    Such a mail is sent by the template's name with `Email.variables`, which hold `locale` and `uiLocales`, and without
+    subject and bodies. All else is as ever: sender, recipient, Reply-To, headers, idempotency key.
+    """
+
+    templates: dict[str, str] = Field(
+        {},
+        description="kind of mail → the provider's own template, sent instead of ours; `default` is for the rest",
+    )
+
+    def template_for(self, kind: str) -> str:
+        """Return what the provider calls its own template for a kind of mail; empty: it has none."""
+        return self.templates.get(kind, self.templates.get("default", ""))
+
 
 class Provider(Protocol):
     """One way out."""

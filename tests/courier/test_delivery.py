@@ -1,6 +1,7 @@
 """One message's journey through the providers of its route."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +76,15 @@ async def test_the_first_provider_takes_it() -> None:
     assert settlement.attempts[0].words == "250 2.0.0 ok"
     assert journey.recorded == []  # the attempt was recorded with the lease
     assert backup.sent.empty()
+
+
+async def test_a_mail_goes_by_the_template_of_the_provider_that_has_one() -> None:
+    main, backup = ScriptedProvider([Unavailable("busy")]), ScriptedProvider()
+    journey = Journey(main, backup)
+    exit_ = replace(journey.delivery.exits["backup"], template_for=lambda kind: f"d-{kind}")
+    journey.delivery = replace(journey.delivery, exits={**journey.delivery.exits, "backup": exit_})
+    await journey.settled(message(now=journey.clock.now()))
+    assert [one.sent.get_nowait().template_at_provider for one in (main, backup)] == ["", "d-SignIn"]
 
 
 @pytest.mark.parametrize("failure", [Unavailable("450 busy"), Misconfigured("535 who are you")])

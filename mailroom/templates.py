@@ -1,0 +1,29 @@
+"""Makes the writer that the settings describe: brand, words, the operator's templates and who they may send from."""
+
+from collections.abc import Callable
+
+from mailroom.address import ascii_form
+from mailroom.errors import Fault
+from mailroom.rendering.writer import TemplateWriter, log_fault
+from mailroom.settings import Settings
+
+
+def writer(settings: Settings, *, tell: Callable[[Fault], None] = log_fault) -> TemplateWriter:
+    """Return the writer; `tell` is told each fault of the operator's templates once.
+
+    Raises RenderingError for a `default_locale` without words.
+    """
+    senders = [settings.sender, *(provider.sender for provider in settings.providers.values() if provider.sender)]
+    return TemplateWriter(
+        brand=settings.brand,
+        code_lifetime=settings.lifetimes.code,
+        message_id_domain=_domain(settings.sender.email),
+        default_locale=settings.default_locale,
+        sender_domains=[*(_domain(sender.email) for sender in senders), *settings.sender_domains],
+        overlay=settings.templates,
+        tell=tell,
+    )
+
+
+def _domain(email: str) -> str:
+    return ascii_form(email).rpartition("@")[2]
