@@ -1,5 +1,6 @@
 """The file and the variables become settings, or a list of everything that is wrong with them."""
 
+import json
 import stat
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -7,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from mailroom import providers
-from mailroom.errors import SettingsError
-from mailroom.loading import load
-from mailroom.loading.rules import warnings
+from mailroom.errors import Fault, SettingsError
+from mailroom.loading import load, warnings
+from mailroom.loading.shape import leaves, variable
 from mailroom.message import Address
 from mailroom.settings import Event, Settings
+from tests.fake_providers.pigeon import Settings as Pigeon
 
+KEYS = st.sampled_from(["type", "host", "main", "default", "template", "authorization", "events", "User.Created"])
 KEY = "k3y-" * 10
 HEADER = "Bearer 0123456789abcdef"
 ENOUGH = {
@@ -359,6 +365,16 @@ def test_a_misspelt_variable_is_a_fault_that_names_the_nearest(variable: str, me
     assert faults(environ=ENOUGH | {variable: "x"}) == {variable: f"unknown setting; did you mean {meant}?"}
 
 
+def test_where_several_types_will_do_one_fault_says_so() -> None:
+    file = FILE + 'nest = "x"\nheaders = { A = 5, B = ["a", 5] }\n'
+    assert faults(file) == {
+        "providers.main.nest": "input is not a valid IPv4 address, or input is not a valid IPv6 address",
+        "providers.main.headers.A": "should be a valid string, or should be a valid tuple",
+        "providers.main.headers.B": "should be a valid string",
+        "providers.main.headers.B[1]": "should be a valid string",
+    }
+
+
 @pytest.mark.parametrize("name", ["public_url", "templates", "supersede", "proxy", "sender", "dev"])
 def test_settings_that_do_not_exist_are_unknown_in_the_file_and_as_variables(name: str) -> None:
     assert faults(f'{name} = "x"\n{FILE}')[name].startswith("unknown setting")
@@ -373,6 +389,11 @@ def test_a_variable_for_a_provider_that_nobody_named_asks_for_its_type() -> None
             "there is no provider 'mian'; did you mean main?; a new one needs MAILROOM_PROVIDERS__MIAN__TYPE"
         )
     }
+
+
+def test_a_provider_of_the_file_needs_its_type_too() -> None:
+    found = faults(FILE.replace('type = "pigeon"', ""), environ={"MAILROOM_PROVIDERS__MAIN__PASSWORD": "x"})
+    assert found == {"providers.main.type": f"missing; one of: {', '.join(providers.types())}"}
 
 
 @pytest.mark.parametrize("name", ["Main", "mäin", "a__b", "-a", "a b"])
@@ -524,3 +545,53 @@ def test_a_providers_sandbox_is_said_at_start(tmp_path: Path) -> None:
     )
     found = warnings(load(environ={}, config=file))
     assert found == ["provider main is in its sandbox: mails are checked and none is sent"]
+
+
+# ---- whatever is written
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+VARIABLES = st.dictionaries(
+    st.sampled_from(
+        [
+            *(variable(path) for path, _ in leaves()),
+            *(variable(path) for path, _ in leaves(Pigeon, ("providers", "main"))),
+            *("MAILROOM_CONNECTOR", "MAILROOM_BRAND", "MAILROOM_PROVIDERS__MAIN", "MAILROOM_ROUTES__DEFAULT"),
+            *(
+                "PORT",
+                "HOST",
+                "DATABASE_URL",
+                "MAILROOM_",
+                "MAILROOM___",
+                "MAILROOM_ROUTES__",
+                "MAILROOM_PROVIDERS____A",
+            ),
+        ]
+    ),
+    JSON.map(json.dumps) | st.text(st.characters(exclude_characters="\0"), max_size=30),
+    max_size=6,
+)
+
+
+@hypothesis_settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(VARIABLES, st.booleans())
+@example({"MAILROOM_PROVIDERS": '{"": {}, "a": {"type": []}}'}, False)
+@example({"MAILROOM_SECRET_KEY": "[" * 100_000}, False)
+@example({"MAILROOM_CONNECTOR__ALLOWED_IPS": "[false, 5]"}, False)
+@example({"MAILROOM_WEBHOOK__EVENTS": '{"User.Created": {}}'}, False)
+def test_whatever_is_written_becomes_settings_or_faults(variables: dict[str, str], enough: bool) -> None:  # noqa: FBT001 - drawn
+    found: list[Fault] | Settings
+    try:
+        found = load(environ=ENOUGH | variables if enough else variables)
+    except SettingsError as error:
+        found = error.faults
+    if isinstance(found, Settings):
+        assert found.providers
+        assert len(found.secret_key[0].get_secret_value()) >= 32
+    else:
+        assert found
+        assert all(fault.path and fault.problem for fault in found)
