@@ -1,6 +1,5 @@
 """Alibaba Cloud Direct Mail, SingleSendMail: alibabacloud.com/help/en/direct-mail/api-dm-2015-11-23-singlesendmail."""
 
-from collections.abc import Iterable
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlencode
 
@@ -73,7 +72,7 @@ KINDS: Final[tuple[tuple[str, type[SendingError]], ...]] = (
     ("InvalidSendMail.Spam", Unavailable),
     ("Throttling", Unavailable),
     ("ServiceUnavailable", Unavailable),
-    ("InternalError", Uncertain),
+    ("InternalError", Unavailable),  # its own words; a page of a gateway's is another matter, see `by_status`
 )
 """By the beginning of the `Code` in the body."""
 
@@ -105,7 +104,7 @@ class Aliyun(HttpProvider):
         )
         self._settings = settings
 
-    def secrets(self) -> Iterable[str]:
+    def secrets(self) -> tuple[str, ...]:
         """Return the key that signs, which nobody repeats who was not told it."""
         return (self._settings.access_key_secret.get_secret_value(),)
 

@@ -11,7 +11,7 @@ from alibabacloud_dm20151123.models import SingleSendMailRequest
 from alibabacloud_tea_openapi.utils_models import Config
 from pydantic import ValidationError
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address, Email
 from mailroom.providers import Provider, connect
 from mailroom.providers._acs3 import authorization
@@ -43,7 +43,7 @@ VENDOR = Vendor(
         Unavailable: refusal(400, "Throttling.User", "Request was denied due to user flow control."),
     },
     subject=lambda request: dict(request.form)["Subject"],
-    server_error=Uncertain,
+    server_error=Unavailable,
     server_fault=refusal(500, "InternalError", "The request processing has failed."),
 )
 
