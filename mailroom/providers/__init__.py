@@ -39,6 +39,10 @@ class ProviderSettings(BaseModel):
     concurrency: int = Field(10, ge=1, le=1000, description="mails handed over at the same time")
     timeout: float = Field(30, gt=0, le=100, description="seconds that one mail may take")
 
+    def inexpressible(self, sender: Address, reply_to: Address | None) -> str:  # noqa: ARG002  # for who overrides it
+        """Return why mails from these cannot be sent this way, as a sentence for the operator; empty if they can."""
+        return ""
+
 
 class Provider(Protocol):
     """One way out."""
