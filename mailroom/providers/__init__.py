@@ -43,6 +43,10 @@ class ProviderSettings(BaseModel):
         """Return what the provider calls its own template for a kind of mail; empty: it has none."""
         return ""
 
+    def inexpressible(self, sender: Address, reply_to: Address | None) -> str:  # noqa: ARG002  # for who overrides it
+        """Return why mails from these cannot be sent this way, as a sentence for the operator; empty if they can."""
+        return ""
+
 
 class TemplatesAtProvider(ProviderSettings):
     """What a provider can be told that keeps templates of its own; its `send` then takes `Email.template_at_provider`.

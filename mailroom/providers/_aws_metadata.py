@@ -21,6 +21,7 @@ from mailroom.providers._sigv4 import Credentials
 PATIENCE_SECONDS: Final = 5.0
 """For all that is asked to get credentials once: the endpoints are on the same machine or in the same region."""
 INSTANCE: Final = "http://169.254.169.254"
+INSTANCE_6: Final = "http://[fd00:ec2::254]"
 CONTAINER: Final = "http://169.254.170.2"
 _TRUSTED: Final = frozenset({"localhost", "169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
 """Where the container's token may go without encryption, beside loopback: ECS, EKS Pod Identity."""
@@ -96,7 +97,9 @@ class Instance:
 
     def __init__(self, environment: Mapping[str, str], clock: Clock) -> None:
         self._disabled = environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
-        self._host = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").rstrip("/") or INSTANCE
+        by_ipv6 = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
+        usual = INSTANCE_6 if by_ipv6 else INSTANCE
+        self._host = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").rstrip("/") or usual
         self._asker = _Asker(
             "the instance's metadata service (from within a container it needs a hop limit of 2)", _direct(), clock
         )

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -104,7 +104,7 @@ class HttpProvider(ABC):
             "User-Agent": "Mailroom",
             **credentials,
         }
-        self._masked = _spellings(credentials.values())
+        self._masked = _spellings(tuple(credentials.values()))
         self._closed = False
 
     @abstractmethod
@@ -118,7 +118,7 @@ class HttpProvider(ABC):
     def read(self, answer: Answer) -> Receipt:
         """Return the vendor's yes, or raise one of the four kinds."""
 
-    def secrets(self) -> Iterable[str]:
+    def secrets(self) -> tuple[str, ...]:
         """Return what is masked beside those credentials: an `Auth` has its own, and may get new ones."""
         return ()
 
@@ -187,7 +187,8 @@ def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
 
 
-def _spellings(credentials: Iterable[str]) -> tuple[bytes, ...]:
+@lru_cache(maxsize=64)
+def _spellings(credentials: tuple[str, ...]) -> tuple[bytes, ...]:
     """Return the ways in which credentials come back: the header's value, its last word, in JSON, in a URL."""
     forms: set[str] = set()
     for value in credentials:

@@ -1,15 +1,14 @@
 """Alibaba Cloud Direct Mail, SingleSendMail: alibabacloud.com/help/en/direct-mail/api-dm-2015-11-23-singlesendmail."""
 
-from collections.abc import Iterable
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 
 import msgspec
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
-from mailroom.message import Email, Receipt
+from mailroom.message import Address, Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._acs3 import Acs3
 from mailroom.providers._http import Answer, ApiKey, Call, HttpProvider, HttpSettings, header_map
@@ -41,14 +40,15 @@ class Settings(HttpSettings):
     )
     tag_name: str | None = Field(None, pattern=r"^[\w-]{1,128}$", description="a tag made in the console")
 
-    @model_validator(mode="after")
-    def _expressible(self) -> Self:
-        if self.sender is not None and self.from_alias is None and len(self.sender.name) > LONGEST_ALIAS:
-            raise ValueError(_TOO_LONG)
-        return self
+    def inexpressible(self, sender: Address, reply_to: Address | None) -> str:
+        """Return what is wrong with the display names."""
+        if self.from_alias is None and len(sender.name) > LONGEST_ALIAS:
+            return _TOO_LONG
+        return _TOO_LONG_TO_REPLY if reply_to is not None and len(reply_to.name) > LONGEST_ALIAS else ""
 
 
-_TOO_LONG: Final = f"Direct Mail takes display names of {LONGEST_ALIAS} characters; set from_alias"
+_TOO_LONG: Final = f"Direct Mail takes display names of {LONGEST_ALIAS} characters; shorten from's, or set from_alias"
+_TOO_LONG_TO_REPLY: Final = f"Direct Mail takes display names of {LONGEST_ALIAS} characters; shorten reply_to's"
 
 KINDS: Final[tuple[tuple[str, type[SendingError]], ...]] = (
     ("InvalidToAddress", Rejected),
@@ -73,7 +73,7 @@ KINDS: Final[tuple[tuple[str, type[SendingError]], ...]] = (
     ("InvalidSendMail.Spam", Unavailable),
     ("Throttling", Unavailable),
     ("ServiceUnavailable", Unavailable),
-    ("InternalError", Uncertain),
+    ("InternalError", Unavailable),  # its own words; a page of a gateway's is another matter, see `by_status`
 )
 """By the beginning of the `Code` in the body."""
 
@@ -105,7 +105,7 @@ class Aliyun(HttpProvider):
         )
         self._settings = settings
 
-    def secrets(self) -> Iterable[str]:
+    def secrets(self) -> tuple[str, ...]:
         """Return the key that signs, which nobody repeats who was not told it."""
         return (self._settings.access_key_secret.get_secret_value(),)
 
@@ -115,6 +115,8 @@ class Aliyun(HttpProvider):
         Raises Misconfigured for a display name that is too long and for headers that Direct Mail has no field for.
         """
         settings = self._settings
+        if problem := settings.inexpressible(email.sender, email.reply_to):
+            raise Misconfigured(problem)
         alias = email.sender.name if settings.from_alias is None else settings.from_alias
         fields = {
             "AccountName": settings.account_name or address_text(email.sender.email),
@@ -127,11 +129,11 @@ class Aliyun(HttpProvider):
             "ReplyToAddress": "false",
         }
         if alias:
-            fields["FromAlias"] = _name(alias)
+            fields["FromAlias"] = alias
         if email.reply_to:
             fields["ReplyAddress"] = address_text(email.reply_to.email)
             if email.reply_to.name:
-                fields["ReplyAddressAlias"] = _name(email.reply_to.name)
+                fields["ReplyAddressAlias"] = email.reply_to.name
         if settings.tag_name:
             fields["TagName"] = settings.tag_name
         headers = {"x-acs-action": "SingleSendMail", "x-acs-version": "2015-11-23"}
@@ -151,12 +153,6 @@ class Aliyun(HttpProvider):
         if code.startswith("InvalidSendMail.Spam") and wait is None:
             wait = SPAM_WAIT_SECONDS
         raise answer.error(kind, code=code, retry_after=wait)
-
-
-def _name(name: str) -> str:
-    if len(name) > LONGEST_ALIAS or not name.isprintable():
-        raise Misconfigured(_TOO_LONG)
-    return name
 
 
 def _headers(email: Email) -> dict[str, str]:

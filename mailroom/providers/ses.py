@@ -2,13 +2,12 @@
 
 import base64
 import os
-from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mailroom.address import ascii_form
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._aws_credentials import Fixed, Lent, from_host
@@ -81,19 +80,18 @@ KINDS: Final[dict[str, type[SendingError]]] = {
     "MissingAuthenticationTokenException": Misconfigured,
     "RequestExpired": Misconfigured,
     "UnknownOperationException": Misconfigured,
-    "TooManyRequestsException": Unavailable,
-    "Throttling": Unavailable,
-    "ThrottlingException": Unavailable,
     "RequestTimeoutException": Unavailable,
     "ServiceUnavailable": Unavailable,
     "ServiceUnavailableException": Unavailable,
-    # The same request is not known again; what became of this one is not known either.
-    "InternalFailure": Uncertain,
-    "InternalServiceErrorException": Uncertain,
-    "InternalServerError": Uncertain,
+    # AWS's own SDKs repeat these; a page of a gateway's is another matter, see `by_status`.
+    "InternalFailure": Unavailable,
+    "InternalServiceErrorException": Unavailable,
+    "InternalServerError": Unavailable,
 }
 """By the error's type (API_SendEmail.html#API_SendEmail_Errors, CommonErrors.html)."""
 
+_THROTTLED: Final = ("TooManyRequests", "Throttling")
+"""How the types of throttling begin; there are several."""
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
 _OURS: Final = ("not verified", "not authorized", "authority to send", "quota exceeded")
 """What SES says of an unverified sender (or, in its sandbox, recipient) and of the day's quota, under other types."""
@@ -130,7 +128,7 @@ class Ses(HttpProvider):
         }
         self._options = {name: value for name, value in given.items() if value is not None}
 
-    def secrets(self) -> Iterable[str]:
+    def secrets(self) -> tuple[str, ...]:
         """Return the key of the moment: SES repeats a signed request that it does not like, session token and all."""
         held = self._credentials.held
         return (held.access_key_secret, held.session_token) if held else ()
@@ -157,7 +155,7 @@ class Ses(HttpProvider):
         if code in _EXPIRED:
             # Keys that are lent are fetched anew for the next try; these can only be replaced by the operator.
             raise answer.error(Unavailable if self._credentials.forget() else Misconfigured, code=code)
-        kind = KINDS.get(code)
+        kind = Unavailable if code.startswith(_THROTTLED) else KINDS.get(code)
         if kind in (Rejected, Unavailable) and any(words in answer.words for words in _OURS):
             kind = Misconfigured
         if kind is None:

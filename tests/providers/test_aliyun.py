@@ -11,7 +11,8 @@ from alibabacloud_dm20151123.models import SingleSendMailRequest
 from alibabacloud_tea_openapi.utils_models import Config
 from pydantic import ValidationError
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Misconfigured, Rejected, SendingError, SettingsError, Unavailable
+from mailroom.loading import load
 from mailroom.message import Address, Email
 from mailroom.providers import Provider, connect
 from mailroom.providers._acs3 import authorization
@@ -43,7 +44,7 @@ VENDOR = Vendor(
         Unavailable: refusal(400, "Throttling.User", "Request was denied due to user flow control."),
     },
     subject=lambda request: dict(request.form)["Subject"],
-    server_error=Uncertain,
+    server_error=Unavailable,
     server_fault=refusal(500, "InternalError", "The request processing has failed."),
 )
 
@@ -254,11 +255,35 @@ async def test_the_region_decides_the_host_as_in_the_sdk(region: str, host: str)
 
 
 @pytest.mark.parametrize(
+    ("general", "own", "said"),
+    [
+        ({"FROM": "Fifteen letters <a@acme.example>"}, {}, "from_alias"),
+        ({}, {"FROM": "Fifteen letters <a@acme.example>"}, "from_alias"),
+        ({"REPLY_TO": "Fifteen letters <a@acme.example>"}, {}, "reply_to"),
+        ({"FROM": "Fifteen letters <a@acme.example>"}, {"FROM": "Acme <a@acme.example>"}, ""),
+        ({"FROM": "Fifteen letters <a@acme.example>"}, {"FROM_ALIAS": "Acme"}, ""),
+    ],
+)
+def test_a_display_name_that_is_too_long_is_refused_at_start(
+    general: dict[str, str], own: dict[str, str], said: str
+) -> None:
+    """Wherever it stands: every mail would carry it."""
+    given = {"FROM": "Acme <no-reply@acme.example>", "SECRET_KEY": "k" * 40, "CONNECTOR__AUTHORIZATION": "a" * 40}
+    provider = {"TYPE": "aliyun", "ACCESS_KEY_ID": ID, "ACCESS_KEY_SECRET": SECRET, **own}
+    named = {**given, **general, **{f"PROVIDERS__MAIN__{name}": value for name, value in provider.items()}}
+    environ = {f"MAILROOM_{name}": value for name, value in named.items()}
+    if not said:
+        assert load(environ=environ).providers["main"].type == "aliyun"
+        return
+    with pytest.raises(SettingsError, match=rf"^providers.main: .*{said}"):
+        load(environ=environ)
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"region": "cn-shanghai"},
         {"from_alias": "Fifteen letters"},
-        {"from": "Fifteen letters <no-reply@acme.example>"},
         {"account_name": "no-reply"},
         {"tag_name": "two words"},
         {"access_key_id": "a b"},

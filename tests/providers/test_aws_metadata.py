@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
-from mailroom.providers._aws_metadata import CONTAINER, INSTANCE, PATIENCE_SECONDS, Container, Instance, WebIdentity
+from mailroom.providers._aws_metadata import CONTAINER, PATIENCE_SECONDS, Container, Instance, WebIdentity
 from mailroom.providers._http_settings import HttpSettings
 from mailroom.providers._sigv4 import Credentials
 from tests.clock import START, FakeClock
@@ -128,7 +128,10 @@ class TestInstance:
         assert host.requests[0].header("x-aws-ec2-metadata-token-ttl-seconds") == "60"
         assert {request.header("x-aws-ec2-metadata-token") for request in host.requests[1:]} == {"AQAEsession=="}
         assert host.connections == 1
-        assert INSTANCE == "http://169.254.169.254"
+
+    @pytest.mark.parametrize(("mode", "url"), [("", "http://169.254.169.254"), ("IPv6", "http://[fd00:ec2::254]")])
+    def test_its_address_is_link_local(self, mode: str, url: str) -> None:
+        assert Instance({"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": mode}, FakeClock())._host == url
 
     async def test_without_a_session_nothing_is_asked(self, host: Recorder) -> None:
         """IMDSv1, which any forged request reaches, is not fallen back to."""

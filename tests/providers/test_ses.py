@@ -12,7 +12,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
 from mailroom.providers._aws_credentials import Fixed
@@ -57,7 +57,7 @@ VENDOR = Vendor(
         Unavailable: refusal(429, "TooManyRequestsException", "Maximum sending rate exceeded."),
     },
     subject=lambda request: str(message_from_bytes(mail_of(request), policy=SMTP)["Subject"]),
-    server_error=Uncertain,
+    server_error=Unavailable,
     server_fault=refusal(500, "InternalFailure", "Internal failure"),
 )
 
@@ -113,7 +113,13 @@ class TestSes(HttpProviderContract):
             ),
         }
 
-    @pytest.mark.parametrize(("code", "kind"), KINDS.items())
+    @pytest.mark.parametrize(
+        ("code", "kind"),
+        [
+            *KINDS.items(),
+            *((code, Unavailable) for code in ("TooManyRequestsException", "Throttling", "ThrottlingException")),
+        ],
+    )
     async def test_each_documented_error_is_of_its_kind(
         self, provider: Provider, far_end: HttpFarEnd, code: str, kind: type[SendingError]
     ) -> None:
