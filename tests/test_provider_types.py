@@ -4,10 +4,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mailroom import providers
-from mailroom.loading.provider_types import kind, kinds, page
+from mailroom.loading.page import rows
+from mailroom.loading.provider_types import Kind, kind, kinds, page
+from mailroom.loading.shape import written
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +47,30 @@ def test_the_block_to_copy_is_toml_and_asks_for_what_is_needed(type_name: str) -
         missing = [detail["loc"] for detail in error.errors() if detail["type"] == "missing"]
         assert not missing
     whole = tomllib.loads(block.replace("\n# ", "\n"))["providers"]["backup"]
-    assert set(whole) == {"type", *(row.name for row in described.own)}
+    assert set(whole) == {"type", *(row.name.partition(".")[0] for row in described.own)}
+
+
+def test_a_table_within_is_told_setting_by_setting() -> None:
+    """What it needs is needed only where it is there."""
+
+    class Login(BaseModel):
+        scope: str = Field(description="what for")
+        seconds: float = Field(5, description="how long")
+
+    class Settings(BaseModel):
+        host: str = Field(description="where")
+        login: Login | None = Field(None, description="another way in")
+
+    own = tuple(rows(written(Settings), ("providers", "main")))
+    assert [(row.name, row.kind) for row in own] == [
+        ("host", "text"), ("login", "table"), ("login.scope", "text"), ("login.seconds", "number")
+    ]  # fmt: skip
+    assert own[2].variable == "MAILROOM_PROVIDERS__MAIN__LOGIN__SCOPE"
+    described = Kind("acme", "Acme", own)
+    assert described.needs == ("host",)
+    assert tomllib.loads(described.block().replace("\n# ", "\n"))["providers"]["main"] == {
+        "type": "acme", "host": "replace-this", "login": {"scope": "replace-this", "seconds": 5}
+    }  # fmt: skip
 
 
 def test_a_default_is_shown_as_it_is_written() -> None:

@@ -35,7 +35,7 @@ class _IpAddress(click.ParamType[Any]):
     "--egress",
     type=_IpAddress(),
     multiple=True,
-    help="An address that delivers to receivers, for SPF and PTR; may be repeated.",
+    help="An address that your own relay delivers from, for SPF and PTR; may be repeated.",
 )
 @click.option(
     "--selector", "selectors", multiple=True, metavar="NAME", help="A DKIM selector to look for; may be repeated."

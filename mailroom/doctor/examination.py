@@ -28,7 +28,7 @@ class Wishes:
     echo_url: str | None = None
     """Whom to ask for our address; None: nobody."""
     egress: tuple[IpAddress, ...] = ()
-    """The addresses that deliver to receivers, where they cannot be known."""
+    """The addresses that relays of the operator's own deliver from; vendors have theirs."""
     selectors: tuple[str, ...] = ()
     """DKIM selectors."""
 
@@ -89,7 +89,7 @@ async def _sender(
 ) -> Sender:
     host = getattr(settings, "host", "")  # a relay's; providers over HTTP have none
     vendor = vendor_of(settings.type, host)
-    egress = wishes.egress
+    egress = wishes.egress if vendor is None else ()  # a vendor has addresses of its own
     if not egress and vendor is None and seen is not None and await _is_near(resolver, host):
         egress = (seen,)  # a relay of this house leaves by the same door
     signing = getattr(settings, "dkim", None)  # where we sign ourselves

@@ -213,7 +213,7 @@ async def _dmarc(
     elif strict:
         todo = f"sign with d={domain}, or take adkim=s out of the DMARC record"
         yield wrong("alignment", f"keys are at {', '.join(strict)}, and adkim=s wants {domain} itself", todo)
-    elif not (sender.wanted and (sender.egress or sender.vendor)):
+    elif not (sender.wanted and (sender.egress or (sender.vendor and sender.vendor.keeps_envelope))):
         yield unknown("alignment", f"nothing is known yet that vouches for {domain}", "see SPF and DKIM above")
     else:
         yield wrong("alignment", f"nothing vouches for {domain}: DMARC fails", "mend SPF or, better, DKIM above")

@@ -98,16 +98,20 @@ class Row:
     default: str
     """As TOML; empty if there is none."""
     is_required: bool
+    """Of a table within: where there is such a table."""
     told: str
 
 
-def rows(fields: dict[str, FieldInfo], above: Path) -> Iterator[Row]:
-    """Yield what the page says about settings."""
+def rows(fields: dict[str, FieldInfo], above: Path, table: str = "") -> Iterator[Row]:
+    """Yield what the page says about settings; those of a table within follow it, with its name: `oauth2.scope`."""
     for name, field in fields.items():
         path = (*above, name)
         is_required = field.is_required() or path in MISSING
         default = "" if is_required else _default(field)
-        yield Row(name, variable(path), _kind(field.annotation), default, is_required, field.description or "")
+        told = field.description or ""
+        yield Row(f"{table}{name}", variable(path), _kind(field.annotation), default, is_required, told)
+        if (inner := table_of(field.annotation)) is not None:
+            yield from rows(written(inner), path, f"{table}{name}.")
 
 
 _KINDS: Final = {str: "text", int: "number", float: "number", bool: "`true`, `false`", timedelta: "duration"}
@@ -115,7 +119,7 @@ _KINDS: Final = {str: "text", int: "number", float: "number", bool: "`true`, `fa
 
 def _kind(annotation: Any) -> str:
     """Return what may be written, for people."""
-    if values_of(annotation) is not None:
+    if values_of(annotation) is not None or table_of(annotation) is not None:
         return "table"
     if is_secret(annotation):
         return "secrets" if is_list(annotation) else "secret"

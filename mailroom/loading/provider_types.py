@@ -61,13 +61,15 @@ class Kind:
     @property
     def needs(self) -> tuple[str, ...]:
         """The settings without which it is nothing."""
-        return tuple(row.name for row in self.own if row.is_required)
+        return tuple(row.name for row in self.own if row.is_required and "." not in row.name)
 
     def block(self, name: str = "main") -> str:
         """Return TOML to copy: what is needed to be replaced, the rest commented out."""
         lines = [f"[providers.{name}]", f'type = "{self.type}"']
         for row in self.own:
-            mark = "" if row.is_required else "# "
+            if any(other.name.startswith(f"{row.name}.") for other in self.own):
+                continue  # a table; its own settings follow
+            mark = "" if row.name in self.needs else "# "
             lines.append(f"{mark}{row.name} = {row.default or _placeholder(row.kind)}  # {row.told}".rstrip(" #"))
         return "\n".join(lines) + "\n"
 

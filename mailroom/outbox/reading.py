@@ -44,7 +44,8 @@ _TRIED: Final = """
         SELECT attempts FROM messages WHERE due_at IS NOT NULL AND +id < ?1  -- by due_at, not by id
     ),
     tried (provider, outcome, started_at, words) AS (
-        SELECT value ->> 'provider', value ->> 'outcome', value ->> 'started_at', value ->> 'words'
+        SELECT value ->> 'provider', value ->> 'outcome', value ->> 'started_at',
+               coalesce(value ->> 'words', '')  -- what is empty may be left out
           FROM recent, json_each(attempts)
          WHERE json_valid(attempts)
     )

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import h11
@@ -54,7 +54,7 @@ _CLOSED: Final = "this provider was closed"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, always POST."""
+    """One request; mails are always POSTed."""
 
     path: str
     """From the host on, with its query: `/v3/mail/send`."""
@@ -62,6 +62,7 @@ class Call:
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     """Beside the credentials, which the provider was made with."""
+    method: Literal["POST", "GET"] = "POST"
 
 
 def json_call(path: str, fields: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Call:
@@ -134,7 +135,7 @@ class HttpProvider(ABC):
         hand_over = HandOver()
         try:
             request = httpx.Request(
-                "POST",
+                call.method,
                 _url(f"{self.base}{call.path}"),
                 headers={**self._headers, "Content-Type": call.content_type, **call.headers},
                 content=call.body,
@@ -152,6 +153,14 @@ class HttpProvider(ABC):
         except httpx.HTTPError as error:
             raise (Uncertain if hand_over.done else Unavailable)(f"no answer: {type(error).__name__}") from None
         return self._answer(response)
+
+    async def asked(self, path: str) -> Answer:
+        """Return the vendor's yes to a GET, for `verify`; raises for what is none as `read` does for a mail."""
+        answer = await self.call(Call(path, b"", method="GET"))
+        if not answer.is_success:
+            self.read(answer)
+            raise answer.not_understood()
+        return answer
 
     async def aclose(self) -> None:
         """Close all connections; requests on their way are cut off."""

@@ -93,6 +93,11 @@ class Brevo(HttpProvider):
         # Brevo's pages leave open whose header it is (getbrevo/brevo-node#94): the request has it too.
         return json_call("/v3/smtp/email", fields, {"idempotencyKey": email.id})
 
+    async def verify(self) -> str:
+        """Ask for the account, see `Verifiable`; Brevo refuses addresses that it does not know here as well."""
+        await self.asked("/v3/account")
+        return "Brevo takes the key"
+
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the body's `code`."""
         if answer.is_success:

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 from pydantic import AfterValidator, Field
 
-from mailroom.errors import Misconfigured
+from mailroom.errors import Misconfigured, Uncertain
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http import (
@@ -70,6 +70,7 @@ class Mailgun(HttpProvider):
         )
         self._key = settings.api_key
         self._path = f"/v3/{settings.domain}/messages"
+        self._domain = settings.domain
         self._options = [("o:tag", tag) for tag in settings.tags]
         if settings.sandbox:
             self._options.append(("o:testmode", "yes"))
@@ -98,6 +99,20 @@ class Mailgun(HttpProvider):
             *options,
         ]
         return Call(self._path, urlencode(fields).encode(), "application/x-www-form-urlencoded")
+
+    async def verify(self) -> str:
+        """Ask for the domain, see `Verifiable`; raises Uncertain where a key for sending looks like a wrong one."""
+        try:
+            answer = await self.asked(f"/v3/domains/{self._domain}")
+        except Misconfigured as error:
+            if error.code not in ("HTTP 401", "HTTP 403"):
+                raise
+            words = f"{error.words}: the key is wrong, or may only send, which cannot be told without a mail"
+            raise Uncertain(words, code=error.code) from None
+        state = answer.text("domain", "state")
+        if state != "active":
+            raise Misconfigured(f"Mailgun does not send for {self._domain} yet: its state is {state or 'not told'}")
+        return f"Mailgun takes the key, and sends for {self._domain}"
 
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the status and the words."""

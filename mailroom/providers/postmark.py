@@ -78,6 +78,7 @@ class Postmark(HttpProvider):
             },
         )
         self._stream = settings.message_stream
+        self._sandbox = sandbox
 
     def write(self, email: Email) -> Call:
         """Return the request for a mail."""
@@ -102,6 +103,13 @@ class Postmark(HttpProvider):
         if self._stream:
             fields["MessageStream"] = self._stream
         return json_call("/email", fields)
+
+    async def verify(self) -> str:
+        """Ask for the server that the token is of, see `Verifiable`."""
+        if self._sandbox:
+            return "in the sandbox Postmark's own test token is used"
+        answer = await self.asked("/server")
+        return f"Postmark takes the token of the server {answer.text('Name') or 'without a name'}"
 
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the body's `ErrorCode`."""

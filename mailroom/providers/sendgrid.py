@@ -84,6 +84,13 @@ class SendGrid(HttpProvider):
             fields["mail_settings"] = {"sandbox_mode": {"enable": True}}
         return json_call("/v3/mail/send", fields)
 
+    async def verify(self) -> str:
+        """Ask what the key may do, see `Verifiable`."""
+        scopes = (await self.asked("/v3/scopes")).fields.get("scopes")
+        if not isinstance(scopes, list) or "mail.send" not in scopes:
+            raise Misconfigured("the key may not send: it lacks the scope mail.send")
+        return "SendGrid takes the key, which may send"
+
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the first of the body's `errors`."""
         if answer.status == (_IN_SANDBOX if self._sandbox else _ACCEPTED):

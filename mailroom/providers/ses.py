@@ -145,6 +145,20 @@ class Ses(HttpProvider):
         }
         return json_call("/v2/email/outbound-emails", fields)
 
+    async def verify(self) -> str:
+        """Ask for the account, see `Verifiable`; keys that may only send are right all the same."""
+        try:
+            account = (await self.asked("/v2/email/account")).fields
+        except Misconfigured as error:
+            if not error.code.startswith("AccessDenied"):
+                raise
+            return "SES takes the keys; they may not ask for the account, so whether they may send is not known"
+        if account.get("SendingEnabled") is False:
+            raise Misconfigured("SES takes the keys, but sending is paused for this account in this region")
+        if account.get("ProductionAccessEnabled") is False:
+            return "SES takes the keys; the account is in the sandbox: mails go to verified addresses only"
+        return "SES takes the keys"
+
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the error's type."""
         if answer.is_success:
