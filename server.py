@@ -73,6 +73,7 @@ async def build(
             lane=Lane(provider.concurrency),
             sender=provider.sender or settings.sender,
             timeout_seconds=provider.timeout,
+            forwards=provider.forwards,
         )
         for name, provider in settings.providers.items()
     }

@@ -143,6 +143,27 @@ class Email:
     template: str
     raw: bytes = field(repr=False)
     """The whole as RFC 5322 text: CRLF, lines of at most 998 octets, 7bit."""
+    message: Message | None = field(default=None, repr=False)
+    """What is to be passed on in the mail's place, see `unwritten`."""
+
+
+def unwritten(message: Message, sender: Address) -> Email:
+    """Return a mail without words, for a provider that passes the message on to a service with templates of its own."""
+    return Email(
+        id=message.id,
+        message_id="",
+        sender=sender,
+        recipient=message.recipient,
+        reply_to=None,
+        subject="",
+        html="",
+        text="",
+        headers=(),
+        language="",
+        template=message.template,
+        raw=b"",
+        message=message,
+    )
 
 
 class Receipt(msgspec.Struct, frozen=True):

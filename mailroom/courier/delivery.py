@@ -23,7 +23,7 @@ from mailroom.errors import (
     Unavailable,
     Uncertain,
 )
-from mailroom.message import Address, Attempt, Email, Message, Outcome, Receipt, State
+from mailroom.message import Address, Attempt, Email, Message, Outcome, Receipt, State, unwritten
 from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Leased, Settlement
 from mailroom.providers import Provider
 from mailroom.rendering import Writer
@@ -42,6 +42,8 @@ class Exit:
     lane: Lane
     sender: Address
     timeout_seconds: float
+    forwards: bool = False
+    """Whether it passes messages on as they came, so that nothing is to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Delivery:
     ) -> tuple[Attempt, Receipt | SendingError | Settlement]:
         """Write the mail and hand it over once."""
         try:
-            email = self.writer.write(message, sender=exit_.sender, reply_to=self.reply_to)
+            email = self._written(exit_, message)
         except MissingVariable as error:
             return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
         except RenderingError as error:
@@ -124,6 +126,11 @@ class Delivery:
             words=masked(f"{code} {result.words}".strip(), message, email),
         )
         return ended, result
+
+    def _written(self, exit_: Exit, message: Message) -> Email:
+        if exit_.forwards:
+            return unwritten(message, exit_.sender)
+        return self.writer.write(message, sender=exit_.sender, reply_to=self.reply_to)
 
     async def _send(self, exit_: Exit, email: Email) -> Receipt | SendingError:
         try:

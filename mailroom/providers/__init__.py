@@ -39,6 +39,11 @@ class ProviderSettings(BaseModel):
     concurrency: int = Field(10, ge=1, le=1000, description="mails handed over at the same time")
     timeout: float = Field(30, gt=0, le=100, description="seconds that one mail may take")
 
+    @property
+    def forwards(self) -> bool:
+        """Whether it passes messages on as they came: its mails are `unwritten`."""
+        return False
+
 
 class Provider(Protocol):
     """One way out."""
