@@ -69,6 +69,7 @@ async def build(
             sender=provider.sender or settings.sender,
             timeout_seconds=provider.timeout,
             template_for=provider.template_for,
+            forwards=provider.forwards,
         )
         for name, provider in settings.providers.items()
     }

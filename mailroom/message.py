@@ -148,6 +148,27 @@ class Email:
     """What the provider calls the template of its own that is to be used instead of subject and bodies."""
     variables: Payload = field(default_factory=dict, repr=False)
     """What that template is filled with: Logto's payload, with `locale` and, if Logto told it, `uiLocales`."""
+    message: Message | None = field(default=None, repr=False)
+    """What is to be passed on in the mail's place, see `unwritten`."""
+
+
+def unwritten(message: Message, sender: Address) -> Email:
+    """Return a mail without words, for a provider that passes the message on to a service with templates of its own."""
+    return Email(
+        id=message.id,
+        message_id="",
+        sender=sender,
+        recipient=message.recipient,
+        reply_to=None,
+        subject="",
+        html="",
+        text="",
+        headers=(),
+        language="",
+        template=message.template,
+        raw=b"",
+        message=message,
+    )
 
 
 class Receipt(msgspec.Struct, frozen=True):

@@ -47,6 +47,11 @@ class ProviderSettings(BaseModel):
         """Return why mails from these cannot be sent this way, as a sentence for the operator; empty if they can."""
         return ""
 
+    @property
+    def forwards(self) -> bool:
+        """Whether it passes messages on as they came: its mails are `unwritten`."""
+        return False
+
 
 class TemplatesAtProvider(ProviderSettings):
     """What a provider can be told that keeps templates of its own; its `send` then takes `Email.template_at_provider`.

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -80,11 +80,12 @@ class HttpProvider(ABC):
         *,
         host: str,
         credentials: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
         auth: httpx.Auth | None = None,
     ) -> None:
         """Take the vendor's host (`https://api.acme.example`) and the headers that authenticate, or an `Auth`.
 
-        What the credentials hold is masked wherever a vendor repeats it.
+        What the credentials hold is masked wherever a vendor repeats it, and so are `secrets`.
         """
         self.base = settings.endpoint or host
         self._timeout = settings.timeout
@@ -105,7 +106,7 @@ class HttpProvider(ABC):
             "User-Agent": "Mailroom",
             **credentials,
         }
-        self._masked = _spellings(tuple(credentials.values()))
+        self._masked = _spellings((*credentials.values(), *secrets))
         self._closed = False
 
     @abstractmethod
@@ -196,11 +197,16 @@ def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
 
 
+_SHORTEST_SECRET: Final = 6
+"""Characters; masking shorter texts would garble the answer, and a key is never so short."""
+
+
 @lru_cache(maxsize=64)
-def _spellings(credentials: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Return the ways in which credentials come back: the header's value, its last word, in JSON, in a URL."""
+def _spellings(secrets: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return the ways in which secrets come back: a header's value, its last word, in JSON, in a URL."""
     forms: set[str] = set()
-    for value in credentials:
+    for value in secrets:
         for form in (value, value.rpartition(" ")[2]):
-            forms |= {form, json.dumps(form)[1:-1], quote(form, safe="")}
-    return tuple(form.encode() for form in sorted(forms, key=len, reverse=True) if form)
+            if len(form) >= _SHORTEST_SECRET:
+                forms |= {form, json.dumps(form)[1:-1], quote(form, safe="")}
+    return tuple(form.encode() for form in sorted(forms, key=len, reverse=True))

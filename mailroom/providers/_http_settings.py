@@ -43,7 +43,8 @@ def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
     return parts
 
 
-def _endpoint(url: str) -> str:
+def origin(url: str) -> str:
+    """Return a URL's scheme, host and port (RFC 6454). Raises ValueError if there is more to it."""
     parts = _split(url, ("https", "http"))
     if "@" in parts.netloc:
         raise ValueError("no credentials go here")
@@ -84,7 +85,7 @@ ApiKey = Annotated[SecretStr, AfterValidator(_word)]
 class HttpSettings(ProviderSettings):
     """A provider that is reached over HTTP."""
 
-    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = Field(
+    endpoint: Annotated[str, AfterValidator(origin)] | None = Field(
         None, description="scheme, host and port instead of the vendor's: a gateway, a test; paths stay the vendor's"
     )
     local_address: IPv4Address | IPv6Address | None = Field(None, description="leave from this address of this machine")

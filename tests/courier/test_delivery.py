@@ -26,7 +26,9 @@ from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
 class Journey:
     """A delivery with two providers, and what it recorded."""
 
-    def __init__(self, main: ScriptedProvider, backup: ScriptedProvider | None = None) -> None:
+    def __init__(
+        self, main: ScriptedProvider, backup: ScriptedProvider | None = None, *, main_forwards: bool = False
+    ) -> None:
         self.clock = FakeClock()
         self.writer = PlainWriter()
         self.recorded: list[tuple[Attempt, ...]] = []
@@ -35,7 +37,10 @@ class Journey:
         self.disk_full = False
         providers: Mapping[str, ScriptedProvider] = {"main": main} | ({"backup": backup} if backup else {})
         self.delivery = Delivery(
-            exits={name: Exit(provider, Lane(10), SENDER, 30.0) for name, provider in providers.items()},
+            exits={
+                name: Exit(provider, Lane(10), SENDER, 30.0, forwards=main_forwards and name == "main")
+                for name, provider in providers.items()
+            },
             routes=Routes({}, tuple(providers)),
             writer=self.writer,
             reply_to=None,
@@ -98,6 +103,26 @@ async def test_the_next_provider_is_tried_in_the_same_breath(failure: Unavailabl
     assert _outcomes(settlement) == [("main", Outcome(failure.outcome)), ("backup", Outcome.ACCEPTED)]
     assert journey.outcomes == [("main", Outcome(failure.outcome)), ("backup", Outcome.ACCEPTED)]
     assert [attempt.outcome for attempt in journey.recorded[0]] == [Outcome(failure.outcome), None]
+
+
+async def test_a_provider_that_forwards_gets_the_message_whatever_the_templates_say() -> None:
+    """Another of the route gets the mail, written."""
+    main, backup = ScriptedProvider([Unavailable("450 busy"), Receipt()]), ScriptedProvider()
+    journey = Journey(main, backup, main_forwards=True)
+    sent = message(now=journey.clock.now())
+    assert (await journey.settled(sent)).state is State.SENT
+    forwarded, written = main.sent.get_nowait(), backup.sent.get_nowait()
+    assert (forwarded.message, forwarded.id, forwarded.recipient) == (sent, sent.id, sent.recipient)
+    assert (forwarded.subject, forwarded.html, forwarded.text, forwarded.raw) == ("", "", "", b"")
+    assert (written.message, written.text) == (None, "Your code: 314159")
+    journey.writer.fault = RenderingError("Generic/html.jinja, line 3: broken")
+    assert (await journey.settled(sent)).state is State.SENT
+
+
+async def test_what_a_service_repeats_of_a_forwarded_message_is_masked() -> None:
+    journey = Journey(ScriptedProvider([Rejected("314159 is spam")]), main_forwards=True)
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert settlement.reason == f"{MASK} is spam"
 
 
 async def test_a_rejected_mail_fails_and_bothers_nobody_else() -> None:
