@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
-from mailroom.providers import Surroundings
+from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
     Answer,
     ApiKey,
@@ -25,7 +25,7 @@ _DUPLICATE: Final = frozenset({"duplicate_parameter", "duplicate_request"})
 _SPECIAL: Final = re.compile(r'[()<>@,;:\\".\[\]]')
 
 
-class Settings(HttpSettings):
+class Settings(TemplatesAtProvider, HttpSettings):
     """Brevo."""
 
     type: Literal["brevo"] = "brevo"
@@ -88,6 +88,13 @@ class Brevo(HttpProvider):
                 **self._sandbox,
             },
         }
+        if not email.html:
+            del fields["htmlContent"]
+        if email.template_at_provider:
+            for name in ("subject", "htmlContent", "textContent"):
+                fields.pop(name, None)
+            fields["templateId"] = _template(email.template_at_provider)
+            fields["params"] = email.variables
         if email.reply_to:
             fields["replyTo"] = _mailbox(email.reply_to)
         # Brevo's pages leave open whose header it is (getbrevo/brevo-node#94): the request has it too.
@@ -127,3 +134,9 @@ def _mailbox(address: Address) -> dict[str, str]:
     if not name.isascii() and _SPECIAL.search(name):
         name = Header(name, "utf-8").encode(linesep="")
     return {"email": email, "name": name}
+
+
+def _template(name: str) -> int:
+    if not name.isdecimal():
+        raise Misconfigured(f"Brevo calls its templates by numbers, and {name[:60]!r} is none")
+    return int(name)

@@ -1,5 +1,6 @@
 """Mailgun: documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/messages."""
 
+import json
 from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 
@@ -7,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from mailroom.errors import Misconfigured, Uncertain
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings
+from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
     Answer,
     ApiKey,
@@ -30,7 +31,7 @@ def _tag(tag: str) -> str:
     return tag
 
 
-class Settings(HttpSettings):
+class Settings(TemplatesAtProvider, HttpSettings):
     """Mailgun."""
 
     type: Literal["mailgun"] = "mailgun"
@@ -90,14 +91,14 @@ class Mailgun(HttpProvider):
         ]
         if sum(len(name) + len(value.encode()) for name, value in options) > MOST_OPTIONS:
             raise Misconfigured("the mail's headers are longer than the 16 kB that Mailgun takes")
-        fields = [
-            ("from", mailbox_text(email.sender)),
-            ("to", email.recipient),
-            ("subject", email.subject),
-            ("text", email.text),
-            ("html", email.html),
-            *options,
-        ]
+        content = [("subject", email.subject), ("text", email.text), *([("html", email.html)] if email.html else [])]
+        if email.template_at_provider:
+            content = [
+                ("template", email.template_at_provider),
+                ("t:variables", json.dumps(email.variables, ensure_ascii=False)),
+                ("t:text", "yes"),  # a text part, made from the template
+            ]
+        fields = [("from", mailbox_text(email.sender)), ("to", email.recipient), *content, *options]
         return Call(self._path, urlencode(fields).encode(), "application/x-www-form-urlencoded")
 
     async def verify(self) -> str:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings
+from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
     Answer,
     ApiKey,
@@ -21,7 +21,7 @@ from mailroom.providers._http import (
 TEST_TOKEN: Final = "POSTMARK_API_TEST"  # noqa: S105  # public: it checks a request and sends nothing
 
 
-class Settings(HttpSettings):
+class Settings(TemplatesAtProvider, HttpSettings):
     """Postmark."""
 
     type: Literal["postmark"] = "postmark"
@@ -102,7 +102,14 @@ class Postmark(HttpProvider):
             fields["ReplyTo"] = mailbox_text(email.reply_to)
         if self._stream:
             fields["MessageStream"] = self._stream
-        return json_call("/email", fields)
+        if not email.template_at_provider:
+            return json_call("/email", fields)
+        for name in ("Subject", "HtmlBody", "TextBody"):
+            del fields[name]
+        named = "TemplateId" if email.template_at_provider.isdecimal() else "TemplateAlias"
+        fields[named] = int(email.template_at_provider) if named == "TemplateId" else email.template_at_provider
+        fields["TemplateModel"] = email.variables
+        return json_call("/email/withTemplate", fields)
 
     async def verify(self) -> str:
         """Ask for the server that the token is of, see `Verifiable`."""

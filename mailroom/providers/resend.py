@@ -77,7 +77,7 @@ class Resend(HttpProvider):
             "from": mailbox_text(email.sender),
             "to": [email.recipient],
             "subject": email.subject,
-            "html": email.html,
+            **({"html": email.html} if email.html else {}),
             "text": email.text,
             "headers": {**header_map(email), "Message-ID": email.message_id},
             "tags": [{"name": "mailroom_id", "value": email.id}],

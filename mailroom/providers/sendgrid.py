@@ -6,7 +6,7 @@ from pydantic import Field
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
-from mailroom.providers import Surroundings
+from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
     Answer,
     ApiKey,
@@ -32,7 +32,7 @@ _ACCEPTED: Final = 202
 _IN_SANDBOX: Final = 200
 
 
-class Settings(HttpSettings):
+class Settings(TemplatesAtProvider, HttpSettings):
     """SendGrid."""
 
     type: Literal["sendgrid"] = "sendgrid"
@@ -78,6 +78,10 @@ class SendGrid(HttpProvider):
             "headers": {**headers, "Message-ID": email.message_id},
             "custom_args": {"mailroom_id": email.id},
         }
+        if email.template_at_provider:
+            del fields["subject"], fields["content"]
+            fields["template_id"] = email.template_at_provider
+            fields["personalizations"][0]["dynamic_template_data"] = email.variables
         if email.reply_to:
             fields["reply_to"] = _mailbox(email.reply_to)
         if self._sandbox:

@@ -1,6 +1,7 @@
 """Amazon SES, API v2: docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html."""
 
 import base64
+import json
 import os
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -9,15 +10,15 @@ from pydantic import AfterValidator, Field, model_validator
 from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings
+from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._aws_credentials import Fixed, Lent, from_host
-from mailroom.providers._http import Answer, ApiKey, Call, HttpProvider, HttpSettings, json_call
+from mailroom.providers._http import Answer, ApiKey, Call, HttpProvider, HttpSettings, json_call, mailbox_text
 from mailroom.providers._sigv4 import Credentials, SigV4
 
 Arn = Annotated[str, Field(pattern=r"^arn:[!-~]{1,2000}$")]
 
 
-class Settings(HttpSettings):
+class Settings(TemplatesAtProvider, HttpSettings):
     """Amazon SES."""
 
     type: Literal["ses"] = "ses"
@@ -143,6 +144,17 @@ class Ses(HttpProvider):
             "EmailTags": [{"Name": "mailroom_id", "Value": email.id}],
             **self._options,
         }
+        if email.template_at_provider:
+            fields["FromEmailAddress"] = mailbox_text(email.sender)
+            if email.reply_to:
+                fields["ReplyToAddresses"] = [mailbox_text(email.reply_to)]
+            fields["Content"] = {
+                "Template": {
+                    "TemplateName": email.template_at_provider,
+                    "TemplateData": json.dumps(email.variables),
+                    "Headers": [{"Name": name, "Value": value} for name, value in email.headers],
+                }
+            }
         return json_call("/v2/email/outbound-emails", fields)
 
     async def verify(self) -> str:
