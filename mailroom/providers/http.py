@@ -134,7 +134,8 @@ class Http(HttpProvider):
         """Return the receipt, with an id if the answer has one in a usual place, or raise by the status."""
         if answer.is_success:
             names = (answer.text(name) for name in ("id", "message_id", "messageId", "MessageID"))
-            return Receipt(next(filter(None, names), ""), answer.words)
+            # Its message and no more: who knows what a stranger's yes repeats of the mail.
+            return Receipt(next(filter(None, names), ""), answer.text("message") or f"HTTP {answer.status}")
         if answer.status == 503:  # noqa: PLR2004  # RFC 9110 §15.6.4: it does not handle the request now
             raise answer.error(Unavailable)
         raise self.refusal(answer)
