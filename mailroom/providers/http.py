@@ -114,12 +114,15 @@ class Http(HttpProvider):
             credentials=headers,
             secrets=_tokens(parts.path, parts.query),
         )
+        self._forward = settings.forward
         self._content_type = settings.content_type
         self._template = settings.template()
 
     def write(self, email: Email) -> Call:
         """Return the request for a mail, or for the message in it."""
-        if email.message is not None:
+        if self._forward:
+            if email.message is None:
+                raise Misconfigured("it forwards messages of Logto's, and this mail was made from none")
             body = logto_request(email.message)
         elif self._template is None:
             body = msgspec.json.encode(fields_of(email))
