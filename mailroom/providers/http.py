@@ -114,12 +114,15 @@ class Http(HttpProvider):
             credentials=headers,
             secrets=_tokens(parts.path, parts.query),
         )
+        self._forward = settings.forward
         self._content_type = settings.content_type
         self._template = settings.template()
 
     def write(self, email: Email) -> Call:
         """Return the request for a mail, or for the message in it."""
-        if email.message is not None:
+        if self._forward:
+            if email.message is None:
+                raise Misconfigured("it forwards messages of Logto's, and this mail was made from none")
             body = logto_request(email.message)
         elif self._template is None:
             body = msgspec.json.encode(fields_of(email))
@@ -134,7 +137,8 @@ class Http(HttpProvider):
         """Return the receipt, with an id if the answer has one in a usual place, or raise by the status."""
         if answer.is_success:
             names = (answer.text(name) for name in ("id", "message_id", "messageId", "MessageID"))
-            return Receipt(next(filter(None, names), ""), answer.words)
+            # Its message and no more: who knows what a stranger's yes repeats of the mail.
+            return Receipt(next(filter(None, names), ""), answer.text("message") or f"HTTP {answer.status}")
         if answer.status == 503:  # noqa: PLR2004  # RFC 9110 §15.6.4: it does not handle the request now
             raise answer.error(Unavailable)
         raise self.refusal(answer)

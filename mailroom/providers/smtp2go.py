@@ -98,7 +98,8 @@ class Smtp2go(HttpProvider):
             raise answer.not_understood()
         if not code:
             raise self.refusal(answer)
-        raise answer.error(_kind(answer, code), _words(answer), code=code)
+        retry_after = answer.retry_after("x-ratelimit-reset")  # not documented; its SDK reads it
+        raise answer.error(_kind(answer, code), _words(answer), code=code, retry_after=retry_after)
 
 
 def _failure(answer: Answer) -> str:

@@ -120,6 +120,10 @@ class TestHttp(HttpProviderContract):
         assert 0 < len(receipt.words) <= 500
         assert receipt.words.isprintable()
 
+    async def test_a_yes_that_repeats_the_mail_is_not_recorded(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        far_end.answer(json_answer(200, {"json": {"html": email().html, "text": email().text}}))
+        assert (await provider.send(email())).words == "HTTP 200"
+
     @pytest.mark.parametrize("status", [400, 500])
     async def test_a_huge_body_is_not_read_to_its_end(
         self, provider: Provider, far_end: HttpFarEnd, status: int

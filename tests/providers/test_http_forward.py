@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailroom.errors import Misconfigured
 from mailroom.message import Message, Priority, unwritten
 from mailroom.providers import connect
 from mailroom.providers._logto_request import logto_request
@@ -16,7 +17,7 @@ from mailroom.providers.http import Settings
 from tests.e2e import node
 from tests.e2e.harness import unless
 from tests.http_recorder import Answer, Recorder
-from tests.mails import ID, SENDER
+from tests.mails import ID, SENDER, email
 from tests.providers.contract import surroundings
 
 CAPTURES = sorted((Path(__file__).parents[1] / "logto-wire" / "email").glob("*.http"))
@@ -49,7 +50,7 @@ def test_what_logto_sent_is_passed_on_byte_for_byte(capture: Path) -> None:
 
 
 async def test_it_goes_over_the_wire_unchanged() -> None:
-    """With the operator's headers and our id, and without a word of ours; a mail that was not written will do."""
+    """With the operator's headers and our id, and without a word of ours."""
     body = body_of(CAPTURES[-1])
     async with Recorder(Answer(200, b""), tls=False) as recorder:
         settings = Settings.model_validate(
@@ -64,6 +65,14 @@ async def test_it_goes_over_the_wire_unchanged() -> None:
     assert request.body == body
     assert (request.target, request.header("authorization")) == ("/logto/email", "Bearer test-token")
     assert (request.header("content-type"), request.header("idempotency-key")) == ("application/json", ID)
+
+
+async def test_a_mail_without_its_message_is_refused() -> None:
+    """It would reach a service that expects what Logto sends."""
+    provider = connect(Settings.model_validate({"url": "https://127.0.0.1:9/", "forward": True}), surroundings())
+    with pytest.raises(Misconfigured, match="forwards"):
+        await provider.send(email())
+    await provider.aclose()
 
 
 ODD: dict[str, Any] = {

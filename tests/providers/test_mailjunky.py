@@ -3,16 +3,21 @@
 from dataclasses import replace
 
 import pytest
+from mailjunky.configuration import Configuration
+from mailjunky.connection import Connection
+from mailjunky.resources.emails import Emails
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider
+from mailroom.providers._http_fields import mailbox_text
 from mailroom.providers.mailjunky import MailJunky, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email
 from tests.providers.contract import surroundings
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.oracles import MAILS, asked_by, asked_by_us, differences
 
 KEY = "mj_test_0123456789abcdef"
 
@@ -34,6 +39,28 @@ VENDOR = Vendor(
     subject=lambda request: request.json["subject"],
     server_error=Uncertain,
 )
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_its_sdk_sends_the_same(name: str) -> None:
+    """How mailboxes are written is for it to be told; that is compared where anymail writes them (Postmark, Resend)."""
+    mail = MAILS[name]
+
+    def send(url: str) -> None:
+        with Connection(Configuration(api_key=KEY, base_url=url)) as connection:
+            Emails(connection).send(
+                from_=mailbox_text(mail.sender),
+                to=mail.recipient,
+                subject=mail.subject,
+                html=mail.html,
+                text=mail.text,
+                reply_to=mailbox_text(mail.reply_to) if mail.reply_to else None,
+                headers=dict(mail.headers),
+                metadata={"mailroom_id": mail.id},
+            )
+
+    theirs = await asked_by(send, VENDOR.accepted)
+    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {}
 
 
 class TestMailJunky(HttpProviderContract):

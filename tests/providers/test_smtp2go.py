@@ -124,6 +124,13 @@ class TestSmtp2go(HttpProviderContract):
         with pytest.raises(kind, match="was expecting"):
             await provider.send(email())
 
+    async def test_the_reset_of_the_rate_limit_is_honoured(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        throttled = VENDOR.refusals[Unavailable]
+        far_end.answer(replace(throttled, headers={**throttled.headers, "X-RateLimit-Reset": "30"}))
+        with pytest.raises(Unavailable) as refused:
+            await provider.send(email())
+        assert refused.value.retry_after == 30
+
     async def test_used_up_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
         far_end.answer(refusal(402, "API_EXCEPTION", "You have reached your monthly limit"))
         with pytest.raises(Misconfigured, match="monthly limit"):
