@@ -1,26 +1,34 @@
 # `make run` and `make test` need python3 (3.11 or later, with venv) and make. Everything goes to .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: setup run test lint bench demo lock chaos clean
+.PHONY: setup run demo test lint bench chaos node lock clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.runtime
 
+# A .venv without pip is what `python3 -m venv` leaves where Debian's python3-venv is missing: begin anew.
 .venv/.runtime: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Mailroom needs Python 3.11 or later; say make PYTHON=python3.12"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) install --no-deps -e .
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
+# Serves on this machine, keeps every mail instead of sending it: http://localhost:8000/console/captured
 run: setup
 	$(BIN)/python server.py --dev
 
+# The whole way once, on this terminal: a server, a request as Logto posts it, the mail.
+demo: setup
+	@$(BIN)/python bench/demo.py
+
+# ARGS="-k webhook -x" goes to pytest.
 test: .venv/.dev
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -28,6 +36,20 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/.dev
+	$(BIN)/python -m bench $(ARGS)
+
+# SIGKILL under load, again and again: make chaos KILLS=200 SEED=7
+chaos: .venv/.dev
+	$(BIN)/python -m tests.e2e.chaos --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
+
+# Logto's own connectors, for the tests and the bench that drive them; these need Node 20 or later.
+node: tests/node/node_modules/.package-lock.json
+
+tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
+	cd tests/node && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # New versions: run it, read the changelogs, commit. Needs uv; the files name no index.
 lock:
@@ -37,4 +59,4 @@ lock:
 		--extra postgres --group dev pyproject.toml -o requirements-dev.txt
 
 clean:
-	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache tests/node/node_modules

@@ -1,1 +1,1 @@
-"""What Mailroom's speed is measured with: ratios, side by side in one run, medians of interleaved rounds."""
+"""Measures Mailroom against bare parts, side by side in one run; `make bench` prints the table."""

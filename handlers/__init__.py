@@ -1,1 +1,73 @@
-"""What comes in over HTTP: one file a door."""
+"""What comes in over HTTP: one file a door. This page is the route table."""
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.routing import Route
+
+from handlers.console import Console
+from handlers.email import EmailDoor
+from handlers.health import HealthDoor, Standing
+from handlers.webhook import WebhookDoor
+from mailroom.clock import Clock
+from mailroom.courier import Acceptor
+from mailroom.metrics import Metrics
+from mailroom.outbox import Outbox
+from mailroom.settings import Settings
+
+
+def routes(
+    *,
+    settings: Settings,
+    acceptor: Acceptor,
+    outbox: Outbox,
+    clock: Clock,
+    entropy: Callable[[int], bytes],
+    metrics: Metrics,
+    standing: Standing,
+) -> list[Route]:
+    """Return every path that is served."""
+    health = HealthDoor(outbox=outbox, clock=clock, metrics=metrics, standing=standing, token=settings.metrics_token)
+    table = [
+        Route("/livez", health.livez, methods=["GET"]),
+        Route("/readyz", health.readyz, methods=["GET"]),
+        Route("/metrics", health.metrics, methods=["GET"]),
+    ]
+    if settings.role == "worker":
+        return table
+    email = EmailDoor(settings=settings, acceptor=acceptor, clock=clock, entropy=entropy, metrics=metrics.door("email"))
+    webhook = WebhookDoor(
+        settings=settings,
+        acceptor=acceptor,
+        outbox=outbox,
+        clock=clock,
+        entropy=entropy,
+        metrics=metrics.door("webhook"),
+    )
+    return [
+        *_posted("/email", email),
+        *_posted("/webhook", webhook),
+        *table,
+        *_console(settings, outbox, clock),
+    ]
+
+
+def _posted(path: str, door: Callable[..., Any]) -> list[Route]:
+    """Serve the path with and without a trailing slash: Logto follows a redirect with GET, and the event is lost."""
+    return [Route(path, door, methods=["POST"]), Route(f"{path}/", door, methods=["POST"])]
+
+
+def _console(settings: Settings, outbox: Outbox, clock: Clock) -> list[Route]:
+    """Open the operator's pages where they are asked for: with a password, or in development."""
+    if not (settings.dev or settings.console.password):
+        return []
+    console = Console(settings=settings, captured=outbox.captured, clock=clock)
+    return [
+        *([Route("/", console.welcome, methods=["GET"])] if settings.dev else []),
+        Route("/console", console.home, methods=["GET"]),
+        Route("/console/login", console.login, methods=["GET", "POST"]),
+        Route("/console/logout", console.logout, methods=["POST"]),
+        Route("/console/captured", console.list, methods=["GET"]),
+        Route("/console/captured/{id}.eml", console.download, methods=["GET"]),
+        Route("/console/captured/{id}", console.show, methods=["GET"]),
+    ]

@@ -1,7 +1,9 @@
 """Mail addresses: which are usable, which are the same, how they are written on the wire."""
 
+import re
 from typing import Final
 
+import email_validator
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
 from mailroom.message import Address
@@ -9,9 +11,16 @@ from mailroom.message import Address
 LONGEST_NAME: Final = 50
 """Display names are cut here: from 59 characters on CPython's folding loses their quotes (gh-80222)."""
 
+# Its documented switch: mail within a house goes to .local, tests to .invalid.
+email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+
 
 def usable(address: str) -> bool:
     """Tell whether mail can be sent to what somebody typed. No DNS look-ups; special-use domains are allowed."""
+    if _plain(address):
+        return True
+    if len(address) > _LONGEST:
+        return False  # validate_email says so too, but takes 0.2 s over 300 kB
     try:
         _validated(address)
     except EmailNotValidError:
@@ -24,6 +33,9 @@ def ascii_form(address: str) -> str:
 
     Raises ValueError when it is no address.
     """
+    plain = _plain(address)
+    if plain:
+        return f"{plain[1]}@{plain[2].lower()}"
     valid = _validated(address)
     return valid.ascii_email or f"{valid.local_part}@{valid.ascii_domain}"
 
@@ -33,6 +45,8 @@ def identity(address: str) -> str:
 
     Raises ValueError when it is no address.
     """
+    if _plain(address):
+        return address.lower()
     valid = _validated(address)
     return f"{valid.local_part.casefold()}@{valid.ascii_domain}"
 
@@ -51,6 +65,23 @@ def mailbox(text: str) -> Address:
     if len(cleaned) > LONGEST_NAME:
         raise ValueError(f"a display name has at most {LONGEST_NAME} characters")
     return Address(_validated(rest[:-1].strip()).normalized, cleaned)
+
+
+_ATOM: Final = r"[A-Za-z0-9_!#$%&'*+\-/=?^`{|}~]++"
+_LABEL: Final = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_PLAIN: Final = re.compile(rf"({_ATOM}(?:\.{_ATOM})*+)@({_LABEL}(?:\.{_LABEL})*)\Z")
+_LONGEST: Final = 254
+_LOWERED: Final = frozenset(email_validator.rfc_constants.CASE_INSENSITIVE_MAILBOX_NAMES)
+
+
+def _plain(address: str) -> re.Match[str] | None:
+    """Match an address in which there is nothing to decide: ASCII, unquoted, no IDNA.
+
+    A twentieth of email-validator's 55 µs, which would be more than the rest of a request. A test holds it to the
+    same answers.
+    """
+    match = _PLAIN.match(address) if len(address) <= _LONGEST else None
+    return match if match and match[1].lower() not in _LOWERED else None
 
 
 def _validated(address: str) -> ValidatedEmail:

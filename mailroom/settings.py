@@ -1,44 +1,17 @@
-"""What can be set, with its types and defaults; `loading.py` finds the values."""
+"""What can be set, with its types, bounds and defaults; `loading` finds the values."""
 
+import re
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from mailroom.providers import Mailbox, ProviderSettings
 from mailroom.rendering import Brand
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _duration(value: Any) -> Any:
-    """Read `10m`, `24h`, `8s`, `0`; a bare number is refused, for it has no unit."""
-    if not isinstance(value, str):
-        if value in (0, timedelta(0)) or isinstance(value, timedelta):
-            return value
-        raise ValueError('write a duration as "30s", "10m", "24h" or "7d"')
-    text = value.strip()
-    if text == "0":
-        return timedelta(0)
-    for unit in sorted(_UNITS, key=len, reverse=True):
-        if text.endswith(unit):
-            number = text[: -len(unit)].strip()
-            if number.replace(".", "", 1).isdigit():
-                return timedelta(seconds=float(number) * _UNITS[unit])
-    raise ValueError('write a duration as "30s", "10m", "24h" or "7d"')
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
-"""One secret or several: rotation."""
+SQLITE: Final = "sqlite:///"
 
 
 class Section(BaseModel):
@@ -47,74 +20,164 @@ class Section(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_WRITTEN: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)")
+
+
+def _duration(value: Any) -> Any:
+    """Read `10m`, `24h`, `8s`, `0`; a bare number is refused, for it has no unit."""
+    if isinstance(value, timedelta):
+        return value
+    if value == "0" or (value == 0 and not isinstance(value, bool)):
+        return timedelta(0)
+    match = _WRITTEN.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('write a duration with its unit: "30s", "10m", "24h" or "7d"')
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError(f"at most {_LONGEST.days}d")
+    return timedelta(seconds=seconds)
+
+
+_LONGEST: Final = timedelta(days=36500)
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""A setting that is written `10m`."""
+
+
+def _not_empty(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str | SecretStr) else value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
+Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_listed)]
+"""One secret or several: rotation."""
+
+
+def _network(value: Any) -> Any:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('write a network as "203.0.113.0/24"')  # noqa: TRY004 - pydantic collects ValueErrors
+    return ip_network(value)
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+
+
+def _host(value: str) -> str:
+    if value != "localhost":
+        ip_address(value)
+    return value
+
+
 class Connector(Section):
     """The door for Logto's HTTP email connector."""
 
-    authorization: Secrets = Field((), description="the `Authorization` header's exact text; several while rotating")
-    allowed_ips: tuple[IPv4Network | IPv6Network, ...] = Field((), description="networks that may post; empty: all")
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+    authorization: Secrets = Field(
+        (), description="the `Authorization` header's exact text, as it is typed into Logto; several while rotating"
+    )
+    allowed_ips: tuple[Network, ...] = Field((), description="networks that may post; empty: all")
+    trusted_proxies: tuple[Network, ...] = Field(
         (), description="networks of reverse proxies whose `X-Forwarded-For` is believed"
     )
     trusted_hops: int = Field(
-        0, ge=0, le=10, description="instead: how many proxies stand in front, whatever their address"
+        0, ge=0, le=10, description="instead of `trusted_proxies`: how many proxies stand in front, at any address"
     )
 
 
 class Event(Section):
     """What a Logto event sends."""
 
-    template: str
-    only: Literal["registration"] | None = Field(None, description="leave out users made by the Management API")
+    template: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="the mail's template")
+    only: Literal["registration"] | None = Field(
+        None, description='`"registration"` leaves out users made by the Management API'
+    )
+
+
+def _event(value: Any) -> Any:
+    return {"template": value} if isinstance(value, str) else value
 
 
 class Webhook(Section):
     """The door for Logto's webhooks; closed (404) without signing keys."""
 
-    signing_keys: Secrets = ()
-    max_age: Duration = Field(timedelta(hours=24), description="an older `createdAt` is refused; 0 accepts any age")
-    events: dict[str, Event] = Field(
-        default_factory=lambda: {"User.Created": Event(template="Welcome")}, description="Logto event -> template"
+    signing_keys: Secrets = Field((), description="the signing key that Logto's console shows; several while rotating")
+    max_age: Duration = Field(
+        timedelta(hours=24), ge=timedelta(0), description="an older `createdAt` is refused; `0` accepts any age"
+    )
+    events: dict[str, Annotated[Event, BeforeValidator(_event)]] = Field(
+        default_factory=lambda: {"User.Created": Event(template="Welcome")},
+        description="Logto event → template, or `{ template = …, only = … }`",
     )
 
 
 class Lifetimes(Section):
     """How long a message is worth sending."""
 
-    code: Duration = Field(timedelta(minutes=10), description="Logto's verification-code policy; printed as validity")
-    invitation: Duration = timedelta(days=7)
-    event: Duration = timedelta(days=3)
+    code: Duration = Field(
+        timedelta(minutes=10),
+        ge=timedelta(seconds=60),
+        le=timedelta(hours=1),
+        description="of codes: what Logto's verification-code policy says; templates print it as validity",
+    )
+    invitation: Duration = Field(timedelta(days=7), ge=timedelta(minutes=1), description="of organization invitations")
+    event: Duration = Field(
+        timedelta(days=3), ge=timedelta(minutes=1), description="of mails that a webhook event sends"
+    )
 
 
 class Console(Section):
     """The operator's pages."""
 
-    password: SecretStr | None = Field(None, description="without it the console is off (but for --dev)")
+    password: Secret | None = Field(None, description="without it the console is off, except with `--dev`")
 
 
 class Settings(Section):
     """Everything; one object a Logto tenant, handed down and never global."""
 
-    sender: Mailbox = Field(alias="from", description="the mails' From")
-    reply_to: Mailbox | None = None
-    database_url: str = "sqlite:///data/mailroom.db"
-    secret_key: Secrets = Field(description="seals what is kept; the first seals, all open (rotation)")
-    retention: Duration = Field(timedelta(days=30), description="how long metadata of settled messages is kept")
-    metrics_token: SecretStr | None = Field(None, description="asked for on /metrics as `Bearer …`")
-    shutdown_timeout: Duration = Field(timedelta(seconds=8), description="of which the drain takes 6 s")
-    default_locale: str = "en"
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-    role: Literal["all", "web", "worker"] = "all"
-    connector: Connector = Connector()
-    webhook: Webhook = Webhook()
-    lifetimes: Lifetimes = Lifetimes()
-    brand: Brand = Brand()
-    providers: dict[str, ProviderSettings]
-    routes: dict[str, tuple[str, ...]] = Field({}, description="template -> providers in order; `default` for the rest")
-    console: Console = Console()
+    sender: Mailbox = Field(alias="from", description="the mails' From; a provider may have its own")
+    reply_to: Mailbox | None = Field(None, description="where answers go")
+    database_url: str = Field("sqlite:///data/mailroom.db", description="the outbox's file")
+    secret_key: Secrets = Field(
+        description="seals what is kept (`mailroom keygen` makes one); of several the first seals, all open: rotation"
+    )
+    retention: Duration = Field(
+        timedelta(days=30), ge=timedelta(hours=1), description="how long metadata of settled messages is kept"
+    )
+    metrics_token: Secret | None = Field(None, description="asked for on `/metrics` as `Bearer …`")
+    shutdown_timeout: Duration = Field(
+        timedelta(seconds=8),
+        ge=timedelta(seconds=1),
+        le=timedelta(minutes=10),
+        description="time to end in, of which the drain takes 6 s",
+    )
+    default_locale: str = Field(
+        "en", pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", description="the language where none is known"
+    )
+    host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="the address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="the port to listen on")
+    role: Literal["all", "web", "worker"] = Field("all", description="`web` keeps and does not send: for measuring")
+    connector: Connector = Field(Connector(), description="")
+    webhook: Webhook = Field(Webhook(), description="")
+    lifetimes: Lifetimes = Field(Lifetimes(), description="")
+    brand: Brand = Field(Brand(), description="")
+    providers: dict[str, ProviderSettings] = Field(
+        min_length=1, description="who delivers, by a name of your own; tried in the file's order, or as `routes` says"
+    )
+    routes: dict[str, tuple[str, ...]] = Field(
+        {}, description="template → names of providers in order; `default` is for the rest"
+    )
+    console: Console = Field(Console(), description="")
     dev: bool = Field(default=False, exclude=True, description="set by --dev only")
 
     @property
     def database_path(self) -> Path:
         """The SQLite file."""
-        return Path(self.database_url.removeprefix("sqlite:///"))
+        return Path(self.database_url.removeprefix(SQLITE))

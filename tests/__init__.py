@@ -1,0 +1,1 @@
+"""What Mailroom promises, and the proof of it."""

@@ -1,1 +1,5 @@
 """The operator's pages."""
+
+from handlers.console.pages import Console
+
+__all__ = ["Console"]

@@ -1,1 +1,18 @@
-"""The `mailroom` command."""
+"""The `mailroom` command: what an operator asks a Mailroom. One file a command."""
+
+from mailroom.cli.checking import check
+from mailroom.cli.group import mailroom
+from mailroom.cli.keygen import keygen
+from mailroom.cli.looking import outbox
+from mailroom.cli.sending import send
+from mailroom.cli.status import status
+
+__all__ = ["main"]
+
+for command in (check, keygen, send, status, outbox):
+    mailroom.add_command(command)
+
+
+def main() -> None:
+    """Run the command that the arguments name; exit with 1 if it failed, with 2 if it was not understood."""
+    mailroom(prog_name="mailroom")

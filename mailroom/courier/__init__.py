@@ -1,10 +1,16 @@
-"""The loop: claim, write, send by the route's providers in order, settle."""
+"""Sends what the outbox keeps: claim, write, hand over by the route's providers in order, settle."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from mailroom.courier.courier import Courier
+from mailroom.courier.delivery import Exit
+from mailroom.courier.lanes import Lane
+from mailroom.courier.route import Routes
 from mailroom.message import Message
 from mailroom.outbox import Kept, Once
+
+__all__ = ["Acceptor", "Courier", "Exit", "Lane", "Routes"]
 
 
 class Acceptor(Protocol):

@@ -160,7 +160,9 @@ class Captured(Protocol):
 class Outbox(Protocol):
     """Where messages are kept. Every writing method raises CannotKeep when it could not be made durable."""
 
-    captured: Captured
+    @property
+    def captured(self) -> Captured:
+        """The mail catcher's store."""
 
     async def put(
         self,

@@ -18,7 +18,11 @@ from mailroom.message import Address, Email, Receipt
 
 
 def _mailbox(value: Any) -> Any:
-    return mailbox(value) if isinstance(value, str) else value
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("write a mailbox as Name <address>")  # noqa: TRY004 - pydantic collects ValueErrors
+    return mailbox(value)
 
 
 Mailbox = Annotated[Address, BeforeValidator(_mailbox)]

@@ -1,0 +1,33 @@
+"""`python -m bench`: measures every row and prints one table; `make bench` is the same."""
+
+import argparse
+import sys
+
+from bench import accept, memory, whole
+from bench.figures import Figure, show
+
+ROWS = {
+    "a": accept.measure,
+    "c": whole.measure_throughput,
+    "d": whole.measure_latency,
+    "f": memory.measure,
+}
+
+
+def main() -> int:
+    """Measure; 1 when an aim was missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rows", default="".join(ROWS), help="letters, as in abc")
+    parser.add_argument("--rounds", type=int, default=3, help="of each side, in turn; their medians are shown")
+    parser.add_argument("--json", action="store_true", help="for a machine")
+    options = parser.parse_args()
+    figures: list[Figure] = []
+    for letter in options.rows:
+        print(f"row {letter} …", file=sys.stderr)
+        figures.extend(ROWS[letter](options.rounds))
+    show(figures, as_json=options.json)
+    return int(any(figure.met is False for figure in figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""The yardstick: a bare Starlette endpoint that parses the same body and answers 200. `python -m bench.bare PORT`."""
+
+import json
+import sys
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+
+async def email(request: Request) -> JSONResponse:
+    """Parse and answer."""
+    body = json.loads(await request.body())
+    return JSONResponse({"id": body["type"]})
+
+
+app = Starlette(routes=[Route("/email", email, methods=["POST"])])
+
+if __name__ == "__main__":
+    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, loop="uvloop", http="httptools")

@@ -1,0 +1,48 @@
+"""Answers: short, plain, and without internals, because Logto shows error bodies to its end users word for word."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import Send
+
+_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+_JSON: Final = (b"content-type", b"application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error for an answer."""
+
+    status: int
+    sentence: str
+    """May be read by anybody."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Refused(Exception):
+    """The request gets this refusal for an answer. Raised anew each time: an exception keeps the frames it passed."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+UNKEPT: Final = Refusal(
+    503, "The mail server cannot take messages at the moment. Please try again.", ((b"retry-after", b"5"),)
+)
+
+
+async def refuse(send: Send, refusal: Refusal) -> None:
+    """Answer with an error."""
+    await _send(send, refusal.status, refusal.sentence.encode(), _TEXT, *refusal.headers)
+
+
+async def answer_json(send: Send, content: bytes) -> None:
+    """Answer 200 with this JSON."""
+    await _send(send, 200, content, _JSON)
+
+
+async def _send(send: Send, status: int, content: bytes, *headers: tuple[bytes, bytes]) -> None:
+    length = (b"content-length", str(len(content)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": content})

@@ -1,0 +1,139 @@
+"""The pages themselves: for now the mails that `capture` kept, one after the other or one in full."""
+
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+
+from handlers.console.session import Session
+from mailroom.clock import Clock, Instant
+from mailroom.outbox import Captured
+from mailroom.settings import Settings
+
+_TEMPLATES: Final = Path(__file__).parents[2] / "templates" / "console"
+_SHOWN: Final = 100
+"""Mails a page; the catcher's store is bounded anyway."""
+_HOME: Final = "/console/captured"
+_HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; img-src https: data:; style-src 'unsafe-inline'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+}
+"""The mail's own HTML inherits the policy in its frame, and the frame's sandbox takes scripts and forms away."""
+
+
+class Console:
+    """Shows pages to who has the password, or in development to who is on this machine."""
+
+    def __init__(self, *, settings: Settings, captured: Captured, clock: Clock) -> None:
+        self._captured = captured
+        self._session = None if settings.dev else Session(settings, clock)
+        self._environment = Environment(
+            loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        self._environment.filters |= {
+            "iso": partial(_time, "%Y-%m-%dT%H:%M:%SZ"),
+            "clock": partial(_time, "%b %d, %H:%M:%S"),
+        }
+
+    async def welcome(self, _request: Request) -> Response:
+        """Point to where the mails are."""
+        return self._page("welcome.html")
+
+    async def home(self, _request: Request) -> Response:
+        """Lead to the first page."""
+        return _see(_HOME)
+
+    async def login(self, request: Request) -> Response:
+        """Ask for the password, and take it."""
+        if self._session is None:
+            return _see(_HOME)
+        if request.method != "POST":
+            return self._page("login.html", wrong=False)
+        if not self._session.is_same_origin(request):
+            return PlainTextResponse("This form was sent from another site.", status_code=403)
+        if not await self._session.accepts(request):
+            return self._page("login.html", status=401, wrong=True)
+        response = _see(_HOME)
+        self._session.begin(request, response)
+        return response
+
+    async def logout(self, request: Request) -> Response:
+        """End the session."""
+        response = _see("/console/login")
+        if self._session and self._session.is_same_origin(request):
+            self._session.end(response)
+        return response
+
+    async def list(self, request: Request) -> Response:
+        """List the newest mails."""
+        if not self._may_look(request):
+            return _see("/console/login")
+        mails = await self._captured.newest(_SHOWN)
+        return self._page(
+            "list.html", mails=mails, base=str(request.base_url).rstrip("/"), session=self._session is not None
+        )
+
+    async def show(self, request: Request) -> Response:
+        """Show one mail: as it looks, its text, its source."""
+        if not self._may_look(request):
+            return _see("/console/login")
+        raw = await self._captured.raw(request.path_params["id"])
+        if raw is None:
+            return self._page("gone.html", status=404, session=self._session is not None)
+        mail = message_from_bytes(raw, policy=policy.default)
+        return self._page(
+            "mail.html",
+            id=request.path_params["id"],
+            headers=[(name, str(mail[name] or "")) for name in ("From", "To", "Reply-To", "Date") if mail[name]],
+            subject=str(mail["Subject"] or ""),
+            html=_part(mail, "html"),
+            text=_part(mail, "plain"),
+            source=raw.decode("utf-8", "replace"),
+            session=self._session is not None,
+        )
+
+    async def download(self, request: Request) -> Response:
+        """Give one mail as a file that mail programs open."""
+        if not self._may_look(request):
+            return _see("/console/login")
+        raw = await self._captured.raw(request.path_params["id"])
+        if raw is None:
+            return self._page("gone.html", status=404, session=self._session is not None)
+        return Response(
+            raw,
+            media_type="message/rfc822",
+            headers={**_HEADERS, "content-disposition": 'attachment; filename="mail.eml"'},
+        )
+
+    def _may_look(self, request: Request) -> bool:
+        return self._session is None or self._session.holds(request)
+
+    def _page(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        page = self._environment.get_template(template).render(values)
+        return HTMLResponse(page, status_code=status, headers=_HEADERS)
+
+
+def _part(mail: EmailMessage, kind: str) -> str:
+    part = mail.get_body((kind,))
+    return str(part.get_content()) if part else ""
+
+
+def _time(form: str, moment: Instant) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime(form)
+
+
+def _see(path: str) -> RedirectResponse:
+    return RedirectResponse(path, status_code=303, headers=_HEADERS)

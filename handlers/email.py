@@ -1,0 +1,124 @@
+"""`POST /email`: what Logto's HTTP email connector calls. The hot path: plain ASGI, one decode, one wait."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from handlers import reading
+from handlers.answering import UNKEPT, Refusal, Refused, answer_json, refuse
+from handlers.authorizing import Authorization, Networks
+from mailroom.address import usable
+from mailroom.clock import Clock
+from mailroom.courier import Acceptor
+from mailroom.errors import CannotKeep
+from mailroom.message import Message, Priority, languages_of, new_id
+from mailroom.metrics import Door
+from mailroom.settings import Settings
+
+INVITATION: Final = "OrganizationInvitation"
+FALLBACK: Final = "Generic"
+CONSOLE_TEST_CODE: Final = "000000"
+"""Sent by the console's connector test, which may well be pressed twice."""
+READING_SECONDS: Final = 30.0
+"""A code that is worth less than this is not sent: nobody could type it in time."""
+_LONGEST_TYPE: Final = 64
+_LONGEST_IP: Final = 45
+
+_NO_ADDRESS: Final = Refusal(400, "The recipient is not an email address that mail can be sent to.")
+
+log = structlog.get_logger()
+
+
+class Envelope(msgspec.Struct):
+    """The fixed outer fields of a request; the payload stays what it is, any JSON."""
+
+    to: str
+    type: str | None = None
+    payload: dict[str, Any] | None = None
+    ip: Any = None
+
+
+class EmailDoor:
+    """Authenticates, understands, has it kept, answers."""
+
+    def __init__(
+        self, *, settings: Settings, acceptor: Acceptor, clock: Clock, entropy: Callable[[int], bytes], metrics: Door
+    ) -> None:
+        self._acceptor = acceptor
+        self._clock = clock
+        self._entropy = entropy
+        self._metrics = metrics
+        self._authorization = None if settings.dev else Authorization(settings.connector.authorization)
+        self._networks = Networks(settings.connector) if settings.connector.allowed_ips else None
+        self._code_seconds = settings.lifetimes.code.total_seconds() - READING_SECONDS
+        self._invitation_seconds = settings.lifetimes.invitation.total_seconds()
+        self._decoder = msgspec.json.Decoder(Envelope)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            await self._authorize(scope, receive)
+            content = await reading.body(scope["headers"], receive)
+            began = self._clock.monotonic()
+            message = self._understood(content)
+            kept = await self._acceptor.accept(message, repeat_of=content if _has_code(message) else None)
+        except Refused as error:
+            log.warning("email.refused", status=error.refusal.status, reason=error.refusal.sentence)
+            self._metrics.refused(error.refusal.status)
+            await refuse(send, error.refusal)
+        except CannotKeep as error:
+            log.error("email.unkept", reason=str(error))  # noqa: TRY400 - the text says it all
+            self._metrics.refused(UNKEPT.status)
+            await refuse(send, UNKEPT)
+        except reading.Disconnected:
+            return
+        else:
+            await answer_json(send, b'{"id":"%b"}' % kept.id.encode())
+            self._metrics.answered(message.template, self._clock.monotonic() - began, fresh=kept.fresh)
+
+    async def _authorize(self, scope: Scope, receive: Receive) -> None:
+        try:
+            if self._networks:
+                self._networks.check(scope)
+            if self._authorization:
+                self._authorization.check(scope)
+        except Refused:
+            await reading.discard(receive)
+            raise
+
+    def _understood(self, content: bytes) -> Message:
+        envelope = reading.decoded(content, self._decoder)
+        payload = envelope.payload or {}
+        reading.check_depth(content, payload)
+        if not usable(envelope.to):
+            raise Refused(_NO_ADDRESS)
+        now = self._clock.now()
+        template = _template(envelope.type)
+        invitation = template == INVITATION
+        return Message(
+            id=new_id(now, self._entropy(10)),
+            template=template,
+            priority=Priority.INVITATION if invitation else Priority.CODE,
+            recipient=envelope.to,
+            payload=payload,
+            created_at=now,
+            expires_at=now + (self._invitation_seconds if invitation else self._code_seconds),
+            ip=envelope.ip if isinstance(envelope.ip, str) and len(envelope.ip) <= _LONGEST_IP else None,
+            languages=languages_of(payload),
+        )
+
+
+def _template(name: str | None) -> str:
+    """Return the message's type where it can be one; it will name a folder of templates."""
+    if name and len(name) <= _LONGEST_TYPE and name.isascii() and name.isalnum():
+        return name
+    return FALLBACK
+
+
+def _has_code(message: Message) -> bool:
+    """Tell whether the same body within a minute is the same request: each real resend has a new code."""
+    code = message.payload.get("code")
+    return isinstance(code, str) and code not in ("", CONSOLE_TEST_CODE)

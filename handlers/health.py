@@ -1,0 +1,74 @@
+"""`/livez`, `/readyz`, `/metrics`: what the platform and Prometheus ask."""
+
+import asyncio
+import hmac
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from mailroom.clock import Clock
+from mailroom.errors import OutboxError
+from mailroom.metrics import Metrics
+from mailroom.outbox import Outbox
+
+_LOOKUP_SECONDS: Final = 2.0
+"""A scrape does not wait longer for a busy outbox; the counters are worth something without it."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Standing:
+    """Whether new requests should come here; the one thing that changes while serving."""
+
+    started: bool = False
+    draining: bool = False
+
+
+class HealthDoor:
+    """Answers about the server itself."""
+
+    def __init__(
+        self, *, outbox: Outbox, clock: Clock, metrics: Metrics, standing: Standing, token: SecretStr | None
+    ) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._metrics = metrics
+        self._standing = standing
+        self._expected = f"Bearer {token.get_secret_value()}".encode() if token else None
+
+    async def livez(self, _request: Request) -> Response:
+        """Tell that the process answers at all."""
+        return PlainTextResponse("alive\n")
+
+    async def readyz(self, _request: Request) -> Response:
+        """Tell whether to send requests here; trouble with the outbox is no reason not to.
+
+        An unroutable server means refused connections, and those leak; a 503 on `/email` does not.
+        """
+        if self._standing.draining:
+            return PlainTextResponse("draining\n", status_code=503)
+        if not self._standing.started:
+            return PlainTextResponse("starting\n", status_code=503)
+        return PlainTextResponse("ready\n")
+
+    async def metrics(self, request: Request) -> Response:
+        """Give the counters, and the outbox's depths as they are now."""
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if self._expected and not hmac.compare_digest(given, self._expected):
+            return PlainTextResponse("Metrics need a token.\n", status_code=401, headers={"www-authenticate": "Bearer"})
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                self._metrics.observe_outbox(
+                    await self._outbox.depth(),
+                    await self._outbox.held(),
+                    await self._outbox.free_bytes(),
+                    self._clock.now(),
+                )
+        except (OutboxError, TimeoutError) as error:
+            log.warning("metrics.outbox_silent", reason=str(error) or "no answer in time")
+        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

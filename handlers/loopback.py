@@ -1,0 +1,48 @@
+"""In `--dev` any authorization is taken, so only this machine is let in, and only when it speaks to us directly."""
+
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from handlers import reading
+from handlers.answering import Refusal, refuse
+
+_OURSELVES: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+_FORWARDED: Final = frozenset({b"forwarded", b"x-real-ip", b"via"})
+
+_FOREIGN: Final = Refusal(403, "Mailroom runs with --dev: open it as http://localhost, it answers no other name.")
+_RELAYED: Final = Refusal(403, "Mailroom runs with --dev and answers no forwarded requests.")
+
+
+class OnlyLoopback:
+    """Refuses what came through a proxy, under a foreign name (DNS rebinding), or from another site's page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        refusal = _objection(scope) if scope["type"] == "http" else None
+        if refusal:
+            await reading.discard(receive)
+            await refuse(send, refusal)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _objection(scope: Scope) -> Refusal | None:
+    hosts = []
+    for name, value in scope["headers"]:
+        if name in _FORWARDED or name.startswith(b"x-forwarded-"):
+            return _RELAYED
+        if name == b"sec-fetch-site" and value == b"cross-site" and scope["method"] != "GET":
+            return _FOREIGN
+        if name == b"host":
+            hosts.append(value)
+    return None if len(hosts) == 1 and _name(hosts[0]) in _OURSELVES else _FOREIGN
+
+
+def _name(host: bytes) -> bytes:
+    """Return the host without its port."""
+    name, colon, port = host.rpartition(b":")
+    return (name if colon and port.isdigit() else host).lower()

@@ -1,0 +1,50 @@
+"""What all commands share: where the settings are, and how the outbox is opened."""
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from mailroom.cli import reading
+from mailroom.cli.printing import print_faults
+from mailroom.cli.reading import Reader
+from mailroom.errors import SettingsError
+from mailroom.loading import load
+from mailroom.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where a command finds its things."""
+
+    config: Path | None
+    dev: bool
+    open: Callable[[Settings], Awaitable[Reader]] = reading.opened
+
+    def settings(self) -> Settings:
+        """Return the settings; on faults, print them all and exit with 1."""
+        try:
+            return load(environ=os.environ, config=self.config, dev=self.dev)
+        except SettingsError as error:
+            print_faults(error.faults)
+            raise click.exceptions.Exit(1) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The TOML file with the settings.  [default: $MAILROOM_CONFIG, else ./mailroom.toml if there is one]",
+)
+@click.option("--dev", is_flag=True, help="Take the settings of `server.py --dev`.")
+@click.version_option(package_name="mailroom", prog_name="mailroom")
+@click.pass_context
+def mailroom(context: click.Context, config: Path | None, dev: bool) -> None:  # noqa: FBT001 - click passes flags so
+    """Operate a Mailroom: check it, look into it, send a test mail through it."""
+    if context.obj is None:
+        context.obj = Desk(config, dev)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")

@@ -1,0 +1,118 @@
+"""`mailroom outbox list|find|show`: what became of a message."""
+
+import asyncio
+from collections.abc import Sequence
+
+import click
+
+from mailroom.cli.group import Desk, as_json
+from mailroom.cli.printing import moment, print_json, print_table, record_as_json, shown
+from mailroom.cli.reading import looking
+from mailroom.message import State
+from mailroom.outbox import Record
+
+_limit = click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+_state = click.option(
+    "--state", type=click.Choice([state.value for state in State]), help="Only messages in this state."
+)
+_before = click.option("--before", metavar="ID", help="The page after the one that ended with this message.")
+
+
+@click.group()
+def outbox() -> None:
+    """Look at messages, also while the server runs; codes, links and bodies are never shown."""
+
+
+@outbox.command("list")
+@_state
+@_limit
+@_before
+@as_json
+@click.pass_obj
+def list_(desk: Desk, *, state: str | None, limit: int, before: str | None, as_json: bool) -> None:
+    """List messages, newest first."""
+    records = asyncio.run(_find(desk, state=state, before=before, limit=limit))
+    _print(records, as_json=as_json)
+
+
+@outbox.command()
+@click.argument("address")
+@_state
+@_limit
+@_before
+@as_json
+@click.pass_obj
+def find(desk: Desk, *, address: str, state: str | None, limit: int, before: str | None, as_json: bool) -> None:
+    """List the messages to ADDRESS, newest first; exits with 1 if there are none."""
+    records = asyncio.run(_find(desk, recipient=address, state=state, before=before, limit=limit))
+    _print(records, as_json=as_json)
+    if not records:
+        raise click.exceptions.Exit(1)
+
+
+@outbox.command()
+@click.argument("id")
+@as_json
+@click.pass_obj
+def show(desk: Desk, *, id: str, as_json: bool) -> None:  # noqa: A002 - the field's word
+    """Show one message and its attempts; exits with 1 if there is no such message."""
+    record = asyncio.run(_get(desk, id))
+    if record is None:
+        raise click.ClickException("There is no such message; metadata is kept for `retention` days.")
+    if as_json:
+        print_json(record_as_json(record))
+        return
+    facts = record_as_json(record)
+    attempts = facts.pop("attempts")
+    payload = facts.pop("payload")
+    facts["languages"] = ", ".join(record.languages)
+    print_table(("", ""), [(name, str(value)) for name, value in facts.items() if value])
+    if attempts:
+        print_table(
+            ("attempt", "provider", "outcome", "seconds", "words"),
+            [
+                (
+                    attempt["started_at"],
+                    attempt["provider"],
+                    attempt["outcome"] or "cut off, or still on its way",
+                    f"{attempt['duration_seconds'] or 0:.3f}",
+                    attempt["words"],
+                )
+                for attempt in attempts
+            ],
+        )
+    print_json({"payload": payload})
+
+
+async def _find(
+    desk: Desk, *, recipient: str | None = None, state: str | None, before: str | None, limit: int
+) -> list[Record]:
+    async with looking(desk.open, desk.settings()) as reader:
+        wanted = State(state) if state else None
+        return await reader.find(recipient=recipient, state=wanted, before=before, limit=limit)
+
+
+async def _get(desk: Desk, id: str) -> Record | None:  # noqa: A002 - the field's word
+    async with looking(desk.open, desk.settings()) as reader:
+        return await reader.get(id)
+
+
+def _print(records: Sequence[Record], *, as_json: bool) -> None:
+    if as_json:
+        print_json([record_as_json(record) for record in records])
+        return
+    print_table(
+        ("id", "accepted", "state", "template", "recipient", "tries", "reason"),
+        [
+            (
+                record.id,
+                moment(record.created_at) or "",
+                shown(record.state),
+                record.template,
+                record.recipient,
+                str(len(record.attempts)),
+                record.reason,
+            )
+            for record in records
+        ],
+    )

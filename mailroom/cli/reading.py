@@ -1,0 +1,54 @@
+"""Opens the outbox for looking, beside a running server; the one place where commands meet the file."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import click
+
+from mailroom.errors import MailroomError
+from mailroom.message import Priority, State
+from mailroom.outbox import Depth, Record
+from mailroom.settings import Settings
+
+
+class Reader(Protocol):
+    """The part of the outbox that looks and does not touch."""
+
+    async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
+        """Return one message's record."""
+
+    async def find(
+        self, *, recipient: str | None = None, state: State | None = None, before: str | None = None, limit: int = 50
+    ) -> list[Record]:
+        """Return records, newest first."""
+
+    async def depth(self) -> Mapping[Priority, Depth]:
+        """Return what waits, by priority."""
+
+    async def held(self) -> Mapping[str, int]:
+        """Return how many messages are held, by reason."""
+
+    async def close(self) -> None:
+        """Let go of the file."""
+
+
+async def opened(settings: Settings) -> Reader:
+    """Open the outbox that these settings name. Raises OutboxError, SealBroken."""
+    from mailroom.outbox.reading import open_readonly  # noqa: PLC0415 - half of a command's start, for some only
+
+    keys = [key.get_secret_value() for key in settings.secret_key]
+    return await open_readonly(settings.database_path, secret_keys=keys)
+
+
+@asynccontextmanager
+async def looking(open_: Callable[[Settings], Awaitable[Reader]], settings: Settings) -> AsyncIterator[Reader]:
+    """Open the outbox for as long as somebody looks; what goes wrong ends the command with its text."""
+    try:
+        reader = await open_(settings)
+        try:
+            yield reader
+        finally:
+            await reader.close()
+    except MailroomError as error:
+        raise click.ClickException(f"{settings.database_path}: {error}") from error

@@ -1,0 +1,91 @@
+"""`mailroom send`: a test mail, all the way that Logto's mails go."""
+
+import asyncio
+import time
+from typing import Final
+
+import click
+import httpx
+
+from mailroom.cli.group import Desk, as_json
+from mailroom.cli.printing import print_json, record_as_json
+from mailroom.cli.reading import looking
+from mailroom.cli.server_address import server_url
+from mailroom.message import State
+from mailroom.outbox import Record
+from mailroom.settings import Settings
+
+_LOOK_AGAIN_SECONDS: Final = 0.2
+_GONE: Final = frozenset({State.SENT, State.DELIVERED})
+
+
+@click.command()
+@click.argument("address")
+@click.option("--template", default="Generic", show_default=True, help="The message's type, as Logto names it.")
+@click.option("--locale", default=None, help="The reader's language, as a tag: fr-CA.")
+@click.option("--url", default=None, help="Where the server answers.  [default: by the settings]")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=15.0,
+    show_default=True,
+    help="Seconds to wait for the mail's end.",
+)
+@as_json
+@click.pass_obj
+def send(
+    desk: Desk, *, address: str, template: str, locale: str | None, url: str | None, wait: float, as_json: bool
+) -> None:
+    """Send a test mail to ADDRESS through the running server, with the code 000000 as Logto's console does.
+
+    Prints the message's id and what became of it; exits with 1 unless it was sent.
+    """
+    settings = desk.settings()
+    id_ = asyncio.run(_post(settings, url or server_url(settings), address, template, locale))
+    if not as_json:
+        click.echo(f"accepted as {id_}")
+    record = asyncio.run(_outcome(desk, settings, id_, wait))
+    if as_json:
+        print_json({"id": id_, "record": record_as_json(record) if record else None})
+    elif record is not None:
+        click.echo(f"{record.state}{_why(record)}")
+    if record is None or record.state not in _GONE:
+        raise click.ClickException(f"not sent within {wait:g} s; ask again with: mailroom outbox show {id_}")
+
+
+async def _post(settings: Settings, url: str, address: str, template: str, locale: str | None) -> str:
+    """Post as Logto's connector does; return the message's id."""
+    payload = {"code": "000000"} | ({"locale": locale} if locale else {})
+    accepted = settings.connector.authorization
+    headers = {"authorization": accepted[0].get_secret_value()} if accepted else {}
+    try:
+        async with httpx.AsyncClient(timeout=30, headers=headers, trust_env=False) as client:
+            answer = await client.post(f"{url}/email", json={"to": address, "type": template, "payload": payload})
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise click.ClickException(
+            f"No server answers at {url} ({error}); start it, or say where with --url."
+        ) from error
+    if answer.status_code != httpx.codes.OK:
+        raise click.ClickException(f"The server answered {answer.status_code}: {answer.text[:500]}")
+    try:
+        return str(answer.json()["id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"What answers at {url} is not Mailroom.") from error
+
+
+async def _outcome(desk: Desk, settings: Settings, id_: str, wait: float) -> Record | None:
+    """Return the message's record once it is settled or held, or as it stands when the time is up."""
+    give_up = time.monotonic() + wait
+    async with looking(desk.open, settings) as outbox:
+        while True:
+            record = await outbox.get(id_)
+            ended = record is not None and (record.state.settled or record.state is State.HELD)
+            if ended or time.monotonic() >= give_up:
+                return record
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _why(record: Record) -> str:
+    last = record.attempts[-1] if record.attempts else None
+    said = f" by {last.provider}: {last.words}" if last else ""
+    return f"{said} ({record.reason})" if record.reason else said

@@ -1,0 +1,67 @@
+"""`mailroom status`: what waits, and whether the server answers."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import click
+import httpx
+
+from mailroom.cli.group import Desk, as_json
+from mailroom.cli.printing import print_json, print_table, span
+from mailroom.cli.reading import looking
+from mailroom.cli.server_address import server_url
+from mailroom.message import Priority
+from mailroom.outbox import Depth
+from mailroom.settings import Settings
+
+
+@click.command()
+@as_json
+@click.pass_obj
+def status(desk: Desk, *, as_json: bool) -> None:
+    """Show whether the server answers, what waits, and what is held for an operator."""
+    settings = desk.settings()
+    asyncio.run(_status(desk, settings, as_json=as_json))
+
+
+async def _status(desk: Desk, settings: Settings, *, as_json: bool) -> None:
+    async with looking(desk.open, settings) as outbox:
+        depth, held = await outbox.depth(), await outbox.held()
+    server = await _server(settings)
+    waits = _waits(depth)
+    if as_json:
+        print_json({"server": server, "waiting": waits, "held": held})
+        return
+    click.echo(f"server: {server}")
+    print_table(
+        ("waiting", "messages", "oldest"),
+        [(name, str(row["messages"]), _age(row["oldest_seconds"])) for name, row in waits.items()],
+    )
+    if held:
+        print_table(("held", "messages"), [(reason, str(count)) for reason, count in held.items()])
+
+
+def _waits(depth: Mapping[Priority, Depth]) -> dict[str, dict[str, float | None]]:
+    nothing, now = Depth(0, None), time.time()
+    return {
+        priority.name.lower(): {
+            "messages": at.count,
+            "oldest_seconds": None if at.oldest is None else round(max(0.0, now - at.oldest), 1),
+        }
+        for priority in Priority
+        for at in (depth.get(priority, nothing),)
+    }
+
+
+def _age(seconds: float | None) -> str:
+    return "" if seconds is None else span(seconds)
+
+
+async def _server(settings: Settings) -> str:
+    try:
+        async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
+            answer = await client.get(f"{server_url(settings)}/readyz")
+    except httpx.HTTPError:
+        return "not reachable"
+    return "ready" if answer.is_success else "starting or draining"

@@ -1,0 +1,293 @@
+"""The loop: leases what is due, starts deliveries, records how they ended, and keeps the outbox tidy."""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from mailroom.clock import Clock, Instant
+from mailroom.courier.delivery import Delivery, Exit
+from mailroom.courier.lanes import Lane, Loan
+from mailroom.courier.reporting import Report
+from mailroom.courier.route import Routes
+from mailroom.courier.tidying import Tidying, every
+from mailroom.errors import CannotKeep
+from mailroom.message import Address, Attempt, Message, Outcome, Priority, State
+from mailroom.metrics import Metrics
+from mailroom.outbox import HELD_MISCONFIGURED, Candidate, Kept, Lease, Leased, Once, Outbox, Settlement
+from mailroom.rendering import Writer
+
+LEASE_SECONDS: Final = 300.0
+"""Longer than all attempts of one round may take; a predecessor's leases end at once when its lock is ours."""
+_POLL_SECONDS: Final = 1.0
+"""How often to look again for what is due but could not be leased."""
+_PROBE_SECONDS: Final = 300.0
+"""How often one message that is held for misconfiguration tries whether it still is."""
+_UNRECORDED_SECONDS: Final = 1.0
+"""How often to try again to record an outcome when the outbox refuses; the message keeps its place meanwhile."""
+_ADMITTED_WHILE_BEHIND: Final = 16
+"""Acceptances that may be under way at once while mail waits for a place: a flood is taken in no faster than
+the loop can also send, and each request waits a little instead."""
+
+log = structlog.get_logger()
+
+
+class Courier:
+    """Sends what the outbox keeps.
+
+    `delivers=False` only keeps (`role = "web"`): another process sends.
+    """
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        writer: Writer,
+        exits: Mapping[str, Exit],
+        routes: Routes,
+        reply_to: Address | None,
+        retention: timedelta,
+        clock: Clock,
+        metrics: Metrics,
+        jitter: Callable[[], float],
+        delivers: bool = True,
+    ) -> None:
+        self._outbox = outbox
+        self._exits = exits
+        self._routes = routes
+        self._clock = clock
+        self._delivers = delivers
+        self._delivery = Delivery(
+            exits=exits,
+            routes=routes,
+            writer=writer,
+            reply_to=reply_to,
+            clock=clock,
+            jitter=jitter,
+            record=outbox.attempt,
+            count=self._count,
+        )
+        self._report = Report(metrics, clock)
+        self._tidying = Tidying(outbox, clock, retention=retention, report=self._report)
+        self._deliveries: dict[str, asyncio.Task[None]] = {}
+        self._chores: list[asyncio.Task[None]] = []
+        self._wake = asyncio.Event()
+        self._next_due: Instant | None = None
+        self._behind: Priority | None = Priority.CODE  # until the first claim has seen what the last process left
+        self._claiming: Priority | None = None
+        self._turnstile = asyncio.Semaphore(_ADMITTED_WHILE_BEHIND)
+        self._misconfigured: set[str] = set()
+        self._draining = False
+
+    async def accept(self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[Once] = ()) -> Kept:
+        """Keep a message and see that it is sent; durable when this returns. Raises CannotKeep.
+
+        With a free place it is born leased and handed over from memory; else it waits in the outbox.
+        """
+        if not self._is_behind(message.priority):
+            return await self._accept(message, repeat_of, once)
+        async with self._turnstile:
+            return await self._accept(message, repeat_of, once)
+
+    async def _accept(self, message: Message, repeat_of: bytes | None, once: Sequence[Once]) -> Kept:
+        provider = self._reserve(message)
+        if provider is None:
+            kept = await self._outbox.put(message, repeat_of=repeat_of, once=once)
+            if kept.fresh:
+                self._fall_behind(message.priority)
+            return kept
+        lane = self._exits[provider].lane
+        lease = Lease(provider, until=message.created_at + LEASE_SECONDS)
+        fresh = False
+        try:
+            kept = await self._outbox.put(message, repeat_of=repeat_of, once=once, lease=lease)
+            fresh = kept.fresh
+        finally:
+            if not fresh:
+                lane.give_back(code=message.is_code)
+        if fresh:
+            self._start(Leased(message, (Attempt(provider, message.created_at),)), lane)
+        return kept
+
+    def _reserve(self, message: Message) -> str | None:
+        """Take a place in the lane of the message's first provider, unless others wait for one already."""
+        if self._draining or not self._delivers or self._is_behind(message.priority):
+            return None
+        provider = self._routes.providers(message.template)[0]
+        return provider if self._exits[provider].lane.take(code=message.is_code) else None
+
+    def _is_behind(self, priority: Priority) -> bool:
+        """Tell whether messages of this priority, or better, wait in the outbox for a place."""
+        return self._delivers and any(
+            waiting is not None and waiting <= priority for waiting in (self._behind, self._claiming)
+        )
+
+    def _fall_behind(self, priority: Priority) -> None:
+        self._behind = _better(self._behind, priority)
+        self._wake.set()
+
+    async def start(self) -> None:
+        """Begin to send what is due."""
+        if not self._delivers:
+            self._behind = None
+            return
+        chores: dict[str, Coroutine[Any, Any, None]] = {
+            "claim": self._claim_for_ever(),
+            "probe": every(_PROBE_SECONDS, self._probe, clock=self._clock),
+            **self._tidying.chores(),
+        }
+        self._chores = [asyncio.create_task(chore, name=f"courier.{name}") for name, chore in chores.items()]
+
+    async def drain(self, seconds: float) -> None:
+        """Lease nothing more, let deliveries end for so many seconds, cut off the rest.
+
+        What is cut off stays leased; the next process takes it over.
+        """
+        self._draining = True
+        await _cancel(self._chores)
+        under_way = list(self._deliveries.values())
+        if under_way:
+            await asyncio.wait(under_way, timeout=seconds)
+            await _cancel(under_way)
+
+    async def _claim_for_ever(self) -> None:
+        while True:
+            self._wake.clear()
+            now = self._clock.now()
+            if self._behind is None and (self._next_due is None or self._next_due > now):
+                await self._rest(None if self._next_due is None else self._next_due - now)
+                continue
+            try:
+                leased = await self._claim(now)
+            except CannotKeep as error:
+                log.error("outbox.unwritable", problem=str(error))  # noqa: TRY400 - the text says it all
+                leased = False
+            if not leased:
+                await self._rest(_POLL_SECONDS)
+
+    async def _claim(self, now: Instant) -> bool:
+        """Lease what is due for the places that are free; tell whether there was anything."""
+        share = 1 if self._behind is not None else 2  # while nobody waits, arriving messages find places too
+        loans = {name: exit_.lane.lend(-(-exit_.lane.free(code=True) // share)) for name, exit_ in self._exits.items()}
+        limit = sum(loan.places for loan in loans.values())
+        if not limit:
+            return False
+        waiting = Priority.EVENT if self._behind is None else self._behind
+        self._claiming, self._behind = waiting, None
+        claimed = None
+        try:
+            claimed = await self._outbox.claim(
+                now=now,
+                until=now + LEASE_SECONDS,
+                limit=limit,
+                choose=partial(self._choose, loans),
+                without=[
+                    template
+                    for template, providers in self._routes.by_template.items()
+                    if not loans[providers[0]].places
+                ],
+            )
+        finally:
+            self._claiming = None
+            for name, loan in loans.items():
+                self._exits[name].lane.take_back(loan)
+            if claimed is None:
+                self._behind = _better(self._behind, waiting)
+        for leased in claimed.leased:
+            waiting = leased.message.priority
+            self._start(leased, self._exits[leased.attempts[-1].provider].lane)
+        self._next_due = claimed.next_due
+        if claimed.next_due is not None and claimed.next_due <= now:
+            self._behind = _better(self._behind, waiting)
+        return bool(claimed.leased)
+
+    def _choose(self, loans: Mapping[str, Loan], candidate: Candidate) -> str | None:
+        """Name the provider that a due message goes to, if its lane has a place. Runs in the outbox's thread."""
+        if candidate.id in self._deliveries:  # its lease ran out while its outcome could not be recorded
+            return None
+        provider = self._routes.order(candidate.template, candidate.priority, candidate.attempts)[0]
+        return provider if loans[provider].spend(code=candidate.priority is Priority.CODE) else None
+
+    async def _rest(self, seconds: float | None) -> None:
+        """Wait until there is something new to claim, at most so many seconds."""
+        wake = asyncio.ensure_future(self._wake.wait())
+        waits: set[asyncio.Future[Any]] = {wake}
+        if seconds is not None:
+            waits.add(asyncio.ensure_future(self._clock.sleep(max(0.0, seconds))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(waits)
+
+    def _start(self, leased: Leased, lane: Lane) -> None:
+        id_ = leased.message.id
+        self._deliveries[id_] = asyncio.create_task(self._deliver(leased, lane), name=f"deliver.{id_}")
+
+    async def _deliver(self, leased: Leased, lane: Lane) -> None:
+        message = leased.message
+        try:
+            settlement = await self._delivery.deliver(leased)
+            if settlement is None or not await self._recorded(settlement):
+                log.warning("lease.lost", id=message.id, template=message.template)
+                return
+            self._report.settled(message, settlement)
+            if settlement.state is State.SENT:
+                await self._mended(settlement.attempts[-1].provider)
+            elif settlement.due_at is not None and (self._next_due is None or settlement.due_at < self._next_due):
+                self._next_due = settlement.due_at
+                self._wake.set()
+        finally:
+            del self._deliveries[message.id]
+            lane.give_back(code=message.is_code)
+            if self._behind is not None or self._claiming is not None:
+                self._wake.set()
+
+    async def _recorded(self, settlement: Settlement) -> bool:
+        """Record an outcome, however long the disk is full: a forgotten one would be sent again."""
+        complained = False
+        while True:
+            try:
+                return await self._outbox.settle(settlement)
+            except CannotKeep as error:
+                if not complained:
+                    log.error("outcome.unrecorded", id=settlement.id, problem=str(error))  # noqa: TRY400 - likewise
+                complained = True
+                await self._clock.sleep(_UNRECORDED_SECONDS)
+
+    def _count(self, provider: str, outcome: Outcome) -> None:
+        self._report.attempted(provider, outcome)
+        if outcome is Outcome.MISCONFIGURED:
+            self._misconfigured.add(provider)
+
+    async def _mended(self, provider: str) -> None:
+        """Release what is held for misconfiguration once a provider that refused us takes mail again."""
+        if provider in self._misconfigured:
+            self._misconfigured.discard(provider)
+            log.info("provider.mended", provider=provider)
+            await self._release(None)
+
+    async def _probe(self) -> None:
+        await self._release(1)
+
+    async def _release(self, limit: int | None) -> None:
+        try:
+            released = await self._outbox.release(HELD_MISCONFIGURED, now=self._clock.now(), limit=limit)
+        except CannotKeep as error:
+            log.error("outbox.unwritable", problem=str(error))  # noqa: TRY400 - likewise
+            return
+        if released:
+            self._fall_behind(Priority.CODE)
+
+
+def _better(one: Priority | None, other: Priority) -> Priority:
+    return other if one is None else min(one, other)
+
+
+async def _cancel(tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Cancel what has not ended and wait until it has."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,162 @@
+"""One message's journey: written, handed to the route's providers in order, and what is to be recorded of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from mailroom.clock import Clock, Instant
+from mailroom.courier.lanes import Lane
+from mailroom.courier.masking import masked
+from mailroom.courier.route import Routes
+from mailroom.courier.schedule import next_round
+from mailroom.errors import (
+    CannotKeep,
+    Misconfigured,
+    MissingVariable,
+    Rejected,
+    RenderingError,
+    SendingError,
+    Unavailable,
+    Uncertain,
+)
+from mailroom.message import Address, Attempt, Email, Message, Outcome, Receipt, State
+from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Leased, Settlement
+from mailroom.providers import Provider
+from mailroom.rendering import Writer
+
+_GRACE_SECONDS: Final = 5.0
+"""A provider keeps its own time limit; one that does not is cut off so much later."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A provider with what the courier must know of it."""
+
+    provider: Provider
+    lane: Lane
+    sender: Address
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Takes leased messages to their end, or to their next try."""
+
+    exits: Mapping[str, Exit]
+    routes: Routes
+    writer: Writer
+    reply_to: Address | None
+    clock: Clock
+    jitter: Callable[[], float]
+    record: Callable[[str, tuple[Attempt, ...]], Awaitable[bool]]
+    """Makes durable that another attempt begins (`Outbox.attempt`); False: the lease was lost."""
+    count: Callable[[str, Outcome], None]
+    """Told the outcome of each attempt by provider."""
+
+    async def deliver(self, leased: Leased) -> Settlement | None:
+        """Try the route's providers once around; None: the lease was lost on the way.
+
+        The last attempt of `leased` has been recorded already, so its provider goes first.
+        """
+        message, attempts = leased.message, leased.attempts
+        order = self.routes.order(message.template, message.priority, attempts[:-1])
+        begun = attempts[-1].provider
+        failures: list[SendingError] = []
+        for name in (begun, *(name for name in order if name != begun)):
+            exit_ = self.exits[name]
+            async with exit_.lane.turn(message.priority):
+                now = self.clock.now()
+                if now >= message.expires_at:
+                    done = attempts if failures else attempts[:-1]  # the begun one never started
+                    return Settlement(message.id, State.EXPIRED, done, reason="its lifetime ended while it waited")
+                attempt = Attempt(name, now)
+                if failures:
+                    try:
+                        if not await self.record(message.id, (*attempts, attempt)):
+                            return None
+                    except CannotKeep:
+                        break  # nothing is dialled that is not recorded
+                    attempts = (*attempts, attempt)
+                attempt, result = await self._try(exit_, message, attempt)
+            attempts = (*attempts[:-1], attempt)
+            if isinstance(result, Receipt):
+                return Settlement(
+                    message.id, State.SENT, attempts, provider_message_id=result.provider_message_id[:200]
+                )
+            if isinstance(result, Settlement):
+                return replace(result, attempts=attempts[:-1])
+            failures.append(result)
+            if isinstance(result, Rejected):
+                return Settlement(message.id, State.FAILED, attempts, reason=attempt.words)
+            if isinstance(result, Uncertain) and not message.is_code:
+                break  # the same provider may recognize it: another one would surely send it twice
+        return self._later(message, attempts, failures)
+
+    async def _try(
+        self, exit_: Exit, message: Message, attempt: Attempt
+    ) -> tuple[Attempt, Receipt | SendingError | Settlement]:
+        """Write the mail and hand it over once."""
+        try:
+            email = self.writer.write(message, sender=exit_.sender, reply_to=self.reply_to)
+        except MissingVariable as error:
+            return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
+        except RenderingError as error:
+            log.error("mail.unwritten", id=message.id, template=message.template, problem=str(error))  # noqa: TRY400 - the text says it all
+            return attempt, Settlement(message.id, State.HELD, (), reason=HELD_RENDERING)
+        except Exception:  # a template's fault must not lose the message
+            log.exception("mail.unwritten", id=message.id, template=message.template)
+            return attempt, Settlement(message.id, State.HELD, (), reason=HELD_RENDERING)
+        started = self.clock.monotonic()
+        result = await self._send(exit_, email)
+        outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
+        self.count(attempt.provider, outcome)
+        code = result.code if isinstance(result, SendingError) else ""
+        ended = replace(
+            attempt,
+            duration_seconds=self.clock.monotonic() - started,
+            outcome=outcome,
+            words=masked(f"{code} {result.words}".strip(), message, email),
+        )
+        return ended, result
+
+    async def _send(self, exit_: Exit, email: Email) -> Receipt | SendingError:
+        try:
+            async with asyncio.timeout(exit_.timeout_seconds + _GRACE_SECONDS):
+                return await exit_.provider.send(email)
+        except SendingError as error:
+            return error
+        except TimeoutError:
+            return Uncertain("no answer within the time limit")
+        except Exception:  # a provider's fault: nobody knows how far the mail got
+            log.exception("provider.broken", id=email.id)
+            return Uncertain("the provider's code failed; see the log")
+
+    def _later(self, message: Message, attempts: tuple[Attempt, ...], failures: list[SendingError]) -> Settlement:
+        """Decide what follows a round in which no provider took the mail."""
+        if all(isinstance(failure, Misconfigured) for failure in failures):
+            return Settlement(message.id, State.HELD, attempts, reason=HELD_MISCONFIGURED)
+        rounds = self.routes.rounds(message.template, attempts)
+        due_at = next_round(
+            message.priority,
+            rounds,
+            now=self.clock.now(),
+            retry_after=_soonest(failures),
+            jitter=self.jitter(),
+        )
+        if due_at is None:
+            return Settlement(message.id, State.HELD, attempts, reason=HELD_EXHAUSTED)
+        if due_at >= message.expires_at:
+            return Settlement(message.id, State.EXPIRED, attempts, reason="no further try fits into its lifetime")
+        return Settlement(message.id, State.QUEUED, attempts, due_at=due_at)
+
+
+def _soonest(failures: list[SendingError]) -> Instant | None:
+    """Return after how many seconds the first of the providers may be asked again."""
+    waits = [failure.retry_after or 0.0 for failure in failures if isinstance(failure, Unavailable)]
+    others = any(isinstance(failure, Uncertain) for failure in failures)
+    return None if others or not waits else min(waits)

@@ -1,0 +1,142 @@
+"""One lane a provider: how many messages may be in memory for it, how many are on the wire, and who goes next."""
+
+import heapq
+from asyncio import CancelledError, Future, get_running_loop
+from dataclasses import dataclass
+from itertools import count
+from types import TracebackType
+from typing import Final
+
+from mailroom.message import Priority
+
+_PLACES_PER_TURN: Final = 2
+"""While one mail is on the wire the next one is leased and ready; more would only fill the memory."""
+_TURNS_PER_RESERVED: Final = 5
+"""One turn in so many is the codes' alone."""
+
+
+@dataclass(slots=True)
+class Loan:
+    """Places lent to a claim, which spends them in another thread."""
+
+    places: int
+    for_others: int
+    """How many of them may go to messages that are no codes."""
+
+    def spend(self, *, code: bool) -> bool:
+        """Spend a place; False: there is none for this kind."""
+        if self.places <= 0 or (not code and self.for_others <= 0):
+            return False
+        self.places -= 1
+        if not code:
+            self.for_others -= 1
+        return True
+
+
+class Lane:
+    """A provider's places (messages leased to us) and turns (messages on the wire), some of them the codes' alone.
+
+    Lives on the event loop; only a `Loan` leaves it.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._turns = concurrency
+        self._turns_for_others = max(1, concurrency - max(1, concurrency // _TURNS_PER_RESERVED))
+        self._running = self._running_others = 0
+        self._free = _PLACES_PER_TURN * self._turns
+        self._free_for_others = _PLACES_PER_TURN * self._turns_for_others
+        self._waiting: list[tuple[Priority, int, Future[None]]] = []
+        self._sequence = count()
+
+    def free(self, *, code: bool) -> int:
+        """Return how many more messages of this kind may be leased."""
+        return self._free if code else min(self._free, self._free_for_others)
+
+    def take(self, *, code: bool) -> bool:
+        """Take a place; False: there is none for this kind."""
+        if self.free(code=code) <= 0:
+            return False
+        self._free -= 1
+        if not code:
+            self._free_for_others -= 1
+        return True
+
+    def give_back(self, *, code: bool) -> None:
+        """Give a place back."""
+        self._free += 1
+        if not code:
+            self._free_for_others += 1
+
+    def lend(self, most: int) -> Loan:
+        """Lend up to so many places to a claim."""
+        places = max(0, min(self._free, most))
+        loan = Loan(places, max(0, min(places, self._free_for_others)))
+        self._free -= loan.places
+        self._free_for_others -= loan.for_others
+        return loan
+
+    def take_back(self, loan: Loan) -> None:
+        """Take back what a claim did not spend; the spent places are the messages' own."""
+        self._free += loan.places
+        self._free_for_others += loan.for_others
+
+    def turn(self, priority: Priority) -> "Turn":
+        """Return a turn on the wire, to be waited for with `async with`: codes first, then in the order of asking."""
+        return Turn(self, priority)
+
+    async def _begin(self, priority: Priority) -> None:
+        code = priority is Priority.CODE
+        if not self._waiting and self._may_run(code=code):
+            self._count(code=code, by=1)
+            return
+        future: Future[None] = get_running_loop().create_future()
+        heapq.heappush(self._waiting, (priority, next(self._sequence), future))
+        self._call()
+        try:
+            await future
+        except CancelledError:
+            if future.done() and not future.cancelled():  # the turn came just as the wait was given up
+                self._end(code=code)
+            raise
+
+    def _end(self, *, code: bool) -> None:
+        self._count(code=code, by=-1)
+        self._call()
+
+    def _count(self, *, code: bool, by: int) -> None:
+        self._running += by
+        if not code:
+            self._running_others += by
+
+    def _may_run(self, *, code: bool) -> bool:
+        return self._running < self._turns and (code or self._running_others < self._turns_for_others)
+
+    def _call(self) -> None:
+        """Let those run whose turn it is; the heap's order puts every code before everything else."""
+        while self._waiting:
+            priority, _, future = self._waiting[0]
+            code = priority is Priority.CODE
+            if not future.done():  # else it was cancelled while it waited
+                if not self._may_run(code=code):
+                    return
+                self._count(code=code, by=1)
+                future.set_result(None)
+            heapq.heappop(self._waiting)
+
+
+class Turn:
+    """A message's turn on a lane's wire."""
+
+    __slots__ = ("_lane", "_priority")
+
+    def __init__(self, lane: Lane, priority: Priority) -> None:
+        self._lane = lane
+        self._priority = priority
+
+    async def __aenter__(self) -> None:
+        await self._lane._begin(self._priority)  # noqa: SLF001 - a lane and its turns are one thing
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lane._end(code=self._priority is Priority.CODE)  # noqa: SLF001 - likewise

@@ -1,0 +1,68 @@
+"""Keeps the outbox tidy in small steps: ends what has expired, forgets what is older than the retention."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+
+from mailroom.clock import Clock
+from mailroom.courier.reporting import Report
+from mailroom.errors import CannotKeep
+from mailroom.outbox import Outbox
+
+_EXPIRE_SECONDS: Final = 5.0
+_PURGE_SECONDS: Final = 60.0
+_STEP: Final = 500
+"""Rows a transaction: about 5 ms, so that no request waits for tidiness."""
+_PAUSE_SECONDS: Final = 0.05
+"""Between two steps, for everybody else."""
+
+log = structlog.get_logger()
+
+
+class Tidying:
+    """The outbox's housekeeping."""
+
+    def __init__(self, outbox: Outbox, clock: Clock, *, retention: timedelta, report: Report) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._retention_seconds = retention.total_seconds()
+        self._report = report
+
+    def chores(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Return what is to be run until it is cancelled, by name."""
+        return {
+            "expire": every(_EXPIRE_SECONDS, self.expire, clock=self._clock),
+            "purge": every(_PURGE_SECONDS, self.purge, clock=self._clock),
+        }
+
+    async def expire(self) -> None:
+        """End all messages that are worth nothing any more."""
+        while True:
+            ended = await self._outbox.expire(now=self._clock.now(), limit=_STEP)
+            for message in ended:
+                self._report.expired(message)
+            if len(ended) < _STEP:
+                return
+            await self._clock.sleep(_PAUSE_SECONDS)
+
+    async def purge(self) -> None:
+        """Delete what was settled and is older than the retention."""
+        while True:
+            now = self._clock.now()
+            if not await self._outbox.purge(before=now - self._retention_seconds, now=now, limit=_STEP):
+                return
+            await self._clock.sleep(_PAUSE_SECONDS)
+
+
+async def every(seconds: float, chore: Callable[[], Awaitable[None]], *, clock: Clock) -> None:
+    """Do a chore again and again; a failing one is logged and tried again."""
+    while True:
+        await clock.sleep(seconds)
+        try:
+            await chore()
+        except CannotKeep as error:
+            log.warning("outbox.unwritable", problem=str(error))
+        except Exception:  # the next round may go better; without the loop nothing would ever again
+            log.exception("chore.failed")

@@ -1,0 +1,212 @@
+"""Finds the settings' values: one optional TOML file, overlaid by variables, checked as a whole before we listen.
+
+`given` gathers, pydantic validates, `rules` looks at what no single setting can know, `development` serves `--dev`.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path as File
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mailroom import providers
+from mailroom.errors import Fault, SettingsError
+from mailroom.loading import development, rules
+from mailroom.loading.given import CONFIG, Given, did_you_mean
+from mailroom.loading.rules import warnings
+from mailroom.loading.shape import Path, table_of, values_of, variable, written
+from mailroom.providers import ProviderSettings
+from mailroom.settings import Settings
+
+__all__ = ["load", "warnings"]
+
+DEFAULT_CONFIG: Final = File("mailroom.toml")
+
+_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
+_PREAMBLE: Final = re.compile(r"(?:Value error, |(?:Input|String|Value|Tuple|Dictionary) (?=should))")
+_STAND_INS: Final[dict[str, Any]] = {
+    "from": "nobody@localhost.localdomain",
+    "secret_key": "stands in for a missing secret key",
+    "providers": {"none": ProviderSettings(type="none")},
+}
+"""What missing settings are taken for while the others are looked at."""
+
+
+def load(*, environ: Mapping[str, str], config: File | None = None, dev: bool = False) -> Settings:
+    """Return the settings, checked.
+
+    `config` is the TOML file (else the one that `MAILROOM_CONFIG` names, else `./mailroom.toml` if there is one).
+    Raises SettingsError with all faults at once, none of which shows a secret. With `dev` what is missing is
+    filled in, and a generated secret key is kept in `./data`.
+    """
+    named_by = "--config" if config else CONFIG if environ.get(CONFIG) else None
+    given = Given()
+    given.read_file(config or File(environ.get(CONFIG) or DEFAULT_CONFIG), named_by=named_by)
+    given.read_variables(environ)
+    given.read_platform(environ, dev=dev)
+    if dev:
+        development.fill(given)
+    settings = _settings(given, environ, dev=dev)
+    if given.faults:
+        raise SettingsError(_once(given.faults))
+    return settings
+
+
+def _settings(given: Given, environ: Mapping[str, str], *, dev: bool) -> Settings:
+    named = given.tree.get("providers")
+    faulty: set[Path] = set()
+    tree = dict(given.tree)
+    if tree.pop("dev", None) is not None:
+        given.fault(("dev",), "unknown setting; development is asked for on the command line: --dev")
+    if named == {}:
+        del tree["providers"]
+    elif isinstance(named, dict):
+        tree["providers"] = _providers(given, named)
+        if not tree["providers"]:  # all of them are faulty, and each has been told so
+            tree["providers"] = _STAND_INS["providers"]
+    try:
+        settings = Settings.model_validate(tree, by_alias=True, by_name=False)
+    except ValidationError as error:
+        faulty = _report(given, Settings, (), tree, error)
+        settings = _without(faulty, tree)
+    names = list(named) if isinstance(named, dict) else []
+    alone = [name for name in names if ("providers", name, "type") in given.variables and name not in given.in_file]
+    unordered = len(names) > 1 and bool(alone)
+    for path, problem in rules.refusals(settings, names=names, unordered=unordered, environ=environ, dev=dev):
+        if not _covered(path, faulty) and not (given.incomplete and problem in rules.MISSING.values()):
+            given.fault(path, problem)
+    return settings.model_copy(update={"dev": dev})
+
+
+def _providers(given: Given, named: dict[str, Any]) -> dict[str, ProviderSettings]:
+    """Validate each provider by its own type's settings."""
+    found: dict[str, ProviderSettings] = {}
+    for name, table in named.items():
+        path: Path = ("providers", name)
+        if not isinstance(table, dict):
+            given.fault(path, "a provider is a table: [providers.main]")
+            continue
+        if not _NAME.fullmatch(name):
+            given.fault(path, "a provider's name has small letters, digits, single - and _ between them")
+        model = given.provider(name)
+        if model is None:
+            _report_type(given, name, table.get("type"))
+            continue
+        try:
+            found[name] = model.model_validate(table, by_alias=True, by_name=False)
+        except ValidationError as error:
+            _report(given, model, path, table, error)
+    return found
+
+
+def _report_type(given: Given, name: str, kind: Any) -> None:
+    known = ", ".join(providers.types())
+    path: Path = ("providers", name)
+    if kind is not None:
+        given.fault((*path, "type"), f"there is no such type; there are: {known}{_near(kind)}")
+        return
+    alone = sorted(word for place, word in given.variables.items() if place[:2] == path and name not in given.in_file)
+    if alone:
+        meant = did_you_mean(name, sorted(given.in_file))
+        problem = f"there is no provider {name!r}{meant}; a new one needs {variable((*path, 'type'))}"
+        given.faults.append(Fault(alone[0], problem))
+    else:
+        given.fault((*path, "type"), f"missing; one of: {known}")
+
+
+def _near(kind: Any) -> str:
+    return did_you_mean(kind.lower(), providers.types()) if isinstance(kind, str) else ""
+
+
+def _report(
+    given: Given, model: type[BaseModel], above: Path, tree: dict[str, Any], error: ValidationError
+) -> set[Path]:
+    """Turn pydantic's words into the operator's; return the places that they are about."""
+    problems: dict[Path, list[str]] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        path = _written(detail["loc"], tree, missing=detail["type"] == "missing")
+        if detail["type"] == "missing" and given.incomplete:
+            problems.setdefault(path, [])
+            continue
+        problem = _problem(model, (*above, *path), path, detail)
+        problems.setdefault(path, []).append(problem)
+    for path, told in problems.items():
+        if told:
+            given.fault((*above, *path), ", or ".join(dict.fromkeys(told)))
+    return set(problems)
+
+
+def _problem(model: type[BaseModel], whole: Path, path: Path, detail: ErrorDetails) -> str:
+    kind = detail["type"]
+    if kind == "missing":
+        return rules.MISSING.get(whole, f"missing; set it here or as {variable(whole)}")
+    if kind == "extra_forbidden":
+        table = _table_at(model, path[:-1])
+        return f"unknown setting{did_you_mean(str(path[-1]), list(written(table)) if table else [])}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "should be a table"
+    words = _PREAMBLE.sub("", detail["msg"]).rstrip(".")
+    return words[:1].lower() + words[1:]
+
+
+def _written(path: Path, tree: Any, *, missing: bool) -> Path:
+    """Leave out what pydantic adds to a place: which alternative of a type it tried, that it was a key."""
+    kept: Path = ()
+    for number, part in enumerate(path, start=1):
+        if isinstance(tree, dict) and (part in tree or (missing and number == len(path))):
+            tree = tree.get(part)
+        elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
+            tree = tree[part]
+        else:
+            continue
+        kept = (*kept, part)
+    return kept
+
+
+def _table_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+    annotation: Any = model
+    for part in path:
+        table = table_of(annotation)
+        if table is None:
+            annotation = values_of(annotation)
+        elif part in written(table):
+            annotation = written(table)[str(part)].annotation
+        else:
+            return None
+    return table_of(annotation)
+
+
+def _without(faulty: set[Path], tree: dict[str, Any]) -> Settings:
+    """Return the settings as they would be without what is faulty, so that the rest can be looked at."""
+    for path in faulty:
+        _prune(tree, path)
+    try:
+        return Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
+    except ValidationError as error:  # something is missing inside of a table, which then has to go as a whole
+        for detail in error.errors(include_url=False, include_input=False):
+            tree.pop(str(detail["loc"][0]), None)
+        return Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
+
+
+def _prune(tree: dict[str, Any], path: Path) -> None:
+    """Take out one place; of a list all goes."""
+    table: Any = tree
+    for part in path[:-1]:
+        inner = table.get(part) if isinstance(table, dict) else None
+        if not isinstance(inner, dict):
+            path = (part,)
+            break
+        table[part] = table = dict(inner)  # the tree of what was given stays as it is
+    if isinstance(table, dict):
+        table.pop(path[-1], None)
+
+
+def _covered(path: Path, faulty: set[Path]) -> bool:
+    """Tell whether something has been said about this place already."""
+    return any(path[: len(other)] == other or other[: len(path)] == path for other in faulty)
+
+
+def _once(faults: list[Fault]) -> list[Fault]:
+    return list(dict.fromkeys(faults))

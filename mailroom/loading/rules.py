@@ -1,0 +1,131 @@
+"""What no single setting can know: which settings do not go together, and which the server does not start with."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Final
+
+from mailroom.loading.given import did_you_mean
+from mailroom.loading.shape import Path
+from mailroom.settings import SQLITE, Settings
+
+Refusal = tuple[Path, str]
+
+MISSING: Final[dict[Path, str]] = {
+    ("from",): 'missing; say who your mails are from: "Acme <no-reply@acme.example>" (or MAILROOM_FROM)',
+    ("secret_key",): "missing; `mailroom keygen` prints one (or MAILROOM_SECRET_KEY)",
+    ("providers",): (
+        'missing; say who delivers: [providers.main] with type = "smtp" and its host '
+        "(or MAILROOM_PROVIDERS__MAIN__TYPE and so on)"
+    ),
+    ("connector", "authorization"): (
+        "missing; `mailroom keygen` prints one, which you also type into Logto's HTTP email connector "
+        "(or MAILROOM_CONNECTOR__AUTHORIZATION)"
+    ),
+}
+"""Without these nothing starts, except with `--dev`."""
+
+_SHORTEST_KEY: Final = 32
+_SHORTEST_AUTHORIZATION: Final = 16
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_DRAIN: Final = timedelta(seconds=6)
+
+_FORGETFUL: Final = {
+    "DYNO": "Heroku",
+    "K_SERVICE": "Cloud Run",
+    "AWS_LAMBDA_FUNCTION_NAME": "AWS Lambda",
+    "VERCEL": "Vercel",
+}
+"""Variables by which hosts are known that lose their disk at every restart."""
+
+
+def refusals(
+    settings: Settings, *, names: list[str], unordered: bool, environ: Mapping[str, str], dev: bool
+) -> Iterator[Refusal]:
+    """Yield what is wrong between the settings.
+
+    `names` are all providers that were named, the faulty ones too; `unordered`: variables alone name several of them.
+    """
+    yield from _secrets(settings, dev=dev)
+    yield from _database(settings, environ)
+    yield from _routes(settings, names, unordered=unordered)
+    if settings.connector.trusted_proxies and settings.connector.trusted_hops:
+        yield ("connector", "trusted_hops"), "stands instead of trusted_proxies; remove one of them"
+    if dev and settings.host not in _LOOPBACK:
+        yield ("host",), "with --dev only this machine may connect; remove it, or run without --dev"
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Return what works but should be known; the server says so at start."""
+    found = []
+    if not settings.dev:
+        found += [
+            f"provider {name} captures mails instead of sending them"
+            for name, provider in settings.providers.items()
+            if provider.type == "capture"
+        ]
+    if settings.role == "web":
+        found.append('role = "web" on SQLite keeps messages and sends none: it is for measuring')
+    if settings.shutdown_timeout < _DRAIN:
+        found.append(
+            "shutdown_timeout is shorter than Logto keeps idle connections (5 s): a restart can break requests"
+        )
+    return found
+
+
+def _secrets(settings: Settings, *, dev: bool) -> Iterator[Refusal]:
+    for index, key in enumerate(settings.secret_key):
+        if len(key.get_secret_value()) < _SHORTEST_KEY:
+            yield ("secret_key", index), f"is shorter than {_SHORTEST_KEY} characters; `mailroom keygen` prints one"
+    if not settings.secret_key:
+        yield ("secret_key",), MISSING["secret_key",]
+    if not settings.connector.authorization and not dev:
+        yield ("connector", "authorization"), MISSING["connector", "authorization"]
+    for index, header in enumerate(settings.connector.authorization):
+        text = header.get_secret_value()
+        path = ("connector", "authorization", index)
+        if not (text.isascii() and text.isprintable()) or text != text.strip():
+            yield path, "is no header's value: printable ASCII, no line breaks, no blanks around it"
+        elif len(text) < _SHORTEST_AUTHORIZATION and not dev:
+            yield (
+                path,
+                f"is shorter than {_SHORTEST_AUTHORIZATION} characters, easily guessed; `mailroom keygen` prints one",
+            )
+
+
+def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[Refusal]:
+    url, path = settings.database_url, ("database_url",)
+    if url.startswith(("postgres://", "postgresql://")):
+        yield path, "PostgreSQL is not supported yet; use SQLite: sqlite:///data/mailroom.db"
+        return
+    name = url.removeprefix(SQLITE)
+    if name in (url, "", ":memory:") or "?" in name or "\0" in name or name.endswith("/"):
+        yield path, "name a file: sqlite:///data/mailroom.db, or sqlite:////var/lib/mailroom/mailroom.db"
+        return
+    if settings.role == "worker":
+        yield ("role",), "a worker needs PostgreSQL, which is not supported yet: on SQLite one process does all"
+    for variable, host in _FORGETFUL.items():
+        if environ.get(variable):
+            yield (
+                path,
+                (
+                    f"{host} (known by {variable}) loses its disk at every restart, and SQLite with it: "
+                    "this needs PostgreSQL, which is not supported yet; run Mailroom where a disk stays"
+                ),
+            )
+            return
+
+
+def _routes(settings: Settings, names: list[str], *, unordered: bool) -> Iterator[Refusal]:
+    for template, route in settings.routes.items():
+        for index, name in enumerate(route):
+            if name not in names:
+                yield ("routes", template, index), f"there is no provider {name!r}{did_you_mean(name, names)}"
+            elif name in route[:index]:
+                yield ("routes", template, index), f"{name!r} stands there twice"
+        if not route:
+            yield ("routes", template), "names no provider"
+    if unordered and "default" not in settings.routes:
+        yield (
+            ("routes", "default"),
+            f"variables have no order: say which provider comes first, MAILROOM_ROUTES__DEFAULT={','.join(names)}",
+        )

@@ -1,0 +1,177 @@
+"""The SQLite file: how it is made, opened, and brought to the present schema."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import apsw
+
+from mailroom.errors import OutboxError
+from mailroom.sealing import Entropy, Seal, new_data_key, unwrap, wrap
+
+_BUSY_MILLISECONDS: Final = 1000
+"""How long an operator's command may hold the file before those who wait for us are told 503."""
+_CHECKPOINT_PAGES: Final = 4000
+"""16 MB of log; 10,000 pages raised p99 to 20 ms."""
+_LARGEST_LOG: Final = 64 * 1024 * 1024
+"""The log is cut back to this after a long reader let it grow."""
+_CACHE_KIB: Final = 8192
+
+_APPLICATION: Final = 0x4D41494C
+SCHEMA: Final = Path(__file__).parent / "schema"
+
+
+def create(path: Path) -> None:
+    """Make the file, readable by its owner only, and its directory, unless they are there.
+
+    Raises OutboxError when that is not possible.
+    """
+    try:
+        _make_directory(path.parent)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise OutboxError(
+            f"{path} cannot be written ({error.strerror}): let the server's user own it and its directory, "
+            "or set database_url to a place that it may write"
+        ) from error
+
+
+def _make_directory(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    parent = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)  # SQLite does the same for what it makes itself
+    finally:
+        os.close(parent)
+
+
+def connect(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+    """Open the file for writing as we want it written. Raises apsw.Error."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    try:
+        connection.set_busy_timeout(_BUSY_MILLISECONDS)
+        _log_ahead(connection)
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("secure_delete", "FAST")
+        connection.pragma("cache_size", -_CACHE_KIB)
+        connection.pragma("journal_size_limit", _LARGEST_LOG)
+        connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
+    except BaseException:
+        connection.close(True)
+        raise
+    return connection
+
+
+def _log_ahead(connection: apsw.Connection) -> None:
+    if connection.pragma("journal_mode", "WAL") != "wal":
+        raise apsw.CantOpenError("the file system lacks what SQLite's write-ahead log needs (shared memory)")
+
+
+def connect_readonly(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+    """Open the file for reading, beside whoever writes it. Raises apsw.Error."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    connection.set_busy_timeout(_BUSY_MILLISECONDS)
+    return connection
+
+
+def migrate(connection: apsw.Connection, schema: Path = SCHEMA) -> None:
+    """Bring the file to the present schema, version by version (`sqlite-1.sql`, `sqlite-2.sql` …), each whole or not.
+
+    Raises OutboxError when the file is newer than we are, or not ours.
+    """
+    steps = _steps(schema)
+    version = _version(connection, newest=max(steps))
+    for number in range(version + 1, max(steps) + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(steps[number].read_text(encoding="utf-8"))
+            connection.pragma("user_version", number)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def expect_current(connection: apsw.Connection, schema: Path = SCHEMA) -> None:
+    """Raise OutboxError unless the file has the present schema: who only reads cannot mend it."""
+    newest = max(_steps(schema))
+    if _version(connection, newest=newest) < newest:
+        raise OutboxError("the outbox has an older schema: serve it once with this version of Mailroom")
+
+
+def _version(connection: apsw.Connection, *, newest: int) -> int:
+    """Return the schema's version, 0 for a new file."""
+    version = connection.pragma("user_version")
+    assert isinstance(version, int)
+    used = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get
+    if used and connection.pragma("application_id") != _APPLICATION:
+        raise OutboxError("the file is a database, but not Mailroom's: set database_url to another file")
+    if version > newest:
+        raise OutboxError(
+            f"the outbox was written by a newer Mailroom (schema {version}, this one knows {newest}): "
+            "serve it with the newer version, or restore the backup that was made before"
+        )
+    return version
+
+
+def _steps(schema: Path) -> dict[int, Path]:
+    found = {path: re.fullmatch(r"sqlite-(\d+)\.sql", path.name) for path in schema.iterdir()}
+    return {int(match[1]): path for path, match in found.items() if match}
+
+
+def unlock_seal(connection: apsw.Connection, secret_keys: Sequence[str], *, entropy: Entropy) -> Seal:
+    """Return the seal whose data key lies in the file. Raises SealBroken when no secret fits."""
+    data_key, _ = unwrap(connection.execute(_WRAPPED).get, secret_keys)
+    return Seal(data_key, entropy=entropy)
+
+
+def own_seal(connection: apsw.Connection, secret_keys: Sequence[str], *, entropy: Entropy) -> Seal:
+    """Do the same, make a data key for a new file, and see that the first secret is the one that wraps it."""
+    wrapped = connection.execute(_WRAPPED).get
+    data_key, current = (new_data_key(entropy), False) if wrapped is None else unwrap(wrapped, secret_keys)
+    if not current:
+        connection.execute(_WRAP, (wrap(data_key, secret_keys[0], entropy),))
+    return Seal(data_key, entropy=entropy)
+
+
+_WRAPPED: Final = "SELECT wrapped FROM keys"
+_WRAP: Final = "INSERT OR REPLACE INTO keys (number, wrapped) VALUES (1, ?)"
+
+
+def rows_of(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Return all rows of a query, each as the schema has it."""
+    return connection.execute(sql, bindings).fetchall()
+
+
+Item = TypeVar("Item")
+
+_SIZES: Final = (64, 16, 4, 1)
+"""Rows a statement; few sizes, so that all of them stay prepared."""
+
+
+def in_bulk(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """Cut a list into pieces of few sizes, for `values`."""
+    pieces: list[Sequence[Item]] = []
+    start = 0
+    for size in _SIZES:
+        while len(items) - start >= size:
+            pieces.append(items[start : start + size])
+            start += size
+    return pieces
+
+
+def values(rows: Sequence[Sequence[object]]) -> str:
+    """Return `(?,?),(?,?)` for rows of equal length."""
+    row = f"({','.join('?' * len(rows[0]))})"
+    return ",".join([row] * len(rows))
+
+
+def flat(rows: Sequence[Sequence[object]]) -> list[Any]:
+    """Return what is bound to `values`."""
+    return [value for row in rows for value in row]

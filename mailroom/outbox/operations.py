@@ -1,0 +1,303 @@
+"""What the writer's thread does to messages: each function serves all callers of one transaction."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from mailroom.clock import Instant
+from mailroom.errors import OutboxError, SealBroken
+from mailroom.message import Attempt, Priority, State, new_id
+from mailroom.outbox import (
+    HELD_MISCONFIGURED,
+    HELD_RENDERING,
+    REPEAT_SECONDS,
+    Candidate,
+    Claimed,
+    Ended,
+    Kept,
+    Leased,
+)
+from mailroom.outbox.database import flat, in_bulk, rows_of, values
+from mailroom.outbox.rows import COLUMNS, MESSAGE_COLUMNS, Putting, attempts_of, attempts_text, message_of
+from mailroom.outbox.writer import Apart
+from mailroom.sealing import Seal
+
+# ---------------------------------------------------------------- put
+
+_INSERT: Final = f"INSERT INTO messages ({COLUMNS}) VALUES "  # noqa: S608 - a constant
+
+_REPEATED: Final = "SELECT id, state, created_at FROM messages WHERE repeat_key = ?"
+
+_NO_LONGER_REPEATED: Final = "UPDATE messages SET repeat_key = NULL WHERE id = ?"
+
+_HAPPENED: Final = "SELECT message_id FROM once WHERE key = ? AND (until IS NULL OR until > ?)"
+
+_HAPPENS: Final = "INSERT OR REPLACE INTO once (key, message_id, until) VALUES (?, ?, ?)"
+
+
+def put(connection: apsw.Connection, puttings: Sequence[Putting]) -> list[Kept]:
+    """Insert messages, all in few statements; one by one where one of them is a repeat."""
+    kept: dict[Putting, Kept] = {}
+    alone = [putting for putting in puttings if putting.once]
+    for together in in_bulk([putting for putting in puttings if not putting.once]):
+        try:
+            rows = [putting.row for putting in together]
+            connection.execute(_INSERT + values(rows), flat(rows))
+        except apsw.ConstraintError:  # the whole statement is undone
+            alone += together
+        else:
+            kept.update((putting, Kept(putting.id, fresh=True)) for putting in together)
+    kept.update((putting, _put_alone(connection, putting)) for putting in alone)
+    return [kept[putting] for putting in puttings]
+
+
+def _put_alone(connection: apsw.Connection, putting: Putting) -> Kept:
+    repeated = connection.execute(_REPEATED, (putting.repeat_key,)).fetchone() if putting.repeat_key else None
+    if repeated:
+        id_, state, created_at = repeated
+        if state != State.FAILED and abs(putting.now - created_at) < REPEAT_SECONDS:
+            return Kept(id_, fresh=False)
+        connection.execute(_NO_LONGER_REPEATED, (id_,))
+    for key, _ in putting.once:
+        happened = connection.execute(_HAPPENED, (key, putting.now)).get
+        if happened:
+            return Kept(happened, fresh=False)
+    try:
+        connection.execute(_INSERT + values([putting.row]), putting.row)
+    except apsw.ConstraintError:
+        raise OutboxError(f"{putting.id} is kept already: an id is used once") from None
+    for key, until in putting.once:
+        connection.execute(_HAPPENS, (key, putting.id, until))
+    return Kept(putting.id, fresh=True)
+
+
+# ---------------------------------------------------------------- claim
+
+_SCANNED: Final = 500
+"""How many messages `choose` may pass over in one claim."""
+
+# The order is that of the index, so reading ends with the limit.
+_DUE: Final = f"""
+    SELECT attempts, {MESSAGE_COLUMNS}
+      FROM messages
+     WHERE priority = ? AND due_at IS NOT NULL AND due_at <= ? AND expires_at > ?
+       AND template NOT IN (SELECT value FROM json_each(?))
+     ORDER BY due_at
+     LIMIT ?
+"""  # noqa: S608 - a constant
+
+_LEASE: Final = """
+    WITH leased (id, attempts, owner, until) AS (VALUES {values})
+    UPDATE messages
+       SET state = 'sending', attempts = leased.attempts, owner = leased.owner, due_at = leased.until
+      FROM leased
+     WHERE messages.id = leased.id
+"""
+
+_HOLD: Final = "UPDATE messages SET state = 'held', reason = ?, owner = NULL, due_at = expires_at WHERE id = ?"
+
+# A held message, or one that is leased beyond its lifetime, has nothing before it that a claim could do.
+_NEXT: Final = """
+    SELECT due_at
+      FROM messages
+     WHERE priority = ? AND due_at IS NOT NULL AND due_at < expires_at AND expires_at > ?
+     ORDER BY due_at
+     LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Claim:
+    """A `claim`, and whose it is."""
+
+    now: Instant
+    until: Instant
+    limit: int
+    choose: Callable[[Candidate], str | None]
+    without: tuple[str, ...]
+    owner: str
+    seal: Seal
+
+
+def claim(connection: apsw.Connection, claims: Sequence[Claim]) -> list[Claimed]:
+    """Lease what is due."""
+    return [_claim(connection, one) for one in claims]
+
+
+def _claim(connection: apsw.Connection, claim: Claim) -> Claimed:
+    leased: list[Leased] = []
+    broken: list[tuple[str, str]] = []
+    left = claim.limit + _SCANNED
+    without = msgspec.json.encode(claim.without).decode()
+    for priority in Priority:
+        if len(leased) >= claim.limit or left <= 0:
+            break
+        # Nothing is changed while this is read.
+        for text, *row in connection.execute(_DUE, (int(priority), claim.now, claim.now, without, left)):
+            left -= 1
+            try:
+                found = _chosen(claim, tuple(row), text)
+            except SealBroken as error:  # it must not stand in the way of the others
+                broken.append((str(error), row[0]))
+                continue
+            if found:
+                leased.append(found)
+            if len(leased) >= claim.limit:
+                break
+    connection.executemany(_HOLD, broken)
+    changes = [(one.message.id, attempts_text(one.attempts), claim.owner, claim.until) for one in leased]
+    for piece in in_bulk(changes):
+        connection.execute(_LEASE.format(values=values(piece)), flat(piece))
+    nexts = [connection.execute(_NEXT, (int(priority), claim.now)).get for priority in Priority]
+    return Claimed(tuple(leased), min((due_at for due_at in nexts if due_at is not None), default=None))
+
+
+def _chosen(claim: Claim, row: tuple[Any, ...], text: str) -> Leased | None:
+    """Show a message to `choose`, which spends a place on it; so it is opened before. Raises SealBroken."""
+    message, attempts = message_of(row, claim.seal), attempts_of(text)
+    provider = claim.choose(Candidate(message.id, message.template, message.priority, attempts))
+    return Leased(message, (*attempts, Attempt(provider, claim.now))) if provider else None
+
+
+# ---------------------------------------------------------------- attempt and settle
+
+_ATTEMPT: Final = """
+    WITH begun (id, attempts, owner) AS (VALUES {values})
+    UPDATE messages
+       SET attempts = begun.attempts
+      FROM begun
+     WHERE messages.id = begun.id AND messages.owner = begun.owner AND messages.state = 'sending'
+"""
+
+_SETTLE: Final = """
+    WITH settled (id, owner, state, attempts, due_at, reason, provider_message_id, settled_at) AS (VALUES {values})
+    UPDATE messages
+       SET state = settled.state,
+           attempts = settled.attempts,
+           reason = settled.reason,
+           provider_message_id = settled.provider_message_id,
+           settled_at = settled.settled_at,
+           owner = NULL,
+           due_at = CASE settled.state WHEN 'queued' THEN min(settled.due_at, messages.expires_at)
+                                       WHEN 'held' THEN messages.expires_at END,
+           sealed = CASE WHEN settled.state IN ('queued', 'held') THEN messages.sealed END
+      FROM settled
+     WHERE messages.id = settled.id AND messages.owner = settled.owner AND messages.state = 'sending'
+"""
+
+
+def attempt(connection: apsw.Connection, changes: Sequence[tuple[object, ...]]) -> list[bool]:
+    """Record attempts that begin: (id, attempts, owner)."""
+    return _change(connection, _ATTEMPT, changes)
+
+
+def settle(connection: apsw.Connection, changes: Sequence[tuple[object, ...]]) -> list[bool]:
+    """Record what became of messages: (id, owner, state, attempts, due_at, reason, provider_message_id, settled_at)."""
+    return _change(connection, _SETTLE, changes)
+
+
+def _change(connection: apsw.Connection, sql: str, changes: Sequence[tuple[object, ...]]) -> list[bool]:
+    for piece in in_bulk(changes):
+        connection.execute(sql.format(values=values(piece)), flat(piece))
+        if connection.changes() != len(piece):  # a lease was lost; only alone can it be told whose
+            if len(changes) > 1:
+                raise Apart
+            return [False]
+    return [True] * len(changes)
+
+
+# ---------------------------------------------------------------- release, expire, purge, begin
+
+_RELEASE: Final = """
+    UPDATE messages
+       SET state = 'queued', due_at = ?, reason = ''
+     WHERE number IN (
+           SELECT number
+             FROM messages
+            WHERE state = 'held' AND reason = ? AND expires_at > ?
+            ORDER BY number
+            LIMIT ?)
+"""
+
+_EXPIRE: Final = """
+    UPDATE messages
+       SET state = 'expired', settled_at = ?, due_at = NULL, owner = NULL, sealed = NULL,
+           reason = 'its lifetime ended while it ' || CASE state WHEN 'held' THEN 'was held: ' || reason
+                                                                 ELSE 'waited' END
+     WHERE number IN (
+           SELECT number
+             FROM messages
+            WHERE priority IN (0, 1, 2) AND due_at IS NOT NULL AND due_at <= ? AND expires_at <= ?
+            LIMIT ?)
+ RETURNING id, template, priority
+"""
+
+# By id, not created_at: the ids sort by time and have an index.
+_PURGE: Final = """
+    DELETE FROM messages
+     WHERE number IN (
+           SELECT number
+             FROM messages
+            WHERE id < ? AND created_at < ? AND due_at IS NULL
+            ORDER BY id
+            LIMIT ?)
+"""
+
+_FORGET: Final = "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until IS NOT NULL AND until <= ? LIMIT ?)"
+
+_RECLAIM: Final = """
+    UPDATE messages
+       SET state = 'queued', due_at = min(?, expires_at), owner = NULL
+     WHERE state = 'sending' AND due_at IS NOT NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A `release`."""
+
+    reason: str
+    now: Instant
+    limit: int | None = None
+
+
+def release(connection: apsw.Connection, releases: Sequence[Release]) -> list[int]:
+    """Queue held messages again."""
+    released = []
+    for one in releases:
+        limit = -1 if one.limit is None else one.limit
+        connection.execute(_RELEASE, (one.now, one.reason, one.now, limit))
+        released.append(connection.changes())
+    return released
+
+
+def expire(connection: apsw.Connection, calls: Sequence[tuple[Instant, int]]) -> list[list[Ended]]:
+    """End what has expired: (now, limit)."""
+    return [
+        [
+            Ended(id_, template, Priority(priority))
+            for id_, template, priority in rows_of(connection, _EXPIRE, (now, now, now, limit))
+        ]
+        for now, limit in calls
+    ]
+
+
+def purge(connection: apsw.Connection, calls: Sequence[tuple[Instant, Instant, int]]) -> list[int]:
+    """Delete what is old: (before, now, limit)."""
+    gone = []
+    for before, now, limit in calls:
+        connection.execute(_PURGE, (new_id(max(0.0, before), bytes(10)), before, limit))
+        count = connection.changes()
+        connection.execute(_FORGET, (now, limit))
+        gone.append(count + connection.changes())
+    return gone
+
+
+def begin(connection: apsw.Connection, now: Instant) -> None:
+    """Take over what the last process left: its leases, and what waited for a restart."""
+    with connection:
+        connection.execute(_RECLAIM, (now,))
+        release(connection, [Release(reason, now) for reason in (HELD_MISCONFIGURED, HELD_RENDERING)])

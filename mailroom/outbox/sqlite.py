@@ -1,0 +1,177 @@
+"""The outbox in a SQLite file: for one machine, with one process that serves from it."""
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from mailroom.clock import Clock, Instant
+from mailroom.errors import OutboxError
+from mailroom.message import Attempt, Message, State
+from mailroom.outbox import Candidate, Captured, Claimed, Ended, Kept, Lease, Once, Settlement, operations
+from mailroom.outbox.captured import SqliteCaptured
+from mailroom.outbox.database import SCHEMA, connect, connect_readonly, create, migrate, own_seal
+from mailroom.outbox.lock import Lock
+from mailroom.outbox.operations import Claim, Release
+from mailroom.outbox.reading import Reader, SqliteRecords
+from mailroom.outbox.rows import Keys, Putting, attempts_text, row_of
+from mailroom.outbox.writer import Writer
+from mailroom.sealing import Entropy, Seal
+
+_WAIT_SECONDS: Final = 12.0
+"""Longer than a predecessor's `shutdown_timeout`."""
+
+
+class SqliteOutbox(SqliteRecords):
+    """See `mailroom.outbox.Outbox`. Belongs to the loop in which it was opened; made by `open`."""
+
+    captured: Captured
+
+    def __init__(
+        self, path: Path, lock: Lock, writer: Writer, reader: Reader, *, keys: Keys, clock: Clock, owner: str
+    ) -> None:
+        super().__init__(path, reader, keys)
+        self._lock = lock
+        self._writer = writer
+        self._clock = clock
+        self._owner = owner
+        self.captured = SqliteCaptured(writer, reader, seal=keys.seal, clock=clock)
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        secret_keys: Sequence[str],
+        clock: Clock,
+        entropy: Entropy = os.urandom,
+        wait_seconds: float = _WAIT_SECONDS,
+        schema: Path = SCHEMA,
+        vfs: str | None = None,
+    ) -> "SqliteOutbox":
+        """Open the file as the one process that serves from it, and make it if it is missing.
+
+        Whoever held it before is dead then: its leases are due again, and so is what was held for a restart.
+        Raises OutboxInUse when another process still serves after `wait_seconds`, SealBroken when none of the
+        secrets fits (the first one seals), OutboxError when the file cannot be used. `schema` and `vfs` are
+        other migrations and another disk, for tests.
+        """
+        await asyncio.to_thread(create, path)
+        lock = await Lock.take(path, clock=clock, wait_seconds=wait_seconds)
+        try:
+            opened = partial(connect, path, vfs=vfs)
+            connection, seal = await asyncio.to_thread(
+                _prepared, opened, path=path, schema=schema, secret_keys=secret_keys, entropy=entropy, now=clock.now()
+            )
+        except BaseException:
+            lock.release()
+            raise
+        return cls(
+            path,
+            lock,
+            Writer(opened, connection),
+            Reader(partial(connect_readonly, path, vfs=vfs)),
+            keys=Keys(seal),
+            clock=clock,
+            owner=entropy(8).hex(),
+        )
+
+    async def put(
+        self,
+        message: Message,
+        *,
+        repeat_of: bytes | None = None,
+        once: Sequence[Once] = (),
+        lease: Lease | None = None,
+    ) -> Kept:
+        """Keep a message; durable when this returns.
+
+        Raises CannotKeep, and ValueError for what the doors should have refused: a recipient that is no
+        address, text that UTF-8 cannot carry.
+        """
+        repeat_key = None if repeat_of is None else self._keys.repeat(repeat_of)
+        row = row_of(message, keys=self._keys, repeat_key=repeat_key, lease=lease, owner=self._owner)
+        names = tuple((self._keys.once(one.what), one.until) for one in once)
+        return await self._writer.run(operations.put, Putting(row, message.id, message.created_at, repeat_key, names))
+
+    async def claim(
+        self,
+        *,
+        now: Instant,
+        until: Instant,
+        limit: int,
+        choose: Callable[[Candidate], str | None],
+        without: Collection[str] = (),
+    ) -> Claimed:
+        """Lease up to `limit` due messages until `until`, codes first, then by due time; begins an attempt on each.
+
+        At most 500 messages are passed over. `choose` may have been asked though CannotKeep is raised.
+        """
+        claim = Claim(now, until, limit, choose, tuple(without), self._owner, self._keys.seal)
+        return await self._writer.run(operations.claim, claim, late=True)
+
+    async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
+        """Record that another attempt on a leased message begins; False: the lease was lost, do not dial."""
+        return await self._writer.run(operations.attempt, (id, attempts_text(attempts), self._owner))
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Record what became of a leased message; erases the payload if the state is a settled one."""
+        if settlement.state is State.SENDING:
+            raise ValueError("a message that is settled is not sending any more")
+        now = self._clock.now()
+        change = (
+            settlement.id,
+            self._owner,
+            settlement.state.value,
+            attempts_text(settlement.attempts),
+            now if settlement.due_at is None else settlement.due_at,
+            settlement.reason,
+            settlement.provider_message_id,
+            now if settlement.state.settled else None,
+        )
+        return await self._writer.run(operations.settle, change)
+
+    async def release(self, reason: str, *, now: Instant, limit: int | None = None) -> int:
+        """Queue messages again that are held for this reason, oldest first; returns how many."""
+        return await self._writer.run(operations.release, Release(reason, now, limit))
+
+    async def expire(self, *, now: Instant, limit: int) -> list[Ended]:
+        """End messages, queued, held or leased until now, that are worth nothing any more."""
+        return await self._writer.run(operations.expire, (now, limit))
+
+    async def purge(self, *, before: Instant, now: Instant, limit: int) -> int:
+        """Delete up to `limit` settled messages accepted before, and what was remembered until `now`."""
+        return await self._writer.run(operations.purge, (before, now, limit))
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of the file."""
+        await super().close()
+        await self._writer.close()
+        self._lock.release()
+
+
+def _prepared(
+    connect: Callable[[], apsw.Connection],
+    *,
+    path: Path,
+    schema: Path,
+    secret_keys: Sequence[str],
+    entropy: Entropy,
+    now: Instant,
+) -> tuple[apsw.Connection, Seal]:
+    try:
+        connection = connect()
+        try:
+            migrate(connection, schema)
+            seal = own_seal(connection, secret_keys, entropy=entropy)
+            operations.begin(connection, now)
+        except BaseException:
+            connection.close(True)
+            raise
+    except apsw.Error as error:
+        raise OutboxError(f"{path} cannot be opened as the outbox: {error}") from error
+    return connection, seal

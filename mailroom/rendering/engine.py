@@ -1,0 +1,165 @@
+"""Compiles a folder of Jinja templates once and renders them in a sandbox, so that no payload breaks a mail."""
+
+import re
+import traceback
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, TemplateSyntaxError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from jinja2.utils import Namespace
+from jinja2.visitor import NodeTransformer
+
+from mailroom.errors import RenderingError
+from mailroom.rendering.inert import printed, whole
+
+LONGEST_PART: Final = 256 * 1024
+"""Characters; a template that makes more of a payload is refused."""
+
+_MOST_PIECES: Final = 8192
+"""Of output, each of at most `inert.LONGEST_VALUE` characters if it comes from a payload: no loop runs on for ever."""
+_FOREIGN_STYLE: Final = re.compile(r"<style[^>]*>[^<]*[^\0-\x7f<]", re.IGNORECASE)
+_ENDING: Final = ".jinja"
+_MOST_RECORDED: Final = 256
+
+
+class Engine:
+    """The templates of one folder, ready to render from any thread."""
+
+    def __init__(self, folder: Path, constants: Mapping[str, Any]) -> None:
+        """Compile them with what is the same in every mail: texts, and tables whose fields are texts.
+
+        Raises RenderingError with file and line if one of them does not compile.
+        """
+        self._folder = folder
+        self.missing: set[str] = set()
+        """Variables that a template printed and the payload did not have; for the operator, never with values."""
+        self._environment = _Sandbox(
+            constants,
+            loader=FileSystemLoader(folder),
+            autoescape=_is_html,
+            undefined=_recording(self.missing),
+            finalize=printed,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+            cache_size=-1,
+        )
+        self._references = True
+        """Whether what is not ASCII becomes a character reference. It is no longer than quoted-printable would make it,
+        the rest of the page needs no encoding, and no provider gets a charset wrong. In a style it means itself."""
+        self.names = frozenset(self._environment.list_templates(filter_func=lambda name: name.endswith(_ENDING)))
+        for name in self.names:
+            try:
+                self._environment.get_template(name)
+            except TemplateSyntaxError as error:
+                raise RenderingError(f"{name}, line {error.lineno}: {error.message}") from error
+            except (TemplateError, UnicodeDecodeError) as error:
+                raise RenderingError(f"{name}: {error}") from error
+            if _FOREIGN_STYLE.search((folder / name).read_text(encoding="utf-8")):
+                self._references = False
+
+    def render(self, name: str, variables: dict[str, Any]) -> str:
+        """Return the rendered text. Raises RenderingError naming file and line, never a value."""
+        template = self._environment.get_template(name)
+        try:
+            # What `template.render` does, without its copies of the variables.
+            context = template.new_context(_GLOBALS | variables, shared=True)
+            pieces = list(islice(template.root_render_func(context), _MOST_PIECES))
+        except Exception:  # noqa: BLE001 - whatever an operator's template and a stranger's payload make together
+            raise self._error(name) from None
+        text = "".join(pieces)
+        if len(pieces) == _MOST_PIECES or len(text) > LONGEST_PART:
+            raise RenderingError(f"{name}: makes too much of the payload; {LONGEST_PART} characters are allowed")
+        text = whole(text)
+        if self._references and _is_html(name) and not text.isascii():
+            return text.encode("ascii", "xmlcharrefreplace").decode()
+        return text
+
+    def _error(self, name: str) -> RenderingError:
+        """Return what is being handled as an error of ours. Its own text could hold what the payload holds."""
+        try:
+            self._environment.handle_exception()  # puts the templates' own lines into the traceback
+        except Exception as error:  # noqa: BLE001 - likewise
+            return RenderingError(f"{_place(error, self._folder, name)}: {type(error).__name__}")
+
+
+_GLOBALS: Final = {"range": safe_range, "namespace": Namespace}
+"""What templates get of Jinja's own functions; a payload that has a `range` overrules it for itself."""
+
+
+def _is_html(name: str | None) -> bool:
+    """Tell which templates are escaped. Named, for Jinja's own choice does not know `html.jinja`."""
+    return name is None or name.endswith("html.jinja")
+
+
+def _place(error: Exception, folder: Path, name: str) -> str:
+    """Return the innermost template line that the error came through."""
+    place = name
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if file.is_relative_to(folder):
+            place = f"{file.relative_to(folder)}, line {line}"
+    return place
+
+
+def _recording(missing: set[str]) -> type[ChainableUndefined]:
+    """Return what a missing variable is: empty, however deep the template asks, and remembered where it was printed."""
+
+    class Missing(ChainableUndefined):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            if len(missing) < _MOST_RECORDED and self._undefined_name:
+                missing.add(self._undefined_name)
+            return ""
+
+    return Missing
+
+
+class _Fold(NodeTransformer):
+    """Puts constants in the place of their names, so that Jinja joins them to the text around them when it compiles."""
+
+    def __init__(self, constants: Mapping[str, Any]) -> None:
+        self._constants = constants
+
+    def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802 - Jinja's name
+        value = self._constants.get(node.name)
+        return nodes.Const(value, lineno=node.lineno) if node.ctx == "load" and isinstance(value, str) else node
+
+    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:  # noqa: N802 - likewise
+        table = self._constants.get(node.node.name) if isinstance(node.node, nodes.Name) else None
+        if isinstance(table, Mapping) and node.attr in table:
+            return nodes.Const(table[node.attr], lineno=node.lineno)
+        return self.generic_visit(node)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Looks keys up before attributes (`user.items` is a field, not a method), and multiplies numbers only."""
+
+    def __init__(self, constants: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self._fold = _Fold(constants)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        folded: nodes.Template = self._fold.visit(super()._parse(source, name, filename))
+        return folded
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict:
+            try:
+                return obj[attribute]
+            except KeyError:
+                pass
+        return super().getattr(obj, attribute)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja's
+        if operator == "*" and isinstance(left, int | float) and isinstance(right, int | float):
+            return left * right
+        raise SecurityError(f"{operator} is for numbers, and ** for nobody")

@@ -1,0 +1,157 @@
+"""A desk to test commands at: settings in the working directory, and an outbox that is a list."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mailroom import providers
+from mailroom.cli.group import Desk, mailroom
+from mailroom.cli.reading import Reader
+from mailroom.message import Attempt, Outcome, Priority, State
+from mailroom.outbox import Depth, Record
+from mailroom.settings import Settings
+
+SETTINGS = """
+from = "Acme <no-reply@acme.example>"
+secret_key = "0123456789012345678901234567890123456789"
+port = 1
+[connector]
+authorization = "Bearer 0123456789abcdef"
+[providers.main]
+type = "capture"
+"""
+
+
+@dataclass
+class Shelf:
+    """An outbox for looking at; remembers that it was closed."""
+
+    records: list[Record] = field(default_factory=list)
+    waiting: dict[Priority, Depth] = field(default_factory=dict)
+    on_hold: dict[str, int] = field(default_factory=dict)
+    closed: int = 0
+
+    async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
+        return next((record for record in self.records if record.id == id), None)
+
+    async def find(
+        self, *, recipient: str | None = None, state: State | None = None, before: str | None = None, limit: int = 50
+    ) -> list[Record]:
+        return [
+            record
+            for record in sorted(self.records, key=lambda record: record.id, reverse=True)
+            if recipient in (None, record.recipient)
+            if state in (None, record.state)
+            if before is None or record.id < before
+        ][:limit]
+
+    async def depth(self) -> Mapping[Priority, Depth]:
+        return self.waiting
+
+    async def held(self) -> Mapping[str, int]:
+        return self.on_hold
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def record(id: str, state: State = State.SENT, recipient: str = "ada@example.com", words: str = "250 ok") -> Record:  # noqa: A002 - the field's word
+    """Return a record with one attempt."""
+    return Record(
+        id=id,
+        state=state,
+        template="SignIn",
+        priority=Priority.CODE,
+        recipient=recipient,
+        created_at=1_700_000_000.0,
+        expires_at=1_700_000_600.0,
+        settled_at=1_700_000_001.0,
+        due_at=None,
+        attempts=(Attempt("main", 1_700_000_000.5, 0.25, Outcome.ACCEPTED, words),),
+        reason="",
+        provider_message_id="",
+        languages=("fr-CA",),
+        payload={"code": "•••", "locale": "fr-CA"},
+    )
+
+
+@pytest.fixture(autouse=True)
+def _desk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fakes = Path(__file__).parent.parent / "fake_providers"
+    monkeypatch.setattr(providers, "__path__", [*providers.__path__, str(fakes)])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.environ", {})
+    Path("mailroom.toml").write_text(SETTINGS)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@dataclass
+class Operator:
+    """Runs commands."""
+
+    shelf: Shelf
+
+    def run(self, *words: str) -> Result:
+        """Run a command in this process, with the shelf for an outbox."""
+
+        async def opened(_settings: Settings) -> Reader:
+            return self.shelf
+
+        return CliRunner().invoke(mailroom, words, obj=Desk(None, dev=False, open=opened))
+
+
+@pytest.fixture
+def operator(shelf: Shelf) -> Operator:
+    return Operator(shelf)
+
+
+@dataclass
+class Server:
+    """Answers as Mailroom's doors do, and keeps what it was asked."""
+
+    status: int = 200
+    answer: bytes = b'{"id":"0192-1"}'
+    asked: list[tuple[str, str | None, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Listen where the settings say."""
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer()
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            state.asked.append((self.path, self.headers["authorization"], json.loads(body)))
+            self._answer()
+
+        def _answer(self) -> None:
+            self.send_response(state.status)
+            self.send_header("content-length", str(len(state.answer)))
+            self.end_headers()
+            self.wfile.write(state.answer)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        Path("mailroom.toml").write_text(SETTINGS.replace("port = 1\n", f"port = {listening.server_port}\n"))
+        thread = Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield state
+        listening.shutdown()
+        thread.join()

@@ -1,0 +1,367 @@
+"""The loop on a real outbox: what is accepted is sent, whatever happens in between."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog.testing
+
+from mailroom.courier import Courier, Exit, Lane, Routes
+from mailroom.errors import CannotKeep, Misconfigured, Unavailable
+from mailroom.message import Email, Message, Outcome, Priority, Receipt, State
+from mailroom.metrics import Metrics
+from mailroom.outbox import HELD_MISCONFIGURED, Record
+from mailroom.outbox.sqlite import SqliteOutbox
+from tests.clock import FakeClock
+from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
+
+SECRET = "a secret key of at least thirty-two characters"
+
+
+class House:
+    """An outbox, one provider and a courier between them."""
+
+    def __init__(self, outbox: SqliteOutbox, clock: FakeClock, provider: ScriptedProvider, *, concurrency: int) -> None:
+        self.outbox = outbox
+        self.clock = clock
+        self.provider = provider
+        self.metrics = Metrics()
+        self.lane = Lane(concurrency)
+        self.courier = Courier(
+            outbox=outbox,
+            writer=PlainWriter(),
+            exits={"main": Exit(provider, self.lane, SENDER, 30.0)},
+            routes=Routes({}, ("main",)),
+            reply_to=None,
+            retention=timedelta(days=30),
+            clock=clock,
+            metrics=self.metrics,
+            jitter=lambda: 0.0,
+        )
+
+    def new(self, template: str = "SignIn", priority: Priority = Priority.CODE, **facts: Any) -> Message:
+        """Return a message that was created now."""
+        return message(template, priority, now=self.clock.now(), **facts)
+
+    async def received(self, count: int) -> list[Email]:
+        """Return the next mails that the provider got."""
+        async with asyncio.timeout(20):
+            return [await self.provider.sent.get() for _ in range(count)]
+
+    async def quiet(self) -> None:
+        """Return once no delivery is under way."""
+        async with asyncio.timeout(20):
+            while under_way := list(self.courier._deliveries.values()):
+                await asyncio.wait(under_way)
+
+    async def caught_up(self) -> None:
+        """Return once the courier has seen that nothing waits: from here on messages are born leased."""
+        async with asyncio.timeout(20):
+            while self.courier._is_behind(Priority.EVENT):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+        await self.quiet()
+
+    async def record(self, id_: str) -> Record:
+        """Return a message's record."""
+        record = await self.outbox.get(id_)
+        assert record is not None
+        return record
+
+
+@asynccontextmanager
+async def house(
+    path: Path, *script: Any, concurrency: int = 10, clock: FakeClock | None = None
+) -> AsyncIterator[House]:
+    """Open the house; its provider answers by the script."""
+    clock = clock or FakeClock()
+    outbox = await SqliteOutbox.open(path / "mailroom.db", secret_keys=[SECRET], clock=clock)
+    opened = House(outbox, clock, ScriptedProvider(list(script)), concurrency=concurrency)
+    await opened.courier.start()
+    try:
+        yield opened
+    finally:
+        opened.provider.answering.set()
+        await opened.courier.drain(20)
+        await outbox.close()
+
+
+async def test_what_is_accepted_is_sent_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One insert, one update: it is never claimed."""
+    async with house(tmp_path) as it:
+        await it.caught_up()
+        claims: list[int] = []
+        claim = it.outbox.claim
+
+        async def spied(**facts: Any) -> Any:
+            claims.append(1)
+            return await claim(**facts)
+
+        monkeypatch.setattr(it.outbox, "claim", spied)
+        kept = await it.courier.accept(it.new())
+        assert (await it.received(1))[0].id == kept.id
+        await it.quiet()
+        record = await it.record(kept.id)
+        assert (record.state, [a.outcome for a in record.attempts]) == (State.SENT, [Outcome.ACCEPTED])
+        assert claims == []
+
+
+async def test_a_repeat_is_answered_with_the_same_id_and_sent_once(tmp_path: Path) -> None:
+    """And its place is free again."""
+    async with house(tmp_path) as it:
+        await it.caught_up()
+        first = await it.courier.accept(it.new(), repeat_of=b"the same body")
+        second = await it.courier.accept(it.new(), repeat_of=b"the same body")
+        assert (second.id, second.fresh) == (first.id, False)
+        await it.quiet()
+        assert it.provider.sent.qsize() == 1
+        assert it.lane.free(code=True) == 20
+
+
+async def test_what_cannot_be_kept_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked is told, and the place is free again."""
+    async with house(tmp_path) as it:
+        await it.caught_up()
+
+        async def full(*_: Any, **__: Any) -> Any:
+            raise CannotKeep("database or disk is full")
+
+        monkeypatch.setattr(it.outbox, "put", full)
+        with pytest.raises(CannotKeep):
+            await it.courier.accept(it.new())
+        assert it.provider.sent.empty()
+        assert it.lane.free(code=True) == 20
+
+
+async def test_a_backlog_is_worked_off_in_a_bounded_memory_codes_first(tmp_path: Path) -> None:
+    """However much waits, no more than the lane's places is in memory."""
+    async with house(tmp_path, concurrency=2) as it:
+        await it.caught_up()
+        it.provider.answering.clear()
+        welcomes = [it.new("Welcome", Priority.EVENT, lifetime=86400) for _ in range(200)]
+        await asyncio.gather(*(it.courier.accept(welcome) for welcome in welcomes))
+        codes = [it.new() for _ in range(100)]
+        await asyncio.gather(*(it.courier.accept(code) for code in codes))
+        assert len(it.courier._deliveries) <= 4
+        it.provider.answering.set()
+        order = [email.template for email in await it.received(300)]
+        await it.quiet()
+        assert it.provider.most_on_the_wire <= 2
+        assert order.index("Welcome", 4) >= 100, "a welcome went before a code that waited"
+        for sent in (*welcomes, *codes):
+            assert (await it.record(sent.id)).state is State.SENT
+
+
+async def test_other_mail_does_not_keep_a_code_waiting(tmp_path: Path) -> None:
+    """While every other turn hangs on the wire a code goes at once."""
+    async with house(tmp_path, concurrency=5) as it:
+        await it.caught_up()
+        it.provider.answering.clear()
+        for _ in range(50):
+            await it.courier.accept(it.new("Welcome", Priority.EVENT, lifetime=86400))
+        await it.received(4)
+        kept = await it.courier.accept(it.new())
+        assert (await it.received(1))[0].id == kept.id
+
+
+async def test_a_failed_round_is_tried_again_when_it_is_due(tmp_path: Path) -> None:
+    """Not before, and without polling."""
+    async with house(tmp_path, Unavailable("450 busy"), Unavailable("450 busy")) as it:
+        await it.caught_up()
+        kept = await it.courier.accept(it.new())
+        await it.received(1)
+        await it.quiet()
+        assert (await it.record(kept.id)).state is State.QUEUED
+        await it.clock.advance(0.9)
+        assert it.provider.sent.empty()
+        await it.clock.advance(0.2)
+        await it.received(1)
+        await it.quiet()
+        await it.clock.advance(2.1)
+        await it.received(1)
+        await it.quiet()
+        record = await it.record(kept.id)
+        assert record.state is State.SENT
+        assert [a.outcome for a in record.attempts] == [Outcome.UNAVAILABLE, Outcome.UNAVAILABLE, Outcome.ACCEPTED]
+
+
+async def test_the_next_process_sends_what_the_last_one_could_not(tmp_path: Path) -> None:
+    """Cut off on the wire or still waiting: everything that was acknowledged goes."""
+    clock = FakeClock()
+    async with house(tmp_path, concurrency=1, clock=clock) as killed:
+        await killed.caught_up()
+        killed.provider.answering.clear()
+        kept = [await killed.courier.accept(killed.new()) for _ in range(10)]
+        await killed.received(1)
+        await killed.courier.drain(0)
+    async with house(tmp_path, clock=clock) as it:
+        ids = {email.id for email in await it.received(10)}
+        await it.quiet()
+        assert ids == {one.id for one in kept}
+        cut_off = [a.outcome for a in (await it.record(kept[0].id)).attempts]
+        assert cut_off == [None, Outcome.ACCEPTED]
+
+
+async def test_what_is_held_for_our_faults_goes_once_they_are_mended(tmp_path: Path) -> None:
+    """One message probes every five minutes; when it is taken, all others follow."""
+    refused = [Misconfigured("535 5.7.8 bad credentials")] * 4
+    async with house(tmp_path, *refused) as it:
+        await it.caught_up()
+        invitations = [it.new("OrganizationInvitation", Priority.INVITATION, lifetime=86400) for _ in range(3)]
+        for invitation in invitations:
+            await it.courier.accept(invitation)
+        await it.received(3)
+        await it.quiet()
+        assert await it.outbox.held() == {HELD_MISCONFIGURED: 3}
+        await it.clock.until_asleep(3)
+        await it.clock.advance(301)
+        await it.received(1)  # the probe, refused
+        await it.quiet()
+        assert it.provider.sent.empty()
+        await it.clock.advance(300)
+        await it.received(3)
+        await it.quiet()
+        assert [(await it.record(one.id)).state for one in invitations] == [State.SENT] * 3
+
+
+async def test_an_expired_code_is_never_sent_and_is_an_error_line(tmp_path: Path) -> None:
+    """The person on duty sees it; its payload is gone."""
+    async with house(tmp_path, Unavailable("450 busy", retry_after=500)) as it:
+        await it.caught_up()
+        kept = await it.courier.accept(it.new())
+        await it.received(1)
+        await it.quiet()
+        it.provider.script = [Unavailable("450 busy")]
+        it.clock.set(it.clock.now() + 571)
+        with structlog.testing.capture_logs() as lines:
+            await it.clock.advance(5)
+            await _until(lambda: _state(it, kept.id, State.EXPIRED))
+        errors = [line for line in lines if line["log_level"] == "error"]
+        assert [(line["event"], line["id"]) for line in errors] == [("code.undelivered", kept.id)]
+        assert it.provider.sent.empty()
+
+
+async def test_an_outcome_that_cannot_be_recorded_is_insisted_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk must not make us send twice: the message keeps its place until it is written down."""
+    async with house(tmp_path) as it:
+        await it.caught_up()
+        settle, tries = it.outbox.settle, 0
+
+        async def full(settlement: Any) -> bool:
+            nonlocal tries
+            tries += 1
+            if tries <= 3:
+                raise CannotKeep("database or disk is full")
+            return await settle(settlement)
+
+        monkeypatch.setattr(it.outbox, "settle", full)
+        kept = await it.courier.accept(it.new())
+        await it.received(1)
+        for _ in range(3):
+            await it.clock.until_asleep(4)  # three chores and the delivery
+            await it.clock.advance(1)
+        await it.quiet()
+        assert (await it.record(kept.id)).state is State.SENT
+        assert it.provider.sent.empty()
+
+
+async def test_drain_lets_what_is_on_the_wire_end(tmp_path: Path) -> None:
+    """And takes nothing more."""
+    async with house(tmp_path) as it:
+        await it.caught_up()
+        it.provider.answering.clear()
+        kept = await it.courier.accept(it.new())
+        await it.received(1)
+        draining = asyncio.create_task(it.courier.drain(20))
+        await asyncio.sleep(0)
+        later = await it.courier.accept(it.new())
+        it.provider.answering.set()
+        await draining
+        assert (await it.record(kept.id)).state is State.SENT
+        assert (await it.record(later.id)).state is State.QUEUED
+
+
+async def test_a_flood_is_admitted_no_faster_than_the_loop_can_send(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While mail waits for a place, sixteen acceptances at a time share a commit."""
+    async with house(tmp_path, concurrency=1) as it:
+        await it.caught_up()
+        it.provider.answering.clear()
+        await asyncio.gather(*(it.courier.accept(it.new()) for _ in range(8)))
+        put, under_way, most = it.outbox.put, 0, 0
+
+        async def counted(*args: Any, **facts: Any) -> Any:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                return await put(*args, **facts)
+            finally:
+                under_way -= 1
+
+        monkeypatch.setattr(it.outbox, "put", counted)
+        await asyncio.gather(*(it.courier.accept(it.new()) for _ in range(200)))
+        assert most == 16
+        it.provider.answering.set()
+        await it.received(208)
+
+
+async def test_a_web_process_keeps_and_does_not_send(tmp_path: Path) -> None:
+    """`role = "web"`: another process sends."""
+    clock = FakeClock()
+    outbox = await SqliteOutbox.open(tmp_path / "mailroom.db", secret_keys=[SECRET], clock=clock)
+    provider = ScriptedProvider()
+    courier = Courier(
+        outbox=outbox,
+        writer=PlainWriter(),
+        exits={"main": Exit(provider, Lane(10), SENDER, 30.0)},
+        routes=Routes({}, ("main",)),
+        reply_to=None,
+        retention=timedelta(days=30),
+        clock=clock,
+        metrics=Metrics(),
+        jitter=lambda: 0.0,
+        delivers=False,
+    )
+    await courier.start()
+    kept = await courier.accept(message(now=clock.now()))
+    record = await outbox.get(kept.id)
+    await courier.drain(1)
+    await outbox.close()
+    assert record is not None
+    assert record.state is State.QUEUED
+    assert provider.sent.empty()
+
+
+async def test_old_records_are_purged(tmp_path: Path) -> None:
+    """After the retention nothing is left of a settled message."""
+    async with house(tmp_path, Receipt("1")) as it:
+        await it.caught_up()
+        kept = await it.courier.accept(it.new())
+        await it.received(1)
+        await it.quiet()
+        it.clock.set(it.clock.now() + 31 * 86400)
+        await it.clock.until_asleep(3)
+        await it.clock.advance(61)
+        await _until(lambda: _gone(it, kept.id))
+
+
+async def _state(it: House, id_: str, state: State) -> bool:
+    return (await it.record(id_)).state is state
+
+
+async def _gone(it: House, id_: str) -> bool:
+    return await it.outbox.get(id_) is None
+
+
+async def _until(true: Callable[[], Awaitable[bool]]) -> None:
+    """Return once it is true; each look is a turn through the outbox's thread."""
+    async with asyncio.timeout(20):
+        while not await true():  # noqa: ASYNC110 - nobody could set an event
+            await asyncio.sleep(0)

@@ -1,0 +1,207 @@
+"""One message's journey through the providers of its route."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from mailroom.courier.delivery import Delivery, Exit
+from mailroom.courier.lanes import Lane
+from mailroom.courier.route import Routes
+from mailroom.errors import (
+    CannotKeep,
+    Misconfigured,
+    MissingVariable,
+    Rejected,
+    RenderingError,
+    Unavailable,
+    Uncertain,
+)
+from mailroom.message import MASK, Attempt, Email, Message, Outcome, Priority, Receipt, State
+from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Leased, Settlement
+from tests.clock import FakeClock
+from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
+
+
+class Journey:
+    """A delivery with two providers, and what it recorded."""
+
+    def __init__(self, main: ScriptedProvider, backup: ScriptedProvider | None = None) -> None:
+        self.clock = FakeClock()
+        self.writer = PlainWriter()
+        self.recorded: list[tuple[Attempt, ...]] = []
+        self.outcomes: list[tuple[str, Outcome]] = []
+        self.still_ours = True
+        self.disk_full = False
+        providers: Mapping[str, ScriptedProvider] = {"main": main} | ({"backup": backup} if backup else {})
+        self.delivery = Delivery(
+            exits={name: Exit(provider, Lane(10), SENDER, 30.0) for name, provider in providers.items()},
+            routes=Routes({}, tuple(providers)),
+            writer=self.writer,
+            reply_to=None,
+            clock=self.clock,
+            jitter=lambda: 0.0,
+            record=self._record,
+            count=lambda provider, outcome: self.outcomes.append((provider, outcome)),
+        )
+
+    async def _record(self, _id: str, attempts: tuple[Attempt, ...]) -> bool:
+        if self.disk_full:
+            raise CannotKeep("disk full")
+        self.recorded.append(attempts)
+        return self.still_ours
+
+    async def of(self, sent: Message, *before: Attempt) -> Settlement | None:
+        """Deliver a message whose next attempt has just begun."""
+        attempts = (*before, Attempt("main", self.clock.now()))
+        return await self.delivery.deliver(Leased(sent, attempts))
+
+    async def settled(self, sent: Message, *before: Attempt) -> Settlement:
+        """Deliver a message and return what is to be recorded."""
+        settlement = await self.of(sent, *before)
+        assert settlement is not None
+        return settlement
+
+
+def _outcomes(settlement: Settlement) -> list[tuple[str, Outcome | None]]:
+    return [(attempt.provider, attempt.outcome) for attempt in settlement.attempts]
+
+
+async def test_the_first_provider_takes_it() -> None:
+    """And its receipt is kept."""
+    journey = Journey(ScriptedProvider([Receipt("queued as 4F2", "250 2.0.0 ok")]), backup := ScriptedProvider())
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert (settlement.state, settlement.provider_message_id) == (State.SENT, "queued as 4F2")
+    assert _outcomes(settlement) == [("main", Outcome.ACCEPTED)]
+    assert settlement.attempts[0].words == "250 2.0.0 ok"
+    assert journey.recorded == []  # the attempt was recorded with the lease
+    assert backup.sent.empty()
+
+
+@pytest.mark.parametrize("failure", [Unavailable("450 busy"), Misconfigured("535 who are you")])
+async def test_the_next_provider_is_tried_in_the_same_breath(failure: Unavailable | Misconfigured) -> None:
+    """Its attempt is recorded before it is dialled."""
+    backup = ScriptedProvider([lambda _email: Receipt(f"recorded {len(journey.recorded)}")])
+    journey = Journey(ScriptedProvider([failure]), backup)
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert settlement.state is State.SENT
+    assert settlement.provider_message_id == "recorded 1"
+    assert _outcomes(settlement) == [("main", Outcome(failure.outcome)), ("backup", Outcome.ACCEPTED)]
+    assert journey.outcomes == [("main", Outcome(failure.outcome)), ("backup", Outcome.ACCEPTED)]
+    assert [attempt.outcome for attempt in journey.recorded[0]] == [Outcome(failure.outcome), None]
+
+
+async def test_a_rejected_mail_fails_and_bothers_nobody_else() -> None:
+    """This mail will never go; the provider's words are kept without the code."""
+    journey = Journey(ScriptedProvider([Rejected("314159 is spam", code="550 5.7.1")]), backup := ScriptedProvider())
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert settlement.state is State.FAILED
+    assert settlement.reason == settlement.attempts[0].words == f"550 5.7.1 {MASK} is spam"
+    assert backup.sent.empty()
+
+
+async def test_an_uncertain_code_goes_to_the_next_provider_at_once() -> None:
+    """Two mails are better than none."""
+    journey = Journey(ScriptedProvider([Uncertain("silence")]), ScriptedProvider())
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert _outcomes(settlement) == [("main", Outcome.UNCERTAIN), ("backup", Outcome.ACCEPTED)]
+
+
+async def test_other_uncertain_mail_waits_for_the_same_provider() -> None:
+    """Another one would surely send it twice."""
+    journey = Journey(ScriptedProvider([Uncertain("silence")]), backup := ScriptedProvider())
+    now = journey.clock.now()
+    settlement = await journey.settled(message("Welcome", Priority.EVENT, now=now, lifetime=86400))
+    assert (settlement.state, settlement.due_at) == (State.QUEUED, now + 30)
+    assert backup.sent.empty()
+
+
+async def test_a_round_without_success_is_repeated_later() -> None:
+    """A code within seconds, and not before the first provider wants to be asked again."""
+    journey = Journey(
+        ScriptedProvider([Unavailable("busy", retry_after=60)]), ScriptedProvider([Unavailable("busy", retry_after=7)])
+    )
+    now = journey.clock.now()
+    settlement = await journey.settled(message(now=now))
+    assert (settlement.state, settlement.due_at) == (State.QUEUED, now + 7)
+    assert len(settlement.attempts) == 2
+
+
+async def test_a_code_that_no_further_try_can_save_expires() -> None:
+    """It says so now rather than pretend to wait."""
+    journey = Journey(ScriptedProvider([Unavailable("busy", retry_after=3600)]))
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert settlement.state is State.EXPIRED
+
+
+async def test_mail_that_every_provider_refused_for_our_faults_is_held() -> None:
+    """It goes as soon as the operator has mended the settings."""
+    journey = Journey(ScriptedProvider([Misconfigured("535")]), ScriptedProvider([Misconfigured("no credit")]))
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert (settlement.state, settlement.reason) == (State.HELD, HELD_MISCONFIGURED)
+
+
+async def test_mail_whose_tries_are_used_up_is_held() -> None:
+    """An operator may know more."""
+    journey = Journey(ScriptedProvider([Unavailable("busy")]))
+    before = [Attempt("main", 0.0, 0.1, Outcome.UNAVAILABLE, "busy")] * 19
+    sent = message("Welcome", Priority.EVENT, now=journey.clock.now(), lifetime=10**6)
+    settlement = await journey.settled(sent, *before)
+    assert (settlement.state, settlement.reason) == (State.HELD, HELD_EXHAUSTED)
+    assert len(settlement.attempts) == 20
+
+
+async def test_an_expired_message_is_not_dialled() -> None:
+    """The attempt that never started is not counted."""
+    journey = Journey(main := ScriptedProvider())
+    late = message(now=journey.clock.now() - 571)
+    settlement = await journey.settled(late)
+    assert (settlement.state, settlement.attempts) == (State.EXPIRED, ())
+    assert main.sent.empty()
+
+
+async def test_a_mail_that_cannot_be_written_is_held_for_the_operator() -> None:
+    """A template can be mended; a bug in one counts the same."""
+    for fault in (RenderingError("SignIn/html.jinja:3: no such filter"), ZeroDivisionError()):
+        journey = Journey(main := ScriptedProvider())
+        journey.writer.fault = fault
+        settlement = await journey.settled(message(now=journey.clock.now()))
+        assert (settlement.state, settlement.reason, settlement.attempts) == (State.HELD, HELD_RENDERING, ())
+        assert main.sent.empty()
+
+
+async def test_a_code_mail_without_its_code_fails() -> None:
+    """Nobody can mend it: Logto did not send one."""
+    journey = Journey(main := ScriptedProvider())
+    journey.writer.fault = MissingVariable("the request has no code")
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert (settlement.state, settlement.reason) == (State.FAILED, "the request has no code")
+    assert main.sent.empty()
+
+
+async def test_a_provider_that_breaks_its_promise_is_uncertain() -> None:
+    """Nobody knows how far the mail got."""
+
+    def broken(_email: Email) -> Receipt:
+        raise KeyError("id")
+
+    journey = Journey(ScriptedProvider([broken]), ScriptedProvider())
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert _outcomes(settlement) == [("main", Outcome.UNCERTAIN), ("backup", Outcome.ACCEPTED)]
+
+
+async def test_a_lost_lease_dials_nobody_else() -> None:
+    """Another process has taken over."""
+    journey = Journey(ScriptedProvider([Unavailable("busy")]), backup := ScriptedProvider())
+    journey.still_ours = False
+    assert await journey.of(message(now=journey.clock.now())) is None
+    assert backup.sent.empty()
+
+
+async def test_what_cannot_be_recorded_is_not_dialled() -> None:
+    """The message waits for its next round instead."""
+    journey = Journey(ScriptedProvider([Unavailable("busy")]), backup := ScriptedProvider())
+    journey.disk_full = True
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert settlement.state is State.QUEUED
+    assert _outcomes(settlement) == [("main", Outcome.UNAVAILABLE)]
+    assert backup.sent.empty()

@@ -1,0 +1,121 @@
+"""Places and turns of a provider, and the codes' share of both."""
+
+import asyncio
+
+from mailroom.courier.lanes import Lane
+from mailroom.message import Priority
+
+
+def test_codes_keep_places_when_other_mail_fills_the_lane() -> None:
+    """Ten turns make twenty places, of which four are the codes' alone."""
+    lane = Lane(10)
+    others = sum(lane.take(code=False) for _ in range(100))
+    codes = sum(lane.take(code=True) for _ in range(100))
+    assert (others, codes) == (16, 4)
+
+
+def test_codes_may_take_every_place() -> None:
+    """The share is theirs alone; the rest is for everybody."""
+    lane = Lane(10)
+    assert sum(lane.take(code=True) for _ in range(100)) == 20
+    assert not lane.take(code=False)
+
+
+def test_a_single_turn_is_for_everybody() -> None:
+    """With `concurrency = 1` nothing can be reserved, or other mail would never go."""
+    lane = Lane(1)
+    assert lane.take(code=False)
+    assert lane.take(code=True)
+    assert not lane.take(code=True)
+
+
+def test_what_a_claim_does_not_spend_is_given_back() -> None:
+    """And what it spends is the messages' until they give it back."""
+    lane = Lane(10)
+    loan = lane.lend(most=6)
+    assert lane.free(code=True) == 14
+    assert loan.spend(code=True)
+    assert loan.spend(code=False)
+    lane.take_back(loan)
+    assert lane.free(code=True) == 18
+    lane.give_back(code=True)
+    lane.give_back(code=False)
+    assert (lane.free(code=True), lane.free(code=False)) == (20, 16)
+
+
+def test_a_loan_keeps_the_codes_share() -> None:
+    """A claim full of welcomes leaves the codes' places alone."""
+    loan = Lane(10).lend(most=100)
+    assert sum(loan.spend(code=False) for _ in range(100)) == 16
+    assert sum(loan.spend(code=True) for _ in range(100)) == 4
+
+
+async def test_a_code_overtakes_everything_that_waits_for_a_turn() -> None:
+    """Whoever asked first goes first among equals."""
+    lane, went = Lane(2), []
+    leave = asyncio.Event()
+
+    async def run(name: str, priority: Priority) -> None:
+        async with lane.turn(priority):
+            went.append(name)
+            await leave.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for name, priority in (
+            ("code 1", Priority.CODE),
+            ("code 2", Priority.CODE),
+            ("welcome", Priority.EVENT),
+            ("invitation", Priority.INVITATION),
+            ("code 3", Priority.CODE),
+        ):
+            group.create_task(run(name, priority))
+        await _settled()
+        assert went == ["code 1", "code 2"]
+        leave.set()
+    assert went == ["code 1", "code 2", "code 3", "invitation", "welcome"]
+
+
+async def test_other_mail_never_holds_the_codes_turn() -> None:
+    """Of five turns one waits for a code."""
+    lane = Lane(5)
+    leave = asyncio.Event()
+    running = 0
+
+    async def run(priority: Priority) -> None:
+        nonlocal running
+        async with lane.turn(priority):
+            running += 1
+            await leave.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(9):
+            group.create_task(run(Priority.EVENT))
+        await _settled()
+        assert running == 4
+        group.create_task(run(Priority.CODE))
+        await _settled()
+        assert running == 5
+        leave.set()
+
+
+async def test_giving_up_the_wait_loses_no_turn() -> None:
+    """Neither while waiting nor in the very moment in which the turn comes."""
+    lane = Lane(1)
+    first, second, third = (lane.turn(Priority.CODE) for _ in range(3))
+    await first.__aenter__()
+    waiting = asyncio.create_task(second.__aenter__())
+    last = asyncio.create_task(third.__aenter__())
+    await _settled()
+    await first.__aexit__(None, None, None)  # the turn is the second's now
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await last
+    await third.__aexit__(None, None, None)
+    async with lane.turn(Priority.CODE):
+        pass
+
+
+async def _settled() -> None:
+    """Let every task run until it waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)

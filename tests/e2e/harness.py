@@ -1,0 +1,177 @@
+"""Runs the real thing: `python server.py`, one process after the other, on a socket that outlives them."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+AUTHORIZATION = "Bearer end-to-end"
+SIGNING_KEY = "a signing key as the console shows it"
+SECRET_KEY = "0c6fbb1e2d6a4a4f9a87c7f8f9f0f6c1d2a3b4c5d6e7f8091a2b3c4d5e6f7081"
+
+_STARTS_WITHIN = 30.0
+"""Seconds; it takes one, but the machine may be busy."""
+_EXITS_WITHIN = 20.0
+"""Seconds; `shutdown_timeout` is 8."""
+
+
+def unless(reason: str) -> pytest.MarkDecorator:
+    """Skip for this reason, if there is one; not with EVERY_TEST in the environment, as in CI: there it fails."""
+    return pytest.mark.skipif(bool(reason) and "EVERY_TEST" not in os.environ, reason=reason)
+
+
+def configuration(provider: str, *, code_lifetime: str = "10m") -> str:
+    """Return a mailroom.toml with both doors open; `provider` is the inside of `[providers.main]`."""
+    return f"""\
+from = "Acme <no-reply@acme.example>"
+secret_key = "{SECRET_KEY}"
+
+[connector]
+authorization = "{AUTHORIZATION}"
+
+[webhook]
+signing_keys = ["{SIGNING_KEY}"]
+
+[lifetimes]
+code = "{code_lifetime}"
+
+[providers.main]
+{provider}
+"""
+
+
+class Server:
+    """A folder to serve from, a listening socket, and the process that serves, if there is one.
+
+    The socket is bound here and inherited (`--fd`), so the port is known before the server runs, and connections
+    that arrive between two processes wait instead of being refused, as they do behind systemd.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        configuration: str | None,
+        *,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.log_file = directory / "server.log"
+        self._arguments = arguments
+        self._environment = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **(environment or {})}
+        if configuration is not None:
+            (directory / "mailroom.toml").write_text(configuration)
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start, and wait until it is ready."""
+        try:
+            await self.start()
+            await self.ready()
+        except BaseException:
+            await self._away()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave no process behind; how it ended matters only where `stop` is called."""
+        await self._away()
+
+    async def start(self) -> float:
+        """Start a process, not yet ready; returns the moment. A predecessor may still be draining."""
+        fd = self._socket.fileno()
+        moment = time.time()
+        with self.log_file.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(ROOT / "server.py"),
+                "--fd",
+                str(fd),
+                *self._arguments,
+                cwd=self.directory,
+                env=self._environment,
+                pass_fds=(fd,),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return moment
+
+    async def ready(self) -> None:
+        """Return when `/readyz` says so. Raises AssertionError with the log if it does not in time."""
+        process = self._serving()
+        asking = asyncio.ensure_future(self._ask())
+        ending = asyncio.ensure_future(process.wait())
+        try:
+            await asyncio.wait({asking, ending}, timeout=_STARTS_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise AssertionError(f"the server did not get ready ({process.returncode=}):\n{self.log()}")
+            await asking
+        finally:
+            asking.cancel()
+            ending.cancel()
+            await asyncio.gather(asking, ending, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        async with httpx.AsyncClient(base_url=self.url, timeout=_STARTS_WITHIN, trust_env=False) as client:
+            # The request waits in the socket until somebody accepts it, so this seldom turns twice.
+            while (await client.get("/readyz", headers={"connection": "close"})).status_code != httpx.codes.OK:
+                pass
+
+    async def kill(self) -> float:
+        """SIGKILL; returns the moment after which it can have done nothing."""
+        process = self._serving()
+        process.kill()
+        await process.wait()
+        return time.time()
+
+    async def stop(self) -> None:
+        """SIGTERM. Raises AssertionError with the log unless it exits in time and with 0."""
+        await self.ended(self.terminate())
+
+    def terminate(self) -> asyncio.subprocess.Process:
+        """SIGTERM, without waiting: a successor may be started at once, and the process is returned for `ended`."""
+        process = self._serving()
+        process.send_signal(signal.SIGTERM)
+        return process
+
+    async def ended(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for a terminated process. Raises AssertionError with the log unless it exits in time and with 0."""
+        try:
+            status = await asyncio.wait_for(process.wait(), _EXITS_WITHIN)
+        except TimeoutError:
+            raise AssertionError(f"the server did not exit within {_EXITS_WITHIN} s:\n{self.log()}") from None
+        assert status == 0, f"the server exited with {status}:\n{self.log()}"
+
+    @property
+    def pid(self) -> int:
+        """The serving process."""
+        return self._serving().pid
+
+    def log(self) -> str:
+        """Return what all processes so far wrote to stdout and stderr."""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def _serving(self) -> asyncio.subprocess.Process:
+        assert self._process is not None, "start it first"
+        return self._process
+
+    async def _away(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            await self.kill()
+        self._socket.close()

@@ -1,0 +1,102 @@
+"""npm's `@logto/connector-http-email`, the very code that Logto runs, in a Node process: `tests/node/client.mjs`."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from typing import Any
+
+from tests.e2e.harness import ROOT
+
+_PLACE = ROOT / "tests" / "node"
+_OLDEST = 20
+"""got 14 asks for it; since Node 19 the agent keeps connections alive, as Logto's does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the connector made of one mail."""
+
+    status: int | None = None
+    """The 2xx; None: the connector raised."""
+    body: str = ""
+    reused: bool = False
+    """Whether the request went over a connection that was used before."""
+    message: str = ""
+    """The words of an HTTP error, which Logto shows to the end user."""
+    dropped: str = ""
+    """Why the connection failed (`ECONNRESET`): Logto then shows the whole request to the end user."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether Logto goes on as if the mail was sent."""
+        return self.status is not None
+
+
+class Connector:
+    """The connector as Logto has it: one endpoint, one authorization, one agent that keeps connections alive."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._numbers = count()
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+
+    async def send(self, endpoint: str, authorization: str, mail: Mapping[str, Any]) -> Answer:
+        """Send one mail (`to`, `type`, `payload`, perhaps `ip`); several may be on their way at the same time."""
+        assert self._process.stdin is not None
+        number = next(self._numbers)
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        line = json.dumps({"id": number, "endpoint": endpoint, "authorization": authorization, **mail})
+        self._process.stdin.write(line.encode() + b"\n")
+        await self._process.stdin.drain()
+        return await self._waiting[number]
+
+    async def listen(self) -> None:
+        """Hand the answers to those who wait for them until the process ends."""
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            told = json.loads(line)
+            fields = {name: told[name] for name in ("status", "body", "reused", "message", "dropped") if name in told}
+            self._waiting.pop(told["id"]).set_result(Answer(**fields))
+        for future in self._waiting.values():
+            future.set_exception(AssertionError("the Node process ended; its last words are on stderr"))
+
+
+@cache
+def missing() -> str:
+    """Return why the connector cannot run here, for `pytest.mark.skipif`; empty: it can."""
+    node = shutil.which("node")
+    if node is None:
+        return "Node is not installed: Logto's own connector is not tried"
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.removeprefix("v").partition(".")[0]) < _OLDEST:
+        return f"Node {version} is older than {_OLDEST}: Logto's own connector is not tried"
+    if not (_PLACE / "node_modules").is_dir():
+        return "say `npm ci` in tests/node first: Logto's own connector is not tried"
+    return ""
+
+
+@asynccontextmanager
+async def connector() -> AsyncIterator[Connector]:
+    """Run the connector; its connections live as long as the context."""
+    process = await asyncio.create_subprocess_exec(
+        "node", "client.mjs", cwd=_PLACE, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    client = Connector(process)
+    listening = asyncio.ensure_future(client.listen())
+    try:
+        yield client
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 10)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        await listening

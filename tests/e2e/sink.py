@@ -1,0 +1,52 @@
+"""An SMTP server in a process of its own that tells of every mail it took: a line of JSON each on stdout.
+
+    {"port": 40123}
+    {"at": 1795253878.1, "recipient": "u1-329452@chaos.example", "whole": true}
+
+`at` is the moment at which the mail was there, before the sender heard of it. `whole`: it carries the code that its
+recipient's name tells, in the text part.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from typing import Any
+
+from aiosmtpd.smtp import SMTP
+
+
+class Journal:
+    """What aiosmtpd calls when a mail is there."""
+
+    async def handle_DATA(self, _server: SMTP, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        """Tell of the mail, then accept it."""
+        at = time.time()
+        mail = message_from_bytes(envelope.content, EmailMessage, policy=default)
+        text = mail.get_body(("plain",))
+        words = str(text.get_content()) if isinstance(text, EmailMessage) else ""
+        for recipient in envelope.rcpt_tos:
+            code = recipient.partition("@")[0].rpartition("-")[2]
+            tell({"at": at, "recipient": recipient, "whole": code in words})
+        return "250 taken"
+
+
+def tell(line: dict[str, Any]) -> None:
+    """Print a line at once."""
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+async def main() -> None:
+    """Serve until the process is ended."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(Journal()), "127.0.0.1", 0, backlog=1024)
+    tell({"port": server.sockets[0].getsockname()[1]})
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

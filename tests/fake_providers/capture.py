@@ -1,0 +1,14 @@
+"""Stands in for the mail catcher where that is not what is tested."""
+
+from typing import Any, NoReturn
+
+from mailroom.providers import ProviderSettings, Surroundings
+
+
+class Settings(ProviderSettings):
+    """Nothing of its own."""
+
+
+def connect(settings: Any, surroundings: Surroundings) -> NoReturn:
+    """Nobody asks."""
+    raise NotImplementedError

@@ -1,0 +1,99 @@
+"""An acceptor and outbox in memory that keep the promises which the doors rely on, and real settings for them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from mailroom.clock import Clock
+from mailroom.errors import CannotKeep
+from mailroom.message import Email, Message, Priority
+from mailroom.outbox import REPEAT_SECONDS, CapturedMail, Depth, Kept, Once, Outbox
+from mailroom.settings import Settings
+
+AUTHORIZATION = "Bearer test-token"
+
+
+def settings(**changes: Any) -> Settings:
+    """Return settings that open both doors, changed as told."""
+    given: dict[str, Any] = {
+        "from": "Acme <no-reply@acme.example>",
+        "secret_key": "a secret key of the tests",
+        "providers": {"main": {"type": "capture"}},
+        "connector": {"authorization": AUTHORIZATION},
+        "webhook": {"signing_keys": ["key"]},
+    }
+    return Settings.model_validate({**given, **changes})
+
+
+class MemoryCaptured:
+    """Mails in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[CapturedMail, bytes]] = []
+
+    async def keep(self, email: Email) -> None:
+        """Keep a mail."""
+        head = CapturedMail(email.id, 1_795_000_000.0, email.sender.email, email.recipient, email.subject, 0)
+        self.mails.append((head, email.raw))
+
+    async def newest(self, limit: int) -> list[CapturedMail]:
+        """Return the latest mails, newest first."""
+        return [head for head, _ in reversed(self.mails)][:limit]
+
+    async def raw(self, id: str) -> bytes | None:  # noqa: A002 - the field's word
+        """Return a mail as RFC 5322 text."""
+        return next((raw for head, raw in self.mails if head.id == id), None)
+
+
+class MemoryParts:
+    """Acceptor and outbox in one: remembers repeats and what may happen once, and refuses when told to."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.kept: list[Message] = []
+        self.full = False
+        self.silent = False
+        self.captured = MemoryCaptured()
+        self._clock = clock
+        self._repeats: dict[bytes, tuple[float, str]] = {}
+        self._once: dict[bytes, tuple[float | None, str]] = {}
+
+    @property
+    def outbox(self) -> Outbox:
+        """Itself: the doors use no more of an outbox than is here."""
+        return cast("Outbox", self)
+
+    async def accept(self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[Once] = ()) -> Kept:
+        """Keep a message, unless it is a repeat."""
+        if self.full:
+            raise CannotKeep("database or disk is full")
+        now = self._clock.now()
+        earlier = self._repeats.get(repeat_of) if repeat_of is not None else None
+        if earlier and now - earlier[0] < REPEAT_SECONDS:
+            return Kept(earlier[1], fresh=False)
+        for claim in once:
+            known = self._once.get(claim.what)
+            if known and (known[0] is None or now < known[0]):
+                return Kept(known[1], fresh=False)
+        if repeat_of is not None:
+            self._repeats[repeat_of] = (now, message.id)
+        self._once |= {claim.what: (claim.until, message.id) for claim in once}
+        self.kept.append(message)
+        return Kept(message.id, fresh=True)
+
+    async def languages(self, recipient: str) -> tuple[str, ...]:
+        """Return the languages of the last mail to this address that had any."""
+        return next((m.languages for m in reversed(self.kept) if m.recipient == recipient and m.languages), ())
+
+    async def depth(self) -> Mapping[Priority, Depth]:
+        """Return what waits."""
+        if self.silent:
+            raise CannotKeep("database is locked")
+        codes = [message for message in self.kept if message.is_code]
+        return {Priority.CODE: Depth(len(codes), codes[0].created_at if codes else None)}
+
+    async def held(self) -> Mapping[str, int]:
+        """Return what is held."""
+        return {"misconfigured": 2, "the template SignIn has a fault in line 3": 1}
+
+    async def free_bytes(self) -> int | None:
+        """Return the free room."""
+        return 4096

@@ -1,0 +1,152 @@
+"""The doors behind a real uvicorn on a real socket, and a client that sends the bytes it is given."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Self
+
+from starlette.applications import Starlette
+
+from handlers import routes
+from handlers.health import Standing
+from handlers.listening import Ending, Listener, bound
+from handlers.loopback import OnlyLoopback
+from mailroom.clock import SystemClock
+from mailroom.metrics import Metrics
+from tests.clock import FakeClock
+from tests.handlers.parts import AUTHORIZATION, MemoryParts, settings
+
+WIRE = Path(__file__).parents[1] / "logto-wire"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Client:
+    """One kept connection."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._file = self._socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def send(self, request: bytes) -> None:
+        """Send some bytes."""
+        self._socket.sendall(request)
+
+    def answer(self) -> Answer:
+        """Read one answer."""
+        _, status, _ = self._file.readline().split(b" ", 2)
+        headers = {}
+        while line := self._file.readline().rstrip(b"\r\n"):
+            name, _, value = line.decode("latin-1").partition(": ")
+            headers[name.lower()] = value
+        return Answer(int(status), headers, self._file.read(int(headers.get("content-length", "0"))))
+
+    def is_closed(self) -> bool:
+        """Tell whether the server closed the connection in an orderly way."""
+        return self._file.read(1) == b""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """A running server: what stands behind it, and a way to ask it."""
+
+    port: int
+    parts: MemoryParts
+    clock: FakeClock
+    metrics: Metrics
+    standing: Standing
+
+    def raw(self, request: bytes) -> Answer:
+        """Send these bytes over a connection of their own."""
+        with Client(self.port) as client:
+            client.send(request)
+            return client.answer()
+
+    def ask(self, method: str, path: str, *, body: bytes | None = None, **headers: str) -> Answer:
+        """Send a request; an underscore in a header's name stands for a hyphen."""
+        return self.raw(request(method, path, body=body, **headers))
+
+    def email(self, body: bytes, **headers: str) -> Answer:
+        """Post to the email door with the right authorization."""
+        return self.ask("POST", "/email", body=body, **{"authorization": AUTHORIZATION, **headers})
+
+
+def request(method: str, path: str, *, body: bytes | None = None, **headers: str) -> bytes:
+    """Write a request."""
+    named = {"host": "localhost", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    if body is not None:
+        named.setdefault("content-length", str(len(body)))
+    head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + (body or b"")
+
+
+@contextmanager
+def served(**changes: Any) -> Iterator[Doors]:
+    """Run the doors in a thread of their own; `changes` are those of the settings."""
+    chosen = settings(**changes)
+    clock = FakeClock()
+    parts = MemoryParts(clock)
+    metrics = Metrics()
+    standing = Standing()
+    app = Starlette(
+        routes=routes(
+            settings=chosen,
+            acceptor=parts,
+            outbox=parts.outbox,
+            clock=clock,
+            entropy=Random(1).randbytes,
+            metrics=metrics,
+            standing=standing,
+        )
+    )
+    app.router.redirect_slashes = False
+    listening = bound("127.0.0.1", 0)
+    port: int = listening.getsockname()[1]
+    up = threading.Event()
+    loop = asyncio.new_event_loop()
+    ending: list[Ending] = []
+
+    async def run() -> None:
+        ending.append(Ending())
+        listener = Listener(
+            OnlyLoopback(app) if chosen.dev else app, standing=standing, metrics=metrics, clock=SystemClock()
+        )
+        listening.listen()  # connections wait until uvicorn takes over
+        up.set()
+        await listener.serve_until(ending[0], [listening], shutdown_seconds=3)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    try:
+        assert up.wait(10)
+        yield Doors(port, parts, clock, metrics, standing)
+    finally:
+        loop.call_soon_threadsafe(ending[0].hurry)
+        thread.join()
+        loop.close()
+
+
+def captured(path: Path, door: str) -> bytes:
+    """Return a captured request as it was sent, but for the path in its first line."""
+    request_line, rest = path.read_bytes().split(b"\r\n", 1)
+    method, _, version = request_line.split(b" ")
+    return b"%b /%b %b\r\n%b" % (method, door.encode(), version, rest)

@@ -1,0 +1,296 @@
+"""`POST /email`, through a real uvicorn."""
+
+import json
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailroom.message import Priority
+from tests.clock import START
+from tests.handlers.parts import AUTHORIZATION
+from tests.handlers.serving import WIRE, Answer, Client, Doors, captured, request, served
+
+CAPTURED = sorted((WIRE / "email").glob("*.http"))
+_PLAIN = re.compile(rb"[A-Z][A-Za-z ,.`:=/-]{10,100}\.")
+"""A sentence that may be read by anybody."""
+
+
+def _mail(**changes: Any) -> bytes:
+    fields: dict[str, Any] = {"to": "ada@example.com", "type": "SignIn", "payload": {"code": "012345"}, **changes}
+    return json.dumps({name: value for name, value in fields.items() if value is not ...}).encode()
+
+
+def _assert_refused(answer: Answer, status: int) -> None:
+    assert answer.status == status
+    assert _PLAIN.fullmatch(answer.body), answer.body
+
+
+def test_every_capture_is_there() -> None:
+    assert len(CAPTURED) == 34
+
+
+@pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
+def test_what_logto_sends_is_kept_as_it_is(doors: Doors, path: Path) -> None:
+    sent = captured(path, "email")
+    if "no-authorization" in path.stem:
+        _assert_refused(doors.raw(sent), 401)
+        return
+    answer = doors.raw(sent)
+    body = json.loads(sent.split(b"\r\n\r\n", 1)[1])
+    (message,) = doors.parts.kept
+    assert answer.status == 200
+    assert json.loads(answer.body) == {"id": message.id}
+    assert message.recipient == body["to"]
+    assert message.template == body["type"]
+    assert message.payload == body["payload"]
+    assert message.ip == body.get("ip")
+    assert message.created_at == START
+    if body["type"] == "OrganizationInvitation":
+        assert (message.priority, message.expires_at) == (Priority.INVITATION, START + 7 * 86400)
+    else:
+        assert (message.priority, message.expires_at) == (Priority.CODE, START + 600 - 30)
+
+
+def test_the_languages_are_the_raw_list_and_then_what_logto_resolved(doors: Doors) -> None:
+    doors.email(_mail(payload={"code": "1", "uiLocales": "zh-Hant-HK en", "locale": "zh-CN"}))
+    assert doors.parts.kept[0].languages == ("zh-Hant-HK", "en", "zh-CN")
+
+
+def test_a_repeated_body_with_a_code_is_kept_once_within_a_minute(doors: Doors) -> None:
+    first, second = doors.email(_mail()), doors.email(_mail())
+    assert first.body == second.body
+    assert len(doors.parts.kept) == 1
+    doors.clock.set(START + 61)
+    assert doors.email(_mail()).body != first.body
+
+
+@pytest.mark.parametrize(
+    "payload", [{"code": "000000"}, {"code": ""}, {"code": None}, {"code": 123456}, {"link": "x"}, {}]
+)
+def test_what_has_no_real_code_may_be_repeated(doors: Doors, payload: dict[str, Any]) -> None:
+    first, second = doors.email(_mail(payload=payload)), doors.email(_mail(payload=payload))
+    assert (first.status, second.status) == (200, 200)
+    assert first.body != second.body
+
+
+@pytest.mark.parametrize(
+    ("changes", "template"),
+    [
+        ({"type": "BrandNew"}, "BrandNew"),
+        ({"type": None}, "Generic"),
+        ({"type": ...}, "Generic"),
+        ({"type": ""}, "Generic"),
+        ({"type": "../../etc/passwd"}, "Generic"),
+        ({"type": "Sign\0In"}, "Generic"),
+        ({"type": "S" * 65}, "Generic"),
+        ({"payload": None}, "SignIn"),
+        ({"payload": ...}, "SignIn"),
+        ({"ip": None, "surprise": [{"any": 1}]}, "SignIn"),
+        ({"ip": {"odd": 1}}, "SignIn"),
+        ({"payload": {"code": "1", "organization": "a plain string", "deep": [[[1.5, None, True]]]}}, "SignIn"),
+    ],
+)
+def test_what_is_unknown_or_missing_is_tolerated(doors: Doors, changes: dict[str, Any], template: str) -> None:
+    assert doors.email(_mail(**changes)).status == 200
+    assert doors.parts.kept[0].template == template
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/json; charset=utf-8", "application/vnd.logto+json", "text/plain"]
+)
+def test_any_content_type_that_holds_json_will_do(doors: Doors, content_type: str) -> None:
+    assert doors.email(_mail(), content_type=content_type).status == 200
+
+
+def test_the_error_of_a_client_is_counted(doors: Doors) -> None:
+    doors.email(b"")
+    assert b'mailroom_refused_total{door="email",status="400"}' in doors.metrics.text()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"ada@example.com"',
+        b'{"to": "ada@example.com"} {}',
+        b'\xef\xbb\xbf{"to": "ada@example.com"}',
+        b'{"to": "\xff@example.com"}',
+        b'{"to": "ada@example.com", "payload": {"a": "\\ud800"}}',
+        b'{"to": "\\ud800@example.com"}',
+        b'{"to": "ada@example.com", "payload": {"a": NaN}}',
+        b'{"to": "ada@example.com", "payload": {"a": 1e999}}',
+        b'{"to": "ada@example.com", "payload": {"a": %b}}' % (b"9" * 5000),
+        b'{"to": "ada@example.com", "payload": {"a": %b}}' % (b"[" * 10_000 + b"]" * 10_000),
+        b'{"to": "ada@example.com", "payload": {"a": %b1%b}}' % (b'{"a":' * 10_000, b"}" * 10_000),
+        b'{"to": "ada@example.com", "other": %b}' % (b"[" * 10_000 + b"]" * 10_000),
+        b'{"to": "ada@example.com", "payload": {"a": %b}}' % (b"[" * 64 + b"]" * 64),
+        b'{"to": "ada@example.com", "payload": %b' % (b"[" * 500_000),
+        _mail(to=None),
+        _mail(to=5),
+        _mail(to=...),
+        _mail(to=["ada@example.com"]),
+        _mail(type=5),
+        _mail(payload=[]),
+        _mail(payload="code"),
+        _mail(to=""),
+        _mail(to="ada"),
+        _mail(to="ada@example.com\r\nBcc: eve@example.com"),
+        _mail(to="ada@example.com\n"),
+        _mail(to="ada\0@example.com"),
+        _mail(to="Ada <ada@example.com>"),
+        _mail(to="ada@example.com, eve@example.com"),
+        _mail(to="a" * 300_000 + "@example.com"),
+    ],
+    ids=lambda body: str(body[:40]),
+)
+def test_what_is_not_understood_gets_a_plain_400(doors: Doors, body: bytes) -> None:
+    _assert_refused(doors.email(body), 400)
+    assert not doors.parts.kept
+    assert doors.email(_mail()).status == 200
+
+
+def test_sixty_three_levels_are_not_too_deep(doors: Doors) -> None:
+    deep = b'{"to": "ada@example.com", "payload": {"a": %b}}' % (b"[" * 62 + b"]" * 62)
+    assert doors.email(deep).status == 200
+
+
+def test_braces_in_texts_are_no_nesting(doors: Doors) -> None:
+    assert doors.email(_mail(payload={"code": "1", "name": "{[" * 1000})).status == 200
+
+
+def test_of_a_key_given_twice_the_last_one_counts(doors: Doors) -> None:
+    assert doors.email(b'{"to": "no", "to": "ada@example.com"}').status == 200
+
+
+@pytest.mark.parametrize(
+    "given", [None, "", "Bearer", "Bearer wrong", "bearer test-token", "Bearer test-token2", "Bearer t\xe4st"]
+)
+def test_without_the_authorization_nothing_is_kept(doors: Doors, given: str | None) -> None:
+    headers = {} if given is None else {"authorization": given}
+    _assert_refused(doors.ask("POST", "/email", body=_mail(), **headers), 401)
+    assert not doors.parts.kept
+
+
+def test_while_rotating_either_authorization_will_do() -> None:
+    with served(connector={"authorization": ["Bearer neu-ä", "Bearer old"]}) as doors:
+        body = _mail(payload={})
+        assert doors.email(body, authorization="Bearer neu-ä").status == 200  # Latin-1, as Node writes it
+        assert doors.email(body, authorization="Bearer neu-ä".encode().decode("latin-1")).status == 200
+        assert doors.email(body, authorization="Bearer old").status == 200
+        assert doors.email(body, authorization="Bearer ol").status == 401
+        assert doors.email(body, authorization="").status == 401
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_other_methods_are_told_which_one_is_right(doors: Doors, method: str) -> None:
+    with socket.create_connection(("127.0.0.1", doors.port), timeout=10) as connection:
+        connection.sendall(request(method, "/email", connection="close"))
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"allow: POST\r\n" in answer
+
+
+def test_a_trailing_slash_is_no_redirect(doors: Doors) -> None:
+    assert doors.ask("POST", "/email/", body=_mail(), authorization=AUTHORIZATION).status == 200
+
+
+def test_no_other_path_is_redirected(doors: Doors) -> None:
+    assert doors.ask("GET", "/livez/").status == 404
+
+
+def test_what_cannot_be_kept_is_answered_503(doors: Doors) -> None:
+    doors.parts.full = True
+    answer = doors.email(_mail())
+    _assert_refused(answer, 503)
+    assert answer.headers["retry-after"] == "5"
+    doors.parts.full = False
+    assert doors.email(_mail()).status == 200
+
+
+def test_a_body_of_just_one_mebibyte_is_kept(doors: Doors) -> None:
+    frame = len(_mail(payload={"code": "1", "note": ""}))
+    body = _mail(payload={"code": "1", "note": "x" * (1024 * 1024 - frame)})
+    assert len(body) == 1024 * 1024
+    assert doors.email(body).status == 200
+    _assert_refused(doors.email(body + b" "), 413)
+
+
+@pytest.mark.parametrize("size", [1_100_000, 2_000_000, 3_900_000])
+@pytest.mark.parametrize("authorization", [AUTHORIZATION, "Bearer wrong"])
+def test_a_body_that_is_not_wanted_is_read_before_the_answer(doors: Doors, size: int, authorization: str) -> None:
+    """A client that is still writing would see a reset, and Logto would show everything to the end user."""
+    status = 413 if authorization == AUTHORIZATION else 401
+    with Client(doors.port) as client:
+        client.send(request("POST", "/email", body=b"x" * size, authorization=authorization))
+        _assert_refused(client.answer(), status)
+        client.send(request("POST", "/email", body=_mail(), authorization=AUTHORIZATION))
+        assert client.answer().status == 200
+
+
+def test_a_chunked_body_is_counted_while_it_is_read(doors: Doors) -> None:
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    head = request("POST", "/email", authorization=AUTHORIZATION, transfer_encoding="chunked")
+    with Client(doors.port) as client:
+        client.send(head + chunk * 20 + b"0\r\n\r\n")
+        _assert_refused(client.answer(), 413)
+        body = _mail()
+        client.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        assert client.answer().status == 200
+
+
+def test_a_body_may_come_in_pieces(doors: Doors) -> None:
+    whole = request("POST", "/email", body=_mail(), authorization=AUTHORIZATION)
+    with Client(doors.port) as client:
+        for octet in range(len(whole)):
+            client.send(whole[octet : octet + 1])
+        assert client.answer().status == 200
+
+
+def test_who_goes_away_half_way_leaves_nothing_behind(doors: Doors) -> None:
+    whole = request("POST", "/email", body=_mail(), authorization=AUTHORIZATION)
+    for cut in (len(whole) - 1, len(whole) - 40, 30):
+        with Client(doors.port) as client:
+            client.send(whole[:cut])
+    assert doors.email(_mail()).status == 200
+    assert len(doors.parts.kept) == 1
+
+
+def test_a_client_that_waits_for_100_continue_is_told_to_go_on(doors: Doors) -> None:
+    whole = request("POST", "/email", body=_mail(), authorization=AUTHORIZATION, expect="100-continue")
+    with Client(doors.port) as client:
+        client.send(whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+        assert client.answer().status == 100
+        client.send(_mail())
+        assert client.answer().status == 200
+
+
+def test_two_requests_at_once_on_one_connection_are_answered_in_order(doors: Doors) -> None:
+    one = request("POST", "/email", body=_mail(to="one@example.com"), authorization=AUTHORIZATION)
+    two = request("POST", "/email", body=_mail(to="two@example.com"), authorization=AUTHORIZATION)
+    with Client(doors.port) as client:
+        client.send(one + two)
+        first, second = json.loads(client.answer().body), json.loads(client.answer().body)
+    assert [(m.recipient, m.id) for m in doors.parts.kept] == [
+        ("one@example.com", first["id"]),
+        ("two@example.com", second["id"]),
+    ]
+
+
+def test_what_is_no_http_is_answered_and_closed(doors: Doors) -> None:
+    assert doors.raw(b"\x16\x03\x01 hello\r\n\r\n").status == 400
+    assert doors.email(_mail()).status == 200
+
+
+def test_what_was_kept_is_counted_by_known_templates_only(doors: Doors) -> None:
+    doors.email(_mail(type="BindMfa"))
+    doors.email(_mail(type="InventedByAStranger"))
+    text = doors.metrics.text()
+    assert b'mailroom_accepted_total{door="email",template="BindMfa"}' in text
+    assert b'template="other"' in text
+    assert b"InventedByAStranger" not in text

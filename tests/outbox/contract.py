@@ -1,0 +1,538 @@
+"""What every outbox promises. Subclass `OutboxContract` and give it an `outbox` fixture on the `clock`."""
+
+import asyncio
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+from mailroom.message import MASK, Address, Attempt, Email, Message, Outcome, Priority, State, new_id
+from mailroom.outbox import (
+    HELD_EXHAUSTED,
+    HELD_MISCONFIGURED,
+    REPEAT_SECONDS,
+    Candidate,
+    Claimed,
+    Ended,
+    Lease,
+    Leased,
+    Once,
+    Outbox,
+    Settlement,
+)
+from tests.clock import START, FakeClock
+
+_numbers = count(1)
+
+PAYLOAD: dict[str, Any] = {
+    "code": "739105",
+    "link": "https://acme.example/accept?token=s3cr3t-t0ken",
+    "locale": "fr",
+    "application": {"id": "app1", "name": "Acme", "customData": {"note": "n0te-of-theirs"}},
+    "null": None,
+    "large": 10**30,
+    "list": [1, 2.5, {"deep": ["é", "\0"]}],
+}
+
+
+def message(
+    now: float = START,
+    *,
+    template: str = "SignIn",
+    priority: Priority = Priority.CODE,
+    recipient: str = "Ada@example.com",
+    lifetime: float = 570.0,
+    **more: Any,
+) -> Message:
+    """Return a message that was accepted at this moment."""
+    return Message(
+        id=new_id(now, next(_numbers).to_bytes(10, "big")),
+        template=template,
+        priority=priority,
+        recipient=recipient,
+        payload=more.pop("payload", PAYLOAD),
+        created_at=now,
+        expires_at=now + lifetime,
+        **more,
+    )
+
+
+def email(id_: str, raw: bytes = b"Subject: 739105\r\n\r\nYour code\r\n") -> Email:
+    """Return a written mail."""
+    return Email(
+        id=id_,
+        message_id=f"<{id_}@acme.example>",
+        sender=Address("no-reply@acme.example", "Acme"),
+        recipient="ada@example.com",
+        reply_to=None,
+        subject="739105 is your code",
+        html="",
+        text="",
+        headers=(),
+        language="en",
+        template="SignIn",
+        raw=raw,
+    )
+
+
+async def claim(outbox: Outbox, now: float, *, limit: int = 100, lease: float = 300.0, **more: Any) -> Claimed:
+    """Lease what is due to the provider `main`."""
+    return await outbox.claim(now=now, until=now + lease, limit=limit, **{"choose": lambda candidate: "main", **more})
+
+
+async def claim_one(outbox: Outbox, now: float) -> Leased:
+    """Lease the one message that is due."""
+    (leased,) = (await claim(outbox, now)).leased
+    return leased
+
+
+def ended(leased: Leased, outcome: Outcome, words: str = "") -> tuple[Attempt, ...]:
+    """Return the attempts of a leased message, the last one with its outcome."""
+    *before, last = leased.attempts
+    return (*before, replace(last, duration_seconds=0.25, outcome=outcome, words=words))
+
+
+class OutboxContract:
+    """The promises of `mailroom.outbox.Outbox`."""
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        """Return the clock that the outbox uses."""
+        return FakeClock()
+
+    # Put
+
+    async def test_a_message_comes_back_as_it_was_put(self, outbox: Outbox) -> None:
+        """Every field survives, any JSON in the payload included."""
+        kept = message(ip="203.0.113.9", languages=("fr-CA", "en"))
+        assert (await outbox.put(kept)).fresh
+        leased = await claim_one(outbox, START + 1)
+        assert leased.message == kept
+        assert leased.message.payload == kept.payload
+        assert leased.attempts == (Attempt("main", START + 1),)
+
+    async def test_a_message_born_with_a_lease_is_sending(self, outbox: Outbox) -> None:
+        """Its first attempt is recorded, nobody else gets it, and its owner can settle it."""
+        born = message()
+        await outbox.put(born, lease=Lease("main", until=START + 300))
+        record = await outbox.get(born.id)
+        assert record is not None
+        assert (record.state, record.attempts) == (State.SENDING, (Attempt("main", START),))
+        assert (await claim(outbox, START + 299)).leased == ()
+        assert await outbox.settle(Settlement(born.id, State.SENT, record.attempts))
+
+    async def test_messages_put_at_the_same_time_are_all_kept(self, outbox: Outbox) -> None:
+        """Each gets its own answer, whatever shares a transaction."""
+        wanted = [message(recipient=f"user{i}@example.com") for i in range(150)]
+        kept = await asyncio.gather(*(outbox.put(one) for one in wanted))
+        assert [one.id for one in kept] == [one.id for one in wanted]
+        leased = (await claim(outbox, START, limit=200)).leased
+        assert {one.message.id: one.message.recipient for one in leased} == {one.id: one.recipient for one in wanted}
+
+    async def test_a_repeated_body_is_kept_once(self, outbox: Outbox) -> None:
+        """Within the minute the same body is answered with the first message's id."""
+        first, second = message(), message(START + REPEAT_SECONDS - 1)
+        assert (await outbox.put(first, repeat_of=b"body")).fresh
+        kept = await outbox.put(second, repeat_of=b"body")
+        assert (kept.id, kept.fresh) == (first.id, False)
+        assert await outbox.get(second.id) is None
+
+    async def test_repeats_at_the_same_time_are_kept_once(self, outbox: Outbox) -> None:
+        """One of them wins, and the others beside them are not disturbed."""
+        repeats = [outbox.put(message(), repeat_of=b"body") for _ in range(20)]
+        others = [outbox.put(message(), repeat_of=b"body %d" % i) for i in range(20)]
+        kept = await asyncio.gather(*repeats, *others)
+        assert [one.fresh for one in kept[:20]].count(True) == 1
+        assert len({one.id for one in kept[:20]}) == 1
+        assert all(one.fresh for one in kept[20:])
+
+    async def test_after_a_minute_the_same_body_is_another_message(self, outbox: Outbox) -> None:
+        """A repeat is a matter of `REPEAT_SECONDS`; afterwards the newer one is what is repeated."""
+        await outbox.put(message(), repeat_of=b"body")
+        later = START + REPEAT_SECONDS
+        newer = await outbox.put(message(later), repeat_of=b"body")
+        assert newer.fresh
+        assert (await outbox.put(message(later + 1), repeat_of=b"body")).id == newer.id
+
+    async def test_a_body_whose_message_failed_may_come_again(self, outbox: Outbox) -> None:
+        """Whoever asks again after a failure gets another try."""
+        first = message()
+        await outbox.put(first, repeat_of=b"body", lease=Lease("main", START + 300))
+        await outbox.settle(Settlement(first.id, State.FAILED, (), reason="refused"))
+        assert (await outbox.put(message(START + 1), repeat_of=b"body")).fresh
+
+    async def test_bodies_that_may_repeat_are_all_kept(self, outbox: Outbox) -> None:
+        """Without `repeat_of` nothing is compared."""
+        kept = [await outbox.put(message()) for _ in range(3)]
+        assert all(one.fresh for one in kept)
+
+    async def test_what_may_happen_once_happens_once(self, outbox: Outbox) -> None:
+        """A welcome claims its user for ever; another user is another matter."""
+        once = Once(b"welcome:user1")
+        first = await outbox.put(message(), once=[once])
+        again = await outbox.put(message(START + 10**9), once=[once])
+        assert (again.id, again.fresh) == (first.id, False)
+        assert (await outbox.put(message(), once=[Once(b"welcome:user2")])).fresh
+
+    async def test_one_of_several_onces_is_enough_to_keep_nothing(self, outbox: Outbox) -> None:
+        """And what was refused has claimed nothing."""
+        await outbox.put(message(), once=[Once(b"a")])
+        assert not (await outbox.put(message(), once=[Once(b"b"), Once(b"a")])).fresh
+        assert (await outbox.put(message(), once=[Once(b"b")])).fresh
+
+    async def test_a_once_with_an_end_is_forgotten_at_its_end(self, outbox: Outbox) -> None:
+        """A webhook's body is remembered as long as it would be accepted."""
+        await outbox.put(message(), once=[Once(b"body", until=START + 100)])
+        assert not (await outbox.put(message(START + 99), once=[Once(b"body", until=START + 199)])).fresh
+        assert (await outbox.put(message(START + 100), once=[Once(b"body", until=START + 200)])).fresh
+
+    async def test_what_cannot_be_written_is_refused_alone(self, outbox: Outbox) -> None:
+        """A lone surrogate or no address is an error of that one call; its neighbours are kept."""
+        results = await asyncio.gather(
+            outbox.put(message()),
+            outbox.put(message(payload={"code": "\ud800"})),
+            outbox.put(message(recipient="nobody")),
+            outbox.put(message()),
+            return_exceptions=True,
+        )
+        assert [isinstance(result, ValueError) for result in results] == [False, True, True, False]
+
+    async def test_giving_up_a_put_disturbs_nobody(self, outbox: Outbox) -> None:
+        """A client that goes away takes nobody else's message with it."""
+        tasks = [asyncio.create_task(outbox.put(message())) for _ in range(10)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
+        assert all(getattr(result, "fresh", False) for result in results[1::2])
+        assert (await outbox.put(message())).fresh
+
+    # Claim
+
+    async def test_codes_go_first_then_what_is_due_longest(self, outbox: Outbox) -> None:
+        """Priority outranks due time."""
+        event = message(START, template="Welcome", priority=Priority.EVENT)
+        late, early = message(START + 2), message(START + 1)
+        for one in (event, late, early):
+            await outbox.put(one)
+        claimed = await claim(outbox, START + 3)
+        assert [leased.message.id for leased in claimed.leased] == [early.id, late.id, event.id]
+
+    async def test_a_leased_message_is_leased_to_nobody_else(self, outbox: Outbox) -> None:
+        """Until its lease has run out; then its attempts so far are known."""
+        await outbox.put(message())
+        first = await claim_one(outbox, START)
+        assert (await claim(outbox, START + 299)).leased == ()
+        again = await claim_one(outbox, START + 300)
+        assert again.attempts == (*first.attempts, Attempt("main", START + 300))
+
+    async def test_claims_at_the_same_time_share_nothing(self, outbox: Outbox) -> None:
+        """Each message is leased once."""
+        await asyncio.gather(*(outbox.put(message()) for _ in range(50)))
+        claims = await asyncio.gather(*(claim(outbox, START, limit=20) for _ in range(4)))
+        ids = [leased.message.id for one in claims for leased in one.leased]
+        assert len(ids) == len(set(ids)) == 50
+
+    async def test_the_limit_is_kept_and_more_is_announced(self, outbox: Outbox) -> None:
+        """`next_due` lies in the past while there is more."""
+        for _ in range(3):
+            await outbox.put(message())
+        claimed = await claim(outbox, START + 5, limit=2)
+        assert len(claimed.leased) == 2
+        assert claimed.next_due is not None
+        assert claimed.next_due <= START + 5
+
+    async def test_next_due_is_when_there_is_something_to_do(self, outbox: Outbox) -> None:
+        """A retry's time, or a lease's end; None when nothing waits."""
+        assert (await claim(outbox, START)).next_due is None
+        await outbox.put(message())
+        leased = await claim_one(outbox, START)
+        assert (await claim(outbox, START)).next_due == START + 300
+        attempts = ended(leased, Outcome.UNAVAILABLE)
+        await outbox.settle(Settlement(leased.message.id, State.QUEUED, attempts, due_at=START + 7))
+        claimed = await claim(outbox, START + 6)
+        assert (claimed.leased, claimed.next_due) == ((), START + 7)
+        assert (await claim_one(outbox, START + 7)).attempts[:-1] == attempts
+
+    async def test_choose_names_the_provider_or_passes_over(self, outbox: Outbox) -> None:
+        """It sees what routing needs; what it passes over stays due."""
+        welcome = message(template="Welcome", priority=Priority.EVENT)
+        code = message()
+        await outbox.put(welcome)
+        await outbox.put(code)
+        seen: list[Candidate] = []
+
+        def choose(candidate: Candidate) -> str | None:
+            seen.append(candidate)
+            return "bulk" if candidate.template == "Welcome" else None
+
+        claimed = await claim(outbox, START, choose=choose)
+        assert [one.attempts[-1].provider for one in claimed.leased] == ["bulk"]
+        assert seen == [
+            Candidate(code.id, "SignIn", Priority.CODE, ()),
+            Candidate(welcome.id, "Welcome", Priority.EVENT, ()),
+        ]
+        assert claimed.next_due == START
+        assert (await claim_one(outbox, START)).message.id == code.id
+
+    async def test_templates_to_leave_out_are_passed_over(self, outbox: Outbox) -> None:
+        """However many of them there are, others are found."""
+        await asyncio.gather(*(outbox.put(message(template="SignIn")) for _ in range(30)))
+        other = message(START + 1, template="Register")
+        await outbox.put(other)
+        claimed = await claim(outbox, START + 2, limit=1, without=["SignIn"])
+        assert [leased.message.id for leased in claimed.leased] == [other.id]
+
+    async def test_an_expired_message_is_not_leased(self, outbox: Outbox) -> None:
+        """Not one moment after its lifetime."""
+        await outbox.put(message(lifetime=100))
+        claimed = await claim(outbox, START + 100)
+        assert (claimed.leased, claimed.next_due) == ((), None)
+
+    # Attempt and settle
+
+    async def test_another_attempt_is_recorded(self, outbox: Outbox) -> None:
+        """Before the next provider is dialled."""
+        await outbox.put(message())
+        leased = await claim_one(outbox, START)
+        attempts = (*ended(leased, Outcome.UNAVAILABLE, "451 later"), Attempt("backup", START + 1))
+        assert await outbox.attempt(leased.message.id, attempts)
+        record = await outbox.get(leased.message.id)
+        assert record is not None
+        assert record.attempts == attempts
+
+    @pytest.mark.parametrize("state", [state for state in State if state.settled])
+    async def test_a_settled_message_keeps_its_record_only(self, outbox: Outbox, state: State) -> None:
+        """The payload is gone; who, when, by whom and the harmless fields stay."""
+        await outbox.put(message(languages=("fr",)))
+        leased = await claim_one(outbox, START)
+        attempts = ended(leased, Outcome.ACCEPTED, "250 2.0.0 queued")
+        settlement = Settlement(leased.message.id, state, attempts, reason="why", provider_message_id="their-id")
+        assert await outbox.settle(settlement)
+        record = await outbox.get(leased.message.id)
+        assert record is not None
+        assert (record.state, record.attempts, record.reason) == (state, attempts, "why")
+        assert (record.recipient, record.languages, record.provider_message_id) == (
+            "Ada@example.com",
+            ("fr",),
+            "their-id",
+        )
+        assert (record.settled_at, record.due_at) == (START, None)
+        assert record.payload == message().harmless()
+        assert record.payload["code"] == MASK
+        assert (await claim(outbox, START + 400)).leased == ()
+
+    async def test_many_are_settled_at_the_same_time(self, outbox: Outbox) -> None:
+        """Each in its own way, and beside one whose lease was lost."""
+        await asyncio.gather(*(outbox.put(message()) for _ in range(90)))
+        leased = (await claim(outbox, START)).leased
+        ways = [State.SENT, State.FAILED, State.HELD]
+        settlements = [
+            Settlement(one.message.id, ways[i % 3], ended(one, Outcome.ACCEPTED), reason=str(i))
+            for i, one in enumerate(leased)
+        ]
+        stranger = Settlement(message().id, State.SENT, ())
+        answers = await asyncio.gather(*(outbox.settle(one) for one in [*settlements, stranger]))
+        assert answers == [True] * 90 + [False]
+        for settlement in settlements:
+            record = await outbox.get(settlement.id)
+            assert record is not None
+            assert (record.state, record.reason) == (settlement.state, settlement.reason)
+
+    async def test_without_the_lease_nothing_is_recorded(self, outbox: Outbox) -> None:
+        """An unknown message, one that only waits, one that is settled: False, and no change."""
+        waiting = message()
+        await outbox.put(waiting)
+        for id_ in (waiting.id, message().id):
+            assert not await outbox.attempt(id_, (Attempt("main", START),))
+            assert not await outbox.settle(Settlement(id_, State.SENT, ()))
+        leased = await claim_one(outbox, START)
+        assert await outbox.settle(Settlement(waiting.id, State.SENT, leased.attempts))
+        assert not await outbox.settle(Settlement(waiting.id, State.FAILED, ()))
+        assert not await outbox.attempt(waiting.id, ())
+        record = await outbox.get(waiting.id)
+        assert record is not None
+        assert record.state is State.SENT
+
+    async def test_a_lease_that_ran_out_and_was_ended_is_lost(self, outbox: Outbox) -> None:
+        """Whoever comes back after that must not write over the end."""
+        await outbox.put(message(lifetime=200))
+        leased = await claim_one(outbox, START)
+        assert len(await outbox.expire(now=START + 300, limit=10)) == 1
+        assert not await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))
+
+    # Held
+
+    async def test_a_held_message_waits_until_it_is_released(self, outbox: Outbox) -> None:
+        """With its payload; released oldest first, by reason, as many as were asked for."""
+        wanted = [message(START + i) for i in range(4)]
+        reasons = [HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_MISCONFIGURED, HELD_MISCONFIGURED]
+        for one in wanted:
+            await outbox.put(one)
+        leased = {one.message.id: one for one in (await claim(outbox, START + 5)).leased}
+        for one, reason in zip(wanted, reasons, strict=True):
+            attempts = ended(leased[one.id], Outcome.MISCONFIGURED)
+            assert await outbox.settle(Settlement(one.id, State.HELD, attempts, reason=reason))
+        assert await outbox.held() == {HELD_EXHAUSTED: 1, HELD_MISCONFIGURED: 3}
+        claimed = await claim(outbox, START + 400)
+        assert (claimed.leased, claimed.next_due) == ((), None)
+        assert await outbox.release(HELD_MISCONFIGURED, now=START + 401, limit=1) == 1
+        released = await claim_one(outbox, START + 401)
+        assert released.message.payload == PAYLOAD
+        assert released.message.id == wanted[1].id
+        assert await outbox.release(HELD_MISCONFIGURED, now=START + 402) == 2
+        assert await outbox.held() == {HELD_EXHAUSTED: 1}
+
+    async def test_what_is_expired_is_not_released(self, outbox: Outbox) -> None:
+        """It could not be sent any more."""
+        await outbox.put(message(lifetime=100))
+        leased = await claim_one(outbox, START)
+        await outbox.settle(Settlement(leased.message.id, State.HELD, leased.attempts, reason=HELD_MISCONFIGURED))
+        assert await outbox.release(HELD_MISCONFIGURED, now=START + 100) == 0
+
+    # Expire and purge
+
+    async def test_what_is_worth_nothing_any_more_is_ended(self, outbox: Outbox) -> None:
+        """Queued, held, or leased by somebody who never came back; with what is to be reported of it."""
+        queued, held, lost, young = (message(lifetime=life) for life in (50, 50, 50, 1000))
+        for one in (held, lost):
+            await outbox.put(one)
+        for leased in (await claim(outbox, START, lease=60)).leased:
+            if leased.message.id == held.id:
+                await outbox.settle(Settlement(held.id, State.HELD, leased.attempts, reason=HELD_EXHAUSTED))
+        for one in (queued, young):
+            await outbox.put(one)
+        assert await outbox.expire(now=START + 49, limit=10) == []
+        first = await outbox.expire(now=START + 61, limit=2)
+        rest = await outbox.expire(now=START + 61, limit=2)
+        assert len(first) == 2
+        assert {*first, *rest} == {Ended(one.id, "SignIn", Priority.CODE) for one in (queued, held, lost)}
+        for one in (queued, held, lost):
+            record = await outbox.get(one.id)
+            assert record is not None
+            assert (record.state, record.due_at) == (State.EXPIRED, None)
+            assert record.settled_at is not None
+        assert [leased.message.id for leased in (await claim(outbox, START + 62)).leased] == [young.id]
+
+    async def test_a_message_whose_lease_runs_is_not_ended(self, outbox: Outbox) -> None:
+        """It may be on the wire."""
+        await outbox.put(message(lifetime=50))
+        leased = await claim_one(outbox, START)
+        assert await outbox.expire(now=START + 100, limit=10) == []
+        assert await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))
+
+    async def test_old_settled_messages_are_deleted_in_steps(self, outbox: Outbox) -> None:
+        """Never an unsettled one, however old; 0 tells that it is done."""
+        old = [message(START + i, lifetime=10**6) for i in range(5)]
+        waiting = message(START, lifetime=10**6)
+        await outbox.put(waiting)
+        for one in old:
+            await outbox.put(one, lease=Lease("main", START + 300))
+            await outbox.settle(Settlement(one.id, State.SENT, ()))
+        gone = [await outbox.purge(before=START + 4, now=START, limit=3) for _ in range(3)]
+        assert gone == [3, 1, 0]
+        assert [record.id for record in await outbox.find()] == [old[4].id, waiting.id]
+
+    async def test_what_happened_once_is_forgotten_at_its_end_or_never(self, outbox: Outbox) -> None:
+        """The message may be long gone, the welcome stays."""
+        welcomed = message()
+        await outbox.put(
+            welcomed, once=[Once(b"for ever"), Once(b"a while", until=START + 10)], lease=Lease("main", START + 300)
+        )
+        await outbox.settle(Settlement(welcomed.id, State.SENT, ()))
+        assert await outbox.purge(before=START + 100, now=START + 100, limit=10) == 2
+        assert await outbox.purge(before=START + 100, now=START + 100, limit=10) == 0
+        assert await outbox.get(welcomed.id) is None
+        assert not (await outbox.put(message(START + 200), once=[Once(b"for ever")])).fresh
+        assert (await outbox.put(message(START + 200), once=[Once(b"a while", until=START + 300)])).fresh
+
+    # Look
+
+    async def test_the_language_of_the_last_mail_is_known(self, outbox: Outbox) -> None:
+        """By mailbox, not by spelling; mails without languages do not count, settled ones do."""
+        for i, languages in enumerate([("en",), ("fr-CA", "fr"), ()]):
+            one = message(START + i, recipient="Ada@Example.com", languages=languages)
+            await outbox.put(one, lease=Lease("main", START + 300))
+            await outbox.settle(Settlement(one.id, State.SENT, ()))
+        assert await outbox.languages("ada@example.COM") == ("fr-CA", "fr")
+        assert await outbox.languages("bob@example.com") == ()
+
+    async def test_the_depth_tells_what_waits(self, outbox: Outbox) -> None:
+        """By priority, with the oldest; neither held nor settled messages."""
+        for i in range(3):
+            await outbox.put(message(START + i))
+        await outbox.put(message(START + 9, template="Welcome", priority=Priority.EVENT))
+        leased = await claim(outbox, START + 10, limit=2)
+        first, second = leased.leased
+        await outbox.settle(Settlement(first.message.id, State.SENT, first.attempts))
+        await outbox.settle(Settlement(second.message.id, State.QUEUED, second.attempts, due_at=START + 99))
+        depth = await outbox.depth()
+        assert {priority: (one.count, one.oldest) for priority, one in depth.items()} == {
+            Priority.CODE: (2, START + 1),
+            Priority.INVITATION: (0, None),
+            Priority.EVENT: (1, START + 9),
+        }
+        assert await outbox.held() == {}
+
+    async def test_records_are_found_newest_first_page_by_page(self, outbox: Outbox) -> None:
+        """By recipient, by state, by both."""
+        ada = [message(START + i, recipient="ada@example.com") for i in range(5)]
+        bob = message(START + 5, recipient="bob@example.com")
+        for one in (*ada, bob):
+            await outbox.put(one)
+        ids = [one.id for one in (*ada, bob)]
+        assert [record.id for record in await outbox.find()] == ids[::-1]
+        page = await outbox.find(recipient="ADA@example.com", limit=2)
+        assert [record.id for record in page] == [ids[4], ids[3]]
+        page = await outbox.find(recipient="ada@example.com", before=page[-1].id, limit=10)
+        assert [record.id for record in page] == [ids[2], ids[1], ids[0]]
+        leased = await claim(outbox, START + 9, limit=3)
+        for ours, state in zip(leased.leased, (State.SENT, State.FAILED, State.HELD), strict=True):
+            await outbox.settle(Settlement(ours.message.id, state, ours.attempts))
+        found = {state: [record.id for record in await outbox.find(state=state)] for state in State}
+        expected: dict[State, list[str]] = {key: [] for key in State}
+        expected |= {State.SENT: [ids[0]], State.FAILED: [ids[1]], State.HELD: [ids[2]]}
+        assert found == {**expected, State.QUEUED: [ids[5], ids[4], ids[3]]}
+        assert [record.id for record in await outbox.find(recipient="bob@example.com", state=State.QUEUED)] == [bob.id]
+        assert await outbox.find(recipient="no address") == []
+        assert await outbox.get(message().id) is None
+
+    async def test_the_free_room_is_known_or_not(self, outbox: Outbox) -> None:
+        """A number of octets, or None."""
+        room = await outbox.free_bytes()
+        assert room is None or room > 0
+
+    # Captured
+
+    async def test_captured_mails_can_be_read(self, outbox: Outbox) -> None:
+        """Newest first, and each as it was written."""
+        mails = [email(message(START + i).id, b"Subject: %d\r\n\r\nx\r\n" % i) for i in range(3)]
+        for mail in mails:
+            await outbox.captured.keep(mail)
+        newest = await outbox.captured.newest(2)
+        assert [mail.id for mail in newest] == [mails[2].id, mails[1].id]
+        assert (newest[0].subject, newest[0].recipient, newest[0].sender, newest[0].size, newest[0].captured_at) == (
+            "739105 is your code",
+            "ada@example.com",
+            "Acme <no-reply@acme.example>",
+            len(mails[2].raw),
+            START,
+        )
+        assert await outbox.captured.raw(mails[0].id) == mails[0].raw
+        assert await outbox.captured.raw(message().id) is None
+
+    async def test_the_mail_catcher_keeps_the_newest_thousand(self, outbox: Outbox) -> None:
+        """The oldest go first."""
+        mails = [email(message(START + i).id, b"x") for i in range(1005)]
+        await asyncio.gather(*(outbox.captured.keep(mail) for mail in mails))
+        kept = await outbox.captured.newest(2000)
+        assert [mail.id for mail in kept] == [mail.id for mail in mails[:4:-1]]
+
+    async def test_the_mail_catcher_keeps_64_mebibytes(self, outbox: Outbox) -> None:
+        """However few mails that are."""
+        mails = [email(message(START + i).id, bytes(24 * 1024 * 1024)) for i in range(3)]
+        for mail in mails:
+            await outbox.captured.keep(mail)
+        assert [mail.id for mail in await outbox.captured.newest(9)] == [mails[2].id, mails[1].id]

@@ -1,0 +1,222 @@
+"""Whatever is done in whatever order, the outbox and a dictionary agree on what became of every message."""
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from mailroom.message import Message, Priority, State
+from mailroom.outbox import (
+    HELD_MISCONFIGURED,
+    HELD_RENDERING,
+    REPEAT_SECONDS,
+    Candidate,
+    Ended,
+    Lease,
+    Settlement,
+)
+from mailroom.outbox.sqlite import SqliteOutbox
+from tests.clock import FakeClock
+from tests.outbox.contract import message
+
+_LEASE: Final = 40.0
+_TEMPLATES: Final = {"SignIn": Priority.CODE, "OrganizationInvitation": Priority.INVITATION, "Welcome": Priority.EVENT}
+
+
+@dataclass
+class Row:
+    """What the model knows of a message."""
+
+    message: Message
+    state: State
+    due_at: float
+    reason: str = ""
+    body: bytes | None = None
+    attempts: int = 0
+
+
+class Outboxes(RuleBasedStateMachine):
+    """Drives an outbox, and the model beside it."""
+
+    bodies = Bundle("bodies")
+    leased = Bundle("leased")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.clock = FakeClock()
+        self.rows: dict[str, Row] = {}
+        self.outbox = self._open()
+
+    def _run(self, doing: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(doing)
+
+    def _open(self) -> SqliteOutbox:
+        path = Path(self.folder.name) / "mailroom.db"
+        outbox = self._run(SqliteOutbox.open(path, secret_keys=["x"], clock=self.clock, wait_seconds=0))
+        assert isinstance(outbox, SqliteOutbox)
+        return outbox
+
+    def teardown(self) -> None:
+        """Close everything."""
+        self._run(self.outbox.close())
+        self._run(self.loop.shutdown_default_executor())
+        self.loop.close()
+        self.folder.cleanup()
+
+    @rule(
+        target=leased,
+        template=st.sampled_from(sorted(_TEMPLATES)),
+        lifetime=st.sampled_from([30.0, 100.0, 500.0]),
+        body=st.none() | st.sampled_from([b"a", b"b", b"c"]),
+        lease=st.booleans(),
+    )
+    def put(self, template: str, lifetime: float, body: bytes | None, lease: bool) -> Any:  # noqa: FBT001 - a drawn value
+        """Put a message, born with a lease or not, perhaps a repeat."""
+        now = self.clock.now()
+        one = message(now, template=template, priority=_TEMPLATES[template], lifetime=lifetime)
+        kept = self._run(self.outbox.put(one, repeat_of=body, lease=Lease("main", now + _LEASE) if lease else None))
+        earlier = [row for row in self.rows.values() if body is not None and row.body == body]
+        repeated = [
+            row for row in earlier if row.state is not State.FAILED and now - row.message.created_at < REPEAT_SECONDS
+        ]
+        if repeated:
+            assert (kept.id, kept.fresh) == (repeated[-1].message.id, False)
+            return multiple()
+        assert (kept.id, kept.fresh) == (one.id, True)
+        for row in earlier:
+            row.body = None
+        self.rows[one.id] = Row(
+            one, State.SENDING if lease else State.QUEUED, now + _LEASE if lease else now, body=body, attempts=lease
+        )
+        return one.id if lease else multiple()
+
+    @rule(target=leased, limit=st.integers(1, 4), without=st.sets(st.sampled_from(sorted(_TEMPLATES)), max_size=2))
+    def claim(self, limit: int, without: set[str]) -> Any:
+        """Lease what is due: exactly what the model says, in its order."""
+        now = self.clock.now()
+        due = sorted(
+            (
+                row
+                for row in self.rows.values()
+                if row.state in {State.QUEUED, State.SENDING} and row.due_at <= now < row.message.expires_at
+            ),
+            key=lambda row: (row.message.priority, row.due_at, row.message.id),
+        )
+        wanted = [row for row in due if row.message.template not in without][:limit]
+
+        def choose(candidate: Candidate) -> str:
+            assert len(candidate.attempts) == self.rows[candidate.id].attempts
+            return "main"
+
+        claimed = self._run(self.outbox.claim(now=now, until=now + _LEASE, limit=limit, choose=choose, without=without))
+        # What is due since the same moment may come in any order.
+        order = [(leased.message.priority, self.rows[leased.message.id].due_at) for leased in claimed.leased]
+        assert order == [(row.message.priority, row.due_at) for row in wanted]
+        for leased in claimed.leased:
+            row = self.rows[leased.message.id]
+            assert leased.message == row.message
+            row.state, row.due_at = State.SENDING, now + _LEASE
+            row.attempts += 1
+            assert len(leased.attempts) == row.attempts
+        waiting = [
+            row.due_at
+            for row in self.rows.values()
+            if row.state in {State.QUEUED, State.SENDING}
+            and row.due_at < row.message.expires_at
+            and now < row.message.expires_at
+        ]
+        assert claimed.next_due == min(waiting, default=None)
+        return multiple(*(leased.message.id for leased in claimed.leased))
+
+    @rule(
+        id_=consumes(leased),
+        state=st.sampled_from([State.QUEUED, State.HELD, State.SENT, State.FAILED]),
+        wait=st.sampled_from([0.0, 5.0, 50.0]),
+    )
+    def settle(self, id_: str, state: State, wait: float) -> None:
+        """Settle a message that is, or once was, leased to us."""
+        row, due_at = self.rows.get(id_), self.clock.now() + wait
+        record = self._run(self.outbox.get(id_))
+        if row is None:  # another lease of it was settled, and it is gone
+            assert record is None
+            assert not self._run(self.outbox.settle(Settlement(id_, state, (), due_at=due_at)))
+            return
+        settlement = Settlement(id_, state, record.attempts, due_at=due_at, reason=HELD_MISCONFIGURED)
+        assert self._run(self.outbox.settle(settlement)) is (row.state is State.SENDING)
+        if row.state is State.SENDING:
+            row.state, row.due_at, row.reason = state, min(due_at, row.message.expires_at), HELD_MISCONFIGURED
+
+    @rule(limit=st.none() | st.integers(1, 2))
+    def release(self, limit: int | None) -> None:
+        """Release what is held, the oldest first."""
+        now = self.clock.now()
+        held = [row for row in self.rows.values() if row.state is State.HELD and now < row.message.expires_at][:limit]
+        assert self._run(self.outbox.release(HELD_MISCONFIGURED, now=now, limit=limit)) == len(held)
+        for row in held:
+            row.state, row.due_at = State.QUEUED, now
+
+    @rule()
+    def expire(self) -> None:
+        """End what is worth nothing any more, but what may be on the wire."""
+        now = self.clock.now()
+        over = [
+            row
+            for row in self.rows.values()
+            if not row.state.settled
+            and row.message.expires_at <= now
+            and (row.state is not State.SENDING or row.due_at <= now)
+        ]
+        ended = self._run(self.outbox.expire(now=now, limit=1000))
+        assert set(ended) == {Ended(row.message.id, row.message.template, row.message.priority) for row in over}
+        for row in over:
+            row.state = State.EXPIRED
+
+    @rule(age=st.sampled_from([0.0, 100.0]))
+    def purge(self, age: float) -> None:
+        """Delete what is settled and old."""
+        now = self.clock.now()
+        gone = [id_ for id_, row in self.rows.items() if row.state.settled and row.message.created_at < now - age]
+        assert self._run(self.outbox.purge(before=now - age, now=now, limit=1000)) == len(gone)
+        for id_ in gone:
+            del self.rows[id_]
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 41.0, 70.0]))
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self._run(self.clock.advance(seconds))
+
+    @rule()
+    def restart(self) -> None:
+        """Another process takes over."""
+        self._run(self.outbox.close())
+        self.outbox = self._open()
+        now = self.clock.now()
+        for row in self.rows.values():
+            released = row.state is State.HELD and row.reason in {HELD_MISCONFIGURED, HELD_RENDERING}
+            if row.state is State.SENDING or (released and now < row.message.expires_at):
+                row.state, row.due_at = State.QUEUED, min(now, row.message.expires_at)
+
+    @invariant()
+    def agree(self) -> None:
+        """Compare what can be seen."""
+        records = self._run(self.outbox.find(limit=1000))
+        assert {record.id: record.state for record in records} == {id_: row.state for id_, row in self.rows.items()}
+        depth = self._run(self.outbox.depth())
+        waiting = [row for row in self.rows.values() if row.state in {State.QUEUED, State.SENDING}]
+        assert {priority: depth[priority].count for priority in Priority} == {
+            priority: sum(row.message.priority is priority for row in waiting) for priority in Priority
+        }
+        unsealed = self._run(self.outbox._reader.rows("SELECT count(*) FROM messages WHERE sealed IS NULL"))
+        assert unsealed == [(sum(row.state.settled for row in self.rows.values()),)]
+
+
+TestOutboxes = Outboxes.TestCase
+TestOutboxes.settings = settings(max_examples=25, stateful_step_count=25, deadline=None, derandomize=True)

@@ -1,0 +1,172 @@
+"""Several processes, killed ones, and real file systems that are full or not ours to write."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from mailroom.clock import SystemClock
+from mailroom.errors import CannotKeep, OutboxInUse
+from mailroom.message import State
+from mailroom.outbox import Lease, Settlement
+from mailroom.outbox.sqlite import SqliteOutbox
+from tests.clock import START, FakeClock
+from tests.outbox.contract import claim, message
+from tests.outbox.serving import SECRET
+
+_ROOT: Final = Path(__file__).parents[2]
+Serve = Callable[[str], Awaitable[Process]]
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Start a process that serves; killed at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def started(what: str) -> Process:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.outbox.serving", str(tmp_path / "mailroom.db"), what),
+                stdout=PIPE,
+                cwd=_ROOT,
+            )
+            stack.push_async_callback(_kill, process)
+            return process
+
+        yield started
+
+
+async def _kill(process: Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
+async def _line(process: Process) -> str:
+    assert process.stdout is not None
+    return (await process.stdout.readline()).decode().strip()
+
+
+async def _open(path: Path, wait_seconds: float = 0.0) -> SqliteOutbox:
+    return await SqliteOutbox.open(path, secret_keys=[SECRET], clock=SystemClock(), wait_seconds=wait_seconds)
+
+
+async def test_a_second_process_is_told_to_use_postgresql(tmp_path: Path, serve: Serve) -> None:
+    """One process serves; the sentence names the other one and the way out."""
+    first = await serve("wait")
+    assert await _line(first) == "open"
+    with pytest.raises(OutboxInUse, match=rf"served by process {first.pid}.*PostgreSQL"):
+        await _open(tmp_path / "mailroom.db")
+
+
+async def test_the_lock_is_waited_for_by_the_clock(tmp_path: Path, serve: Serve) -> None:
+    """Twelve seconds of an overlapping deploy, then no more."""
+    assert await _line(await serve("wait")) == "open"
+    clock = FakeClock()
+    opening = asyncio.create_task(SqliteOutbox.open(tmp_path / "mailroom.db", secret_keys=[SECRET], clock=clock))
+    await clock.until_asleep()
+    await clock.advance(11.5)
+    assert not opening.done()
+    await clock.advance(1)
+    with pytest.raises(OutboxInUse):
+        await opening
+
+
+async def test_a_second_process_takes_over_when_the_first_is_killed(tmp_path: Path, serve: Serve) -> None:
+    """The system frees a dead process's lock, and the one that waits goes on."""
+    first = await serve("wait")
+    assert await _line(first) == "open"
+    second = await serve("wait")
+    first.kill()
+    assert await _line(second) == "open"
+    with pytest.raises(OutboxInUse, match=f"process {second.pid}"):
+        await _open(tmp_path / "mailroom.db")
+
+
+async def test_nothing_that_was_acknowledged_is_lost_at_a_kill(tmp_path: Path, serve: Serve) -> None:
+    """SIGKILL in the middle of writing, again and again; what was leased is due at once afterwards."""
+    kept: set[str] = set()
+    sent: set[str] = set()
+    for kill_after in (40, 300, 1000):
+        process = await serve("write")
+        assert process.stdout is not None
+        lines = [await process.stdout.readline() for _ in range(kill_after)]
+        process.kill()
+        rest, _ = await process.communicate()
+        for line in [*lines, *rest.splitlines()]:
+            word, _, id_ = line.decode().strip().partition(" ")
+            if word in {"kept", "sent"} and len(id_) == 36:
+                (kept if word == "kept" else sent).add(id_)
+    outbox = await _open(tmp_path / "mailroom.db")
+    try:
+        records = {record.id: record for record in await outbox.find(limit=100_000)}
+        assert kept <= records.keys()
+        assert all(records[id_].state is State.SENT for id_ in sent)
+        now = SystemClock().now()
+        due = {leased.message.id for leased in (await claim(outbox, now, limit=100_000)).leased}
+        assert due == {id_ for id_, record in records.items() if record.state is State.QUEUED}
+        assert kept - sent <= due | {id_ for id_, record in records.items() if record.state is State.SENT}
+    finally:
+        await outbox.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+async def test_a_file_that_may_only_be_read_is_told_clearly(tmp_path: Path, serve: Serve) -> None:
+    """With the path, and what to do."""
+    await (await _open(tmp_path / "mailroom.db")).close()
+    os.chmod(tmp_path / "mailroom.db", 0o444)  # noqa: PTH101 - a test may block
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        os.chmod(folder, 0o755)  # noqa: PTH101 - likewise
+    process = await serve("ask")
+    line = await _line(process)
+    assert line.startswith(f"OutboxError: {tmp_path / 'mailroom.db'} cannot be written (Permission denied): let the")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_full_file_system_refuses_and_recovers(small_disk: Path) -> None:
+    """A real ENOSPC: what was acknowledged stays, what was not said so, and freed room is used at once."""
+    ballast = small_disk / "ballast"
+    _fill(ballast, 400_000)
+    outbox = await _open(small_disk / "mailroom.db")
+    try:
+        kept, refused = [], 0
+        while refused < 3:
+            one = message(START, payload={"code": "x" * 3000})
+            try:
+                await outbox.put(one, lease=Lease("main", START + 300))
+                kept.append(one.id)
+            except CannotKeep:
+                refused += 1
+        assert kept
+        room = await outbox.free_bytes()
+        assert room is not None
+        assert room < 100_000
+        _fill(ballast, 0)
+        assert (await outbox.put(message())).fresh
+        for id_ in kept:
+            assert await outbox.settle(Settlement(id_, State.SENT, ()))
+    finally:
+        await outbox.close()
+
+
+def _fill(path: Path, size: int) -> None:
+    path.write_bytes(bytes(size))

@@ -1,0 +1,195 @@
+"""What is left of a stranger's value."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailroom.rendering.inert import LONGEST_LINK, LONGEST_NAME, LONGEST_VALUE, code, link, logo, name, printed
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize(
+    ("given_name", "shown"),
+    [
+        ("Grace Höpper 😀", "Grace Höpper 😀"),
+        ('Eve "The\nNewline" \\ O\'Neil\r\nBcc: x@example.com', 'Eve "The Newline" \\ O\'Neil Bcc: x@\u2060example.\u2060com'),
+        ("a\x00b\x1b[31m", "a b [31m"),
+        ("\u202eevil\u202c \u2066x\u2069", "evil x"),
+        ("  spaced\u3000 out ", "spaced out"),
+        ("\ud800lone", "\ufffdlone"),
+        ("n" * 10_000, "n" * 59 + "…"),
+        ("https://evil.example", "https:\u2060//evil.\u2060example"),
+        ("Dr. No", "Dr. No"),
+        ("", ""),
+        ("\n", ""),
+        (None, ""),
+        (True, ""),
+        (7, ""),
+        (["Grace"], ""),
+        ({"name": "Grace"}, ""),
+    ],
+)  # fmt: skip
+def test_a_name_is_one_short_line_in_which_nothing_can_be_clicked(given_name: Any, shown: str) -> None:
+    assert name(given_name) == shown
+
+
+@given(json_values)
+def test_no_value_makes_a_name_that_breaks_a_line(value: Any) -> None:
+    shown = name(value)
+    assert len(shown.replace("\u2060", "")) <= LONGEST_NAME
+    assert not re.search("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", shown)
+    assert not re.search(r"\w[.@]\w|://", shown)
+    assert shown == shown.strip()
+
+
+@pytest.mark.parametrize(
+    ("given_code", "shown"),
+    [
+        ("031415", "031415"),
+        ("A1B2-C3", "A1B2-C3"),
+        (314159, "314159"),
+        ("31\r\n41", "31 41"),
+        ("", ""),
+        ("x" * 65, ""),
+        pytest.param(10**5000, "", id="huge"),
+        (True, ""),
+        (3.14, ""),
+        (None, ""),
+        (["1"], ""),
+    ],
+)
+def test_a_code_is_shown_as_it_is_or_not_at_all(given_code: Any, shown: str) -> None:
+    assert code(given_code) == shown
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://app.example.com/invitations/abc?x=1&y=2",
+        "https://app.example.com",
+        "https://app.example.com:8443/#/join",
+        "HTTPS://APP.example.com/",
+        "https://xn--mller-kva.example/",
+        "https://[2001:db8::1]/join",
+        "http://localhost:3000/join",
+        "http://127.0.0.1/join",
+    ],
+)
+def test_an_https_link_is_kept_and_http_on_this_machine(address: str) -> None:
+    assert link(address) == address
+
+
+def test_a_path_beyond_ascii_is_percent_encoded() -> None:
+    assert link("https://app.example.com/grüße?an=Åsa") == "https://app.example.com/gr%C3%BC%C3%9Fe?an=%C3%85sa"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert(1)",
+        "JaVaScRiPt:alert(1)",
+        "java\nscript:alert(1)",
+        " javascript:alert(1)",
+        "data:text/html,<script>",
+        "vbscript:x",
+        "http://app.example.com/",
+        "http://localhost.evil.example/",
+        "http://localhost@evil.example/",
+        "//evil.example/",
+        "/relative",
+        "https:evil.example",
+        "https:///evil.example",
+        "https://",
+        "https://bank.example@evil.example/",
+        "https://bank.example:pw@evil.example/",
+        "https://bank.example\\@evil.example/",
+        "https://evil.example/\r\nBcc: x",
+        "https://evil.example/\0",
+        'https://evil.example/"onmouseover="x',
+        "https://evil.example/<script>",
+        "https://evil.example/a b",
+        "https://müller.example/",
+        "https://evil.example\u202e/",
+        "https://a.example/" + "x" * LONGEST_LINK,
+        None,
+        7,
+        ["https://a.example/"],
+    ],
+)
+def test_any_other_link_is_none(address: Any) -> None:
+    assert link(address) == ""
+
+
+@given(json_values | st.text().map("https://a.example/{}".format) | st.text().map("https://{}".format))
+def test_no_value_makes_a_link_that_leaves_its_attribute_or_its_host(value: Any) -> None:
+    address = link(value)
+    assert not address or re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+([/?#][!-~]*)?", address, re.IGNORECASE)
+    assert not set(address) & set('<>"\\^`{|} \n')
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://cdn.example.com/logo.png",
+        "https://cdn.example.com/LOGO.JPEG?v=2",
+        "https://cdn.example.com/a.b/logo.gif#x",
+        "https://avatars.example.com/u/84981374?s=400",
+    ],
+)
+def test_a_logo_is_a_picture_that_mail_clients_show(address: str) -> None:
+    assert logo(address) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "data:image/png;base64,AAAA",
+        "https://cdn.example.com/logo.svg",
+        "https://cdn.example.com/logo.webp?x=.png",
+        "http://cdn.example.com/logo.png",
+        "http://localhost/logo.png",
+        "javascript:x.png",
+        None,
+        {"url": "https://cdn.example.com/logo.png"},
+    ],
+)
+def test_no_other_picture_is_a_logo(address: Any) -> None:
+    assert logo(address) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, ""),
+        ("text", "text"),
+        ("two\r\nlines", "two\nlines"),
+        ("a\u202eb\x00c\x1b", "abc"),
+        ("\ud83d", "\ufffd"),
+        ("z" * 300_000, "z" * LONGEST_VALUE),
+        ({"id": 1}, ""),
+        ([1, 2], ""),
+        (len, ""),
+        (12, 12),
+        pytest.param(10**5000, "", id="huge"),
+        (2.5, 2.5),
+        (False, False),
+    ],
+)
+def test_what_a_template_prints_is_bounded_text(value: Any, shown: Any) -> None:
+    assert printed(value) == shown
+
+
+def test_three_hundred_kilobytes_are_looked_at_in_no_time() -> None:
+    """No pattern here runs longer than the text is."""
+    for evil in ("a" * 300_000, "." * 300_000, "\u202e" * 300_000, json.dumps(["x"] * 60_000)):
+        for look in (name, code, link, logo, printed):
+            look(evil)

@@ -1,0 +1,248 @@
+"""Log lines: what they say, what they never say, and that they wait for nobody."""
+
+import asyncio
+import io
+import json
+import logging
+import os
+import pty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+import structlog
+from pydantic import SecretStr
+
+from mailroom import logs
+from mailroom.errors import CannotKeep, Rejected
+from mailroom.message import MASK, Message, Priority, State
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Leave the process's logging as it was."""
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Iterator[BinaryIO]:
+    with (tmp_path / "log").open("w+b") as file:
+        yield file
+
+
+def said(stream: BinaryIO) -> list[dict[str, Any]]:
+    """Return the lines."""
+    stream.seek(0)
+    return [json.loads(line) for line in stream]
+
+
+def test_a_line_is_json_with_time_level_and_event(stream: BinaryIO) -> None:
+    logs.configure(stream)
+    structlog.get_logger().info("mail.sent", id="0192", state=State.SENT, tries=1, provider=None)
+    (line,) = said(stream)
+    assert line.pop("timestamp")[10:].endswith("Z")
+    assert line == {
+        "level": "info", "event": "mail.sent", "id": "0192", "state": "sent", "tries": 1, "provider": None
+    }  # fmt: skip
+
+
+def test_the_timestamp_is_utc_in_milliseconds() -> None:
+    assert logs._timestamp(1_700_000_000.0625) == "2023-11-14T22:13:20.062Z"
+
+
+def test_levels_below_are_not_written(stream: BinaryIO) -> None:
+    logs.configure(stream, level=logging.WARNING)
+    structlog.get_logger().info("quiet")
+    logging.getLogger("uvicorn.error").info("quiet")
+    structlog.get_logger().error("loud")
+    assert [line["event"] for line in said(stream)] == ["loud"]
+
+
+@pytest.mark.parametrize(
+    "key", ["code", "authorization", "payload", "recipient", "subject", "to", "link", "token", "password"]
+)
+def test_dangerous_keys_are_masked(stream: BinaryIO, key: str) -> None:
+    logs.configure(stream)
+    structlog.get_logger().info("slip", **{key: "123456", key.title(): "123456"}, deep=[{"fine": 1, key: ["123456"]}])
+    (line,) = said(stream)
+    assert (line[key], line[key.title()], line["deep"]) == (MASK, MASK, [{"fine": 1, key: MASK}])
+
+
+def test_objects_are_named_and_not_shown(stream: BinaryIO) -> None:
+    message = Message("0192", "SignIn", Priority.CODE, "a@b.example", {"code": "123456"}, 0, 1)
+    logs.configure(stream)
+    structlog.get_logger().info(
+        "slip", thing=message, key=SecretStr("x"), raw_bytes=b"123456", error=ValueError("123456")
+    )
+    (line,) = said(stream)
+    assert [line[key] for key in ("thing", "key", "raw_bytes", "error")] == [
+        "<Message>", "<SecretStr>", "<bytes>", "<ValueError>"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "description"),
+    [
+        (ValueError("quotes 123456"), "ValueError"),
+        (Rejected("550 no such user a@b.example"), "Rejected"),
+        (CannotKeep("the disk is full"), "CannotKeep: the disk is full"),
+        (FileNotFoundError(2, "No such file", "123456"), "FileNotFoundError: No such file"),
+    ],
+)
+def test_an_exception_s_text_is_left_out_unless_it_is_ours(
+    stream: BinaryIO, error: Exception, description: str
+) -> None:
+    logs.configure(stream)
+    try:
+        _raise(error)
+    except type(error):
+        structlog.get_logger().exception("server.stumbled")
+    (line,) = said(stream)
+    assert (line["level"], line["exception"]) == ("error", description)
+    assert "123456" not in str(line)
+    assert line["trace"][-1].endswith(" _raise")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_a_deep_trace_is_bounded(stream: BinaryIO) -> None:
+    def deeper(levels: int) -> None:
+        if not levels:
+            raise RuntimeError
+        deeper(levels - 1)
+
+    logs.configure(stream)
+    try:
+        deeper(200)
+    except RuntimeError:
+        structlog.get_logger().exception("deep")
+    assert len(said(stream)[0]["trace"]) == 20
+
+
+def test_the_standard_library_s_records_come_the_same_way(stream: BinaryIO) -> None:
+    logs.configure(stream)
+    logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
+    logging.getLogger("uvicorn.access").warning("GET /unsubscribe/t0ken")
+    logging.getLogger("httpx").info("HTTP Request: GET https://api.example/?key=1")
+    logging.getLogger("anything").log(35, "odd level")
+    assert [(line["logger"], line["level"], line["event"]) for line in said(stream)] == [
+        ("uvicorn.error", "info", "Started server process [7]"),
+        ("anything", "warning", "odd level"),
+    ]
+
+
+def test_a_record_that_does_not_format_stops_nobody(stream: BinaryIO, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(stream)
+    logging.getLogger("x").error("%d", "no number")
+    assert "no number" in capsys.readouterr().err
+    assert said(stream) == []
+
+
+def test_asyncio_s_reports_do_not_quote_exceptions(stream: BinaryIO) -> None:
+    """The loop's own handler prints the exception's repr into the message."""
+    logs.configure(stream)
+    loop = asyncio.new_event_loop()
+    loop.call_exception_handler({"message": "Task died", "exception": ValueError("123456"), "task": "123456"})
+    loop.close()
+    (line,) = said(stream)
+    assert (line["event"], line["exception"]) == ("Task died", "ValueError")
+    assert "123456" not in str(line)
+
+
+def test_what_cannot_be_written_as_utf_8_is_reported(stream: BinaryIO) -> None:
+    logs.configure(stream)
+    structlog.get_logger().info("odd", name="\udcff")
+    assert said(stream)[0]["event"] == "log.unwritable"
+
+
+def test_a_terminal_gets_colours_and_cannot_be_driven() -> None:
+    """Words of a server may hold escape sequences; a terminal is shown them, not told to obey."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "wb", buffering=0) as terminal:
+        logs.configure(terminal)
+        error = CannotKeep("\x1b[2Jfull")
+        structlog.get_logger().error("mail.sent", words="250 \x1b]0;owned\x07", code="123456", exc_info=error)
+        structlog.get_logger().info("the end")
+        shown = ""
+        while "the end" not in shown:
+            shown += os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "\x1b[1mmail.sent" in shown
+    assert "x1b]0;owned" in shown
+    assert "CannotKeep: \\x1b[2Jfull" in shown
+    assert "\x1b]0" not in shown
+    assert "\x1b[2J" not in shown
+    assert "123456" not in shown
+
+
+def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
+    """Lines wait for room up to a limit, are counted beyond it, and come out in order once somebody reads."""
+    reader, descriptor = os.pipe()
+    writer = os.fdopen(descriptor, "wb", buffering=0)
+    lines = logs.Lines(writer, most_bytes=100_000)
+    for number in range(5_000):
+        lines.msg(b'{"event":"%04d"}' % number + b" " * 90)
+    lines.drain(0)
+    os.set_blocking(reader, False)
+    read = b""
+    while chunk := _available(reader):
+        read += chunk
+        lines.drain(0)
+    lines.msg(b'{"event":"after"}')
+    read += _available(reader)
+    os.close(reader)
+    writer.close()
+    events = [json.loads(line) for line in read.splitlines()]
+    kept = len(events) - 2
+    assert [line["event"] for line in events] == [f"{number:04d}" for number in range(kept)] + ["log.lost", "after"]
+    assert events[kept]["lines"] == 5_000 - kept
+
+
+def _available(reader: int) -> bytes:
+    try:
+        return os.read(reader, 1 << 20)
+    except BlockingIOError:
+        return b""
+
+
+def test_a_reader_that_has_gone_stops_nobody() -> None:
+    reader, descriptor = os.pipe()
+    os.close(reader)
+    with os.fdopen(descriptor, "wb", buffering=0) as writer:
+        lines = logs.Lines(writer)
+        lines.msg(b"one")
+        lines.msg(b"two")
+        lines.drain()
+
+
+def test_a_closed_stream_s_descriptor_is_left_alone(tmp_path: Path) -> None:
+    """The system gives its number to the next file that is opened."""
+    stream = (tmp_path / "log").open("wb")
+    logs.configure(stream)
+    number = stream.fileno()
+    stream.close()
+    with (tmp_path / "other").open("w+b") as other:
+        assert other.fileno() == number
+        structlog.get_logger().error("lost")
+        assert other.read() == b""
+
+
+def test_a_full_disk_stops_nobody() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        logs.configure(full)
+        structlog.get_logger().error("lost")
+
+
+def test_a_stream_without_a_descriptor_is_refused() -> None:
+    with pytest.raises(io.UnsupportedOperation):
+        logs.configure(io.BytesIO())

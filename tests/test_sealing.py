@@ -1,0 +1,92 @@
+"""Sealed values open only where they belong, and hashes tell nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailroom.errors import SealBroken
+from mailroom.sealing import Seal, new_data_key, unwrap, wrap
+
+SEAL = Seal(bytes(32))
+
+
+@given(st.binary(max_size=2000))
+def test_what_is_sealed_opens_as_it_was(plaintext: bytes) -> None:
+    """Any octets, empty ones too; and it does not show."""
+    sealed = SEAL.seal("id", "column", plaintext)
+    assert SEAL.open("id", "column", sealed) == plaintext
+    assert len(plaintext) < 4 or plaintext not in sealed
+
+
+def test_the_same_value_is_sealed_differently_each_time() -> None:
+    """Equal payloads cannot be told."""
+    assert SEAL.seal("id", "column", b"x") != SEAL.seal("id", "column", b"x")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda sealed: sealed[:-1] + bytes([sealed[-1] ^ 1]),
+        lambda sealed: bytes([sealed[0] ^ 1]) + sealed[1:],
+        lambda sealed: sealed[:20],
+        lambda sealed: sealed[:5],
+        lambda sealed: b"",
+    ],
+)
+def test_a_changed_value_does_not_open(spoil: Callable[[bytes], bytes]) -> None:
+    """Changed, cut or emptied."""
+    with pytest.raises(SealBroken, match="column of id does not open"):
+        SEAL.open("id", "column", spoil(SEAL.seal("id", "column", b"secret")))
+
+
+@pytest.mark.parametrize(("id_", "column"), [("other", "column"), ("id", "other"), ("i", "dcolumn")])
+def test_a_value_does_not_open_in_another_place(id_: str, column: str) -> None:
+    """Neither row nor column can be exchanged."""
+    with pytest.raises(SealBroken):
+        SEAL.open(id_, column, SEAL.seal("id", "column", b"secret"))
+
+
+def test_another_data_key_opens_nothing() -> None:
+    """Of another database."""
+    with pytest.raises(SealBroken):
+        Seal(b"1" * 32).open("id", "column", SEAL.seal("id", "column", b"secret"))
+
+
+@pytest.mark.parametrize("value", [{"code": "123\ud800"}, {"\udfff": 1}, {"x": object()}])
+def test_what_json_cannot_carry_is_refused_without_showing_it(value: Any) -> None:
+    """The error is clear, and holds nothing of the value."""
+    with pytest.raises(ValueError, match="sealed of id cannot be written as JSON") as caught:
+        SEAL.seal_json("id", "sealed", value)
+    assert "123" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_hashes_depend_on_key_kind_and_value() -> None:
+    """Equal only when all three are."""
+    hashes = {
+        SEAL.key_of("repeat", b"x"),
+        SEAL.key_of("once", b"x"),
+        SEAL.key_of("repeat", b"y"),
+        Seal(b"1" * 32).key_of("repeat", b"x"),
+    }
+    assert len(hashes) == 4
+    assert SEAL.key_of("repeat", b"x") in hashes
+
+
+def test_a_data_key_is_unwrapped_by_any_of_the_secrets() -> None:
+    """And it is known whether the first one did it."""
+    data_key = new_data_key()
+    wrapped = wrap(data_key, "old")
+    assert data_key not in wrapped
+    assert unwrap(wrapped, ["old"]) == (data_key, True)
+    assert unwrap(wrapped, ["new", "old"]) == (data_key, False)
+
+
+@pytest.mark.parametrize("secrets", [[], ["new"], ["old ", "OLD"]])
+def test_without_the_secret_the_operator_is_told_what_to_do(secrets: list[str]) -> None:
+    """In one sentence."""
+    with pytest.raises(SealBroken, match="put back the one that it was last served with"):
+        unwrap(wrap(new_data_key(), "old"), secrets)

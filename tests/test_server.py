@@ -1,0 +1,215 @@
+"""`python server.py`, as an operator and a platform meet it."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+import server
+from mailroom.clock import SystemClock
+from mailroom.outbox.lock import Lock
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = """
+from = "Acme <no-reply@acme.example>"
+secret_key = "0c6fbb1e2d6a4a4f9a87c7f8f9f0f6c1d2a3b4c5d6e7f8091a2b3c4d5e6f7081"
+shutdown_timeout = "2s"
+[connector]
+authorization = "Bearer test-token"
+[providers.main]
+type = "capture"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A server of its own."""
+
+    process: asyncio.subprocess.Process
+    place: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def ready(self) -> None:
+        """Wait until it answers; its socket was listening before it ran."""
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            assert (await client.get(f"{self.url}/livez", headers={"connection": "close"})).status_code == 200
+
+    async def ended(self) -> int:
+        """Wait for its end; return the exit code."""
+        return await asyncio.wait_for(self.process.wait(), 30)
+
+    def said(self) -> str:
+        """Return what it wrote so far."""
+        return (self.place / "log").read_text()
+
+
+@asynccontextmanager
+async def process(place: Path, *arguments: str, settings: str | None = SETTINGS) -> AsyncIterator[Process]:
+    """Run a server in a folder of its own, on a socket that is listening already."""
+    if settings is not None:
+        (place / "mailroom.toml").write_text(settings)
+    with socket.create_server(("127.0.0.1", 0)) as own, (place / "log").open("ab") as log:
+        running = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(ROOT / "server.py"),
+            *arguments,
+            "--fd",
+            str(own.fileno()),
+            cwd=place,
+            env={"PATH": os.environ["PATH"]},
+            pass_fds=(own.fileno(),),
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield Process(running, place, own.getsockname()[1])
+        finally:
+            if running.returncode is None:
+                running.kill()
+                await running.wait()
+
+
+async def test_it_serves_until_sigterm_and_exits_with_0(tmp_path: Path) -> None:
+    async with process(tmp_path) as running:
+        await running.ready()
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
+        assert "server.listening" in running.said()
+        assert "server.ended" in running.said()
+
+
+async def test_a_terminal_ends_it_without_a_drain(tmp_path: Path) -> None:
+    async with process(tmp_path, settings=SETTINGS.replace('"2s"', '"60s"')) as running:
+        await running.ready()
+        clock = SystemClock()
+        began = clock.monotonic()
+        running.process.send_signal(signal.SIGINT)
+        assert await running.ended() == 0
+        assert clock.monotonic() - began < 5  # the drain alone takes 6
+
+
+async def test_a_second_sigterm_ends_the_drain(tmp_path: Path) -> None:
+    async with process(tmp_path, settings=SETTINGS.replace('"2s"', '"60s"')) as running:
+        await running.ready()
+        clock = SystemClock()
+        began = clock.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            while (await client.get(f"{running.url}/readyz")).status_code != 503:
+                pass
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
+        assert clock.monotonic() - began < 5
+
+
+async def test_all_faults_are_told_at_once_before_it_listens(tmp_path: Path) -> None:
+    async with process(tmp_path, settings='port = "high"\nfrm = "x"\n') as running:
+        assert await running.ended() == server.EXIT_SETTINGS
+        for path in ("port:", "frm:", "from:", "secret_key:", "connector.authorization:", "providers"):
+            assert path in running.said()
+        assert "Traceback" not in running.said()
+
+
+async def test_in_development_it_needs_no_settings_and_tells_where_to_look(tmp_path: Path) -> None:
+    async with process(tmp_path, "--dev", settings=None) as running:
+        await running.ready()
+        base = f"http://localhost:{running.port}"
+        assert f"{base}/email" in running.said()
+        assert f"{base}/console/captured" in running.said()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            mail = {"to": "ada@example.com", "type": "SignIn", "payload": {"code": "123456"}}
+            assert (await client.post(f"{running.url}/email", json=mail)).status_code == 200
+            relayed = await client.post(f"{running.url}/email", json=mail, headers={"x-forwarded-for": "203.0.113.7"})
+            assert relayed.status_code == 403
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc to see who waits")
+async def test_connections_wait_in_the_inherited_socket_while_a_predecessor_holds_the_outbox(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    lock = await Lock.take(tmp_path / "data" / "mailroom.db", clock=SystemClock(), wait_seconds=0)
+    async with process(tmp_path) as running, httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        waiting = asyncio.create_task(client.get(f"{running.url}/readyz"))
+        await _waits_for(tmp_path / "data" / "mailroom.db.lock", running)
+        assert not waiting.done()
+        lock.release()
+        assert (await waiting).status_code == 200
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc to see who waits")
+async def test_it_can_be_ended_while_it_waits(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    lock = await Lock.take(tmp_path / "data" / "mailroom.db", clock=SystemClock(), wait_seconds=0)
+    try:
+        async with process(tmp_path) as running:
+            await _waits_for(tmp_path / "data" / "mailroom.db.lock", running)
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.ended() == 0
+    finally:
+        lock.release()
+
+
+async def _waits_for(lock: Path, running: Process) -> None:
+    """Return when the process has the lock's file open."""
+    while lock not in _open_files(running.process.pid):
+        assert running.process.returncode is None, running.said()
+        await asyncio.sleep(0.01)
+
+
+def _open_files(pid: int) -> list[Path]:
+    return [descriptor.resolve() for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+@pytest.mark.parametrize("fd", ["0", "999"])
+async def test_a_descriptor_that_is_no_socket_is_told(tmp_path: Path, fd: str) -> None:
+    (tmp_path / "mailroom.toml").write_text(SETTINGS)
+    ended, said = await _run(tmp_path, "--fd", fd)
+    assert ended == server.EXIT_FAILED
+    assert f"Mailroom cannot start: File descriptor {fd} is not a socket" in said
+    assert "Traceback" not in said
+
+
+async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        (tmp_path / "mailroom.toml").write_text(f"port = {port}\n{SETTINGS}")
+        ended, said = await _run(tmp_path)
+    assert ended == server.EXIT_FAILED
+    assert f"Mailroom cannot start: Cannot listen on 127.0.0.1 port {port}: Address already in use" in said
+    assert "Traceback" not in said
+
+
+async def _run(place: Path, *arguments: str) -> tuple[int | None, str]:
+    """Run a server that cannot start; return its exit code and what it wrote."""
+    running = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(ROOT / "server.py"),
+        *arguments,
+        cwd=place,
+        env={"PATH": os.environ["PATH"]},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(running.communicate(), 30)
+    return running.returncode, said.decode()
+
+
+def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        server.main(["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert all(option in told for option in ("--dev", "--fd", "--config", "mailroom check"))

@@ -1,0 +1,152 @@
+"""The model: its values, its documentation, and the examples that go with it."""
+
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from mailroom import providers
+from mailroom.loading import load
+from mailroom.loading.page import duration_text, page
+from mailroom.loading.shape import leaves, table_of, written
+from mailroom.settings import Event, Lifetimes, Settings, Webhook
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("250ms", timedelta(milliseconds=250)),
+        ("30s", timedelta(seconds=30)),
+        ("1.5m", timedelta(seconds=90)),
+        ("24h", timedelta(days=1)),
+        (" 7 d ", timedelta(days=7)),
+        ("0", timedelta(0)),
+        (0, timedelta(0)),
+        (timedelta(hours=2), timedelta(hours=2)),
+    ],
+)
+def test_durations_have_a_unit(text: Any, duration: timedelta) -> None:
+    assert Webhook(max_age=text).max_age == duration
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10",
+        10,
+        10.5,
+        True,
+        False,
+        None,
+        "-1s",
+        "1 week",
+        "1h30m",
+        "s",
+        "²s",
+        "٣m",
+        "1e3s",
+        "nan s",
+        "9" * 9 + "d",
+        [],
+    ],
+)
+def test_what_is_no_duration_is_refused(text: Any) -> None:
+    with pytest.raises(ValidationError):
+        Webhook(max_age=text)
+
+
+@pytest.mark.parametrize("text", ["250ms", "90s", "10m", "1h", "24h", "7d", "0"])
+def test_a_duration_is_written_as_it_is_read(text: Any) -> None:
+    duration = Webhook(max_age=text).max_age
+    assert Webhook(max_age=duration_text(duration)).max_age == duration
+
+
+def test_an_event_is_a_template_or_more() -> None:
+    webhook = Webhook.model_validate({"events": {"A": "Welcome", "B": {"template": "Hi", "only": "registration"}}})
+    assert webhook.events == {"A": Event(template="Welcome"), "B": Event(template="Hi", only="registration")}
+
+
+@pytest.mark.parametrize("template", ["", "../etc", "a/b", ".hidden", "a b", "x" * 65])
+def test_a_template_s_name_leads_nowhere_else(template: str) -> None:
+    with pytest.raises(ValidationError):
+        Event(template=template)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Lifetimes().code = timedelta(hours=1)  # type: ignore[misc]  # frozen
+
+
+def test_secrets_do_not_show() -> None:
+    assert "hush" not in repr(Webhook.model_validate({"signing_keys": "hush"}))
+
+
+def test_every_setting_is_described() -> None:
+    described = [(path, field.description) for path, field in leaves()]
+    for kind in providers.types():
+        described += [(path, field.description) for path, field in leaves(providers.module_of(kind).Settings, (kind,))]
+    assert [path for path, text in described if not text and path[-1] != "type"] == []
+
+
+def test_the_documentation_is_current() -> None:
+    """If not: `python -m mailroom.loading.page > docs/settings.md`."""
+    assert (ROOT / "docs/settings.md").read_text() == page()
+
+
+def test_the_documentation_names_every_setting() -> None:
+    text = page()
+    assert [path for path, _ in leaves() if f"`{path[-1]}`" not in text] == []
+
+
+def test_the_example_file_loads() -> None:
+    settings = load(environ={}, config=ROOT / "mailroom.example.toml")
+    assert settings.providers["main"].type == "smtp"
+
+
+def test_the_example_file_shows_every_setting_with_a_value_that_works(tmp_path: Path) -> None:
+    """Also with everything that is commented out."""
+    uncommented = re.sub(
+        r'(?m)^# (?=\[|[a-z_"].*? = |[A-Z][A-Za-z]+ = )', "", (ROOT / "mailroom.example.toml").read_text()
+    )
+    everything = tmp_path / "mailroom.toml"
+    everything.write_text(uncommented.replace("/etc/ssl/certs/ca-certificates.crt", str(_authorities(tmp_path))))
+    load(environ={}, config=everything)
+    tree = tomllib.loads(uncommented)
+    smtp = providers.module_of("smtp").Settings
+    assert _missing(Settings, tree) == []
+    assert _missing(smtp, tree["providers"]["main"]) == []
+
+
+def _authorities(directory: Path) -> Path:
+    import trustme  # noqa: PLC0415 - for this alone
+
+    file = directory / "authorities.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    return file
+
+
+def _missing(model: type[BaseModel], tree: dict[str, Any]) -> list[str]:
+    missing = []
+    for name, field in written(model).items():
+        inner = table_of(field.annotation)
+        if name not in tree:
+            missing.append(name)
+        elif inner is not None:
+            missing += _missing(inner, tree[name])
+    return missing
+
+
+def test_the_example_variables_load() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    environ = dict(line.removeprefix("# ").split("=", 1) for line in lines if re.match(r"(# )?MAILROOM_\w+=", line))
+    environ = {name: value for name, value in environ.items() if not name.endswith("_FILE")}
+    settings = load(environ=environ)
+    assert settings.sender.name == "Acme"
+    assert settings.webhook.signing_keys
