@@ -1,0 +1,11 @@
+"""Makes a stranger's words fit for a record."""
+
+from typing import Final
+
+_LONGEST: Final = 500
+
+
+def bounded(text: str) -> str:
+    """Return a stranger's text on one line, printable, at most 500 characters."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST]).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
