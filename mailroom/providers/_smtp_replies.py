@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.providers._words import bounded
 
 
 class Stage(StrEnum):
@@ -56,16 +57,6 @@ class Reply:
 
 _POSITIVE: Final = range(200, 300)
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|\Z)")
-_LONGEST: Final = 500
-
-
-def bounded(text: str) -> str:
-    """Return a stranger's text on one line, printable, at most 500 characters."""
-    text = text[: 4 * _LONGEST]
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else " " for char in text)
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)

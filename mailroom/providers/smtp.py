@@ -11,6 +11,7 @@ from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings
+from mailroom.providers._dkim import Signer
 from mailroom.providers._smtp_dial import Dialler
 from mailroom.providers._smtp_pool import Pool
 from mailroom.providers._smtp_replies import Reply
@@ -38,8 +39,11 @@ class Smtp:
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._timeout = settings.timeout
         self._headers = _written(settings.headers)
+        self._notify = ",".join(settings.dsn).upper()
         self._room = asyncio.Semaphore(settings.concurrency)
-        self._dialler = Dialler(settings)
+        self._dialler = Dialler(settings, surroundings.clock)
+        self._signer = Signer(settings.dkim) if settings.dkim else None
+        self._only_sender = settings.username.lower() if settings.preset == "aliyun" and settings.username else None
         self._pool = Pool(
             surroundings.clock,
             idle_seconds=settings.idle_seconds,
@@ -61,11 +65,19 @@ class Smtp:
     async def aclose(self) -> None:
         """Close all connections; mails on their way are cut off."""
         await self._pool.aclose()
+        await self._dialler.aclose()
 
     def _transaction(self, email: Email) -> Transaction:
         if not _ADDRESS.fullmatch(email.recipient):
             raise Rejected("the recipient's address cannot be written in SMTP")
-        return Transaction(_envelope_sender(email.sender.email), email.recipient, dotted(self._headers + email.raw))
+        if self._only_sender not in (None, email.sender.email.lower()):
+            raise Misconfigured(
+                "Aliyun takes mail only from the address that logs in: `from` and `username` must be the same"
+            )
+        raw = self._headers + email.raw
+        if self._signer is not None:
+            raw = self._signer.signed(raw)
+        return Transaction(_envelope_sender(email.sender.email), email.recipient, dotted(raw), email.id, self._notify)
 
     async def _hand_over(self, transaction: Transaction) -> Reply:
         if (session := self._pool.take()) is not None:

@@ -58,7 +58,7 @@ def test_the_usual_port_belongs_to_the_encryption(given: dict[str, Any], port: i
         {"headers": {"List-Unsubscribe": "<https://evil.example>"}},
         {"connect_timeout": 0},
         {"mails_per_connection": 0},
-        {"proxy": "socks5://proxy.acme.example"},
+        {"proxy": "gopher://proxy.acme.example"},
     ],
 )
 def test_a_fault_is_a_fault(given: dict[str, Any]) -> None:

@@ -1,0 +1,156 @@
+"""Opens the stream under an SMTP session: addresses in a race, a proxy on the way, TLS if that comes first."""
+
+import asyncio
+import errno
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Final, cast
+
+import aiohappyeyeballs
+import aiosmtplib
+from aiosmtplib.protocol import SMTPProtocol
+
+from mailroom.errors import Misconfigured, SendingError, Unavailable
+from mailroom.providers._http_proxy import open_tunnel
+from mailroom.providers._http_settings import parse_proxy
+from mailroom.providers._http_wire import Lost
+from mailroom.providers._http_wire import Wire as RawWire
+from mailroom.providers._smtp_settings import Settings
+from mailroom.providers._words import bounded
+
+_NEXT_ADDRESS_SECONDS: Final = 0.25
+"""An address that has not answered gets a rival after so long (RFC 8305 §5): it may swallow all packets."""
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """Opens streams to the one server that the settings name."""
+
+    settings: Settings
+    context: ssl.SSLContext | None
+
+    @property
+    def servername(self) -> str:
+        """The name that the server's certificate must have."""
+        return self.settings.servername or self.settings.host
+
+    async def connect(self, client: aiosmtplib.SMTP) -> None:
+        """Give the client a connection; the greeting has not been read. Raises Misconfigured or Unavailable."""
+        settings = self.settings
+        proxy = parse_proxy(settings.proxy.get_secret_value()) if settings.proxy else None
+        where = f"the proxy {proxy.host}:{proxy.port}" if proxy else f"{settings.host}:{settings.port}"
+        try:
+            if proxy is None:
+                client.transport, client.protocol = await self._direct()
+                return
+            tunnel = _Tunnel()
+            try:
+                await tunnel.reach(
+                    await self._race(proxy.host, proxy.port), proxy.host if proxy.scheme == "https" else None
+                )
+                await open_tunnel(tunnel, proxy, settings.host, settings.port)
+                where = f"{settings.host}:{settings.port} (through {where})"
+                if settings.tls == "implicit":
+                    assert self.context is not None
+                    await tunnel.encrypt(self.context, self.servername)
+                client.transport, client.protocol = tunnel.handed_on()
+            except BaseException:
+                tunnel.abort()
+                raise
+        except (OSError, Lost) as error:
+            raise connection_failure(where, error, settings) from None
+
+    async def _direct(self) -> tuple[asyncio.BaseTransport, SMTPProtocol]:
+        loop = asyncio.get_running_loop()
+        context = self.context if self.settings.tls == "implicit" else None
+        return await loop.create_connection(
+            lambda: SMTPProtocol(loop),
+            sock=await self._race(self.settings.host, self.settings.port),
+            ssl=context,
+            server_hostname=self.servername if context else None,
+        )
+
+    async def _race(self, host: str, port: int) -> socket.socket:
+        """Return a connected socket; neither event loop races by itself on all versions."""
+        local = self.settings.local_address
+        family = _FAMILIES[local.version] if local else 0
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        try:
+            return await aiohappyeyeballs.start_connection(
+                found,
+                local_addr_infos=aiohappyeyeballs.addr_to_addr_infos((str(local), 0)) if local else None,
+                happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
+            )
+        except RuntimeError as error:  # uvloop's
+            raise OSError(str(error)) from None
+
+
+class _Tunnel(RawWire):
+    """A connection to a proxy, which becomes one to the server.
+
+    It is read octet by octet, for behind the proxy's answer the server's greeting may have come in the same packet.
+    """
+
+    async def read(self) -> bytes:
+        data = await super().read()
+        self._unread[:0] = data[1:]
+        return data[:1]
+
+    async def reach(self, sock: socket.socket, encrypted_for: str | None) -> None:
+        """Begin with a socket, encrypted if the proxy wants that."""
+        context = ssl.create_default_context() if encrypted_for else None
+        await asyncio.get_running_loop().create_connection(
+            lambda: self, sock=sock, ssl=context, server_hostname=encrypted_for
+        )
+
+    async def encrypt(self, context: ssl.SSLContext, name: str) -> None:
+        """Speak TLS with the server, inside whatever the proxy speaks."""
+        loop = asyncio.get_running_loop()
+        transport = await loop.start_tls(self.transport, self, context, server_hostname=name)
+        if transport is None:
+            raise Lost("the connection was closed")
+        self.taken_over(transport)
+
+    def handed_on(self) -> tuple[asyncio.Transport, SMTPProtocol]:
+        """Give the connection up, with what has come already."""
+        if self._ended is not None:
+            raise Lost(self._ended)
+        protocol = SMTPProtocol(asyncio.get_running_loop())
+        transport = self.transport
+        transport.set_write_buffer_limits()
+        transport.set_protocol(cast("asyncio.Protocol", protocol))  # it is one but for its base class
+        protocol.connection_made(transport)
+        if self._unread:
+            protocol.data_received(bytes(self._unread))
+        self.closed.cancel()
+        return transport, protocol
+
+
+def connection_failure(where: str, error: BaseException, settings: Settings, *, stage: str = "") -> SendingError:
+    """Return what a connection that failed, or ended at that stage, means."""
+    kind: type[SendingError] = Unavailable
+    match error:
+        case ssl.SSLCertVerificationError():
+            kind = Misconfigured
+            words = (
+                f"the certificate of {where} is not valid: {bounded(error.verify_message)}; "
+                "if it is signed by an authority of your own, name its file in ca_file"
+            )
+        case ssl.SSLError() if not isinstance(error, ssl.SSLEOFError):
+            kind = Misconfigured
+            reason = (error.reason or "unknown").replace("_", " ").lower()
+            words = f"no encryption with {where}: {reason}; do port and tls belong together?"
+        case socket.gaierror():
+            # A name that does not exist is Unavailable too: container networks answer so for a relay that restarts,
+            # and codes must not wait minutes for it. The words tell the operator who misspelt it.
+            words = f"the host name of {where.rpartition(':')[0]} cannot be resolved: {error.strerror}"
+        case OSError(errno=errno.EADDRNOTAVAIL) if settings.local_address is not None:
+            kind = Misconfigured
+            words = f"this machine cannot send from local_address {settings.local_address}"
+        case _ if stage:
+            words = f"{where} ended the connection at {stage}: {bounded(str(error))}"
+        case _:
+            words = f"cannot connect to {where}: {bounded(getattr(error, 'strerror', None) or str(error))}"
+    return kind(words)
