@@ -6,6 +6,7 @@ Four ways: a refresh token, a service account's key (RFC 7523), a client's own c
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final, Self
@@ -33,6 +34,7 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERROR: Final = 500
 _OK: Final = 200
+_TOKEN: Final = re.compile(r"[!-~]+")
 _TEMPORARY: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 
@@ -171,7 +173,7 @@ class Tokens:
             raise Misconfigured(f"no token: {error.words}", code=error.code) from None
         fields = _fields(response)
         text = fields.get("access_token")
-        if response.status_code != _OK or not isinstance(text, str) or not text.isascii() or not text.isprintable():
+        if response.status_code != _OK or not isinstance(text, str) or not _TOKEN.fullmatch(text):
             raise self._refusal(response.status_code, fields)
         if isinstance(new := fields.get("refresh_token"), str) and new:
             self._refresh_token = new  # some vendors let the old one die

@@ -5,11 +5,9 @@ import errno
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 import aiohappyeyeballs
-import aiosmtplib
-from aiosmtplib.protocol import SMTPProtocol
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers._http_proxy import open_tunnel
@@ -17,6 +15,7 @@ from mailroom.providers._http_settings import parse_proxy
 from mailroom.providers._http_wire import Lost
 from mailroom.providers._http_wire import Wire as RawWire
 from mailroom.providers._smtp_settings import Settings
+from mailroom.providers._smtp_wire import Wire
 from mailroom.providers._words import bounded
 
 _NEXT_ADDRESS_SECONDS: Final = 0.25
@@ -36,41 +35,50 @@ class Connector:
         """The name that the server's certificate must have."""
         return self.settings.servername or self.settings.host
 
-    async def connect(self, client: aiosmtplib.SMTP) -> None:
-        """Give the client a connection; the greeting has not been read. Raises Misconfigured or Unavailable."""
+    async def connect(self) -> Wire:
+        """Return a connection; the greeting has not been read. Raises Misconfigured or Unavailable."""
         settings = self.settings
         proxy = parse_proxy(settings.proxy.get_secret_value()) if settings.proxy else None
         where = f"the proxy {proxy.host}:{proxy.port}" if proxy else f"{settings.host}:{settings.port}"
         try:
             if proxy is None:
-                client.transport, client.protocol = await self._direct()
-                return
+                return await self._direct()
             tunnel = _Tunnel()
             try:
-                await tunnel.reach(
-                    await self._race(proxy.host, proxy.port), proxy.host if proxy.scheme == "https" else None
+                await asyncio.get_running_loop().create_connection(
+                    lambda: tunnel,
+                    sock=await self._race(proxy.host, proxy.port),
+                    ssl=self._proxy_context() if proxy.scheme == "https" else None,
+                    server_hostname=proxy.host if proxy.scheme == "https" else None,
                 )
                 await open_tunnel(tunnel, proxy, settings.host, settings.port)
                 where = f"{settings.host}:{settings.port} (through {where})"
                 if settings.tls == "implicit":
                     assert self.context is not None
                     await tunnel.encrypt(self.context, self.servername)
-                client.transport, client.protocol = tunnel.handed_on()
+                return tunnel.handed_on()
             except BaseException:
                 tunnel.abort()
                 raise
         except (OSError, Lost) as error:
             raise connection_failure(where, error, settings) from None
 
-    async def _direct(self) -> tuple[asyncio.BaseTransport, SMTPProtocol]:
-        loop = asyncio.get_running_loop()
+    async def _direct(self) -> Wire:
         context = self.context if self.settings.tls == "implicit" else None
-        return await loop.create_connection(
-            lambda: SMTPProtocol(loop),
+        _, wire = await asyncio.get_running_loop().create_connection(
+            Wire,
             sock=await self._race(self.settings.host, self.settings.port),
             ssl=context,
             server_hostname=self.servername if context else None,
         )
+        return wire
+
+    def _proxy_context(self) -> ssl.SSLContext:
+        """Trust the usual authorities, and our own."""
+        context = ssl.create_default_context()
+        if self.settings.ca_file is not None:
+            context.load_verify_locations(self.settings.ca_file)
+        return context
 
     async def _race(self, host: str, port: int) -> socket.socket:
         """Return a connected socket; neither event loop races by itself on all versions."""
@@ -94,16 +102,10 @@ class _Tunnel(RawWire):
     """
 
     async def read(self) -> bytes:
+        """Return one octet."""
         data = await super().read()
         self._unread[:0] = data[1:]
         return data[:1]
-
-    async def reach(self, sock: socket.socket, encrypted_for: str | None) -> None:
-        """Begin with a socket, encrypted if the proxy wants that."""
-        context = ssl.create_default_context() if encrypted_for else None
-        await asyncio.get_running_loop().create_connection(
-            lambda: self, sock=sock, ssl=context, server_hostname=encrypted_for
-        )
 
     async def encrypt(self, context: ssl.SSLContext, name: str) -> None:
         """Speak TLS with the server, inside whatever the proxy speaks."""
@@ -113,19 +115,14 @@ class _Tunnel(RawWire):
             raise Lost("the connection was closed")
         self.taken_over(transport)
 
-    def handed_on(self) -> tuple[asyncio.Transport, SMTPProtocol]:
+    def handed_on(self) -> Wire:
         """Give the connection up, with what has come already."""
         if self._ended is not None:
             raise Lost(self._ended)
-        protocol = SMTPProtocol(asyncio.get_running_loop())
-        transport = self.transport
-        transport.set_write_buffer_limits()
-        transport.set_protocol(cast("asyncio.Protocol", protocol))  # it is one but for its base class
-        protocol.connection_made(transport)
-        if self._unread:
-            protocol.data_received(bytes(self._unread))
-        self.closed.cancel()
-        return transport, protocol
+        wire = Wire()
+        self.transport.set_write_buffer_limits()
+        wire.take_over(self.transport, bytes(self._unread))
+        return wire
 
 
 def connection_failure(where: str, error: BaseException, settings: Settings, *, stage: str = "") -> SendingError:

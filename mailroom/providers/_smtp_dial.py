@@ -2,12 +2,6 @@
 
 import asyncio
 import base64
-import re
-import socket
-from ipaddress import ip_address
-from typing import Final, cast
-
-import aiosmtplib
 
 from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, SendingError, Unavailable
@@ -18,12 +12,11 @@ from mailroom.providers._smtp_connect import Connector, connection_failure
 from mailroom.providers._smtp_replies import Reply, Stage, refusal
 from mailroom.providers._smtp_session import Session
 from mailroom.providers._smtp_settings import Settings
-from mailroom.providers._smtp_wire import Wire
+from mailroom.providers._smtp_talk import Refused, Talk
+from mailroom.providers._smtp_wire import Lost
 from mailroom.providers._words import bounded
 
-_FULL_NAME: Final = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-_NOT_UNDERSTOOD: Final = frozenset({500, 502, 504})
-_BAD_CREDENTIALS: Final = "535"
+_BAD_CREDENTIALS = "535"
 
 
 class Dialler:
@@ -69,79 +62,58 @@ class Dialler:
             return session
 
     async def _dial(self, token: Token | None) -> Session:
-        settings = self._settings
-        client = aiosmtplib.SMTP(
-            hostname=self._connector.servername,
-            port=settings.port,
-            local_hostname="localhost",  # replaced below; without one it would ask the DNS
-            start_tls=False,  # done below: left to itself it logs in in clear where STARTTLS is missing
-            tls_context=self._context,
-            timeout=None,
-        )
+        wire = await self._connector.connect()
+        talk = Talk(wire)
         try:
-            await self._open(client, token)
-            return self._taken_over(client)
+            await self._open(talk, token)
+            return Session(wire, talk.extensions)
+        except Refused as refused:
+            wire.abort()
+            raise self._refusal(talk.stage, refused.reply, token) from None
+        except (Lost, OSError) as error:
+            wire.abort()
+            raise connection_failure(self._where, error, self._settings, stage=talk.stage) from None
         except BaseException:
-            client.close()
+            wire.abort()
             raise
 
-    def _taken_over(self, client: aiosmtplib.SMTP) -> Session:
-        if client.transport is None or client.transport.is_closing():
-            raise Unavailable(f"{self._where} closed the connection before it took a mail")
-        return Session(Wire(cast("asyncio.Transport", client.transport)), client.esmtp_extensions)
+    async def _open(self, talk: Talk, token: Token | None) -> None:
+        settings = self._settings
+        encrypted = settings.tls == "implicit"
+        await talk.hear_greeting()
+        await talk.greet(settings.helo_name)
+        if self._wants_starttls(talk):
+            assert self._context is not None
+            await talk.encrypt(self._context, self._connector.servername)
+            encrypted = True
+            await talk.greet(settings.helo_name)  # what was said in clear does not count (RFC 3207 §4.2)
+        if token is not None or settings.password is not None:
+            if not encrypted and settings.tls != "none" and not settings.is_loopback:
+                raise Misconfigured(
+                    f'{self._where} offers no STARTTLS, and the password is not sent in clear unless tls = "none"'
+                )
+            await talk.log_in(self._way(talk, token), settings.username or "", self._secret(token))
 
-    async def _open(self, client: aiosmtplib.SMTP, token: Token | None) -> None:
-        await self._connector.connect(client)
-        stage = Stage.GREETING
-        try:
-            await _hear_greeting(client)
-            client.local_hostname = self._settings.helo_name or _own_name(client)
-            stage = Stage.EHLO
-            await _greet(client)
-            if self._wants_starttls(client):
-                stage = Stage.STARTTLS
-                await client.starttls()
-                stage = Stage.EHLO  # what was said in clear does not count (RFC 3207 §4.2)
-                await _greet(client)
-            if token is not None or self._settings.password is not None:
-                stage = Stage.AUTH
-                await self._log_in(client, token)
-        except aiosmtplib.SMTPResponseException as error:
-            raise self._refusal(stage, error, token) from None
-        except aiosmtplib.SMTPTimeoutError:
-            raise TimeoutError from None
-        except (aiosmtplib.SMTPException, OSError) as error:
-            cause = error.__cause__ or error
-            raise connection_failure(self._where, cause, self._settings, stage=stage) from None
-
-    def _wants_starttls(self, client: aiosmtplib.SMTP) -> bool:
-        offered = client.supports_extension("starttls")
+    def _wants_starttls(self, talk: Talk) -> bool:
+        offered = "starttls" in talk.extensions
         if self._settings.tls == "starttls" and not offered:
             raise Misconfigured(
                 f'{self._where} offers no STARTTLS; if it encrypts from the first byte (port 465), say tls = "implicit"'
             )
         return offered and self._settings.tls in ("starttls", "opportunistic")
 
-    async def _log_in(self, client: aiosmtplib.SMTP, token: Token | None) -> None:
-        settings = self._settings
-        is_clear = client.get_transport_info("sslcontext") is None
-        if is_clear and settings.tls != "none" and not settings.is_loopback:
-            raise Misconfigured(
-                f'{self._where} offers no STARTTLS, and the password is not sent in clear unless tls = "none"'
-            )
-        offered = client.server_auth_methods
+    def _way(self, talk: Talk, token: Token | None) -> str:
         if token is not None:
-            ways: tuple[str, ...] = ("xoauth2",)
+            ways: tuple[str, ...] = ("XOAUTH2",)
         else:
-            ways = ("plain", "login") if settings.auth == "auto" else (settings.auth,)
-        way = next((way for way in ways if way in offered), None)
-        if way is None:
-            raise Misconfigured(
-                f"{self._where} does not let us log in by {' or '.join(ways).upper()}; "
-                f"it offers: {bounded(' '.join(offered).upper()) or 'no login at all'}"
-            )
-        auth = {"plain": client.auth_plain, "login": client.auth_login, "xoauth2": client.auth_xoauth2}[way]
-        await auth(settings.username or "", self._secret(token))
+            ways = ("PLAIN", "LOGIN") if self._settings.auth == "auto" else (self._settings.auth.upper(),)
+        for way in ways:
+            if way in talk.logins:
+                return way
+        raise Misconfigured(
+            f"{self._where} does not let us log in by {' or '.join(ways)}; "
+            f"it offers: {bounded(' '.join(talk.logins)) or 'no login at all'}"
+        )
 
     def _secret(self, token: Token | None) -> str:
         if token is not None:
@@ -149,12 +121,9 @@ class Dialler:
         assert self._settings.password is not None  # without either there is no login
         return self._settings.password.get_secret_value()
 
-    def _refusal(self, stage: Stage, error: aiosmtplib.SMTPResponseException, token: Token | None) -> SendingError:
-        if error.code < 0:
-            return Unavailable(f"{self._where} answered something that is not SMTP")
-        lines = tuple(error.message.split("\n"))
-        refused = refusal(stage, Reply(error.code, lines))
-        if stage is Stage.AUTH and self._repeats_credentials(error.message, self._secret(token)):
+    def _refusal(self, stage: Stage, reply: Reply, token: Token | None) -> SendingError:
+        refused = refusal(stage, reply)
+        if stage is Stage.AUTH and self._repeats_credentials("\n".join(reply.lines), self._secret(token)):
             return type(refused)(
                 f"{refused.code} (the words are not kept: they repeat the password)", code=refused.code
             )
@@ -186,28 +155,3 @@ def _tokens(settings: Settings, clock: Clock) -> Tokens | None:
         transport=Transport(way, clock),
         clock=clock,
     )
-
-
-async def _hear_greeting(client: aiosmtplib.SMTP) -> None:
-    assert client.protocol is not None
-    response = await client.protocol.read_response()
-    if response.code != aiosmtplib.SMTPStatus.ready:
-        raise aiosmtplib.SMTPResponseException(response.code, response.message)
-
-
-async def _greet(client: aiosmtplib.SMTP) -> None:
-    try:
-        await client.ehlo()
-    except aiosmtplib.SMTPHeloError as error:
-        if error.code not in _NOT_UNDERSTOOD:
-            raise
-        await client.helo()
-
-
-def _own_name(client: aiosmtplib.SMTP) -> str:
-    """Return this machine's name if it is a full one, else its address as a literal (RFC 5321 §4.1.4)."""
-    name = socket.gethostname()
-    if _FULL_NAME.fullmatch(name):
-        return name
-    address = ip_address(client.get_transport_info("sockname")[0].partition("%")[0])
-    return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"  # noqa: PLR2004  # the protocol's name
