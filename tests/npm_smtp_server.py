@@ -1,4 +1,4 @@
-"""npm's smtp-server in a Node process: an SMTP server that shares no line with aiosmtpd. See tests/node/smtp_server.mjs.
+"""npm's smtp-server in a Node process: a server that shares no line with aiosmtpd, see node/smtp_server.mjs.
 
 async with npm_smtp_server(tls="starttls", methods=["XOAUTH2"]) as server:
     await server.let_in({"ada@acme.example": "the token"})
@@ -83,7 +83,7 @@ class NpmSmtpServer:
 
 @contextlib.asynccontextmanager
 async def npm_smtp_server(**options: Any) -> AsyncIterator[NpmSmtpServer]:
-    """Run a server with `tls`, `methods`, `users`, `from`; with `client_certificates` it asks for one of our authority."""
+    """Run a server with `tls`, `methods`, `users`, `from`; with `client_certificates` it asks for one."""
     with TemporaryDirectory() as folder:
         key, cert, ca_file = (Path(folder) / name for name in ("key.pem", "cert.pem", "ca.pem"))
         issued = authority().issue_cert(HOST, "mail.acme.example")

@@ -55,7 +55,7 @@ def _key(pem: SecretStr) -> PrivateKey:
 class Dkim(BaseModel):
     """How mails are signed."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     domain: str = Field(
         pattern=_NAME, max_length=253, description="the domain that signs: that of `from`, or one above it"

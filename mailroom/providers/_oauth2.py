@@ -54,7 +54,7 @@ def _access_url(url: str) -> str:
 class OAuth2(BaseModel):
     """How to come by an access token."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     client_id: str | None = Field(None, min_length=1, description="of the application that you registered")
     client_secret: SecretStr | None = Field(

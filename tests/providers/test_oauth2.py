@@ -150,28 +150,32 @@ async def test_a_new_refresh_token_takes_the_place_of_the_old(tokens_of: Any, en
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "kind", "words"),
+    ("answer", "kind", "words"),
     [
-        (400, {"error": "invalid_grant", "error_description": "Token revoked."}, Misconfigured, "invalid_grant: Token"),
-        (401, {"error": "invalid_client"}, Misconfigured, "invalid_client"),
-        (403, {"error": "unauthorized_client"}, Misconfigured, "unauthorized_client"),
-        (404, b"<html>", Misconfigured, "HTTP 404"),
-        (200, b"<html>a page, not an endpoint", Misconfigured, "not as documented"),
-        (200, {"access_token": ""}, Misconfigured, "not as documented"),
-        (200, {"access_token": 7}, Misconfigured, "not as documented"),
-        (200, {"access_token": "line\r\nbreak"}, Misconfigured, "not as documented"),
-        (200, [], Misconfigured, "not as documented"),
-        (302, {}, Misconfigured, "HTTP 302"),
-        (400, {"error": "temporarily_unavailable"}, Unavailable, "temporarily"),
-        (429, {"error": "slow"}, Unavailable, "slow"),
-        (500, {}, Unavailable, "HTTP 500"),
-        (503, b"", Unavailable, "HTTP 503"),
+        (
+            (400, {"error": "invalid_grant", "error_description": "Token revoked."}),
+            Misconfigured,
+            "invalid_grant: Token",
+        ),
+        ((401, {"error": "invalid_client"}), Misconfigured, "invalid_client"),
+        ((403, {"error": "unauthorized_client"}), Misconfigured, "unauthorized_client"),
+        ((404, b"<html>"), Misconfigured, "HTTP 404"),
+        ((200, b"<html>a page, not an endpoint"), Misconfigured, "not as documented"),
+        ((200, {"access_token": ""}), Misconfigured, "not as documented"),
+        ((200, {"access_token": 7}), Misconfigured, "not as documented"),
+        ((200, {"access_token": "line\r\nbreak"}), Misconfigured, "not as documented"),
+        ((200, []), Misconfigured, "not as documented"),
+        ((302, {}), Misconfigured, "HTTP 302"),
+        ((400, {"error": "temporarily_unavailable"}), Unavailable, "temporarily"),
+        ((429, {"error": "slow"}), Unavailable, "slow"),
+        ((500, {}), Unavailable, "HTTP 500"),
+        ((503, b""), Unavailable, "HTTP 503"),
     ],
 )
 async def test_what_an_answer_means(
-    tokens_of: Any, endpoint: TokenEndpoint, status: int, answer: Any, kind: type[SendingError], words: str
+    tokens_of: Any, endpoint: TokenEndpoint, answer: tuple[int, Any], kind: type[SendingError], words: str
 ) -> None:
-    endpoint.answers.append((status, answer))
+    endpoint.answers.append(answer)
     tokens = tokens_of(**REFRESH)
     with pytest.raises(kind, match=words):
         await tokens.get()

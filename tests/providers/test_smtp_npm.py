@@ -1,4 +1,4 @@
-"""SMTP against npm's smtp-server: every encryption and login, tokens good, expired and revoked, the address we leave from."""
+"""SMTP against npm's smtp-server: encryptions, logins, tokens that expire and are revoked, where we leave from."""
 
 import asyncio
 from collections.abc import AsyncIterator
