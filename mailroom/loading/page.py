@@ -1,6 +1,7 @@
 """Writes docs/settings.md from the model: `python -m mailroom.loading.page > docs/settings.md`."""
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from enum import Enum
 from types import NoneType
@@ -78,12 +79,18 @@ def _sentence(model: type[BaseModel]) -> str:
 
 def _table(fields: dict[str, FieldInfo], above: Path) -> str:
     rows = ["| setting | variable | value | default | |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*rows, *_rows(fields, above, "")]) + "\n"
+
+
+def _rows(fields: dict[str, FieldInfo], above: Path, table: str) -> Iterator[str]:
+    """Yield a row for each setting; those of a table within it follow it."""
     for name, field in fields.items():
         told = (field.description or "").replace("|", "\\|")
         path = (*above, name)
-        cells = (f"`{name}`", f"`{variable(path)}`", _kind(field.annotation), _default(field, path), told)
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
+        cells = (f"`{table}{name}`", f"`{variable(path)}`", _kind(field.annotation), _default(field, path), told)
+        yield f"| {' | '.join(cells)} |"
+        if (inner := table_of(field.annotation)) is not None:
+            yield from _rows(written(inner), path, f"{table}{name}.")
 
 
 _KINDS: Final = {str: "text", int: "number", float: "number", bool: "`true`, `false`", timedelta: "duration"}
@@ -91,7 +98,7 @@ _KINDS: Final = {str: "text", int: "number", float: "number", bool: "`true`, `fa
 
 def _kind(annotation: Any) -> str:
     """Return what may be written, for people."""
-    if values_of(annotation) is not None:
+    if values_of(annotation) is not None or table_of(annotation) is not None:
         return "table"
     if is_secret(annotation):
         return "secrets" if is_list(annotation) else "secret"
