@@ -53,7 +53,7 @@ class Wire(asyncio.Protocol):
 
         What came in clear behind the reply to STARTTLS may be somebody else's (RFC 3207 §6): then there is no session.
         """
-        if self._unread or not self.alive:
+        if self._unread or self._lines or self._replies or not self.alive:
             raise Lost(self._ended or "the server spoke out of turn")
         loop = asyncio.get_running_loop()
         encrypted = await loop.start_tls(self._transport, self, context, server_hostname=name)
