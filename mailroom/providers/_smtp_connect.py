@@ -51,7 +51,8 @@ class Connector:
                     ssl=self._proxy_context() if proxy.scheme == "https" else None,
                     server_hostname=proxy.host if proxy.scheme == "https" else None,
                 )
-                await open_tunnel(tunnel, proxy, settings.host, settings.port)
+                host = settings.host.encode("idna").decode()  # no proxy knows other letters
+                await open_tunnel(tunnel, proxy, host, settings.port)
                 where = f"{settings.host}:{settings.port} (through {where})"
                 if settings.tls == "implicit":
                     assert self.context is not None

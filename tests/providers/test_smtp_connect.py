@@ -17,6 +17,8 @@ from tests.mails import email
 from tests.providers.contract import surroundings
 from tests.proxy_server import HOST, proxy_server
 from tests.smtp_server import DROP, Server, smtp_server
+from tests.token_endpoint import token_endpoint
+from tests.wire_server import wire_server
 
 LOGIN = ("mailroom", "p@ss/w:rd")
 SCHEMES = ["socks5", "http", "https"]
@@ -56,6 +58,34 @@ async def test_names_are_resolved_by_the_proxy() -> None:
     async with smtp_server() as server, proxy_server("socks5") as proxy:
         await send(server, host="mail.acme.example", proxy=proxy.url)
         assert proxy.targets == [f"mail.acme.example:{server.port}"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_a_name_beyond_ascii_is_told_the_proxy_in_ascii(scheme: str) -> None:
+    async with smtp_server() as server, proxy_server(scheme) as proxy:
+        await send(server, host="bücher.example", proxy=proxy.url)
+        assert proxy.targets == [f"xn--bcher-kva.example:{server.port}"]
+
+
+async def test_tokens_are_asked_for_through_the_proxy() -> None:
+    answers = {"EHLO": "250-wire.test\r\n250 AUTH XOAUTH2", "AUTH": "235 2.7.0 hello"}
+    async with (
+        wire_server(answers) as server,
+        token_endpoint() as endpoint,
+        proxy_server("socks5", login=LOGIN) as proxy,
+    ):
+        proxy.leave_from = "127.0.0.3"
+        oauth2 = {"client_id": "app", "client_secret": "s", "access_url": endpoint.url}
+        settings = Settings(
+            host=server.host, port=server.port, tls="none", proxy=proxy.url, username="ada@acme.example", oauth2=oauth2
+        )
+        provider = connect(settings, surroundings())
+        await provider.send(email())
+        await provider.aclose()
+        assert proxy.targets == [f"127.0.0.1:{endpoint.port}", f"127.0.0.1:{server.port}"]
+        assert endpoint.peers == ["127.0.0.3"]
+        said = base64.b64encode(b"user=ada@acme.example\1auth=Bearer token-1\1\1")
+        assert server.lines[1] == b"AUTH XOAUTH2 " + said
 
 
 async def test_we_leave_for_the_proxy_from_the_address_that_is_set() -> None:
