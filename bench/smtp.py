@@ -1,8 +1,8 @@
 """Row b: the SMTP provider sending ready-made mails over 16 connections, against a bare aiosmtplib loop on 16.
 
 `python -m bench.smtp`. Both clients are this process, pinned to one core; the sink is another, pinned to another. On a
-machine that does other things the sink is the brake, and of the encrypted rows more so: the CPU of this process says
-what a client costs. The last rows talk to a sink that takes 20 ms for every reply.
+machine that does other things the rates waver: the CPU of this process says what a client costs. The last rows talk to
+a sink that takes 20 ms for every reply.
 """
 
 import argparse
@@ -59,7 +59,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Whether the aim was met: by the rate, or by the CPU where the sink was the brake."""
+        """Whether the aim was met: by the rate, or by the CPU where the machine was busy."""
         if self.aim is None:
             return ""
         met = "met" if round(self.ratio, 1) >= self.aim else "met in CPU" if self.cpu_ratio >= self.aim else "MISSED"

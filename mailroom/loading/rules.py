@@ -48,6 +48,7 @@ def refusals(
     yield from _secrets(settings, dev=dev)
     yield from _database(settings, environ)
     yield from _routes(settings, names, unordered=unordered)
+    yield from _senders(settings)
     if settings.connector.trusted_proxies and settings.connector.trusted_hops:
         yield ("connector", "trusted_hops"), "stands instead of trusted_proxies; remove one of them"
     if dev and settings.host not in _LOOPBACK:
@@ -113,6 +114,14 @@ def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[Refusa
                 ),
             )
             return
+
+
+def _senders(settings: Settings) -> Iterator[Refusal]:
+    for name, provider in settings.providers.items():
+        try:
+            provider.may_send_as(provider.sender or settings.sender)
+        except ValueError as error:
+            yield ("providers", name, "from"), str(error)
 
 
 def _routes(settings: Settings, names: list[str], *, unordered: bool) -> Iterator[Refusal]:

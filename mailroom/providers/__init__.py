@@ -41,6 +41,9 @@ class ProviderSettings(BaseModel):
     concurrency: int = Field(10, ge=1, le=1000, description="mails handed over at the same time")
     timeout: float = Field(30, gt=0, le=100, description="seconds that one mail may take")
 
+    def may_send_as(self, sender: Address) -> None:
+        """Raise ValueError if the vendor is known to refuse this sender."""
+
 
 class Provider(Protocol):
     """One way out."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from typing import Final
 
 from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, SendingError, Unavailable
@@ -16,7 +17,7 @@ from mailroom.providers._smtp_talk import Refused, Talk
 from mailroom.providers._smtp_wire import Lost
 from mailroom.providers._words import bounded
 
-_BAD_CREDENTIALS = "535"
+_BAD_CREDENTIALS: Final = "535"
 
 
 class Dialler:

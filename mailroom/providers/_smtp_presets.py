@@ -32,13 +32,13 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "sendgrid": Preset("smtp.sendgrid.net", username="apikey"),
     "aliyun": Preset(
         "smtpdm.aliyun.com",
-        465,  # 25 is closed on their own machines, 80 is in clear; there is no STARTTLS
+        465,  # 25 is closed on their own machines
         "implicit",
         hosts=MappingProxyType(
             {
                 "cn-hangzhou": "smtpdm.aliyun.com",
                 "ap-southeast-1": "smtpdm-ap-southeast-1.aliyuncs.com",
-                "ap-southeast-2": "smtpdm-ap-southeast-2.aliyuncs.com",
+                "ap-southeast-2": "smtpdm-ap-southeast-2.aliyun.com",  # closed to new accounts
                 "us-east-1": "smtpdm-us-east-1.aliyuncs.com",
                 "eu-central-1": "smtpdm-eu-central-1.aliyuncs.com",
             }
@@ -89,13 +89,11 @@ def _host(preset: Preset, region: Any) -> str:
     return preset.host
 
 
-def oddities(name: str, *, username: str | None, password: str | None, sender: str | None) -> None:
+def oddities(name: str, *, username: str | None, password: str | None) -> None:
     """Raise ValueError for what the vendor would refuse in words that help less."""
     fixed = PRESETS[name].username
     if fixed and username != fixed:
         raise ValueError(f"the username is {fixed!r} for everybody; the API key is the password")
-    if name == "aliyun" and sender is not None and username is not None and sender.lower() != username.lower():
-        raise ValueError("Aliyun takes mail only from the address that logs in: from and username must be the same")
     if name == "ses" and password is not None and len(password) == _IAM_SECRET_LENGTH:
         raise ValueError("this is the secret key of an IAM user; SES wants SMTP credentials (SMTP settings, Create)")
     if name in ("gmail", "outlook") and username is not None and "@" not in username:

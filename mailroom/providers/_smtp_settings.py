@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from mailroom.message import Address
 from mailroom.providers import ProviderSettings
 from mailroom.providers._dkim import Dkim
 from mailroom.providers._http_settings import ProxyUrl
@@ -145,10 +146,14 @@ class Settings(ProviderSettings):
             raise ValueError("client_key goes with a client_certificate")
         if self.preset is not None:
             password = self.password.get_secret_value() if self.password else None
-            sender = self.sender.email if self.sender else None
-            oddities(self.preset, username=self.username, password=password, sender=sender)
+            oddities(self.preset, username=self.username, password=password)
         self.tls_context()
         return self
+
+    def may_send_as(self, sender: Address) -> None:
+        """Raise ValueError where the address that logs in is the only one."""
+        if self.preset == "aliyun" and self.username and sender.email.lower() != self.username.lower():
+            raise ValueError("Aliyun takes mail only from the address that logs in: make it the same as username")
 
     @property
     def token_url(self) -> str:

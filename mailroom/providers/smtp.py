@@ -43,7 +43,6 @@ class Smtp:
         self._room = asyncio.Semaphore(settings.concurrency)
         self._dialler = Dialler(settings, surroundings.clock)
         self._signer = Signer(settings.dkim) if settings.dkim else None
-        self._only_sender = settings.username.lower() if settings.preset == "aliyun" and settings.username else None
         self._pool = Pool(
             surroundings.clock,
             idle_seconds=settings.idle_seconds,
@@ -70,10 +69,6 @@ class Smtp:
     def _transaction(self, email: Email) -> Transaction:
         if not _ADDRESS.fullmatch(email.recipient):
             raise Rejected("the recipient's address cannot be written in SMTP")
-        if self._only_sender not in (None, email.sender.email.lower()):
-            raise Misconfigured(
-                "Aliyun takes mail only from the address that logs in: `from` and `username` must be the same"
-            )
         raw = self._headers + email.raw
         if self._signer is not None:
             raw = self._signer.signed(raw)

@@ -5,12 +5,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from mailroom.errors import Misconfigured
+from mailroom.errors import SettingsError
+from mailroom.loading import load
 from mailroom.message import Address
 from mailroom.providers._smtp_presets import PRESETS, Name
-from mailroom.providers.smtp import Settings, connect
-from tests.mails import email
-from tests.providers.contract import surroundings
+from mailroom.providers.smtp import Settings
 
 KEY = {"password": "hunter22"}
 ADA = {"username": "ada@acme.example", "password": "hunter22"}
@@ -68,7 +67,6 @@ def test_what_is_set_wins(given: dict[str, Any], host: str, port: int, tls: str)
         ({"preset": "mailgun", "region": "cn", **ADA}, "us, eu"),
         ({"preset": "gmail", "region": "eu", **ADA}, "no regions"),
         ({"preset": "gmail", "username": "ada", "password": "p"}, "whole address"),
-        ({"preset": "aliyun", **ADA, "from": "Acme <news@acme.example>"}, "must be the same"),
         ({"host": "smtp.acme.example", "region": "eu"}, "preset"),
         ({"preset": "hotmail"}, "preset"),
         ({}, "host"),
@@ -102,11 +100,40 @@ def test_a_preset_knows_where_tokens_come_from(given: dict[str, Any], url: str, 
     assert (settings.token_url, settings.token_scope) == (url, scope)
 
 
-async def test_aliyun_is_not_asked_to_send_for_another_address() -> None:
+def test_aliyun_takes_mail_only_from_the_address_that_logs_in() -> None:
     """Its 436 would come after a dial, and says less."""
-    provider = connect(Settings(preset="aliyun", **ADA), surroundings())
-    mail = email()
-    assert mail.sender != Address("ada@acme.example")
-    with pytest.raises(Misconfigured, match="must be the same"):
-        await provider.send(mail)
-    await provider.aclose()
+    settings = Settings(preset="aliyun", **ADA)
+    settings.may_send_as(Address("Ada@acme.example", "Acme"))
+    with pytest.raises(ValueError, match="the same as username"):
+        settings.may_send_as(Address("news@acme.example"))
+    Settings(preset="gmail", **ADA).may_send_as(Address("news@acme.example"))
+
+
+@pytest.mark.parametrize(
+    ("general", "own", "good"),
+    [
+        ("ada@acme.example", None, True),
+        ("news@acme.example", None, False),
+        ("news@acme.example", "Acme <ada@acme.example>", True),
+    ],
+)
+def test_a_sender_that_cannot_be_is_told_at_start(
+    general: str,
+    own: str | None,
+    good: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    environ = {
+        "MAILROOM_FROM": general,
+        "MAILROOM_SECRET_KEY": "k" * 40,
+        "MAILROOM_CONNECTOR__AUTHORIZATION": "Bearer " + "a" * 40,
+        "MAILROOM_PROVIDERS__MAIN__TYPE": "smtp",
+        "MAILROOM_PROVIDERS__MAIN__PRESET": "aliyun",
+        "MAILROOM_PROVIDERS__MAIN__USERNAME": "ada@acme.example",
+        "MAILROOM_PROVIDERS__MAIN__PASSWORD": "hunter22",
+        "MAILROOM_PROVIDERS__MAIN__FROM": own or "",
+    }
+    if good:
+        load(environ=environ)
+    else:
+        with pytest.raises(SettingsError, match=r"providers\.main\.from: Aliyun"):
+            load(environ=environ)
