@@ -16,10 +16,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.e2e import node
 from tests.e2e.harness import ROOT
 from tests.smtp_server import authority
 
 HOST = "127.0.0.1"
+
+
+_PLACE = ROOT / "tests" / "node"
+
+
+def missing() -> str:
+    """Return why the server cannot run here, for `pytest.mark.skipif`; empty: it can."""
+    if (why := node.missing()) or (_PLACE / "node_modules" / "smtp-server").is_dir():
+        return why
+    return "say `npm ci` in tests/node again: npm's smtp-server is new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ async def npm_smtp_server(**options: Any) -> AsyncIterator[NpmSmtpServer]:
             "node",
             "smtp_server.mjs",
             json.dumps(told),
-            cwd=ROOT / "tests" / "node",
+            cwd=_PLACE,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

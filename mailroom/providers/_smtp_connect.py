@@ -4,7 +4,7 @@ import asyncio
 import errno
 import socket
 import ssl
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import aiohappyeyeballs
@@ -23,22 +23,21 @@ _NEXT_ADDRESS_SECONDS: Final = 0.25
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-@dataclass(frozen=True, slots=True)
 class Connector:
     """Opens streams to the one server that the settings name."""
 
-    settings: Settings
-    context: ssl.SSLContext | None
-
-    @property
-    def servername(self) -> str:
+    def __init__(self, settings: Settings) -> None:
+        """Read what the settings say, files too; nothing is dialled."""
+        self._settings = settings
+        self._proxy = parse_proxy(settings.proxy.get_secret_value()) if settings.proxy else None
+        self._proxy_context = _trusting_too(settings.ca_file) if self._proxy and self._proxy.scheme == "https" else None
+        self.context = None if settings.tls == "none" else settings.tls_context()
+        self.servername = settings.servername or settings.host
         """The name that the server's certificate must have."""
-        return self.settings.servername or self.settings.host
 
     async def connect(self) -> Wire:
         """Return a connection; the greeting has not been read. Raises Misconfigured or Unavailable."""
-        settings = self.settings
-        proxy = parse_proxy(settings.proxy.get_secret_value()) if settings.proxy else None
+        settings, proxy = self._settings, self._proxy
         where = f"the proxy {proxy.host}:{proxy.port}" if proxy else f"{settings.host}:{settings.port}"
         try:
             if proxy is None:
@@ -48,8 +47,8 @@ class Connector:
                 await asyncio.get_running_loop().create_connection(
                     lambda: tunnel,
                     sock=await self._race(proxy.host, proxy.port),
-                    ssl=self._proxy_context() if proxy.scheme == "https" else None,
-                    server_hostname=proxy.host if proxy.scheme == "https" else None,
+                    ssl=self._proxy_context,
+                    server_hostname=proxy.host if self._proxy_context else None,
                 )
                 host = settings.host.encode("idna").decode()  # no proxy knows other letters
                 await open_tunnel(tunnel, proxy, host, settings.port)
@@ -65,25 +64,18 @@ class Connector:
             raise connection_failure(where, error, settings) from None
 
     async def _direct(self) -> Wire:
-        context = self.context if self.settings.tls == "implicit" else None
+        context = self.context if self._settings.tls == "implicit" else None
         _, wire = await asyncio.get_running_loop().create_connection(
             Wire,
-            sock=await self._race(self.settings.host, self.settings.port),
+            sock=await self._race(self._settings.host, self._settings.port),
             ssl=context,
             server_hostname=self.servername if context else None,
         )
         return wire
 
-    def _proxy_context(self) -> ssl.SSLContext:
-        """Trust the usual authorities, and our own."""
-        context = ssl.create_default_context()
-        if self.settings.ca_file is not None:
-            context.load_verify_locations(self.settings.ca_file)
-        return context
-
     async def _race(self, host: str, port: int) -> socket.socket:
         """Return a connected socket; neither event loop races by itself on all versions."""
-        local = self.settings.local_address
+        local = self._settings.local_address
         family = _FAMILIES[local.version] if local else 0
         found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         try:
@@ -94,6 +86,14 @@ class Connector:
             )
         except RuntimeError as error:  # uvloop's
             raise OSError(str(error)) from None
+
+
+def _trusting_too(ca_file: Path | None) -> ssl.SSLContext:
+    """Trust the usual authorities, and our own."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
 
 
 class _Tunnel(RawWire):

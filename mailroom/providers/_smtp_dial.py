@@ -27,8 +27,7 @@ class Dialler:
         """Read what the settings say; nothing is dialled."""
         self._settings = settings
         self._where = f"{settings.host}:{settings.port}"
-        self._context = None if settings.tls == "none" else settings.tls_context()
-        self._connector = Connector(settings, self._context)
+        self._connector = Connector(settings)
         self._tokens = _tokens(settings, clock)
 
     async def dial(self) -> Session:
@@ -84,8 +83,8 @@ class Dialler:
         await talk.hear_greeting()
         await talk.greet(settings.helo_name)
         if self._wants_starttls(talk):
-            assert self._context is not None
-            await talk.encrypt(self._context, self._connector.servername)
+            assert self._connector.context is not None
+            await talk.encrypt(self._connector.context, self._connector.servername)
             encrypted = True
             await talk.greet(settings.helo_name)  # what was said in clear does not count (RFC 3207 §4.2)
         if token is not None or settings.password is not None:

@@ -48,7 +48,6 @@ class Pool:
 
     def give_back(self, session: Session) -> None:
         """Keep a session for its next mail, or close it if it is not fit for one."""
-        self._dismiss_old()
         if not session.usable:
             session.abort()
         elif self.closed or session.mails >= self._mails_per_connection:

@@ -1,7 +1,7 @@
 """SMTP against npm's smtp-server: encryptions, logins, tokens that expire and are revoked, where we leave from."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
@@ -13,15 +13,14 @@ from mailroom.errors import Misconfigured, Unavailable
 from mailroom.message import Receipt
 from mailroom.providers.smtp import Settings, Smtp, connect
 from tests.clock import FakeClock
-from tests.e2e import node
 from tests.mails import email
-from tests.npm_smtp_server import NpmSmtpServer, npm_smtp_server
+from tests.npm_smtp_server import NpmSmtpServer, missing, npm_smtp_server
 from tests.providers.contract import surroundings
 from tests.proxy_server import proxy_server
 from tests.smtp_server import authority
-from tests.token_endpoint import TokenEndpoint, token_endpoint
+from tests.token_endpoint import NEVER, TokenEndpoint, token_endpoint
 
-pytestmark = pytest.mark.skipif(bool(node.missing()), reason=node.missing())
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 ADA = "ada@acme.example"
 REFRESH = {"client_id": "app", "client_secret": "app's secret", "refresh_token": "ada's consent"}
@@ -177,6 +176,25 @@ class TestTokens:
         assert len(endpoint.forms) == 1
         await server.let_in({ADA: "token-2"})
         await provider.send(email())
+
+    async def test_a_consent_that_was_withdrawn_is_ours_to_mend(
+        self, provider: Smtp, server: NpmSmtpServer, endpoint: TokenEndpoint
+    ) -> None:
+        endpoint.answers.append((400, {"error": "invalid_grant", "error_description": "Token has been revoked."}))
+        with pytest.raises(Misconfigured, match="invalid_grant: Token has been revoked") as refused:
+            await provider.send(email())
+        assert refused.value.code == "invalid_grant"
+        assert server.logins == []
+
+    async def test_an_endpoint_that_falls_silent_is_unavailable(
+        self, provider: Smtp, endpoint: TokenEndpoint, pass_time: Callable[[float], None]
+    ) -> None:
+        endpoint.answers.append(NEVER)
+        sending = asyncio.create_task(provider.send(email()))
+        await endpoint.asked.wait()
+        pass_time(15)
+        with pytest.raises(Unavailable, match="not ready for a mail within 15 s"):
+            await sending
 
     async def test_a_token_of_ones_own_is_used_as_it_is(self, server: NpmSmtpServer) -> None:
         await server.let_in({ADA: "mine"})
