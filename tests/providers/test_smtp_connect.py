@@ -181,14 +181,17 @@ def test_a_proxy_that_makes_no_sense_is_a_fault(url: str) -> None:
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[tuple[str, int]]:
-    """Give an IPv6 address whose packets are swallowed: a listener whose queue is full answers no SYN."""
+    """Give an address whose packets are swallowed: a listener whose queue is full answers no SYN.
+
+    It stands for IPv6 behind a broken router, but not every test machine has IPv6.
+    """
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(socket.AF_INET6))
-        listener.bind(("::1", 0))
+        listener = stack.enter_context(socket.socket(socket.AF_INET))
+        listener.bind(("127.0.0.2", 0))
         listener.listen(0)
-        where = listener.getsockname()[:2]
+        where: tuple[str, int] = listener.getsockname()
         for _ in range(4):
-            filler = stack.enter_context(socket.socket(socket.AF_INET6))
+            filler = stack.enter_context(socket.socket(socket.AF_INET))
             filler.setblocking(False)
             filler.connect_ex(where)
         yield where
@@ -200,7 +203,7 @@ async def test_an_address_that_swallows_packets_does_not_eat_the_time_out(monkey
 
             def resolve(*_args: Any, **_kwargs: Any) -> Any:
                 return [
-                    (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (*hole, 0, 0)),
+                    (socket.AF_INET, socket.SOCK_STREAM, 6, "", hole),
                     (socket.AF_INET, socket.SOCK_STREAM, 6, "", (server.host, server.port)),
                 ]
 
