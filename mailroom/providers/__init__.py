@@ -32,7 +32,9 @@ Mailbox = Annotated[Address, BeforeValidator(_mailbox)]
 class ProviderSettings(BaseModel):
     """What every provider can be told."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True
+    )
 
     type: str
     sender: Mailbox | None = Field(None, alias="from", description="overrides the general `from`")

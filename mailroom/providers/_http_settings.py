@@ -81,6 +81,9 @@ def _word(value: SecretStr) -> SecretStr:
 ApiKey = Annotated[SecretStr, AfterValidator(_word)]
 """A secret that fits into a header."""
 
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy)]
+"""A proxy, with its credentials."""
+
 
 class HttpSettings(ProviderSettings):
     """A provider that is reached over HTTP."""
@@ -89,7 +92,7 @@ class HttpSettings(ProviderSettings):
         None, description="scheme, host and port instead of the vendor's: a gateway, a test; paths stay the vendor's"
     )
     local_address: IPv4Address | IPv6Address | None = Field(None, description="leave from this address of this machine")
-    proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = Field(
+    proxy: ProxyUrl | None = Field(
         None,
         description="leave through this proxy: `http://`, `https://` or `socks5://user:password@host:port`; "
         "the environment's proxies are not used",

@@ -96,12 +96,9 @@ def test_the_configuration_of_2022_had_them_at_its_top() -> None:
     assert (provider.settings["username"], dict(provider.secrets), made.left_out) == ("u", {"password": "p"}, ())
 
 
-def test_oauth2_needs_a_mailroom_that_knows_it() -> None:
+def test_oauth2_is_taken_over_whole() -> None:
     auth = {"type": "OAuth2", "user": "a@b.example", "clientId": "i", "clientSecret": "s", "refreshToken": "r"}
     provider, made = imported(auth=auth)
-    assert told(made) == {"auth (OAuth2)": "this Mailroom cannot log in by OAuth2"}
-    assert not provider.secrets
-    provider, made = imported(modern, auth=auth)
     assert made.left_out == ()
     assert provider.settings["oauth2"] == {"client_id": "i", "access_url": "https://oauth2.googleapis.com/token"}
     assert provider.secrets == {"oauth2.client_secret": "s", "oauth2.refresh_token": "r"}
