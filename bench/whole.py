@@ -127,8 +127,8 @@ def measure_latency(rounds: int) -> list[Figure]:
 def _latency(variant: str, rate: int) -> dict[str, float]:
     sink = Sink()
     with _times() as times, mailroom(sink=sink.port, variant=variant) as running:
-        load(running.url, "--count", "300", "--rate", "100", "--first", "900000000", connections=16)  # warm up
-        load(running.url, "--count", str(rate * SECONDS), "--rate", str(rate), "--times", str(times), connections=32)
+        load(running.url, "--count", "300", "--rate", "100", "--first", "900000000", connections=256)  # warm up
+        load(running.url, "--count", str(rate * SECONDS), "--rate", str(rate), "--times", str(times), connections=256)
         posted: dict[str, float] = json.loads(times.read_text())
         _drained(running.url, len(posted) + 300)
     arrived = sink.arrivals()
