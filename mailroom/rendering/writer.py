@@ -46,6 +46,16 @@ class _Kind:
     locale: Locale
 
 
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What a kind of mail is made of in one language; for `check`, which says where to mend."""
+
+    templates: tuple[str, ...]
+    """The names of those that are rendered; what they extend and include comes with them."""
+    words: Mapping[str, str]
+    """Key -> text, the placeholders still in it."""
+
+
 class TemplateWriter:
     """Writes mails from a folder of templates; everything is parsed and checked when it is made. Safe in any thread."""
 
@@ -59,6 +69,8 @@ class TemplateWriter:
         templates: Path = BUNDLED,
     ) -> None:
         """Raise RenderingError, with file and line, for templates or words that cannot be used."""
+        self.folders = (templates,)
+        """Where the templates lie, the ones that go first first."""
         self._brand = brand
         self._domain = message_id_domain
         self._engine = Engine(
@@ -80,6 +92,16 @@ class TemplateWriter:
             for kind in locales[self._default].kinds
         }
         """Kind -> the languages that have words for it: one that an operator adds may be said in few."""
+
+    @property
+    def kinds(self) -> Mapping[str, tuple[str, ...]]:
+        """Every kind that there are words for, and its languages."""
+        return self._tags
+
+    def ingredients(self, kind: str, tag: str) -> Ingredients:
+        """Return what a kind is made of in one of its languages."""
+        made = self._kinds[tag, kind]
+        return Ingredients((made.html, made.text), {**made.fixed, **made.open})
 
     def _kind(self, locale: Locale, kind: str) -> _Kind:
         html, text = self._template(kind, "html.jinja"), self._template(kind, "text.jinja")
