@@ -1,0 +1,93 @@
+"""Finds the template line that made a line of a mail, so that a finding can name it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, TemplateError, meta, nodes
+
+from mailroom.rendering.writer import Ingredients
+
+_FILLED_IN: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
+_TOO_SHORT: Final = 4
+"""Characters of a template's line by which it cannot be told."""
+
+
+class Sources:
+    """The templates' folders, the ones that go first first."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._environment = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses
+        self.text = lru_cache(maxsize=512)(self._text)
+        self.tree = lru_cache(maxsize=512)(self._tree)
+        self.files = lru_cache(maxsize=512)(self._files)
+        self._lines = lru_cache(maxsize=512)(self._split)
+
+    def _text(self, name: str) -> str:
+        """Return a template's text; nothing if there is none."""
+        for folder in self._folders:
+            if (folder / name).is_file():
+                return (folder / name).read_text(encoding="utf-8", errors="replace")
+        return ""
+
+    def _tree(self, name: str) -> nodes.Template:
+        """Return a template parsed; an empty one if it is no Jinja."""
+        try:
+            return self._environment.parse(self.text(name), name)
+        except TemplateError:
+            return nodes.Template([])
+
+    def _files(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return templates with everything that they extend and include."""
+        found: dict[str, None] = {}
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop(0)
+            if name not in found and self.text(name):
+                found[name] = None
+                waiting += [other for other in meta.find_referenced_templates(self.tree(name)) if other]
+        return tuple(found)
+
+    def place(self, ingredients: Ingredients, rendered: str) -> tuple[str, int | None]:
+        """Return file and line of the template that most likely made this line; the first file where none is known."""
+        best, score = (ingredients.templates[0], None), 0
+        for file in self.files(ingredients.templates):
+            for number, pieces in self._lines(file):
+                found = _matched(pieces, rendered)
+                if found > score:
+                    best, score = (file, number), found
+        return best
+
+    def _split(self, name: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        lines = enumerate(self.text(name).splitlines(), 1)
+        return tuple((number, tuple(filter(None, map(str.strip, _FILLED_IN.split(line))))) for number, line in lines)
+
+    def word(self, language: str, kind: str, key: str) -> tuple[str, int | None]:
+        """Return file and line of a word: in the kind's own table, else in the common one."""
+        name = f"locales/{language}.toml"
+        places = dict(_words(self.text(name)))
+        return name, places.get((kind, key)) or places.get(("common", key))
+
+
+def _matched(pieces: tuple[str, ...], rendered: str) -> int:
+    """Return how many characters of a template's line are found in a rendered one, in their order; 0: not all."""
+    at = total = 0
+    for piece in pieces:
+        found = rendered.find(piece, at)
+        if found < 0:
+            return 0
+        at = found + len(piece)
+        total += len(piece)
+    return total if total >= _TOO_SHORT else 0
+
+
+def _words(toml: str) -> Iterator[tuple[tuple[str, str], int]]:
+    table = ""
+    for number, line in enumerate(toml.splitlines(), 1):
+        if heading := re.match(r"\[([\w-]+)\]", line):
+            table = heading[1]
+        elif key := re.match(r"([\w-]+)[\s.=]", line):
+            yield (table, key[1]), number
