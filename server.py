@@ -20,8 +20,8 @@ from handlers import routes
 from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Listener, bound, inherited
 from handlers.loopback import OnlyLoopback
-from mailroom import loading, logs
-from mailroom.address import ascii_form
+from mailroom import loading, logs, templates
+from mailroom.checking.making import Desk, vital
 from mailroom.clock import Clock, SystemClock
 from mailroom.courier import Courier, Exit, Lane, Routes
 from mailroom.errors import MailroomError, SettingsError
@@ -29,7 +29,6 @@ from mailroom.metrics import KINDS, Metrics
 from mailroom.outbox import Outbox
 from mailroom.outbox.sqlite import SqliteOutbox
 from mailroom.providers import Provider, ProviderSettings, Surroundings, connect
-from mailroom.rendering.writer import TemplateWriter
 from mailroom.settings import Settings
 
 EXIT_FAILED: Final = 1
@@ -58,12 +57,9 @@ async def build(
 ) -> Parts:
     """Open the outbox and connect the parts. Raises OutboxError, SealBroken or RenderingError."""
     metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
-    writer = TemplateWriter(
-        brand=settings.brand,
-        code_lifetime=settings.lifetimes.code,
-        message_id_domain=ascii_form(settings.sender.email).rpartition("@")[2],
-        default_locale=settings.default_locale,
-    )
+    writer = templates.writer(settings)
+    for finding in vital(Desk(writer, settings.sender, settings.reply_to)):
+        log.error("template.faulty", **finding.told())
     outbox = await kept_in.open(
         settings.database_path, secret_keys=[key.get_secret_value() for key in settings.secret_key], clock=clock
     )

@@ -29,8 +29,10 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.metrics": BASE | {"mailroom.outbox"},
     "mailroom.providers": BASE,
     "mailroom.rendering": BASE,
+    "mailroom.checking": BASE | {"mailroom.rendering"},
     "mailroom.settings": BASE | {"mailroom.providers", "mailroom.rendering"},
     "mailroom.loading": SETTINGS,
+    "mailroom.templates": SETTINGS,
     "mailroom.lifecycle": SETTINGS | {"mailroom.outbox"},
     "mailroom.courier": SETTINGS | {"mailroom.outbox", "mailroom.metrics"},
 }

@@ -7,7 +7,7 @@ they are, and each group of checks is a file: `making` (1, 2), `variables` (3, 2
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 CHECKS: Final[Mapping[int, str]] = {
     1: "every kind can be written in every language, also when the payload lacks everything optional",
@@ -53,6 +53,22 @@ class Finding:
     line: int | None = None
     is_warning: bool = False
     """Doubtful rather than wrong: it does not fail the check."""
+
+    @property
+    def place(self) -> str:
+        """File and line, as far as they are known."""
+        return f"{self.file}, line {self.line}" if self.line else self.file
+
+    def told(self) -> dict[str, Any]:
+        """Return it for a log."""
+        return {
+            "check": self.check,
+            "place": self.place,
+            "problem": self.problem,
+            "remedy": self.remedy,
+            "kinds": ", ".join(self.kinds),
+            "languages": ", ".join(self.languages),
+        }
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

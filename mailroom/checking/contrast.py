@@ -82,7 +82,9 @@ def _hides(element: ElementWrapper) -> bool:
 
 def _knows_dark(mail: Mail) -> bool:
     names = {meta.etree_element.get("name"): meta.etree_element.get("content", "") for meta in mail.page.all("meta")}
-    return "dark" in names.get("color-scheme", "") or any("color-scheme:light dark" in one for one in mail.page.style_sheets)
+    return "dark" in names.get("color-scheme", "") or any(
+        "color-scheme:light dark" in one for one in mail.page.style_sheets
+    )
 
 
 def _looks(
@@ -91,7 +93,11 @@ def _looks(
     """Yield every run of text that is seen, and how."""
     display = value(element, style, "display")
     shown = _words(display) if display else ""
-    if element.local_name in ("style", "script", "template", "title") or shown == "none" or (not shown and _hides(element)):
+    if (
+        element.local_name in ("style", "script", "template", "title")
+        or shown == "none"
+        or (not shown and _hides(element))
+    ):
         return
     look = _within(element, style, outer, dark=dark)
     node = element.etree_element

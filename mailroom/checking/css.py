@@ -40,7 +40,9 @@ class Sheets:
         self.rules: list[Rule] = []
         self._matcher = Matcher()
         for sheet in sheets:
-            self._add(tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True), scheme, in_media=False)
+            self._add(
+                tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True), scheme, in_media=False
+            )
 
     def _add(self, nodes: list[Any], scheme: str, *, in_media: bool) -> None:
         for node in nodes:
@@ -74,7 +76,10 @@ def sheets(texts: tuple[str, ...], scheme: str) -> Sheets:
 def _applies(media: str, scheme: str) -> bool:
     """Tell whether a media query (without white space) holds in this scheme on any screen."""
     parts = media.removeprefix("only").split(",")
-    return any(part in ("all", "screen", f"(prefers-color-scheme:{scheme})", f"screenand(prefers-color-scheme:{scheme})") for part in parts)
+    return any(
+        part in ("all", "screen", f"(prefers-color-scheme:{scheme})", f"screenand(prefers-color-scheme:{scheme})")
+        for part in parts
+    )
 
 
 def value(element: ElementWrapper, style: Sheets, name: str) -> list[Any] | None:
@@ -100,7 +105,7 @@ def is_obeyed(mail: Mail) -> Iterator[Complaint]:
     for scheme in SCHEMES:
         for rule in sheets(page.style_sheets, scheme).rules:
             for problem in _unobeyed(rule.declarations):
-                yield Complaint(13, f"{problem} (in {rule.selector})", _TABLES, html=rule.selector)
+                yield Complaint(13, f"{problem} (in {rule.selector})", _TABLES, html=page.line_with(rule.selector))
     style = sheets(page.style_sheets, LIGHT)
     if all(rule.in_media for rule in style.rules):
         return
@@ -110,7 +115,7 @@ def is_obeyed(mail: Mail) -> Iterator[Complaint]:
             if missing and not rule.in_media and ":" not in rule.selector:
                 problem = f"<{element.local_name}> takes {missing[0]} from {rule.selector} in the style sheet only"
                 remedy = "write it into the element's style too: some clients drop every <style>"
-                yield Complaint(13, problem, remedy, html=rule.selector)
+                yield Complaint(13, problem, remedy, html=page.line_with(rule.selector))
 
 
 _TABLES: Final = "lay out with tables and plain values: Outlook and Gmail ignore the rest"

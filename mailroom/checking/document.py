@@ -26,18 +26,22 @@ _RIGHT_TO_LEFT: Final = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm
 
 def says_what_it_is(mail: Mail) -> Iterator[Complaint]:
     """Check 7."""
-    html = mail.page.first("html")
+    page = mail.page
+    html = page.first("html")
     attributes = html.etree_element.attrib if html is not None else {}
+    line = page.line_with("<html")
     if attributes.get("lang", "").lower() != mail.email.language.lower():
         problem = f"the HTML says lang={attributes.get('lang', '')!r}, and is in {mail.email.language}"
-        yield Complaint(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html="<html ")
+        yield Complaint(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html=line)
     expected = direction(mail.email.language)
     if attributes.get("dir", "ltr").lower() != expected:
         problem = f"the HTML says dir={attributes.get('dir', '')!r}, and {mail.email.language} runs {expected}"
-        yield Complaint(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html="<html ")
-    title = mail.page.first("title")
+        yield Complaint(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html=line)
+    title = page.first("title")
     if title is None or not text_of(title).strip():
-        yield Complaint(7, "the HTML has no title", "write <title>{{ words.title }}</title>", html="<title>")
+        yield Complaint(
+            7, "the HTML has no title", "write <title>{{ words.title }}</title>", html=page.line_with("<title")
+        )
 
 
 def direction(tag: str) -> str:
@@ -75,7 +79,7 @@ def nothing_acts(mail: Mail) -> Iterator[Complaint]:
         for rule in tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True):
             if rule.type == "at-rule" and rule.lower_at_keyword in ("import", "font-face"):
                 problem = f"the style has an @{rule.lower_at_keyword}"
-                yield Complaint(12, problem, remedy, html=f"@{rule.at_keyword}")
+                yield Complaint(12, problem, remedy, html=mail.page.line_with(f"@{rule.at_keyword}"))
 
 
 def styles_are_small(mail: Mail) -> Iterator[Complaint]:
@@ -85,7 +89,7 @@ def styles_are_small(mail: Mail) -> Iterator[Complaint]:
         if size > LARGEST_STYLE:
             problem = f"a style sheet has {size:,} octets"
             remedy = f"keep each <style> under {LARGEST_STYLE:,}: Gmail drops the whole sheet otherwise"
-            yield Complaint(14, problem, remedy, html="<style")
+            yield Complaint(14, problem, remedy, html=mail.page.tag_of(element))
 
 
 def is_not_clipped(mail: Mail) -> Iterator[Complaint]:
@@ -99,5 +103,7 @@ def is_not_clipped(mail: Mail) -> Iterator[Complaint]:
 def parses_cleanly(mail: Mail) -> Iterator[Complaint]:
     """Check 21."""
     for broken in mail.page.broken:
-        remedy = "close every tag in its order; in a table text stands in cells only: each client repairs it differently"
+        remedy = (
+            "close every tag in its order; in a table text stands in cells only: each client repairs it differently"
+        )
         yield Complaint(21, f"{broken.words.rstrip('.')} ({excerpt(broken.line)})", remedy, html=broken.line)

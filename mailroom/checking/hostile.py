@@ -17,7 +17,7 @@ def values_stay_inert(mail: Mail) -> Iterator[Complaint]:
     for element in page.elements:
         attributes = element.etree_element.attrib
         if element.local_name == PROBE:
-            yield Complaint(4, "a value of the payload becomes HTML", _REMEDY, html=_around(mail, f"<{PROBE}"))
+            yield Complaint(4, "a value of the payload becomes HTML", _REMEDY, html=page.line_with(f"<{PROBE}"))
         elif any(PROBE in name for name in attributes):
             yield Complaint(4, "a value of the payload becomes an attribute", _REMEDY, html=page.tag_of(element))
         elif PROBE in attributes.get("style", "") or (element.local_name == "style" and PROBE in text_of(element)):
@@ -32,8 +32,3 @@ def values_stay_inert(mail: Mail) -> Iterator[Complaint]:
 
 def _leads_astray(address: str) -> bool:
     return address.strip().lower().startswith("javascript:")
-
-
-def _around(mail: Mail, needle: str) -> str:
-    """Return the line in which something stands, as far as it."""
-    return next((line for line in mail.email.html.splitlines() if needle in line), "")

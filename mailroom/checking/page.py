@@ -1,4 +1,4 @@
-"""Reads a mail's HTML as a browser does: elements in their order, what is seen, and every error of the HTML standard."""
+"""Reads a mail's HTML as a browser does: its elements, its text, and every error of the HTML standard."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +23,9 @@ _TOLERATED: Final = frozenset(
 )
 _UNSEEN: Final = frozenset({"head", "title", "style", "script", "template", "noscript"})
 _COMMENT: Final = re.compile(r"<!--(?!\[if[^\]]*\]><!-->).*?-->", re.DOTALL)
+_STRAY: Final = re.compile(
+    r"(?:<(?:table|tbody|thead|tfoot|tr)\b[^>]*>|</(?:td|th|tr|tbody|thead|tfoot)\s*>)\s*([^<\s])", re.IGNORECASE
+)
 _REFERENCE: Final = re.compile(r"&#([0-9]{3,7});")
 _TEXT: Final = re.compile(r">([^<]*)<")
 _LANGUAGE: Final = re.compile(r"""\slang=(?:"[^"]*"|'[^']*')""")
@@ -53,7 +56,11 @@ class Page:
     def broken(self) -> list[Broken]:
         """Where the HTML is not as the standard wants it."""
         lines = self.html.splitlines()
-        return [
+        # Browsers move such text before the table, and html5lib does so without a word.
+        strays = [
+            Broken(self._line_at(match.start(1)), "Text between the cells") for match in _STRAY.finditer(self._bare)
+        ]
+        return strays + [
             Broken(lines[min(row, len(lines)) - 1] if lines else "", ERRORS[code] % details)
             for (row, _), code, details in self._errors
             if code not in _TOLERATED
@@ -69,14 +76,24 @@ class Page:
 
     def tag_of(self, element: ElementWrapper) -> str:
         """Return the line on which an element's tag begins: the templates are searched for it."""
-        name = element.local_name
-        number = next(at for at, other in enumerate(self.all(name)) if other is element)
-        found = re.finditer(rf"<{re.escape(name)}(?![\w-])[^\n]*", self._bare, re.IGNORECASE)
-        return next((match[0] for at, match in enumerate(found) if at == number), f"<{name}")
+        name, node = element.local_name, element.etree_element
+        number = next(at for at, other in enumerate(self.all(name)) if other.etree_element is node)
+        found = re.finditer(rf"<{re.escape(name)}(?![\w-])", self._bare, re.IGNORECASE)
+        return next((self._line_at(match.start()) for at, match in enumerate(found) if at == number), f"<{name}")
+
+    def line_with(self, words: str) -> str:
+        """Return the first line that holds these words; the words themselves where none does."""
+        at = self.html.find(words)
+        return self._line_at(at) if at >= 0 else words
+
+    def _line_at(self, at: int) -> str:
+        end = self.html.find("\n", at)
+        return self.html[self.html.rfind("\n", 0, at) + 1 : end if end >= 0 else None]
 
     @cached_property
     def _bare(self) -> str:
-        return _COMMENT.sub("", self.html)
+        """The HTML with blanks for its comments, so that every tag is where it was."""
+        return _COMMENT.sub(lambda comment: re.sub(r"[^\n]", " ", comment[0]), self.html)
 
     @cached_property
     def style_sheets(self) -> tuple[str, ...]:

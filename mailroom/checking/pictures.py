@@ -43,7 +43,9 @@ def are_of_a_kind_that_is_shown(mail: Mail) -> Iterator[Complaint]:
             yield Complaint(10, problem, remedy, html=mail.page.tag_of(element))
     for sheet in mail.page.style_sheets:
         for address in filter(_is_unshown, _IN_CSS.findall(sheet)):
-            yield Complaint(10, f"mail clients do not show {excerpt(address, 60)}", remedy, html=f"url({address}")
+            yield Complaint(
+                10, f"mail clients do not show {excerpt(address, 60)}", remedy, html=mail.page.line_with(address)
+            )
 
 
 def _is_unshown(address: str) -> bool:

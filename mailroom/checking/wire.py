@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 from email import message_from_bytes, policy
-from email.message import EmailMessage
-from typing import Final
+from email.message import Message
+from typing import Any, Final
 
 from mailroom.checking.mail import Complaint, Mail
 from mailroom.checking.samples import CODE_KINDS, INVITATION
@@ -19,13 +19,15 @@ def parses_back(mail: Mail) -> Iterator[Complaint]:
     """Check 19."""
     remedy = "leave controls out of words and names; if they are, this is Mailroom's fault: tell us"
     email = mail.email
-    parsed = message_from_bytes(email.raw, policy=policy.default)
-    senders = [(one.display_name, one.addr_spec) for one in getattr(parsed["From"], "addresses", ())]
+    # Only three headers are parsed by their grammar: the new policy spends 2 ms on them all.
+    parsed = message_from_bytes(email.raw, policy=policy.compat32)
+    sender, recipient, subject = (_header(parsed, name) for name in ("From", "To", "Subject"))
+    senders = [(one.display_name, one.addr_spec) for one in getattr(sender, "addresses", ())]
     if senders != [(email.sender.name, email.sender.email)]:
         yield Complaint(19, "From does not read back as it was meant", remedy)
-    if [one.addr_spec for one in getattr(parsed["To"], "addresses", ())] != [email.recipient]:
+    if [one.addr_spec for one in getattr(recipient, "addresses", ())] != [email.recipient]:
         yield Complaint(19, "To does not read back as it was meant", remedy)
-    if parsed["Subject"] != email.subject:
+    if subject != email.subject:
         yield Complaint(19, "the subject does not read back as it was meant", remedy, word="subject")
     if parsed.defects or any(part.defects for part in parsed.walk()):
         yield Complaint(19, "the message has defects", remedy)
@@ -37,8 +39,15 @@ def parses_back(mail: Mail) -> Iterator[Complaint]:
         yield Complaint(19, "the message is not 7bit: it breaks its signature on some ways", remedy)
 
 
-def _bodies(parsed: EmailMessage) -> list[list[str]]:
-    return [_lines(part.get_content()) for part in parsed.walk() if part.get_content_maintype() == "text"]
+def _header(parsed: "Message[str, str]", name: str) -> Any:
+    """Return a header that is there once, unfolded and decoded; else nothing."""
+    values = parsed.get_all(name, [])
+    return policy.default.header_factory(name, "".join(values[0].splitlines())) if len(values) == 1 else None
+
+
+def _bodies(parsed: "Message[str, str]") -> list[list[str]]:
+    parts = [part.get_payload(decode=True) for part in parsed.walk() if part.get_content_maintype() == "text"]
+    return [_lines(part.decode(errors="replace")) for part in parts if isinstance(part, bytes)]
 
 
 def _lines(text: str) -> list[str]:

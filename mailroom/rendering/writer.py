@@ -101,7 +101,8 @@ class TemplateWriter:
     def ingredients(self, kind: str, tag: str) -> Ingredients:
         """Return what a kind is made of in one of its languages."""
         made = self._kinds[tag, kind]
-        return Ingredients((made.html, made.text), {**made.fixed, **made.open})
+        fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in made.fixed.items()}
+        return Ingredients((made.html, made.text), {**fixed, **made.open})
 
     def _kind(self, locale: Locale, kind: str) -> _Kind:
         html, text = self._template(kind, "html.jinja"), self._template(kind, "text.jinja")
