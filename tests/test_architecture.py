@@ -30,6 +30,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.providers": BASE,
     "mailroom.rendering": BASE,
     "mailroom.checking": BASE | {"mailroom.rendering"},
+    "mailroom.preview": BASE | {"mailroom.checking", "mailroom.rendering"},
     "mailroom.settings": BASE | {"mailroom.providers", "mailroom.rendering"},
     "mailroom.loading": SETTINGS,
     "mailroom.templates": SETTINGS,

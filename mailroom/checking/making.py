@@ -10,7 +10,7 @@ from mailroom.checking import Finding, merged
 from mailroom.checking.mail import Complaint, Mail
 from mailroom.checking.samples import Sample, message
 from mailroom.errors import RenderingError
-from mailroom.message import Address
+from mailroom.message import Address, Payload
 from mailroom.rendering.inert import code, link
 from mailroom.rendering.writer import TemplateWriter
 
@@ -30,9 +30,9 @@ class Desk:
     domains: frozenset[str] = frozenset()
     """From which mail may be sent, beside the sender's own."""
 
-    def mail(self, kind: str, language: str, sample: Sample) -> Mail | Finding:
-        """Write one mail; check 1 where that fails."""
-        asked = message(kind, sample, language)
+    def mail(self, kind: str, language: str, sample: Sample, given: Payload | None = None) -> Mail | Finding:
+        """Write one mail; check 1 where that fails. `given` overrules the sample's payload."""
+        asked = message(kind, sample, language, given)
         try:
             email = self.writer.write(asked, sender=self.sender, reply_to=self.reply_to)
         except RenderingError as error:

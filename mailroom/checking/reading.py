@@ -44,19 +44,25 @@ def text_says_the_same(mail: Mail) -> Iterator[Complaint]:
             yield Complaint(6, problem, "print the address in text.jinja too", html=mail.page.tag_of(element))
 
 
+def preheader(mail: Mail) -> str:
+    """Return the hidden text with which the body begins; the inbox shows it beside the subject."""
+    found = next(((element, text) for element, text in mail.page.texts() if text.strip()), None)
+    return " ".join(found[1].split()) if found and is_hidden(found[0]) else ""
+
+
 def preheader_is_there(mail: Mail) -> Iterator[Complaint]:
     """Check 17."""
-    found = next(((element, text) for element, text in mail.page.texts() if text.strip()), None)
-    if found is None or not is_hidden(found[0]):
+    text = preheader(mail)
+    if not text:
         remedy = (
             'begin the body with <div style="display:none;max-height:0;overflow:hidden">{{ words.preheader }}</div>'
         )
         yield Complaint(17, "there is no preheader: the inbox shows whatever comes first", remedy)
         return
-    columns = width(found[1].strip())
+    columns = width(text)
     least, most = PREHEADER
     if not least <= columns <= most:
-        problem = f"the preheader is {columns} columns wide: {excerpt(found[1], 60)}"
+        problem = f"the preheader is {columns} columns wide: {excerpt(text, 60)}"
         yield Complaint(17, problem, f"make it {least} to {most}", word="preheader", is_warning=True)
 
 

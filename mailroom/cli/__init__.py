@@ -4,12 +4,13 @@ from mailroom.cli.checking import check
 from mailroom.cli.group import mailroom
 from mailroom.cli.keygen import keygen
 from mailroom.cli.looking import outbox
+from mailroom.cli.previewing import preview
 from mailroom.cli.sending import send
 from mailroom.cli.status import status
 
 __all__ = ["main"]
 
-for command in (check, keygen, send, status, outbox):
+for command in (check, preview, keygen, send, status, outbox):
     mailroom.add_command(command)
 
 

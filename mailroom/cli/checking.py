@@ -65,12 +65,12 @@ def findings(settings: Settings) -> list[Finding]:
     senders = [settings.sender, *(one.sender for one in settings.providers.values() if one.sender)]
     domains = frozenset(sender.email.rpartition("@")[2].lower() for sender in senders)
     desk = making.Desk(writer, settings.sender, settings.reply_to, domains)
-    with _bar(running.count(desk)) as progress:
+    with bar(running.count(desk)) as progress:
         return running.check(desk, default_language=settings.default_locale, progress=progress)
 
 
 @contextmanager
-def _bar(mails: int) -> Iterator[Callable[[], None]]:
+def bar(mails: int) -> Iterator[Callable[[], None]]:
     """Show how far it is, on a terminal, and only while it lasts."""
     columns = TextColumn("Mails"), BarColumn(), TaskProgressColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
