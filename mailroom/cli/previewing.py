@@ -2,6 +2,7 @@
 
 import webbrowser
 from collections.abc import Callable
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import click
 
 from mailroom import templates
 from mailroom.cli.checking import bar
-from mailroom.cli.group import Desk
+from mailroom.cli.group import Desk, as_json
+from mailroom.cli.printing import print_json
 from mailroom.errors import RenderingError
 
 if TYPE_CHECKING:
@@ -36,9 +38,18 @@ if TYPE_CHECKING:
 )
 @click.option("--open", "opens", is_flag=True, help="Open a local page with pickers instead of writing files.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the local page.  [default: a free one]")
+@as_json
 @click.pass_obj
 def preview(
-    desk: Desk, kinds: tuple[str, ...], locales: tuple[str, ...], sample: str, out: Path, *, opens: bool, port: int
+    desk: Desk,
+    kinds: tuple[str, ...],
+    locales: tuple[str, ...],
+    sample: str,
+    out: Path,
+    *,
+    opens: bool,
+    port: int,
+    as_json: bool,
 ) -> None:
     """Show the mails of these kinds (SignIn, Welcome …; all, if none is named) before anybody gets one."""
     from mailroom.checking.making import Desk as WritingDesk  # noqa: PLC0415 - parsers, for few commands
@@ -68,7 +79,10 @@ def preview(
         return
     with bar(len(wanted)) as progress:
         rows = write(writing, out, wanted, progress=progress)
-    click.echo(f"{len(rows)} mails: {out / 'index.html'}")
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        click.echo(f"{len(rows)} mails: {out / 'index.html'}")
     if any(not row.name for row in rows):
         raise click.ClickException("some could not be written; the index says why")
 
@@ -81,15 +95,16 @@ def _known(named: tuple[str, ...], known: Any, what: str) -> list[str]:
     return list(named or known)
 
 
-def _opened(address: str) -> None:
+def _opened(server: ThreadingHTTPServer) -> None:
+    address = f"http://localhost:{server.server_port}/"
     click.echo(f"The preview is at {address}; Ctrl-C ends it.")
     webbrowser.open(address)
 
 
-def serve(page: "Page", port: int, opened: Callable[[str], Any]) -> None:
-    """Serve on loopback until Ctrl-C; `opened` is told the address once it listens."""
+def serve(page: "Page", port: int, opened: Callable[[ThreadingHTTPServer], None]) -> None:
+    """Serve on loopback until Ctrl-C; `opened` is told once it listens."""
     with ThreadingHTTPServer(("127.0.0.1", port), _handler(page)) as server:
-        opened(f"http://localhost:{server.server_port}/")
+        opened(server)
         try:
             server.serve_forever(poll_interval=0.1)
         except KeyboardInterrupt:

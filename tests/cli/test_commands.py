@@ -26,7 +26,7 @@ def commands(parent: click.Group, above: tuple[str, ...] = ()) -> list[tuple[str
 
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words in commands(group.mailroom)} == {
-        "check", "keygen", "send", "status", "outbox", "outbox list", "outbox find", "outbox show"
+        "check", "preview", "keygen", "send", "status", "outbox", "outbox list", "outbox find", "outbox show"
     }  # fmt: skip
 
 
