@@ -91,7 +91,9 @@ def payload(kind: str, sample: Sample, language: str) -> dict[str, Any]:
     if sample is Sample.FULL:
         return whole
     if sample is Sample.NULL:
-        return {key: _empty(value) for key, value in whole.items()} | _minimal(kind)
+        minimal = _minimal(kind)
+        nulls = {key: _empty(value) for key, value in whole.items()} | minimal
+        return nulls | ({"user": _empty(_USER) | minimal["user"]} if "user" in minimal else {})
     poisoned = {key: _poisoned(value, key) for key, value in whole.items()}
     return poisoned | {key: value for key, value in _minimal(kind).items() if key != "organization"}
 

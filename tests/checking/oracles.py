@@ -3,6 +3,7 @@
 Needs Debian's spamassassin, and `make node`. Nothing is dialled. CI runs it in its slower suites (`make mails`).
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -18,10 +19,13 @@ from mailroom.checking.samples import Sample
 from tests.rendering.samples import SENDER, writer
 
 NODE: Final = Path(__file__).parents[1] / "node"
-HIGHEST_SCORE: Final = 1.0
+SEEDS: Final = (0, 1, 2, 3)
+HIGHEST: Final = 1.0
 """SpamAssassin's threshold for spam is 5."""
 
-_SCORED: Final = re.compile(r"^X-Spam-Status: \w+, score=(-?[\d.]+).*?tests=((?:\S|\s(?=\s))*)", re.MULTILINE)
+_SCORED: Final = re.compile(
+    r"^X-Spam-Status: \w+, score=(-?[\d.]+)[^=]*=[^=]*tests=(.*?)\s(?:autolearn|version)=", re.MULTILINE | re.DOTALL
+)
 
 
 def main() -> int:
@@ -36,19 +40,37 @@ def main() -> int:
 
 
 def spam(mails: list[Mail]) -> Iterator[str]:
-    """Yield the mails that SpamAssassin scores too high, by its local rules."""
-    program = shutil.which("spamassassin")
-    if not program:
+    """Yield the mails that SpamAssassin scores too high, by its local rules.
+
+    Some of its rules (MIXED_ES, LONG_INVISIBLE_TEXT) come and go with the order of Perl's hashes: 5 of 200 mails, other
+    ones with each seed. What is wrong with a mail is wrong with every seed.
+    """
+    if not shutil.which("spamassassin"):
         yield "spamassassin is not installed"
         return
+    suspects = mails
+    for seed in SEEDS:
+        scores = _scored(suspects, seed) if suspects else []
+        told = [(mail, score, rules) for mail, (score, rules) in zip(suspects, scores, strict=True) if score >= HIGHEST]
+        suspects = [mail for mail, _, _ in told]
+    for mail, score, rules in told:
+        yield f"{mail.kind} {mail.language}: SpamAssassin scores {score} ({rules})"
+
+
+def _scored(mails: list[Mail], seed: int) -> list[tuple[float, str]]:
+    """Return the score of each, and the rules that made it."""
     box = b"".join(b"From mailroom Sat Nov 21 12:00:00 2026\n" + delivered(mail) + b"\n" for mail in mails)
-    done = subprocess.run([program, "-L", "-t", "--mbox"], input=box, capture_output=True, check=True, timeout=900)
+    with tempfile.TemporaryDirectory() as home:  # it learns, and would judge the next run by this one
+        done = subprocess.run(
+            ["spamassassin", "-L", "-t", "--mbox", "--cf=use_bayes 0"],
+            input=box,
+            capture_output=True,
+            check=True,
+            timeout=900,
+            env=os.environ | {"HOME": home, "PERL_HASH_SEED": str(seed), "PERL_PERTURB_KEYS": "0"},
+        )
     found = _SCORED.findall(done.stdout.decode(errors="replace"))
-    if len(found) != len(mails):
-        yield f"SpamAssassin scored {len(found)} of {len(mails)} mails"
-    for mail, (score, tests) in zip(mails, found, strict=False):
-        if float(score) >= HIGHEST_SCORE:
-            yield f"{mail.kind} {mail.language}: SpamAssassin scores {score} ({' '.join(tests.split())})"
+    return [(float(score), " ".join(rules.split())) for score, rules in found]
 
 
 def delivered(mail: Mail) -> bytes:
