@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: setup run demo test lint bench chaos mails previews node lock clean
+.PHONY: setup run demo test lint bench chaos mails previews node docs lock clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.runtime
@@ -58,6 +58,12 @@ node: tests/node/node_modules/.package-lock.json
 tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
 	cd tests/node && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# The pages that are written from the code; tests tell when they are behind.
+docs: setup
+	$(BIN)/python -m mailroom.loading.page > docs/settings.md
+	$(BIN)/python -m mailroom.loading.provider_pages
+	$(BIN)/python -m mailroom.loading.provider_types > docs/providers.md
 
 # New versions: run it, read the changelogs, commit. Needs uv; the files name no index.
 lock:

@@ -50,6 +50,7 @@ class Parts:
     courier: Courier
     providers: tuple[Provider, ...]
     metrics: Metrics
+    writer: TemplateWriter
 
 
 async def build(
@@ -58,7 +59,7 @@ async def build(
     """Open the outbox and connect the parts. Raises OutboxError, SealBroken or RenderingError."""
     metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
     writer = templates.writer(settings)
-    for finding in vital(Desk(writer, settings.sender, settings.reply_to)):
+    for finding in vital(Desk(writer, settings.sender, settings.reply_to, templates.sender_domains(settings))):
         log.error("template.faulty", **finding.told())
     outbox = await kept_in.open(
         settings.database_path, secret_keys=[key.get_secret_value() for key in settings.secret_key], clock=clock
@@ -69,6 +70,8 @@ async def build(
             lane=Lane(provider.concurrency),
             sender=provider.sender or settings.sender,
             timeout_seconds=provider.timeout,
+            template_for=provider.template_for,
+            forwards=provider.forwards,
         )
         for name, provider in settings.providers.items()
     }
@@ -84,7 +87,7 @@ async def build(
         jitter=random.random,
         delivers=settings.role != "web",
     )
-    return Parts(outbox, courier, tuple(exit_.provider for exit_ in exits.values()), metrics)
+    return Parts(outbox, courier, tuple(exit_.provider for exit_ in exits.values()), metrics, writer)
 
 
 Build: TypeAlias = Callable[[Settings, Clock], Coroutine[Any, Any, Parts]]
@@ -123,6 +126,7 @@ async def serve(
     if parts is None:
         return
     seconds_left = 0.0
+    watching = asyncio.create_task(parts.writer.watch(clock), name="templates")
     try:
         sockets = sockets or [bound(settings.host, settings.port)]
         standing = Standing()
@@ -136,6 +140,8 @@ async def serve(
             ending, sockets, shutdown_seconds=settings.shutdown_timeout.total_seconds()
         )
     finally:
+        watching.cancel()
+        await asyncio.wait((watching,))
         await parts.courier.drain(seconds_left)
         for provider in parts.providers:
             await provider.aclose()

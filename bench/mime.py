@@ -13,17 +13,22 @@ from datetime import timedelta
 from email import message_from_bytes, policy
 from email.headerregistry import Address as HeaderAddress
 from email.message import EmailMessage
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from mailroom.message import Address, Email, Message, Priority
 from mailroom.rendering import Brand, mime
-from mailroom.rendering.writer import TemplateWriter
+from mailroom.rendering.writer import BUNDLED, TemplateWriter
 
 ROUNDS: Final = 15
 AIM: Final = 10
 """Times as fast as the standard library."""
 BUDGET: Final = 150
 """µs of CPU for render + MIME."""
+STYLED_BUDGET: Final = 250
+"""Likewise, of an overlay whose style sheet is put inline after rendering."""
+STYLE: Final = "<style>h1{margin:0}p{padding:0}.card{border:0}a:hover{color:red}"
 
 SENDER: Final = Address("no-reply@acme.example", "Acme")
 MESSAGE: Final = Message(
@@ -49,17 +54,17 @@ MESSAGE: Final = Message(
 
 def main() -> int:
     """Print the row; the exit code tells whether the aim was met."""
-    writer = TemplateWriter(
-        brand=Brand(name="Acme", company="Acme Inc., 1 Main St", support_email="help@acme.example"),
-        code_lifetime=timedelta(minutes=10),
-        message_id_domain="acme.example",
-    )
+    with TemporaryDirectory() as folder:
+        layout = (BUNDLED / "layout.html.jinja").read_text(encoding="utf-8")
+        Path(folder, "layout.html.jinja").write_text(layout.replace("<style>", STYLE), encoding="utf-8")
+        writer, styled = _writer(None), _writer(Path(folder))
     email = writer.write(MESSAGE, sender=SENDER, reply_to=None)
     assert _content(email.raw) == _content(_by_the_standard_library(email)), "the two must be the same mail"
     jobs: dict[str, Callable[[], object]] = {
         "EmailMessage": lambda: _by_the_standard_library(email),
         "MIME": lambda: _by_hand(email),
         "render + MIME": lambda: writer.write(MESSAGE, sender=SENDER, reply_to=None),
+        "overlay + MIME": lambda: styled.write(MESSAGE, sender=SENDER, reply_to=None),
     }
     micros = _medians(jobs)
     slowest = micros["EmailMessage"]
@@ -67,8 +72,18 @@ def main() -> int:
     for name, taken in micros.items():
         print(f"   {name:<14} {taken:8.1f} µs   {slowest / taken:6.1f} times as fast")
     ratio = slowest / micros["MIME"]
-    print(f"   aim: MIME ≥ {AIM} times as fast: {'met' if ratio >= AIM else 'MISSED'}; render + MIME ≤ {BUDGET} µs")
+    print(f"   aim: MIME ≥ {AIM} times as fast: {'met' if ratio >= AIM else 'MISSED'}; render + MIME ≤ {BUDGET} µs,")
+    print(f"   with an overlay's style sheet put inline ≤ {STYLED_BUDGET} µs")
     return 0 if ratio >= AIM else 1
+
+
+def _writer(overlay: Path | None) -> TemplateWriter:
+    return TemplateWriter(
+        brand=Brand(name="Acme", company="Acme Inc., 1 Main St", support_email="help@acme.example"),
+        code_lifetime=timedelta(minutes=10),
+        message_id_domain="acme.example",
+        overlay=overlay,
+    )
 
 
 def _medians(jobs: dict[str, Callable[[], object]]) -> dict[str, float]:

@@ -8,6 +8,7 @@ MailroomError
 ├── SealBroken              a sealed column does not open: wrong secret_key, or tampered with
 ├── RenderingError          a template failed; the operator can mend it
 │   └── MissingVariable     the request lacks what the mail exists for: its code or its link
+├── ImportingError          what is to be imported cannot be read, or Logto does not give it
 └── SendingError            a provider did not take the mail; the four kinds decide what happens next
     ├── Rejected            this mail will never go: stop
     ├── Misconfigured       our fault (credentials, unverified sender, no credit): next provider, alert the operator
@@ -63,6 +64,10 @@ class RenderingError(MailroomError):
 
 class MissingVariable(RenderingError):
     """The payload lacks a variable without which the mail is worthless (`code`, `link`)."""
+
+
+class ImportingError(MailroomError):
+    """What is to be imported cannot be had; nothing was written."""
 
 
 class SendingError(MailroomError):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from mailroom.address import ascii_form
 from mailroom.providers import Mailbox, ProviderSettings
 from mailroom.rendering import Brand
 
@@ -69,6 +70,13 @@ def _network(value: Any) -> Any:
 
 
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+
+
+def _domain(value: str) -> str:
+    try:
+        return ascii_form(f"postmaster@{value}").rpartition("@")[2]
+    except ValueError:
+        raise ValueError("write a domain: mail.acme.example") from None
 
 
 def _host(value: str) -> str:
@@ -161,8 +169,20 @@ class Settings(Section):
     default_locale: str = Field(
         "en", pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", description="the language where none is known"
     )
+    templates: Path | None = Field(
+        None, description="a folder laid over the bundled templates (docs/templates.md); read anew when it changes"
+    )
+    sender_domains: tuple[Annotated[str, AfterValidator(_domain)], ...] = Field(
+        (),
+        description="domains that a template's `send_from` may use, beside those of `from` and the providers' `from`",
+    )
     host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on")
+    echo_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/@]+[^\s@]*$",
+        description="a service that answers with its caller's address; only `mailroom doctor` asks it",
+    )
     role: Literal["all", "web", "worker"] = Field("all", description="`web` keeps and does not send: for measuring")
     connector: Connector = Field(Connector(), description="")
     webhook: Webhook = Field(Webhook(), description="")

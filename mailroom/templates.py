@@ -1,15 +1,35 @@
-"""Makes the writer that the settings describe."""
+"""Makes the writer that the settings describe: brand, words, the operator's templates and who they may send from."""
+
+from collections.abc import Callable
 
 from mailroom.address import ascii_form
-from mailroom.rendering.writer import TemplateWriter
+from mailroom.errors import Fault
+from mailroom.rendering.writer import TemplateWriter, log_fault
 from mailroom.settings import Settings
 
 
-def writer(settings: Settings) -> TemplateWriter:
-    """Return the writer. Raises RenderingError for templates or words that cannot be used."""
+def writer(settings: Settings, *, tell: Callable[[Fault], None] = log_fault) -> TemplateWriter:
+    """Return the writer; `tell` is told each fault of the operator's templates once.
+
+    Raises RenderingError for a `default_locale` without words.
+    """
     return TemplateWriter(
         brand=settings.brand,
         code_lifetime=settings.lifetimes.code,
-        message_id_domain=ascii_form(settings.sender.email).rpartition("@")[2],
+        message_id_domain=_domain(settings.sender.email),
         default_locale=settings.default_locale,
+        sender_domains=sender_domains(settings),
+        overlay=settings.templates,
+        tell=tell,
     )
+
+
+def sender_domains(settings: Settings) -> frozenset[str]:
+    """Return the domains that mail may be sent from."""
+    senders = [settings.sender, *(provider.sender for provider in settings.providers.values() if provider.sender)]
+    domains = [*(_domain(sender.email) for sender in senders), *settings.sender_domains]
+    return frozenset(domain.lower() for domain in domains)
+
+
+def _domain(email: str) -> str:
+    return ascii_form(email).rpartition("@")[2]

@@ -71,9 +71,13 @@ class Recorder:
         self.connections = 0
         self.open: set[_Connection] = set()
         self.mute = False
-        """Accepts connections, and neither reads nor encrypts."""
+        """Accepts connections, and says nothing, not even what TLS begins with."""
         self.deaf = False
         """Reads requests, and never answers."""
+        self.lazy = False
+        """Encrypts, and then reads nothing."""
+        self.hasty: Answer | None = None
+        """Said to a request of which only the head was read."""
         self.reset_before = False
         """Resets a connection before anything was said."""
         self.reset_after = False
@@ -180,21 +184,15 @@ class _Connection:
         self._recorder.open.discard(self)
 
     async def until_hung_up(self) -> None:
-        """Read nothing but the end: what the client sends stays in the system's buffers."""
-        while self._socket.fileno() >= 0:
-            try:
-                if not self._socket.recv(1, socket.MSG_PEEK):
-                    break
-                state = struct.unpack_from("B", self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))[0]
-                if state != 1:  # no longer ESTABLISHED
-                    break
-            except BlockingIOError:
+        """Say nothing until the client is gone."""
+        try:
+            while await asyncio.get_running_loop().sock_recv(self._socket, 65536):
                 pass
-            except OSError:
-                break
-            await asyncio.sleep(0.002)
-        self.end()
-        await self._recorder.tell()
+        except OSError:
+            pass
+        finally:
+            self.end()
+            await asyncio.shield(asyncio.ensure_future(self._recorder.tell()))
 
     async def serve(self, context: ssl.SSLContext | None) -> None:
         try:
@@ -211,6 +209,16 @@ class _Connection:
     async def _speak(self) -> None:
         recorder = self._recorder
         talk = h11.Connection(h11.SERVER)
+        if recorder.lazy:
+            recorder.waiting.set()
+            await asyncio.Event().wait()
+        if recorder.hasty is not None:
+            await self._read()
+            body = recorder.hasty.body
+            await self._write(
+                b"HTTP/1.1 %d Refused\r\nContent-Length: %d\r\n\r\n%b" % (recorder.hasty.status, len(body), body)
+            )
+            await asyncio.Event().wait()
         while (request := await self._request(talk)) is not None:
             recorder.requests.append(request)
             await recorder.tell()

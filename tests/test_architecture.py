@@ -33,8 +33,10 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.preview": BASE | {"mailroom.checking", "mailroom.rendering"},
     "mailroom.settings": BASE | {"mailroom.providers", "mailroom.rendering"},
     "mailroom.loading": SETTINGS,
+    "mailroom.importing": SETTINGS | {"mailroom.loading"},
     "mailroom.templates": SETTINGS,
     "mailroom.lifecycle": SETTINGS | {"mailroom.outbox"},
+    "mailroom.doctor": SETTINGS,
     "mailroom.courier": SETTINGS | {"mailroom.outbox", "mailroom.metrics"},
 }
 """Room → the rooms that it may import."""

@@ -375,7 +375,7 @@ def test_where_several_types_will_do_one_fault_says_so() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["public_url", "templates", "supersede", "proxy", "sender", "dev"])
+@pytest.mark.parametrize("name", ["public_url", "supersede", "proxy", "sender", "dev"])
 def test_settings_that_do_not_exist_are_unknown_in_the_file_and_as_variables(name: str) -> None:
     assert faults(f'{name} = "x"\n{FILE}')[name].startswith("unknown setting")
     Path("mailroom.toml").unlink()
@@ -581,3 +581,17 @@ def test_whatever_is_written_becomes_settings_or_faults(variables: dict[str, str
     else:
         assert found
         assert all(fault.path and fault.problem for fault in found)
+
+
+def test_a_providers_sandbox_is_said_at_start(tmp_path: Path) -> None:
+    """It answers yes to every mail and sends none."""
+    file = tmp_path / "mailroom.toml"
+    file.write_text(
+        'from = "a@acme.example"\n'
+        f'secret_key = "{"k" * 40}"\n'
+        f'connector.authorization = "{"a" * 40}"\n'
+        'providers.main = { type = "sendgrid", api_key = "SG.0123456789", sandbox = true }\n'
+        'providers.backup = { type = "brevo", api_key = "xkeysib-0123456789" }\n'
+    )
+    found = warnings(load(environ={}, config=file))
+    assert found == ["provider main is in its sandbox: mails are checked and none is sent"]

@@ -21,6 +21,7 @@ from mailroom import loading, templates
 from mailroom.clock import SystemClock
 from mailroom.outbox.lock import Lock
 from mailroom.rendering.writer import BUNDLED, TemplateWriter
+from tests.rendering.overlays import lay, write
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = """
@@ -32,6 +33,18 @@ authorization = "Bearer test-token"
 [providers.main]
 type = "capture"
 """
+
+
+async def test_the_server_writes_with_the_operators_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path / "mine", {"SignIn/html.jinja": "ours {{ code }}", "layout.html.jinja": "{% if %}"})
+    lay(tmp_path, {"mailroom.toml": f'templates = "mine"\n{SETTINGS}'})
+    parts = await server.build(loading.load(environ={}), SystemClock())
+    try:
+        assert write(parts.writer).html == "ours 314159"
+        assert [fault.path for fault in parts.writer.faults] == ["mine/layout.html.jinja, line 1"]
+    finally:
+        await parts.outbox.close()
 
 
 @dataclass(frozen=True, slots=True)

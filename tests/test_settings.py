@@ -7,6 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from pydantic import BaseModel, ValidationError
 
 from mailroom import providers
@@ -116,20 +123,39 @@ def test_the_example_file_shows_every_setting_with_a_value_that_works(tmp_path: 
         r'(?m)^# (?=\[|[a-z_"].*? = |[A-Z][A-Za-z]+ = )', "", (ROOT / "mailroom.example.toml").read_text()
     )
     everything = tmp_path / "mailroom.toml"
-    everything.write_text(uncommented.replace("/etc/ssl/certs/ca-certificates.crt", str(_authorities(tmp_path))))
+    everything.write_text(_with_files(uncommented, tmp_path))
     load(environ={}, config=everything)
     tree = tomllib.loads(uncommented)
     smtp = providers.module_of("smtp").Settings
     assert _missing(Settings, tree) == []
-    assert _missing(smtp, tree["providers"]["main"]) == []
+    together: dict[str, Any] = {}  # some settings take the place of others
+    for table in tree["providers"].values():
+        together |= table | {"oauth2": together.get("oauth2", {}) | table.get("oauth2", {})}
+    assert _missing(smtp, together) == []
 
 
-def _authorities(directory: Path) -> Path:
+def _with_files(example: str, directory: Path) -> str:
+    """Put real files and keys where the example names some."""
     import trustme  # noqa: PLC0415 - for this alone
 
-    file = directory / "authorities.pem"
-    trustme.CA().cert_pem.write_to_path(str(file))
-    return file
+    authority = trustme.CA()
+    ours = authority.issue_cert("mailroom.acme.example")
+    rsa_key = generate_private_key(65537, 2048)
+    for name, pem in {
+        "/etc/ssl/certs/ca-certificates.crt": authority.cert_pem,
+        "/etc/mailroom/client.pem": ours.cert_chain_pems[0],
+        "/etc/mailroom/client.key": ours.private_key_pem,
+    }.items():
+        file = directory / Path(name).name
+        pem.write_to_path(str(file))
+        example = example.replace(name, str(file))
+    for begin, encryption in {
+        "-----BEGIN PRIVATE KEY-----": NoEncryption(),
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----": BestAvailableEncryption(b"replace-this"),
+    }.items():
+        text = rsa_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+        example = example.replace(f"{begin}…", text.replace("\n", "\\n"))
+    return example
 
 
 def _missing(model: type[BaseModel], tree: dict[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """Checks 1 and 2: whether a mail can be written at all, and says what it exists for. Needs no parser: runs at start."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
 from typing import Final
@@ -38,7 +38,7 @@ class Desk:
         except RenderingError as error:
             return unwritable(error, (kind,), (language,), (sample.value,))
         own = self.sender.email.rpartition("@")[2].lower()
-        ingredients = self.writer.ingredients(kind, language)
+        ingredients = self.writer.ingredients(asked)
         return Mail(kind, language, sample, asked, email, ingredients, self.domains | {own})
 
 
@@ -70,12 +70,14 @@ def _vital(desk: Desk) -> Iterator[Finding]:
         for language in languages:
             for sample in (Sample.FULL, Sample.NULL):
                 made = desk.mail(kind, language, sample)
-                yield from [made] if isinstance(made, Finding) else _said_of(made, has_what_it_is_for(made))
+                yield from [made] if isinstance(made, Finding) else _said_of(desk, made)
 
 
-def _said_of(mail: Mail, complaints: Iterable[Complaint]) -> Iterator[Finding]:
-    for said in complaints:
-        file = mail.ingredients.templates[0]
+def _said_of(desk: Desk, mail: Mail) -> Iterator[Finding]:
+    name = mail.ingredients.templates[0]
+    source = desk.writer.sources.get(name)
+    file = source.place if source else name
+    for said in has_what_it_is_for(mail):
         yield Finding(said.check, said.problem, said.remedy, (mail.kind,), (mail.language,), (mail.sample.value,), file)
 
 

@@ -22,7 +22,7 @@ from mailroom.checking.making import Desk, has_what_it_is_for
 from mailroom.checking.page import skeleton
 from mailroom.checking.pictures import are_of_a_kind_that_is_shown, have_alt_and_address
 from mailroom.checking.reading import code_is_one_run, preheader_is_there, subject_fits, text_says_the_same
-from mailroom.checking.samples import Sample
+from mailroom.checking.samples import Sample, message
 from mailroom.checking.sources import Sources
 from mailroom.checking.variables import are_known, are_replaced, are_the_same
 from mailroom.checking.wire import headers_fit, parses_back
@@ -69,13 +69,13 @@ def check(
     Takes about 5 ms a mail, of which there are four for each kind and language; `progress` is called after each.
     """
     found: list[Finding] = []
-    examiner = Examiner(Sources(desk.writer.folders))
+    examiner = Examiner(Sources(desk.writer.sources, desk.writer.folders))
     for kind, tags in desk.writer.kinds.items():
         if kinds and kind not in kinds:
             continue
         said: dict[str, Ingredients] = {}
         for language in tags:
-            said[language] = desk.writer.ingredients(kind, language)
+            said[language] = desk.writer.ingredients(message(kind, Sample.FULL, language))
             if languages and language not in languages:
                 continue
             found += examiner.variables(kind, language, said[language])
@@ -144,7 +144,7 @@ class Examiner:
         elif said.html:
             file, line = self.sources.place(mail.ingredients, mail.email.html, said.html)
         else:
-            file, line = mail.ingredients.templates[0], None
+            file, line = self.sources.file(mail.ingredients.templates[0]), None
         return Finding(
             said.check,
             said.problem,

@@ -1,13 +1,14 @@
 """Finds the template line that made a line of a mail, so that a finding can name it."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from jinja2 import Environment, TemplateError, meta, nodes
 
+from mailroom.rendering.engine import Source
 from mailroom.rendering.writer import Ingredients
 
 _FILLED_IN: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
@@ -16,27 +17,29 @@ _TOO_SHORT: Final = 12
 
 
 class Sources:
-    """The templates' folders, the ones that go first first."""
+    """The templates by name, and the folders of the words, the ones that go first first."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, templates: Mapping[str, Source], folders: Sequence[Path]) -> None:
+        self._templates = templates
         self._folders = folders
         self._environment = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses
-        self.text = lru_cache(maxsize=512)(self._text)
         self.tree = lru_cache(maxsize=512)(self._tree)
         self.files = lru_cache(maxsize=512)(self._files)
+        self.word = lru_cache(maxsize=4096)(self._word)
         self._lines = lru_cache(maxsize=512)(self._split)
 
+    def file(self, name: str) -> str:
+        """Return a template's file as the writer names it."""
+        return self._templates[name].place if name in self._templates else name
+
     def _text(self, name: str) -> str:
-        """Return a template's text; nothing if there is none."""
-        for folder in self._folders:
-            if (folder / name).is_file():
-                return (folder / name).read_text(encoding="utf-8", errors="replace")
-        return ""
+        """Return a template's text; nothing if it is none of Jinja's."""
+        return self._templates[name].text if name in self._templates else ""
 
     def _tree(self, name: str) -> nodes.Template:
         """Return a template parsed; an empty one if it is no Jinja."""
         try:
-            return self._environment.parse(self.text(name), name)
+            return self._environment.parse(self._text(name), name)
         except TemplateError:
             return nodes.Template([])
 
@@ -46,7 +49,7 @@ class Sources:
         waiting = list(names)
         while waiting:
             name = waiting.pop(0)
-            if name not in found and self.text(name):
+            if name not in found and self._text(name):
                 found[name] = None
                 waiting += [other for other in meta.find_referenced_templates(self.tree(name)) if other]
         return tuple(found)
@@ -61,8 +64,8 @@ class Sources:
         for other in (line, *reversed(lines[: max(at, 0)])):
             found = self._made(ingredients, other)
             if found:
-                return found
-        return ingredients.templates[0], None
+                return self.file(found[0]), found[1]
+        return self.file(ingredients.templates[0]), None
 
     def _made(self, ingredients: Ingredients, rendered: str) -> tuple[str, int] | None:
         best, score = None, 0
@@ -74,14 +77,27 @@ class Sources:
         return best
 
     def _split(self, name: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
-        lines = enumerate(self.text(name).splitlines(), 1)
+        lines = enumerate(self._text(name).splitlines(), 1)
         return tuple((number, tuple(filter(None, map(str.strip, _FILLED_IN.split(line))))) for number, line in lines)
 
-    def word(self, language: str, kind: str, key: str) -> tuple[str, int | None]:
+    def _word(self, language: str, kind: str, key: str) -> tuple[str, int | None]:
         """Return file and line of a word: in the kind's own table, else in the common one."""
         name = f"locales/{language}.toml"
-        places = dict(_words(self.text(name)))
-        return name, places.get((kind, key)) or places.get(("common", key))
+        *above, last = self._folders
+        labelled = [*((folder, f"{folder.name}/{name}") for folder in above), (last, name)]
+        found = [(file, dict(_words(_read(folder / name)))) for folder, file in labelled]
+        for table in (kind, "common"):
+            for file, lines in found:
+                if line := lines.get((table, key)):
+                    return file, line
+        return name, None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _matched(pieces: tuple[str, ...], rendered: str) -> int:

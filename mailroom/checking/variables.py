@@ -53,8 +53,9 @@ def are_replaced(mail: Mail) -> Iterator[Complaint]:
 def are_known(sources: Sources, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
     """Check 3, of the templates: what no payload has, also where no sample goes."""
     whole = payload(kind, Sample.FULL, language)
-    for file in sources.files(ingredients.templates):
-        tree = sources.tree(file)
+    for template in sources.files(ingredients.templates):
+        tree = sources.tree(template)
+        file = sources.file(template)
         asked = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
         unknown = meta.find_undeclared_variables(tree) - _GIVEN - set(whole)
         for name in tree.find_all(nodes.Name):

@@ -40,7 +40,7 @@ def check(desk: Desk, *, as_json: bool) -> None:
     try:
         settings = load(environ=os.environ, config=desk.config, dev=desk.dev)
         cautions = warnings(settings)
-        found = findings(settings)
+        found = findings(settings, faults)
     except SettingsError as error:
         faults = error.faults
     if as_json:
@@ -48,23 +48,27 @@ def check(desk: Desk, *, as_json: bool) -> None:
     elif settings is None:
         print_faults(faults)
     else:
-        _print_summary(settings, cautions)
+        if faults:
+            print_faults(faults)
+        else:
+            _print_summary(settings, cautions)
         print_findings(found)
     if faults or any(not finding.is_warning for finding in found):
         raise click.exceptions.Exit(1)
 
 
-def findings(settings: Settings) -> list[Finding]:
-    """Return what is wrong with the mails of these settings, with a bar for those who watch."""
+def findings(settings: Settings, faults: list[Fault]) -> list[Finding]:
+    """Return what is wrong with the mails of these settings, with a bar for those who watch.
+
+    What in an operator's templates cannot be used at all is put among the faults: the bundled ones stand in for it.
+    """
     from mailroom.checking import making, running  # noqa: PLC0415 - parsers, for this command only
 
     try:
-        writer = templates.writer(settings)
+        writer = templates.writer(settings, tell=faults.append)
     except RenderingError as error:
         return [making.unwritable(error)]
-    senders = [settings.sender, *(one.sender for one in settings.providers.values() if one.sender)]
-    domains = frozenset(sender.email.rpartition("@")[2].lower() for sender in senders)
-    desk = making.Desk(writer, settings.sender, settings.reply_to, domains)
+    desk = making.Desk(writer, settings.sender, settings.reply_to, templates.sender_domains(settings))
     with bar(running.count(desk)) as progress:
         return running.check(desk, default_language=settings.default_locale, progress=progress)
 

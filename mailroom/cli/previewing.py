@@ -62,7 +62,7 @@ def preview(
         writer = templates.writer(settings)
     except RenderingError as error:
         raise click.ClickException(str(error)) from error
-    writing = WritingDesk(writer, settings.sender, settings.reply_to)
+    writing = WritingDesk(writer, settings.sender, settings.reply_to, templates.sender_domains(settings))
     chosen = Sample(sample)
     wanted = [
         (kind, tag, chosen)

@@ -6,9 +6,10 @@ from typing import Protocol
 
 import click
 
+from mailroom.clock import Instant
 from mailroom.errors import MailroomError
 from mailroom.message import Priority, State
-from mailroom.outbox import Depth, Record
+from mailroom.outbox import Depth, Record, Tried
 from mailroom.settings import Settings
 
 
@@ -28,6 +29,9 @@ class Reader(Protocol):
 
     async def held(self) -> Mapping[str, int]:
         """Return how many messages are held, by reason."""
+
+    async def tried(self, *, since: Instant, accepted: Instant) -> list[Tried]:
+        """Return what came of attempts, by provider and outcome."""
 
     async def close(self) -> None:
         """Let go of the file."""

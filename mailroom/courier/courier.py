@@ -96,7 +96,7 @@ class Courier:
         provider = self._reserve(message)
         if provider is None:
             kept = await self._outbox.put(message, repeat_of=repeat_of, once=once)
-            if kept.fresh:
+            if kept.fresh and self._delivers:
                 self._fall_behind(message.priority)
             return kept
         lane = self._exits[provider].lane

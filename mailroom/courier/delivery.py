@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from mailroom.clock import Clock, Instant
 from mailroom.courier.lanes import Lane
@@ -22,7 +23,7 @@ from mailroom.errors import (
     Unavailable,
     Uncertain,
 )
-from mailroom.message import Address, Attempt, Email, Message, Outcome, Receipt, State
+from mailroom.message import Address, Attempt, Email, Message, Outcome, Receipt, State, unwritten
 from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Leased, Settlement
 from mailroom.providers import Provider
 from mailroom.rendering import Writer
@@ -41,6 +42,10 @@ class Exit:
     lane: Lane
     sender: Address
     timeout_seconds: float
+    template_for: Callable[[str], str] = lambda _: ""
+    """Kind of mail -> the provider's own template for it; empty: the mail has its own words."""
+    forwards: bool = False
+    """Whether it passes messages on as they came, so that nothing is to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class Delivery:
     ) -> tuple[Attempt, Receipt | SendingError | Settlement]:
         """Write the mail and hand it over once."""
         try:
-            email = self.writer.write(message, sender=exit_.sender, reply_to=self.reply_to)
+            email = self._written(exit_, message)
         except MissingVariable as error:
             return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
         except RenderingError as error:
@@ -123,6 +128,16 @@ class Delivery:
             words=masked(f"{code} {result.words}".strip(), message, email),
         )
         return ended, result
+
+    def _written(self, exit_: Exit, message: Message) -> Email:
+        if exit_.forwards:
+            return unwritten(message, exit_.sender)
+        return self.writer.write(
+            message,
+            sender=exit_.sender,
+            reply_to=self.reply_to,
+            template_at_provider=exit_.template_for(message.template),
+        )
 
     async def _send(self, exit_: Exit, email: Email) -> Receipt | SendingError:
         try:

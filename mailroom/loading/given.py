@@ -28,6 +28,8 @@ from mailroom.providers import ProviderSettings
 from mailroom.settings import Settings
 
 CONFIG: Final = "MAILROOM_CONFIG"
+LOGTO_SECRET: Final = "MAILROOM_LOGTO_APP_SECRET"  # noqa: S105 - a variable's name
+"""Read by `mailroom import --from-logto`, as is `…_FILE`; no setting, and no fault where it is still set."""
 
 TEMPLATES: Final = (
     "SignIn", "Register", "ForgotPassword", "OrganizationInvitation", "Generic", "UserPermissionValidation",
@@ -234,7 +236,7 @@ def did_you_mean(word: str, known: list[str], prefix: str = "") -> str:
 
 def _ours(name: str, value: str) -> bool:
     """Tell our variables from those that Kubernetes injects for a service called mailroom; empty is unset."""
-    if not name.startswith(PREFIX) or name == CONFIG or not value:
+    if not name.startswith(PREFIX) or name in (CONFIG, LOGTO_SECRET, f"{LOGTO_SECRET}_FILE") or not value:
         return False
     injected_port = _KUBERNETES_PORT.fullmatch(name) and re.match(r"(?:tcp|udp|sctp)://", value)
     return not (_KUBERNETES.fullmatch(name) or injected_port)

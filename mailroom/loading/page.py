@@ -1,6 +1,8 @@
 """Writes docs/settings.md from the model: `python -m mailroom.loading.page > docs/settings.md`."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from types import NoneType
@@ -77,13 +79,39 @@ def _sentence(model: type[BaseModel]) -> str:
 
 
 def _table(fields: dict[str, FieldInfo], above: Path) -> str:
-    rows = ["| setting | variable | value | default | |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| setting | variable | value | default | |", "| --- | --- | --- | --- | --- |"]
+    for row in rows(fields, above):
+        told = row.told.replace("|", "\\|")
+        default = "**required**" if row.is_required else f"`{row.default}`" if row.default else ""
+        lines.append(f"| `{row.name}` | `{row.variable}` | {row.kind} | {default} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What there is to say about one setting."""
+
+    name: str
+    variable: str
+    kind: str
+    """What may be written, for people."""
+    default: str
+    """As TOML; empty if there is none."""
+    is_required: bool
+    """Of a table within: where there is such a table."""
+    told: str
+
+
+def rows(fields: dict[str, FieldInfo], above: Path, table: str = "") -> Iterator[Row]:
+    """Yield what the page says about settings; those of a table within follow it, with its name: `oauth2.scope`."""
     for name, field in fields.items():
-        told = (field.description or "").replace("|", "\\|")
         path = (*above, name)
-        cells = (f"`{name}`", f"`{variable(path)}`", _kind(field.annotation), _default(field, path), told)
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
+        is_required = field.is_required() or path in MISSING
+        default = "" if is_required else _default(field)
+        told = field.description or ""
+        yield Row(f"{table}{name}", variable(path), _kind(field.annotation), default, is_required, told)
+        if (inner := table_of(field.annotation)) is not None:
+            yield from rows(written(inner), path, f"{table}{name}.")
 
 
 _KINDS: Final = {str: "text", int: "number", float: "number", bool: "`true`, `false`", timedelta: "duration"}
@@ -91,7 +119,7 @@ _KINDS: Final = {str: "text", int: "number", float: "number", bool: "`true`, `fa
 
 def _kind(annotation: Any) -> str:
     """Return what may be written, for people."""
-    if values_of(annotation) is not None:
+    if values_of(annotation) is not None or table_of(annotation) is not None:
         return "table"
     if is_secret(annotation):
         return "secrets" if is_list(annotation) else "secret"
@@ -119,13 +147,11 @@ def _worded(part: Any) -> str:
     )
 
 
-def _default(field: FieldInfo, path: Path) -> str:
-    if field.is_required() or path in MISSING:
-        return "**required**"
+def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value in (None, (), "", PydanticUndefined) or value == {}:
         return ""
-    return f"`{_as_toml(value)}`"
+    return _as_toml(value)
 
 
 def _as_toml(value: Any) -> str:

@@ -48,6 +48,9 @@ def refusals(
     yield from _secrets(settings, dev=dev)
     yield from _database(settings, environ)
     yield from _routes(settings, names, unordered=unordered)
+    for name, provider in settings.providers.items():
+        if problem := provider.inexpressible(provider.sender or settings.sender, settings.reply_to):
+            yield ("providers", name), problem
     if settings.connector.trusted_proxies and settings.connector.trusted_hops:
         yield ("connector", "trusted_hops"), "stands instead of trusted_proxies; remove one of them"
     if dev and settings.host not in _LOOPBACK:
@@ -63,6 +66,11 @@ def warnings(settings: Settings) -> list[str]:
             for name, provider in settings.providers.items()
             if provider.type == "capture"
         ]
+    found += [
+        f"provider {name} is in its sandbox: mails are checked and none is sent"
+        for name, provider in settings.providers.items()
+        if getattr(provider, "sandbox", False)
+    ]
     if settings.role == "web":
         found.append('role = "web" on SQLite keeps messages and sends none: it is for measuring')
     if settings.shutdown_timeout < _DRAIN:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from mailroom.clock import Instant
-from mailroom.message import Attempt, Email, Message, Priority, State
+from mailroom.message import Attempt, Email, Message, Outcome, Priority, State
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
+class Once(msgspec.Struct, frozen=True):
     """Something that may happen once: a webhook's body, a user's welcome. Kept as a keyed hash."""
 
     what: bytes
@@ -25,16 +26,14 @@ class Once:
     """When it is forgotten; None: never."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """The right to send, for a message that is born with it: its first attempt is recorded in the very insert."""
 
     provider: str
     until: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """The answer of `put`."""
 
     id: str
@@ -43,8 +42,7 @@ class Kept:
     """False: a repeat, nothing was kept anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """What `claim` shows of a message before it is leased."""
 
     id: str
@@ -53,16 +51,14 @@ class Candidate:
     attempts: tuple[Attempt, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Leased:
+class Leased(msgspec.Struct, frozen=True):
     """A message that is ours to send until the lease ends. The last attempt is the one just begun."""
 
     message: Message
     attempts: tuple[Attempt, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True):
     """The answer of `claim`."""
 
     leased: tuple[Leased, ...]
@@ -70,8 +66,7 @@ class Claimed:
     """When the next message that was not claimed is due (in the past: there are more already); None: there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """What became of a leased message: the state it goes to and its attempts so far."""
 
     id: str
@@ -92,8 +87,7 @@ HELD_RENDERING = "rendering"
 """A template failed. Released at restart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """A message that ended without an attempt of ours: it expired while it waited."""
 
     id: str
@@ -108,6 +102,20 @@ class Depth:
     count: int
     oldest: Instant | None
     """When the oldest of them was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of attempts by one provider with one outcome."""
+
+    provider: str
+    outcome: Outcome | None
+    """None: on its way, or cut off by the end of a process."""
+    count: int
+    last_at: Instant
+    """When the last of them started."""
+    words: str
+    """The provider's own words about the last one, masked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
+from mailroom.clock import Instant
 from mailroom.errors import OutboxError
-from mailroom.message import Priority, State
-from mailroom.outbox import Depth, Record
+from mailroom.message import Outcome, Priority, State, new_id
+from mailroom.outbox import Depth, Record, Tried
 from mailroom.outbox.database import connect_readonly, expect_current, rows_of, unlock_seal
 from mailroom.outbox.rows import RECORD_COLUMNS, Keys, languages_of_text, record_of
 
@@ -35,6 +36,25 @@ _DEPTH: Final = """
 """
 
 _HELD: Final = "SELECT reason, count(*) FROM messages WHERE state = 'held' GROUP BY reason"
+
+_TRIED: Final = """
+    WITH recent (attempts) AS (
+        SELECT attempts FROM messages WHERE id >= ?1
+        UNION ALL
+        SELECT attempts FROM messages WHERE due_at IS NOT NULL AND +id < ?1  -- by due_at, not by id
+    ),
+    tried (provider, outcome, started_at, words) AS (
+        SELECT value ->> 'provider', value ->> 'outcome', value ->> 'started_at',
+               coalesce(value ->> 'words', '')  -- what is empty may be left out
+          FROM recent, json_each(attempts)
+         WHERE json_valid(attempts)
+    )
+    SELECT provider, outcome, count(*), max(started_at), words  -- of the row with the maximum
+      FROM tried
+     WHERE started_at >= ?2
+     GROUP BY provider, outcome
+     ORDER BY max(started_at) DESC
+"""
 
 _WITH_INDEX: Final = {
     State.QUEUED: "due_at IS NOT NULL",
@@ -146,6 +166,18 @@ class SqliteRecords:
     async def held(self) -> Mapping[str, int]:
         """Return how many messages are held, by reason."""
         return {reason: count for reason, count in await self._reader.rows(_HELD)}  # noqa: C416 - dict() loses the types
+
+    async def tried(self, *, since: Instant, accepted: Instant) -> list[Tried]:
+        """Return what came of the attempts that began at `since` or later, by provider and outcome, newest first.
+
+        Of messages accepted at `accepted` or later, and of older ones that are not settled yet: there is no index on
+        attempts, and the whole history is not read for them.
+        """
+        found = await self._reader.rows(_TRIED, (new_id(max(0.0, accepted), bytes(10)), since))
+        return [
+            Tried(provider, Outcome(outcome) if outcome else None, count, last_at, words)
+            for provider, outcome, count, last_at, words in found
+        ]
 
     async def free_bytes(self) -> int | None:
         """Return the free room where the outbox lies, None if that cannot be known."""

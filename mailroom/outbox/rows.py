@@ -48,8 +48,7 @@ class Keys:
         return self.seal.key_of("once", what)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Putting:
+class Putting(msgspec.Struct, frozen=True, eq=False):
     """A `put`, written and ready to be inserted."""
 
     row: tuple[object, ...]

@@ -7,12 +7,12 @@ gives up the GIL and has to get it back from a busy event loop.)
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final, TypeAlias, TypeVar
 
 import apsw
+import msgspec
 
 from mailroom.errors import CannotKeep
 
@@ -47,16 +47,14 @@ class Apart(Exception):
     """Raised by work that can tell the results of its arguments only one by one: it is called again for each."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Operation:
+class _Operation(msgspec.Struct, frozen=True, eq=False):
     work: Work[Any, Any]
     argument: Any
     late: bool
     future: "asyncio.Future[Any]"
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
+class _Done(msgspec.Struct, frozen=True):
     future: "asyncio.Future[Any]"
     result: Any
     error: Exception | None = None

@@ -2,13 +2,13 @@
 
 A provider's module has two public names: `Settings`, a `ProviderSettings`, and `connect(settings, surroundings)`,
 which returns a `Provider` without dialling. Providers know no outbox, never retry, and hold no message
-longer than one `send`.
+longer than one `send`. One whose service can be asked without sending is `Verifiable` too.
 """
 
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, cast
+from typing import Annotated, Any, ClassVar, Protocol, cast, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -32,12 +32,44 @@ Mailbox = Annotated[Address, BeforeValidator(_mailbox)]
 class ProviderSettings(BaseModel):
     """What every provider can be told."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True
+    )
 
     type: str
     sender: Mailbox | None = Field(None, alias="from", description="overrides the general `from`")
     concurrency: int = Field(10, ge=1, le=1000, description="mails handed over at the same time")
     timeout: float = Field(30, gt=0, le=100, description="seconds that one mail may take")
+
+    def template_for(self, kind: str) -> str:  # noqa: ARG002 - of those that have templates
+        """Return what the provider calls its own template for a kind of mail; empty: it has none."""
+        return ""
+
+    def inexpressible(self, sender: Address, reply_to: Address | None) -> str:  # noqa: ARG002  # for who overrides it
+        """Return why mails from these cannot be sent this way, as a sentence for the operator; empty if they can."""
+        return ""
+
+    @property
+    def forwards(self) -> bool:
+        """Whether it passes messages on as they came: its mails are `unwritten`."""
+        return False
+
+
+class TemplatesAtProvider(ProviderSettings):
+    """What a provider can be told that keeps templates of its own; its `send` then takes `Email.template_at_provider`.
+
+    Such a mail is sent by the template's name with `Email.variables`, which hold `locale` and `uiLocales`, and without
+    subject and bodies. All else is as ever: sender, recipient, Reply-To, headers, idempotency key.
+    """
+
+    templates: dict[str, str] = Field(
+        {},
+        description="kind of mail → the provider's own template, sent instead of ours; `default` is for the rest",
+    )
+
+    def template_for(self, kind: str) -> str:
+        """Return what the provider calls its own template for a kind of mail; empty: it has none."""
+        return self.templates.get(kind, self.templates.get("default", ""))
 
 
 class Provider(Protocol):
@@ -52,6 +84,18 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Close its connections."""
+
+
+@runtime_checkable
+class Verifiable(Protocol):
+    """A provider whose credentials `mailroom doctor` can try."""
+
+    async def verify(self) -> str:
+        """Try the credentials without sending a mail; return in a few words what works.
+
+        Raises Rejected, Misconfigured, Unavailable or Uncertain like `send`, within the settings' `timeout`. Ask for
+        the least: a key that may only send is not wrong because it may not list domains.
+        """
 
 
 class Catcher(Protocol):

@@ -10,21 +10,23 @@ import asyncio
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
+import h11
 import httpx
 import msgspec
 
 from mailroom.clock import Clock
-from mailroom.errors import SendingError, Unavailable, Uncertain
+from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import MASK, Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http_answer import Answer, by_status, text_of
 from mailroom.providers._http_exchange import HandOver
-from mailroom.providers._http_fields import basic, header_map, header_pairs, mailbox_text
+from mailroom.providers._http_fields import address_text, basic, header_map, header_pairs, mailbox_text
 from mailroom.providers._http_settings import ApiKey, HttpSettings
 from mailroom.providers._http_transport import Transport
 
@@ -34,6 +36,7 @@ __all__ = [
     "Call",
     "HttpProvider",
     "HttpSettings",
+    "address_text",
     "basic",
     "by_status",
     "header_map",
@@ -51,7 +54,7 @@ _CLOSED: Final = "this provider was closed"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, always POST."""
+    """One request; mails are always POSTed."""
 
     path: str
     """From the host on, with its query: `/v3/mail/send`."""
@@ -59,6 +62,7 @@ class Call:
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     """Beside the credentials, which the provider was made with."""
+    method: Literal["POST", "GET"] = "POST"
 
 
 def json_call(path: str, fields: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Call:
@@ -76,11 +80,12 @@ class HttpProvider(ABC):
         *,
         host: str,
         credentials: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
         auth: httpx.Auth | None = None,
     ) -> None:
         """Take the vendor's host (`https://api.acme.example`) and the headers that authenticate, or an `Auth`.
 
-        What the credentials hold is masked wherever a vendor repeats it.
+        What the credentials hold is masked wherever a vendor repeats it, and so are `secrets`.
         """
         self.base = settings.endpoint or host
         self._timeout = settings.timeout
@@ -95,8 +100,13 @@ class HttpProvider(ABC):
             auth=auth,
         )
         credentials = credentials or {}
-        self._headers = {"Accept": "application/json", "User-Agent": "Mailroom", **credentials}
-        self._masked = _spellings(credentials)
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # nothing is unpacked, so nothing is a bomb
+            "User-Agent": "Mailroom",
+            **credentials,
+        }
+        self._masked = _spellings((*credentials.values(), *secrets))
         self._closed = False
 
     @abstractmethod
@@ -110,6 +120,10 @@ class HttpProvider(ABC):
     def read(self, answer: Answer) -> Receipt:
         """Return the vendor's yes, or raise one of the four kinds."""
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return what is masked beside those credentials: an `Auth` has its own, and may get new ones."""
+        return ()
+
     async def send(self, email: Email) -> Receipt:
         """Hand a mail over, see `Provider`; `timeout` bounds the whole, a free connection included."""
         return self.read(await self.call(self.write(email)))
@@ -120,14 +134,14 @@ class HttpProvider(ABC):
         Raises Misconfigured, Unavailable or Uncertain when there is none.
         """
         hand_over = HandOver()
-        request = httpx.Request(
-            "POST",
-            f"{self.base}{call.path}",
-            headers={**self._headers, "Content-Type": call.content_type, **call.headers},
-            content=call.body,
-            extensions={"hand_over": hand_over},
-        )
         try:
+            request = httpx.Request(
+                call.method,
+                _url(f"{self.base}{call.path}"),
+                headers={**self._headers, "Content-Type": call.content_type, **call.headers},
+                content=call.body,
+                extensions={"hand_over": hand_over},
+            )
             async with asyncio.timeout(self._timeout), self._room:
                 if self._closed:
                     raise Unavailable(_CLOSED)
@@ -135,9 +149,19 @@ class HttpProvider(ABC):
         except TimeoutError:
             kind = Uncertain if hand_over.done else Unavailable
             raise kind(f"no answer within {self._timeout:g} s") from None
+        except (h11.LocalProtocolError, httpx.InvalidURL, UnicodeError):  # their texts repeat the headers
+            raise Misconfigured("the request's address or one of its headers cannot be written in HTTP") from None
         except httpx.HTTPError as error:
             raise (Uncertain if hand_over.done else Unavailable)(f"no answer: {type(error).__name__}") from None
         return self._answer(response)
+
+    async def asked(self, path: str) -> Answer:
+        """Return the vendor's yes to a GET, for `verify`; raises for what is none as `read` does for a mail."""
+        answer = await self.call(Call(path, b"", method="GET"))
+        if not answer.is_success:
+            self.read(answer)
+            raise answer.not_understood()
+        return answer
 
     async def aclose(self) -> None:
         """Close all connections; requests on their way are cut off."""
@@ -153,7 +177,7 @@ class HttpProvider(ABC):
 
     def _answer(self, response: httpx.Response) -> Answer:
         body = response.content
-        for form in self._masked:
+        for form in (*self._masked, *_spellings(self.secrets())):
             body = body.replace(form, _MASK)
         return Answer(
             response.status_code,
@@ -167,10 +191,22 @@ class HttpProvider(ABC):
 _MASK: Final = MASK.encode()
 
 
-def _spellings(credentials: Mapping[str, str]) -> tuple[bytes, ...]:
-    """Return the ways in which credentials come back: the header's value, its last word, in JSON, in a URL."""
+@lru_cache(maxsize=64)
+def _url(text: str) -> httpx.URL:
+    """Take it apart once: it is the same for every mail, and costs a tenth of a request."""
+    return httpx.URL(text)
+
+
+_SHORTEST_SECRET: Final = 6
+"""Characters; masking shorter texts would garble the answer, and a key is never so short."""
+
+
+@lru_cache(maxsize=64)
+def _spellings(secrets: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return the ways in which secrets come back: a header's value, its last word, in JSON, in a URL."""
     forms: set[str] = set()
-    for value in credentials.values():
+    for value in secrets:
         for form in (value, value.rpartition(" ")[2]):
-            forms |= {form, json.dumps(form)[1:-1], quote(form, safe="")}
-    return tuple(form.encode() for form in sorted(forms, key=len, reverse=True) if form)
+            if len(form) >= _SHORTEST_SECRET:
+                forms |= {form, json.dumps(form)[1:-1], quote(form, safe="")}
+    return tuple(form.encode() for form in sorted(forms, key=len, reverse=True))

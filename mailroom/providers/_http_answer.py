@@ -128,7 +128,7 @@ def text_of(value: Any) -> str:
 
 def _seconds(given: str, now: Instant) -> float | None:
     try:
-        number = float(given) if given.replace(".", "", 1).isdecimal() else None
+        number = float(given) if given.isascii() and given.replace(".", "", 1).isdecimal() else None
         if number is not None:
             return number - now if number > _EPOCH else number
         return parsedate_to_datetime(given).timestamp() - now if given else None

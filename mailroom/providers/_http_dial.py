@@ -92,7 +92,9 @@ class Dialler:
             case OSError(errno=errno.EADDRNOTAVAIL) if self._local_address is not None:
                 return Misconfigured(f"this machine cannot send from local_address {self._local_address}")
             case OSError():
-                return Unavailable(f"cannot connect to {where}: {bounded(error.strerror or str(error))}")
+                return Unavailable(
+                    f"cannot connect to {where}: {bounded(error.strerror or str(error)) or 'the connection was closed'}"
+                )
         return Unavailable(f"cannot connect to {where}: {bounded(str(error))}")
 
 

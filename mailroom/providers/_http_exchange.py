@@ -57,10 +57,8 @@ class Connection:
         hand_over: HandOver = request.extensions.get("hand_over") or HandOver()
         written = False
         try:
-            data = self._written(request)
-            self.wire.write(data)
-            written = True
-            return await self._answer()
+            written = await self.wire.write(self._written(request))
+            return await self._answer(reusable=written)  # not when it was answered ahead of time
         except BaseException as error:
             hand_over.done = written and self.wire.flushed
             kind = Uncertain if hand_over.done else Unavailable
@@ -77,7 +75,7 @@ class Connection:
         body = talk.send(h11.Data(request.content)) if request.content else b""
         return (head or b"") + (body or b"") + (talk.send(h11.EndOfMessage()) or b"")
 
-    async def _answer(self) -> httpx.Response:
+    async def _answer(self, *, reusable: bool) -> httpx.Response:
         talk = self._talk
         head: h11.Response | None = None
         body = bytearray()
@@ -93,9 +91,10 @@ class Connection:
                     break
             elif not isinstance(event, h11.InformationalResponse):
                 break
-        assert head is not None  # h11 gives no end before a beginning
+        if head is None:  # it switches protocols, which nobody asked for
+            raise h11.RemoteProtocolError("no response")
         cut = len(body) > LONGEST_BODY
-        if cut or talk.our_state is not h11.DONE or talk.their_state is not h11.DONE:
+        if cut or not reusable or talk.our_state is not h11.DONE or talk.their_state is not h11.DONE:
             self.wire.abort()
         else:
             talk.start_next_cycle()

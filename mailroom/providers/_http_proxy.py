@@ -49,8 +49,8 @@ async def _connect(wire: Wire, proxy: Proxy, host: str, port: int) -> None:
         both = f"{proxy.username}:{proxy.password}".encode()
         headers.append(("Proxy-Authorization", f"Basic {base64.b64encode(both).decode()}"))
     talk = h11.Connection(h11.CLIENT)
-    wire.write(talk.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b"")
-    wire.write(talk.send(h11.EndOfMessage()) or b"")
+    await wire.write(talk.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b"")
+    await wire.write(talk.send(h11.EndOfMessage()) or b"")
     try:
         while (event := talk.next_event()) is h11.NEED_DATA or isinstance(event, h11.InformationalResponse):
             if event is h11.NEED_DATA:
@@ -68,18 +68,18 @@ async def _connect(wire: Wire, proxy: Proxy, host: str, port: int) -> None:
 async def _socks5(wire: Wire, proxy: Proxy, host: str, port: int) -> None:
     reader = _Exactly(wire)
     ways = bytes((_NO_LOGIN, _PASSWORD)) if proxy.username else bytes((_NO_LOGIN,))
-    wire.write(bytes((_VERSION, len(ways))) + ways)
+    await wire.write(bytes((_VERSION, len(ways))) + ways)
     version, way = await reader.read(2)
     if version != _VERSION:
         raise Unavailable(f"the proxy {proxy.host}:{proxy.port} does not speak SOCKS5")
     if way == _PASSWORD and proxy.username:
         user, password = proxy.username.encode(), proxy.password.encode()
-        wire.write(bytes((1, len(user))) + user + bytes((len(password),)) + password)
+        await wire.write(bytes((1, len(user))) + user + bytes((len(password),)) + password)
         if (await reader.read(2))[1]:
             raise Misconfigured("the proxy refuses the username and password", code="SOCKS5 login")
     elif way != _NO_LOGIN:
         raise Misconfigured("the proxy wants a login that we have not got", code="SOCKS5 login")
-    wire.write(bytes((_VERSION, 1, 0)) + _address(host) + port.to_bytes(2, "big"))
+    await wire.write(bytes((_VERSION, 1, 0)) + _address(host) + port.to_bytes(2, "big"))
     _, reply, _, kind = await reader.read(4)
     length = _ADDRESS_OCTETS.get(kind) or (await reader.read(1))[0]
     await reader.read(length + 2)

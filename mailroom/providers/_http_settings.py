@@ -43,7 +43,8 @@ def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
     return parts
 
 
-def _endpoint(url: str) -> str:
+def origin(url: str) -> str:
+    """Return a URL's scheme, host and port (RFC 6454). Raises ValueError if there is more to it."""
     parts = _split(url, ("https", "http"))
     if "@" in parts.netloc:
         raise ValueError("no credentials go here")
@@ -80,15 +81,18 @@ def _word(value: SecretStr) -> SecretStr:
 ApiKey = Annotated[SecretStr, AfterValidator(_word)]
 """A secret that fits into a header."""
 
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy)]
+"""A proxy, with its credentials."""
+
 
 class HttpSettings(ProviderSettings):
     """A provider that is reached over HTTP."""
 
-    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = Field(
+    endpoint: Annotated[str, AfterValidator(origin)] | None = Field(
         None, description="scheme, host and port instead of the vendor's: a gateway, a test; paths stay the vendor's"
     )
     local_address: IPv4Address | IPv6Address | None = Field(None, description="leave from this address of this machine")
-    proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = Field(
+    proxy: ProxyUrl | None = Field(
         None,
         description="leave through this proxy: `http://`, `https://` or `socks5://user:password@host:port`; "
         "the environment's proxies are not used",

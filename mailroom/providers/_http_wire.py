@@ -4,7 +4,11 @@ import asyncio
 import select
 from typing import Final, cast
 
-_POLL_IN: Final = getattr(select, "POLLIN", 0)
+_PIECE: Final = 64 * 1024
+"""What is passed on at once; mails are smaller, as a rule."""
+
+_CAN_POLL: Final = hasattr(select, "poll")
+"""Windows has none: there the event loop's knowledge must do."""
 
 
 class Lost(Exception):
@@ -44,21 +48,33 @@ class Wire(asyncio.Protocol):
         """
         if self._ended is not None or self._unread or self._clogged or self.transport.is_closing():
             return False
+        if not _CAN_POLL:
+            return True
         watch = select.poll()
-        watch.register(self.transport.get_extra_info("socket").fileno(), _POLL_IN)
+        watch.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not watch.poll(0)
 
-    def write(self, data: bytes) -> None:
-        """Send; errors show when reading."""
-        self.transport.write(data)
+    async def write(self, data: bytes) -> bool:
+        """Pass data on and tell whether that was all of it: an answer ahead of time or the end stops it.
+
+        No faster than it leaves, for of what waits below TLS nothing is known.
+        """
+        for at in range(0, len(data), _PIECE):
+            while self._clogged and not self._unread and self._ended is None:
+                await self._change()
+            if self._unread or self._ended is not None:
+                return False
+            self.transport.write(data[at : at + _PIECE])
+            if self.transport.is_closing():  # the system refused it; that is told later only
+                return False
+        return True
 
     async def read(self) -> bytes:
         """Return what came, at least one octet. Raises Lost when nothing will come any more."""
         while not self._unread:
             if self._ended is not None:
                 raise Lost(self._ended)
-            self._waiter = self._loop.create_future()
-            await self._waiter
+            await self._change()
         data = bytes(self._unread)
         self._unread.clear()
         return data
@@ -100,6 +116,11 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Note that all has been written."""
         self._clogged = False
+        self._wake()
+
+    async def _change(self) -> None:
+        self._waiter = self._loop.create_future()
+        await self._waiter
 
     def _end(self, why: str) -> None:
         if self._ended is None:

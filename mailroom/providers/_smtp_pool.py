@@ -2,11 +2,14 @@
 
 import asyncio
 from collections import deque
+from typing import Final
 
 from mailroom.clock import Clock
 from mailroom.providers._smtp_session import Session
 
-_GOODBYE_SECONDS = 2
+_GOODBYE_SECONDS: Final = 2
+_CLOSE_ENOUGH: Final = 1e-3
+"""A timer may strike a little early; it need not be set again for that."""
 
 
 class Pool:
@@ -18,6 +21,7 @@ class Pool:
         self._mails_per_connection = mails_per_connection
         self._idle: deque[Session] = deque()
         self._open: set[Session] = set()
+        self._sweeper: asyncio.Task[None] | None = None
         self.closed = False
 
     def take(self) -> Session | None:
@@ -44,7 +48,6 @@ class Pool:
 
     def give_back(self, session: Session) -> None:
         """Keep a session for its next mail, or close it if it is not fit for one."""
-        self._dismiss_old()
         if not session.usable:
             session.abort()
         elif self.closed or session.mails >= self._mails_per_connection:
@@ -52,10 +55,15 @@ class Pool:
         else:
             session.idle_since = self._clock.monotonic()
             self._idle.append(session)
+            if self._sweeper is None:
+                self._sweeper = asyncio.create_task(self._sweep())
 
     async def aclose(self) -> None:
         """Close every session; one with a mail on its way is cut off."""
         self.closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
         for session in self._idle:
             session.quit()
         for session in self._open.difference(self._idle):
@@ -67,6 +75,17 @@ class Pool:
             session.abort()
             await session.closed
 
+    async def _sweep(self) -> None:
+        """Close each session when it has been idle for too long, though no mail comes."""
+        try:
+            while self._idle:
+                await self._clock.sleep(self._idle_seconds - self.idle_for(self._idle[0]))
+                self._dismiss_old()
+        finally:
+            self._sweeper = None
+
     def _dismiss_old(self) -> None:
-        while self._idle and (not self._idle[0].usable or self.idle_for(self._idle[0]) > self._idle_seconds):
+        while self._idle and (
+            not self._idle[0].usable or self.idle_for(self._idle[0]) > self._idle_seconds - _CLOSE_ENOUGH
+        ):
             self._idle.popleft().quit()

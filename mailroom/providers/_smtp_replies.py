@@ -51,8 +51,8 @@ class Reply:
     def words(self) -> str:
         """The whole reply on one line, printable, at most 500 characters; what each line repeats is said once."""
         enhanced = self.enhanced
-        texts = (line.removeprefix(enhanced) for line in self.lines)
-        return bounded(" ".join((self.full_code, *texts)))
+        texts = [line.removeprefix(enhanced).strip() for line in self.lines]
+        return bounded(" ".join((str(self.code), enhanced, *texts) if enhanced else (str(self.code), *texts)))
 
 
 _POSITIVE: Final = range(200, 300)

@@ -1,6 +1,7 @@
 """One SMTP session after its login: takes mails one after the other, pipelined (RFC 2920) where the server allows it.
 
-The dialogue is the same with and without pipelining; only the moment of writing differs.
+The dialogue is the same with and without pipelining; only the moment of writing differs. CHUNKING (RFC 3030) is left
+alone: it saves time only if the content leaves with the commands, and then every lost connection would be Uncertain.
 """
 
 import asyncio
@@ -29,6 +30,10 @@ class Transaction:
     recipient: str
     content: bytes
     """The mail as `dotted` returns it."""
+    id: str = ""
+    """What a status notification calls the mail (ENVID, RFC 3461 §4.4)."""
+    notify: str = ""
+    """When to send one: `FAILURE,DELAY`; empty: as the server likes."""
     handed_over: bool = False
     """Whether the final dot has left us: from here on silence means Uncertain."""
     refused: SendingError | None = None
@@ -58,6 +63,7 @@ class Session:
         self._wire = wire
         self._pipelining = "pipelining" in extensions
         self._smtputf8 = "smtputf8" in extensions
+        self._dsn = "dsn" in extensions
         self._size = extensions.get("size")
         self._stale = False
         self._between_mails = True
@@ -137,9 +143,12 @@ class Session:
     def _dialogue(self, mail: Transaction) -> list[tuple[Stage, bytes]]:
         size = "" if self._size is None else f" SIZE={len(mail.content)}"
         utf8 = "" if mail.is_ascii else " SMTPUTF8"
+        ret = notify = ""
+        if mail.notify and self._dsn:
+            ret, notify = f" RET=HDRS ENVID={mail.id}", f" NOTIFY={mail.notify}"
         dialogue = [
-            (Stage.MAIL, f"MAIL FROM:<{mail.sender}>{size}{utf8}\r\n".encode()),
-            (Stage.RCPT, f"RCPT TO:<{mail.recipient}>\r\n".encode()),
+            (Stage.MAIL, f"MAIL FROM:<{mail.sender}>{size}{utf8}{ret}\r\n".encode()),
+            (Stage.RCPT, f"RCPT TO:<{mail.recipient}>{notify}\r\n".encode()),
             (Stage.DATA, b"DATA\r\n"),
         ]
         return [(Stage.RSET, b"RSET\r\n"), *dialogue] if self._stale else dialogue

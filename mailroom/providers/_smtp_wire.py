@@ -1,9 +1,10 @@
-"""Commands out, replies in: an SMTP connection taken over from aiosmtplib, which loses replies that are pipelined."""
+"""Commands out, replies in: one SMTP connection."""
 
 import asyncio
 import re
+import ssl
 from collections import deque
-from typing import Final
+from typing import Final, cast
 
 from mailroom.providers._smtp_replies import Reply
 
@@ -23,18 +24,47 @@ class Lost(Exception):
 class Wire(asyncio.Protocol):
     """Reads a server's replies in the order of the commands."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        """Take a transport over from whoever connected and logged in."""
-        self._transport = transport
+    _transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        """Begin without a connection; the server owes us its greeting."""
         self._unread = b""
         self._lines: list[str] = []
         self._replies: deque[Reply] = deque()
-        self._owed = 0
+        self._owed = 1
         self._waiter: asyncio.Future[None] | None = None
         self._ended: str | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the transport is gone."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+
+    def take_over(self, transport: asyncio.Transport, already_read: bytes) -> None:
+        """Begin with somebody else's connection and what came over it."""
+        self._transport = transport
         transport.set_protocol(self)
+        if already_read:
+            self.data_received(already_read)
+
+    async def encrypt(self, context: ssl.SSLContext, name: str) -> None:
+        """Speak TLS from here on. Raises Lost, OSError.
+
+        What came in clear behind the reply to STARTTLS may be somebody else's (RFC 3207 §6): then there is no session.
+        """
+        if self._unread or self._lines or self._replies or not self.alive:
+            raise Lost(self._ended or "the server spoke out of turn")
+        loop = asyncio.get_running_loop()
+        encrypted = await loop.start_tls(self._transport, self, context, server_hostname=name)
+        if encrypted is None:
+            raise Lost("the server closed the connection")
+        self._transport = encrypted
+
+    @property
+    def our_address(self) -> str:
+        """The address that we speak from."""
+        return str(self._transport.get_extra_info("sockname")[0])
 
     @property
     def alive(self) -> bool:

@@ -77,7 +77,7 @@ class Resend(HttpProvider):
             "from": mailbox_text(email.sender),
             "to": [email.recipient],
             "subject": email.subject,
-            "html": email.html,
+            **({"html": email.html} if email.html else {}),
             "text": email.text,
             "headers": {**header_map(email), "Message-ID": email.message_id},
             "tags": [{"name": "mailroom_id", "value": email.id}],
@@ -85,6 +85,16 @@ class Resend(HttpProvider):
         if email.reply_to:
             fields["reply_to"] = [mailbox_text(email.reply_to)]
         return json_call("/emails", fields, {"Idempotency-Key": email.id})
+
+    async def verify(self) -> str:
+        """Ask for the domains, see `Verifiable`; a key that may only send is refused that in words of its own."""
+        try:
+            await self.asked("/domains")
+        except Misconfigured as error:
+            if error.code != "restricted_api_key":
+                raise
+            return "Resend takes the key, which may only send"
+        return "Resend takes the key"
 
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the body's `name`."""

@@ -11,6 +11,7 @@ from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings
+from mailroom.providers._dkim import Signer
 from mailroom.providers._smtp_dial import Dialler
 from mailroom.providers._smtp_pool import Pool
 from mailroom.providers._smtp_replies import Reply
@@ -37,9 +38,14 @@ class Smtp:
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._timeout = settings.timeout
+        self._who = f"{settings.host}:{settings.port} takes " + (
+            f"the login of {settings.username}" if settings.username else "our connection without a login"
+        )
         self._headers = _written(settings.headers)
+        self._notify = ",".join(settings.dsn).upper()
         self._room = asyncio.Semaphore(settings.concurrency)
-        self._dialler = Dialler(settings)
+        self._dialler = Dialler(settings, surroundings.clock)
+        self._signer = Signer(settings.dkim) if settings.dkim else None
         self._pool = Pool(
             surroundings.clock,
             idle_seconds=settings.idle_seconds,
@@ -58,14 +64,34 @@ class Smtp:
             kind = Uncertain if transaction.handed_over else Unavailable
             raise kind(f"no answer from the server within {self._timeout:g} s") from None
 
+    async def verify(self) -> str:
+        """Connect, encrypt, log in and ask whether the server lives, see `Verifiable`."""
+        try:
+            async with asyncio.timeout(self._timeout), self._room:
+                session = await self._dialler.dial()
+                self._pool.add(session)
+                try:
+                    await _check(session)
+                finally:
+                    session.quit()
+        except Lost as lost:
+            raise Unavailable(lost.words, code=lost.code) from None
+        except TimeoutError:
+            raise Unavailable(f"no answer from the server within {self._timeout:g} s") from None
+        return self._who
+
     async def aclose(self) -> None:
         """Close all connections; mails on their way are cut off."""
         await self._pool.aclose()
+        await self._dialler.aclose()
 
     def _transaction(self, email: Email) -> Transaction:
         if not _ADDRESS.fullmatch(email.recipient):
             raise Rejected("the recipient's address cannot be written in SMTP")
-        return Transaction(_envelope_sender(email.sender.email), email.recipient, dotted(self._headers + email.raw))
+        raw = self._headers + email.raw
+        if self._signer is not None:
+            raw = self._signer.signed(raw)
+        return Transaction(_envelope_sender(email.sender.email), email.recipient, dotted(raw), email.id, self._notify)
 
     async def _hand_over(self, transaction: Transaction) -> Reply:
         if (session := self._pool.take()) is not None:

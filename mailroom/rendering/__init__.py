@@ -31,8 +31,11 @@ class Brand(BaseModel):
 class Writer(Protocol):
     """Renders messages."""
 
-    def write(self, message: Message, *, sender: Address, reply_to: Address | None) -> Email:
+    def write(
+        self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
+    ) -> Email:
         """Write the mail; the same arguments always give the same bytes.
 
+        With a template of the provider's the mail has its name and its variables too, and needs no words of ours.
         Raises RenderingError (the operator can mend it) or MissingVariable (the request lacks its code or link).
         """

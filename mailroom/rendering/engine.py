@@ -1,13 +1,17 @@
-"""Compiles a folder of Jinja templates once and renders them in a sandbox, so that no payload breaks a mail."""
+"""Compiles Jinja templates once and renders them in a sandbox, so that no payload breaks a mail."""
 
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from types import CodeType
 from typing import Any, Final
 
-from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import BytecodeCache, ChainableUndefined, FunctionLoader, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.bccache import Bucket
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
@@ -17,30 +21,93 @@ from jinja2.visitor import NodeTransformer
 from mailroom.errors import RenderingError
 from mailroom.rendering.inert import printed, whole
 
+ENDING: Final = ".jinja"
+
 LONGEST_PART: Final = 256 * 1024
 """Characters; a template that makes more of a payload is refused."""
 
 _MOST_PIECES: Final = 8192
 """Of output, each of at most `inert.LONGEST_VALUE` characters if it comes from a payload: no loop runs on for ever."""
 _FOREIGN_STYLE: Final = re.compile(r"<style[^>]*>[^<]*[^\0-\x7f<]", re.IGNORECASE)
-_ENDING: Final = ".jinja"
 _MOST_RECORDED: Final = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A template as it is written."""
+
+    text: str = field(repr=False)
+    place: str
+    """Its file, for errors."""
+
+
+def read(folder: Path) -> dict[str, Source]:
+    """Return the templates of a folder by their names. Raises RenderingError for what is no text."""
+    found = {}
+    for file in sorted(folder.rglob(f"*{ENDING}")):
+        name = file.relative_to(folder).as_posix()
+        try:
+            found[name] = Source(file.read_text(encoding="utf-8"), name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RenderingError(f"{name}: cannot be read as UTF-8 text ({type(error).__name__})") from error
+    return found
+
+
+def check(source: Source) -> None:
+    """Raise RenderingError, with file and line, if a template would not compile."""
+    with _told(source):
+        _Sandbox({}).compile(source.text, filename=source.place)
+
+
+@contextmanager
+def _told(source: Source) -> Iterator[None]:
+    """Turn what Jinja says of a template into an error of ours."""
+    try:
+        yield
+    except TemplateSyntaxError as error:
+        raise RenderingError(f"{source.place}, line {error.lineno}: {error.message}") from error
+    except TemplateError as error:
+        raise RenderingError(f"{source.place}: {error}") from error
+    except RecursionError:
+        raise RenderingError(f"{source.place}: is nested too deeply") from None
+
+
+class Compiled(BytecodeCache):
+    """Keeps what was compiled, for engines that have most of their templates in common."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give the code back if there is one."""
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep the code."""
+        if bucket.code is not None:
+            self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
 class Engine:
-    """The templates of one folder, ready to render from any thread."""
+    """Templates that refer to each other by name, ready to render from any thread."""
 
-    def __init__(self, folder: Path, constants: Mapping[str, Any]) -> None:
-        """Compile them with what is the same in every mail: texts, and tables whose fields are texts.
+    def __init__(
+        self, templates: Path | Mapping[str, Source], constants: Mapping[str, Any], compiled: Compiled | None = None
+    ) -> None:
+        """Compile them, a folder's or those given, with what is the same in every mail: texts, and tables of texts.
 
-        Raises RenderingError with file and line if one of them does not compile.
+        `compiled` belongs to engines with the same constants. Raises RenderingError with file and line if one of
+        the templates does not compile.
         """
-        self._folder = folder
+        sources = read(templates) if isinstance(templates, Path) else templates
+        self._sources = sources
+        self._places = frozenset(source.place for source in sources.values())
         self.missing: set[str] = set()
         """Variables that a template printed and the payload did not have; for the operator, never with values."""
         self._environment = _Sandbox(
             constants,
-            loader=FileSystemLoader(folder),
+            loader=FunctionLoader(lambda name: _loaded(sources, name)),
+            bytecode_cache=compiled,
             autoescape=_is_html,
             undefined=_recording(self.missing),
             finalize=printed,
@@ -53,15 +120,11 @@ class Engine:
         self._references = True
         """Whether what is not ASCII becomes a character reference. It is no longer than quoted-printable would make it,
         the rest of the page needs no encoding, and no provider gets a charset wrong. In a style it means itself."""
-        self.names = frozenset(self._environment.list_templates(filter_func=lambda name: name.endswith(_ENDING)))
-        for name in self.names:
-            try:
+        self.names = frozenset(sources)
+        for name, source in sources.items():
+            with _told(source):
                 self._environment.get_template(name)
-            except TemplateSyntaxError as error:
-                raise RenderingError(f"{name}, line {error.lineno}: {error.message}") from error
-            except (TemplateError, UnicodeDecodeError) as error:
-                raise RenderingError(f"{name}: {error}") from error
-            if _FOREIGN_STYLE.search((folder / name).read_text(encoding="utf-8")):
+            if _FOREIGN_STYLE.search(source.text):
                 self._references = False
 
     def render(self, name: str, variables: dict[str, Any]) -> str:
@@ -81,16 +144,29 @@ class Engine:
             return text.encode("ascii", "xmlcharrefreplace").decode()
         return text
 
+    def references(self, name: str) -> list[str]:
+        """Return the names of templates that one extends, includes or imports, as far as they are written in it."""
+        source = self._sources.get(name)
+        if source is None:
+            return []
+        found = meta.find_referenced_templates(self._environment.parse(source.text))
+        return [one for one in found if one is not None]
+
     def _error(self, name: str) -> RenderingError:
         """Return what is being handled as an error of ours. Its own text could hold what the payload holds."""
         try:
             self._environment.handle_exception()  # puts the templates' own lines into the traceback
         except Exception as error:  # noqa: BLE001 - likewise
-            return RenderingError(f"{_place(error, self._folder, name)}: {type(error).__name__}")
+            return RenderingError(f"{_place(error, self._places, name)}: {type(error).__name__}")
 
 
 _GLOBALS: Final = {"range": safe_range, "namespace": Namespace}
 """What templates get of Jinja's own functions; a payload that has a `range` overrules it for itself."""
+
+
+def _loaded(sources: Mapping[str, Source], name: str) -> tuple[str, str, None] | None:
+    source = sources.get(name)
+    return None if source is None else (source.text, source.place, None)
 
 
 def _is_html(name: str | None) -> bool:
@@ -98,13 +174,13 @@ def _is_html(name: str | None) -> bool:
     return name is None or name.endswith("html.jinja")
 
 
-def _place(error: Exception, folder: Path, name: str) -> str:
+def _place(error: Exception, places: frozenset[str], name: str) -> str:
     """Return the innermost template line that the error came through."""
     place = name
     for frame, line in traceback.walk_tb(error.__traceback__):
-        file = Path(frame.f_code.co_filename)
-        if file.is_relative_to(folder):
-            place = f"{file.relative_to(folder)}, line {line}"
+        file = frame.f_code.co_filename
+        if file in places:
+            place = f"{file}, line {line}"
     return place
 
 

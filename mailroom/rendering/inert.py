@@ -11,6 +11,7 @@ from urllib.parse import quote
 LONGEST_NAME: Final = 60
 LONGEST_CODE: Final = 64
 LONGEST_LINK: Final = 2048
+LONGEST_LINE: Final = 250
 LONGEST_VALUE: Final = 8000
 """Characters of any other value that a template prints; Gmail clips a mail at 102 kB."""
 
@@ -59,6 +60,11 @@ def code(value: Any) -> str:
     return text if len(text) <= LONGEST_CODE else ""
 
 
+def line(text: str) -> str:
+    """Return a text as one line without controls, as a header can hold it."""
+    return _one_line(text[: 4 * LONGEST_LINE])[:LONGEST_LINE]
+
+
 def link(value: Any) -> str:
     """Return an https link (http on this machine only, for development) in ASCII, or nothing.
 
@@ -93,6 +99,11 @@ def printed(value: Any) -> Any:
     """
     if type(value) is not str:
         return "" if value is None or isinstance(value, _NO_TEXT) or _huge(value) else value
+    return written(value)
+
+
+def written(value: str) -> str:
+    """Return a text for a mail's body: bounded, its line breaks plain, without other controls."""
     if value.isprintable() and len(value) <= LONGEST_VALUE:
         return value
     return _HARMFUL.sub("", _BREAKS.sub("\n", whole(value[:LONGEST_VALUE])))

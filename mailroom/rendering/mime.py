@@ -43,6 +43,8 @@ def serialize(
 ) -> bytes:
     """Return the mail; `boundary` is letters, digits and hyphens, and the same arguments give the same bytes.
 
+    Without HTML it is one part of plain text.
+
     A local part beyond ASCII stays UTF-8 in its header, for no encoding of it exists (RFC 6532): such a mail is not
     7bit, and goes only where SMTPUTF8 is spoken. Raises RenderingError for a header that would break the mail.
     """
@@ -59,10 +61,12 @@ def serialize(
         _field("Message-ID", message_id),
         "MIME-Version: 1.0",
         *(_field(name, value) for name, value in headers),
-        f'Content-Type: multipart/alternative; boundary="{delimiter}"',
-        "",
-        "",
     ]
+    if not html:
+        encoding, encoded = _encoded(text, delimiter)
+        lines += ['Content-Type: text/plain; charset="utf-8"', f"Content-Transfer-Encoding: {encoding}", "", ""]
+        return "\r\n".join(lines).encode() + encoded
+    lines += [f'Content-Type: multipart/alternative; boundary="{delimiter}"', "", ""]
     return b"".join(
         (
             "\r\n".join(lines).encode(),

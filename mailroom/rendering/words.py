@@ -2,13 +2,14 @@
 
 `[common]` holds what every mail says, a table named as a kind (`[SignIn]`) what that kind says, or says otherwise.
 A word is a text with simple placeholders (`{app}`), or, where it tells `{minutes}`, a table of the language's
-plural forms (`one`, `few`, `many`, `other`). All of it is checked when it is loaded, and the plurals are chosen then.
+plural forms (`one`, `few`, `many`, `other`). `direction` is `ltr` or `rtl`; `digits` are for a language that has its
+own. All of it is checked when it is loaded, and the plurals are chosen then. An overlay's files hold what they change.
 """
 
 import string
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,9 @@ PLACEHOLDERS: Final = frozenset({"app", "platform", "organization", "inviter", "
 
 _DIRECTIONS: Final = ("ltr", "rtl")
 _COMMON: Final = "common"
-_PROPERTIES: Final = ("direction",)
+_PROPERTIES: Final = ("direction", "digits")
+_MINUTES: Final = "\ue001"
+"""Stands for the number until the language's digits are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,59 +39,112 @@ class Locale:
     """Kind -> key -> text, with the common words laid under each; the placeholders but `{minutes}` still in them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """One file's words as they are written, the plurals chosen; several of a language can lie on each other."""
+
+    tag: str
+    place: str
+    """The file's name, for errors."""
+    direction: str
+    """Empty: that of the words below."""
+    digits: str
+    """Likewise."""
+    minutes: int
+    tables: Mapping[str, Mapping[str, str]]
+    """Kind, or `common`, -> key -> text."""
+
+    def over(self, below: "Tables | None") -> "Tables":
+        """Return these words laid over others of the same language, key by key."""
+        if below is None:
+            return self
+        tables = {kind: {**below.tables.get(kind, {}), **words} for kind, words in self.tables.items()}
+        return replace(
+            self,
+            direction=self.direction or below.direction,
+            digits=self.digits or below.digits,
+            tables={**below.tables, **tables},
+        )
+
+    def locale(self) -> Locale:
+        """Return the language's words. Raises RenderingError if nothing tells its direction."""
+        if not self.direction:
+            raise RenderingError(f'{self.place}: direction is missing; it is "ltr" or "rtl"')
+        number = str(self.minutes).translate(str.maketrans(string.digits, self.digits or string.digits))
+        common = self.tables.get(_COMMON, {})
+        validity = common.get("validity", "").replace(_MINUTES, number)
+        kinds = {
+            kind: {
+                key: text.replace("{validity}", validity).replace(_MINUTES, number)
+                for key, text in {**common, **words}.items()
+            }
+            for kind, words in self.tables.items()
+            if kind != _COMMON
+        }
+        return Locale(self.tag, self.direction, kinds)
+
+
 def load(folder: Path, *, minutes: int) -> dict[str, Locale]:
     """Return the locales of a folder by their tags. Raises RenderingError with file and line."""
-    return {file.stem: _Reader(file, minutes).locale() for file in sorted(folder.glob("*.toml"))}
+    found = {}
+    for file in sorted(folder.glob("*.toml")):
+        place = f"{folder.name}/{file.name}"
+        try:
+            source = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RenderingError(f"{place}: cannot be read as UTF-8 text ({type(error).__name__})") from error
+        found[file.stem] = parse(source, tag=file.stem, place=place, minutes=minutes).locale()
+    return found
 
 
-def compare(locale: Locale, reference: Locale) -> None:
+def parse(source: str, *, tag: str, place: str, minutes: int) -> Tables:
+    """Return the words of one file. Raises RenderingError with file and line."""
+    return _Reader(source, tag, place, minutes).tables()
+
+
+def compare(locale: Locale, reference: Locale, *kinds: str) -> None:
     """Raise RenderingError for the first word that this locale lacks: a kind is said in full, or not at all.
 
-    Whatever it says, the reference says too: the readers of a language without words for a kind get the reference's.
+    Whatever it says (or of it these kinds), the reference says too: the readers of a language without words for a
+    kind get the reference's.
     """
-    for kind, words in locale.kinds.items():
+    for kind in kinds or locale.kinds:
         if kind not in reference.kinds:
             raise RenderingError(
                 f"locales/{locale.tag}.toml has [{kind}], and {reference.tag}.toml, the default, has not"
             )
         for key in reference.kinds[kind]:
-            if key not in words:
+            if key not in locale.kinds[kind]:
                 raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}, which {reference.tag}.toml has")
 
 
 class _Reader:
     """Reads one file."""
 
-    def __init__(self, file: Path, minutes: int) -> None:
-        self._name = f"{file.parent.name}/{file.name}"
-        self._tag = file.stem
+    def __init__(self, source: str, tag: str, place: str, minutes: int) -> None:
+        self._source = source
+        self._name = place
+        self._tag = tag
         self._minutes = minutes
-        self._rule = rule(file.stem)
+        self._rule = rule(tag)
         self._table_at = 0
-        try:
-            self._source = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RenderingError(f"{self._name}: cannot be read as UTF-8 text ({type(error).__name__})") from error
-        self._lines = self._source.splitlines()
+        self._lines = source.splitlines()
 
-    def locale(self) -> Locale:
+    def tables(self) -> Tables:
         if not langcodes.tag_is_valid(self._tag):
             raise RenderingError(f"{self._name}: its name is no language tag (BCP 47)")
         try:
             content = tomllib.loads(self._source)
         except tomllib.TOMLDecodeError as error:
             raise RenderingError(f"{self._name}: {error}") from error
-        direction = content.get("direction")
-        if direction not in _DIRECTIONS:
+        direction = content.get("direction", "")
+        if direction not in ("", *_DIRECTIONS):
             raise self._fault("direction", 'must be "ltr" or "rtl"')
+        digits = content.get("digits", "")
+        if not isinstance(digits, str) or len(digits) not in (0, len(string.digits)):
+            raise self._fault("digits", "must be the ten digits from nought to nine")
         tables = {kind: self._table(kind, words) for kind, words in content.items() if kind not in _PROPERTIES}
-        common = tables.pop(_COMMON, {})
-        validity = common.get("validity", "")
-        kinds = {
-            kind: {key: text.replace("{validity}", validity) for key, text in (common | words).items()}
-            for kind, words in tables.items()
-        }
-        return Locale(self._tag, direction, kinds)
+        return Tables(self._tag, self._name, direction, digits, self._minutes, tables)
 
     def _table(self, kind: str, words: Any) -> dict[str, str]:
         if not isinstance(words, dict):
@@ -105,7 +161,7 @@ class _Reader:
         for form in word.values():
             self._checked(key, form, PLACEHOLDERS | {"minutes"})
         chosen: str = word[self._rule.form(self._minutes)]
-        return chosen.replace("{minutes}", str(self._minutes))
+        return chosen.replace("{minutes}", _MINUTES)
 
     def _checked(self, key: str, text: Any, allowed: frozenset[str]) -> str:
         try:

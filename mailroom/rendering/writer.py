@@ -1,49 +1,48 @@
-"""Writes a message with the templates of a folder: the words of the reader's language in the layout, as finished bytes.
+"""Writes a message with templates: the words of the reader's language in the layout, as finished bytes.
 
 A kind of mail is a table of words in `locales/<tag>.toml` and, where it looks like no other, a folder `<Kind>/` with
 `html.jinja` and `text.jinja`. Without a folder it looks like `Generic`; a type of Logto's that has no words either is
-written as `Generic`.
+written as `Generic`. Over all of it lies what the operator has (`overlay`).
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from string import Formatter
-from typing import Any, Final
+from typing import Final
+
+import structlog
 
 from mailroom.address import ascii_form
-from mailroom.errors import MissingVariable, RenderingError
-from mailroom.message import Address, Email, Message, Priority
+from mailroom.clock import Clock
+from mailroom.errors import Fault, MissingVariable, RenderingError
+from mailroom.message import Address, Email, Message
 from mailroom.rendering import Brand, mime
 from mailroom.rendering.colors import palette
-from mailroom.rendering.engine import Engine
-from mailroom.rendering.identity import identify, person
-from mailroom.rendering.inert import code, link
+from mailroom.rendering.draft import Draft, House, by_jinja, by_logto
+from mailroom.rendering.edition import Edition
+from mailroom.rendering.engine import Source
+from mailroom.rendering.inert import code
 from mailroom.rendering.locales import choose
-from mailroom.rendering.words import Locale, compare, load
+from mailroom.rendering.overlay import Overlay, Stamp, bundled, read, stamp
+from mailroom.rendering.stack import Imported, Kind, Stack
 
 BUNDLED: Final = Path(__file__).parents[2] / "templates" / "mails"
-
-GENERIC: Final = "Generic"
 
 _SANS: Final = "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 _MONO: Final = "ui-monospace,SFMono-Regular,Menlo,Consolas,'Liberation Mono',monospace"
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """One kind of mail in one language."""
+_CHECK_SECONDS: Final = 1.0
+"""How often to look whether the overlay has changed."""
 
-    html: str
-    """The names of its templates."""
-    text: str
-    subject: str
-    fixed: Mapping[str, str]
-    """The words that say the same in every mail."""
-    open: Mapping[str, str]
-    """The words with placeholders."""
-    locale: Locale
+log = structlog.get_logger()
+
+
+def log_fault(fault: Fault) -> None:
+    """Say in the log what is wrong with an operator's template."""
+    log.error("template.faulty", place=fault.path, problem=fault.problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +50,13 @@ class Ingredients:
     """What a kind of mail is made of in one language; for `check`, which says where to mend."""
 
     templates: tuple[str, ...]
-    """The names of those that are rendered; what they extend and include comes with them."""
+    """The names of those that are rendered (what they extend and include comes with them), or Logto's own's place."""
     words: Mapping[str, str]
     """Key -> text, the placeholders still in it."""
 
 
 class TemplateWriter:
-    """Writes mails from a folder of templates; everything is parsed and checked when it is made. Safe in any thread."""
+    """Writes mails with the bundled templates and an operator's over them; all is parsed before. Safe in any thread."""
 
     def __init__(
         self,
@@ -66,142 +65,186 @@ class TemplateWriter:
         code_lifetime: timedelta,
         message_id_domain: str,
         default_locale: str = "en",
+        sender_domains: Collection[str] = (),
+        overlay: Path | None = None,
+        tell: Callable[[Fault], None] = log_fault,
         templates: Path = BUNDLED,
     ) -> None:
-        """Raise RenderingError, with file and line, for templates or words that cannot be used."""
-        self.folders = (templates,)
-        """Where the templates lie, the ones that go first first."""
-        self._brand = brand
+        """Read everything; a fault in the overlay is told, and what lies below stands in.
+
+        `sender_domains` are those that a template may send from, beside its sender's own. Raises RenderingError, with
+        file and line, for bundled templates or a default locale that cannot be used.
+        """
         self._domain = message_id_domain
-        self._engine = Engine(
-            templates,
-            {"brand": brand.model_dump(), "colors": asdict(palette(brand.color)), "sans": _SANS, "mono": _MONO},
-        )
-        locales = load(templates / "locales", minutes=max(1, int(code_lifetime.total_seconds() // 60)))
-        self._default = choose((default_locale,), tuple(locales), "")
-        if not self._default:
-            known = ", ".join(locales)
-            raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
-        for locale in locales.values():
-            compare(locale, locales[self._default])
-        self._kinds = {
-            (tag, kind): self._kind(locale, kind) for tag, locale in locales.items() for kind in locale.kinds
+        self._house = House(brand, frozenset(domain.lower() for domain in sender_domains), self._tell)
+        self._default_locale = default_locale
+        self._folder = overlay
+        self.folders = (overlay, templates) if overlay else (templates,)
+        """Where the words and templates lie, the ones that go first first."""
+        self._complain = tell
+        self._minutes = max(1, int(code_lifetime.total_seconds() // 60))
+        self._constants = {
+            "brand": brand.model_dump(),
+            "colors": asdict(palette(brand.color)),
+            "sans": _SANS,
+            "mono": _MONO,
         }
-        self._tags = {
-            kind: tuple(tag for tag, locale in locales.items() if kind in locale.kinds)
-            for kind in locales[self._default].kinds
-        }
-        """Kind -> the languages that have words for it: one that an operator adds may be said in few."""
+        self._bundled = bundled(templates, minutes=self._minutes)
+        self._told: dict[Fault, None] = {}
+        self._changing: Stamp | None = None
+        self._edition = self._read(None)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong with the overlay: found when it was read, and by mails that could not be written with it."""
+        return tuple(self._told)
 
     @property
     def kinds(self) -> Mapping[str, tuple[str, ...]]:
-        """Every kind that there are words for, and its languages."""
-        return self._tags
+        """Every kind that there are words or a template of Logto's for, and its languages; without single owners'."""
+        root = self._edition.root
+        imported = {kind: dict.fromkeys(root.languages_of_imported(kind)) for kind in root.logto}
+        return dict(root.kinds) | {
+            kind: tuple(dict.fromkeys(root.kinds.get(kind, ())) | tags) for kind, tags in imported.items() if tags
+        }
 
-    def ingredients(self, kind: str, tag: str) -> Ingredients:
-        """Return what a kind is made of in one of its languages."""
-        made = self._kinds[tag, kind]
-        fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in made.fixed.items()}
-        return Ingredients((made.html, made.text), {**fixed, **made.open})
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The Jinja templates by name, as they lie over each other; without single owners'."""
+        return self._edition.root.sources
 
-    def _kind(self, locale: Locale, kind: str) -> _Kind:
-        html, text = self._template(kind, "html.jinja"), self._template(kind, "text.jinja")
-        words = locale.kinds[kind]
-        for key in ("subject", "preheader", "title"):
-            if key not in words:
-                raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}")
-        return _Kind(
-            html=html,
-            text=text,
-            subject=words["subject"],
-            fixed={key: text.format() for key, text in words.items() if not _has_placeholder(text)},
-            open={key: text for key, text in words.items() if _has_placeholder(text)},
-            locale=locale,
-        )
+    def ingredients(self, message: Message) -> Ingredients:
+        """Return what a message is made of. Raises RenderingError if there is nothing for it."""
+        found = self._found(self._edition.root, message)
+        if isinstance(found, Imported):
+            return Ingredients((found.template.place,), {})
+        fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in found.fixed.items()}
+        return Ingredients(tuple(filter(None, (found.html, found.text))), {**fixed, **found.open})
 
-    def _template(self, kind: str, part: str) -> str:
-        names = [name for folder in (kind, GENERIC) if (name := f"{folder}/{part}") in self._engine.names]
-        if not names:
-            raise RenderingError(f"{GENERIC}/{part} is missing")
-        return names[0]
+    async def watch(self, clock: Clock) -> None:
+        """Read the overlay anew whenever it changes, until cancelled; away from the event loop."""
+        while self._folder:
+            await clock.sleep(_CHECK_SECONDS)
+            await asyncio.to_thread(self.refresh)
 
-    def write(self, message: Message, *, sender: Address, reply_to: Address | None) -> Email:
+    def refresh(self) -> bool:
+        """Read the overlay anew if it has changed, and has not since the last look; tell whether it was read.
+
+        So a file that is being written is not read by half. What has a fault stays as it last was.
+        """
+        before = self._edition.overlay
+        if not self._folder or before is None:
+            return False
+        now = stamp(self._folder)
+        settled, self._changing = now == self._changing, now
+        if now == before.stamp or not settled:
+            return False
+        try:
+            self._edition = self._read(before)
+        except RenderingError as error:
+            self._tell(error)
+            return False
+        log.info("templates.read", folder=str(self._folder), faults=len(self._edition.faults))
+        return True
+
+    def _read(self, before: Overlay | None) -> Edition:
+        overlay = read(self._folder, minutes=self._minutes, before=before) if self._folder else None
+        edition = Edition(self._bundled, overlay, constants=self._constants, default_locale=self._default_locale)
+        known = self._told
+        self._told = dict.fromkeys(edition.faults)
+        for fault in edition.faults:
+            if fault not in known:
+                self._complain(fault)
+        return edition
+
+    def _tell(self, error: RenderingError) -> None:
+        """Tell a fault once."""
+        place, _, problem = str(error).partition(": ")
+        fault = Fault(place, problem)
+        if fault not in self._told and len(self._told) < _MOST_TOLD:
+            self._told[fault] = None
+            self._complain(fault)
+
+    def write(
+        self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
+    ) -> Email:
         """Write the mail; the same arguments always give the same bytes.
 
         Raises RenderingError (the operator can mend it) or MissingVariable (a code's request lacks the code).
         """
-        kind = self._kind_of(message)
-        locale = kind.locale
         try:
             recipient = ascii_form(message.recipient)
         except ValueError:
             raise RenderingError("the recipient is no address") from None
-        payload = message.payload
-        identity = identify(payload, self._brand, sender)
-        # What has a meaning for us is inert before a template sees it; the rest of the payload is escaped and bounded.
-        values = {
-            "app": identity.app,
-            "organization": identity.organization,
-            "platform": identity.platform,
-            "inviter": person(payload.get("inviter")),
-            "name": person(payload.get("user")),
-            "code": code(payload.get("code")),
-            "recipient": message.recipient,
-        }
-        if not values["code"] and (message.is_code or "{code}" in kind.subject):
+        if message.is_code and not code(message.payload.get("code")):
             raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
-        shown = _isolated(values) if locale.direction == "rtl" else values
-        words = {**kind.fixed, **{key: text.format_map(shown) for key, text in kind.open.items()}}
-        variables: dict[str, Any] = {
-            **payload,
-            **values,
-            "link": link(payload.get("link")),
-            "logo": identity.logo,
-            "words": words,
-            "lang": locale.tag,
-            "dir": locale.direction,
-            "start": "right" if locale.direction == "rtl" else "left",
-        }
-        # Within a subject the code stays bare: phones look for it there, and digits begin no direction.
-        subject = " ".join(kind.subject.format_map({**shown, "code": values["code"]}).split())
-        html = self._engine.render(kind.html, variables)
-        text = self._engine.render(kind.text, variables)
+        if not template_at_provider:
+            return self._email(message, recipient, self._drafted(message, sender, reply_to))
+        try:
+            draft = self._drafted(message, sender, reply_to)
+        except RenderingError:  # the provider has the words
+            language = choose(message.languages, self._edition.root.tags, self._edition.root.default)
+            draft = Draft("", "", "", language, sender, reply_to)
+        variables = {"locale": draft.language, **message.payload}
+        email = self._email(message, recipient, draft)
+        return replace(email, template_at_provider=template_at_provider, variables=variables)
+
+    def _drafted(self, message: Message, sender: Address, reply_to: Address | None) -> Draft:
+        """Return what the mail says, by the best templates that work."""
+        edition = self._edition
+        first: RenderingError | None = None
+        for stack in edition.stacks(message.payload):
+            try:
+                return self._draft(stack, message, sender, reply_to)
+            except MissingVariable:
+                raise
+            except RenderingError as error:
+                first = first or error
+                if stack is not edition.base:
+                    self._tell(error)
+        assert first  # there is always a stack
+        raise first
+
+    def _draft(self, stack: Stack, message: Message, sender: Address, reply_to: Address | None) -> Draft:
+        found = self._found(stack, message)
+        if isinstance(found, Imported):
+            return by_logto(found, message, house=self._house, sender=sender, reply_to=reply_to)
+        return by_jinja(stack, found, message, house=self._house, sender=sender, reply_to=reply_to)
+
+    def _found(self, stack: Stack, message: Message) -> Kind | Imported:
+        if found := stack.find(message):
+            return found
+        raise RenderingError(f"locales/{stack.default}.toml has no words for [{message.template[:60]}]")
+
+    def _email(self, message: Message, recipient: str, draft: Draft) -> Email:
         message_id = f"<{message.id}@{self._domain}>"
-        headers = (("Content-Language", locale.tag), *_AUTOMATIC, ("X-Entity-Ref-ID", message.id))
+        headers = (("Content-Language", draft.language), *_AUTOMATIC, ("X-Entity-Ref-ID", message.id))
         raw = mime.serialize(
-            sender=sender,
+            sender=draft.sender,
             recipient=recipient,
-            reply_to=reply_to,
-            subject=subject,
+            reply_to=draft.reply_to,
+            subject=draft.subject,
             date=message.created_at,
             message_id=message_id,
             headers=headers,
-            text=text,
-            html=html,
+            text=draft.text,
+            html=draft.html,
             boundary=message.id,
         )
         return Email(
             id=message.id,
             message_id=message_id,
-            sender=sender,
+            sender=draft.sender,
             recipient=recipient,
-            reply_to=reply_to,
-            subject=subject,
-            html=html,
-            text=text,
+            reply_to=draft.reply_to,
+            subject=draft.subject,
+            html=draft.html,
+            text=draft.text,
             headers=headers,
-            language=locale.tag,
+            language=draft.language,
             template=message.template,
             raw=raw,
         )
-
-    def _kind_of(self, message: Message) -> _Kind:
-        kind = message.template
-        if kind not in self._tags and message.priority is not Priority.EVENT:
-            kind = GENERIC
-        if kind not in self._tags:
-            raise RenderingError(f"locales/{self._default}.toml has no words for [{kind[:60]}]")
-        return self._kinds[choose(message.languages, self._tags[kind], self._default), kind]
 
 
 _AUTOMATIC: Final = (
@@ -210,11 +253,4 @@ _AUTOMATIC: Final = (
     ("X-Auto-Response-Suppress", "OOF, AutoReply"),
 )
 
-
-def _has_placeholder(text: str) -> bool:
-    return any(field is not None for _, field, _, _ in Formatter().parse(text))
-
-
-def _isolated(values: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the values as words of their own direction within a sentence that runs from right to left (UAX 9)."""
-    return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
+_MOST_TOLD: Final = 200

@@ -21,8 +21,8 @@ def test_row_b_prints_a_ratio_for_each_way() -> None:
         [sys.executable, "-m", "bench.smtp", "--rounds", "1", "--mails", "32"],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
-    assert done.stdout.count("ratio") == 6
-    assert done.stdout.count("aim") == 4
+    assert done.stdout.count("ratio") == 8
+    assert done.stdout.count("aim") == 5
 
 
 @pytest.mark.parametrize("pipelining", [True, False])

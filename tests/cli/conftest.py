@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 from mailroom import providers
 from mailroom.cli.group import Desk, mailroom
 from mailroom.cli.reading import Reader
+from mailroom.clock import Instant
 from mailroom.message import Attempt, Outcome, Priority, State
-from mailroom.outbox import Depth, Record
+from mailroom.outbox import Depth, Record, Tried
 from mailroom.settings import Settings
 
 SETTINGS = """
@@ -36,6 +37,7 @@ class Shelf:
     records: list[Record] = field(default_factory=list)
     waiting: dict[Priority, Depth] = field(default_factory=dict)
     on_hold: dict[str, int] = field(default_factory=dict)
+    attempts: list[Tried] = field(default_factory=list)
     closed: int = 0
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
@@ -57,6 +59,9 @@ class Shelf:
 
     async def held(self) -> Mapping[str, int]:
         return self.on_hold
+
+    async def tried(self, *, since: Instant, accepted: Instant) -> list[Tried]:
+        return [row for row in self.attempts if row.last_at >= since]
 
     async def close(self) -> None:
         self.closed += 1

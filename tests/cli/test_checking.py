@@ -43,6 +43,24 @@ def test_machines_read_the_same(operator: Operator) -> None:
     assert [fault["path"] for fault in json.loads(result.output)["faults"]] == ["port"]
 
 
+def test_faults_in_the_operators_templates_are_faults_too(operator: Operator) -> None:
+    Path("mine").mkdir()
+    Path("mine/layout.html.jinja").write_text("one\n{% if %}")
+    Path("mailroom.toml").write_text('templates = "mine"\n' + SETTINGS)
+    result = operator.run("check", "--json")
+    assert result.exit_code == 1
+    assert [fault["path"] for fault in json.loads(result.output)["faults"]] == ["mine/layout.html.jinja, line 2"]
+    Path("mine/layout.html.jinja").write_text("{% block content %}{% endblock %}")
+    assert operator.run("check").exit_code == 0
+
+
+def test_a_default_language_without_words_is_a_fault(operator: Operator) -> None:
+    Path("mailroom.toml").write_text('default_locale = "tlh"\n' + SETTINGS)
+    result = operator.run("check")
+    assert result.exit_code == 1
+    assert "there are no words in 'tlh'" in result.output
+
+
 def test_what_a_key_holds_does_not_drive_the_terminal(operator: Operator) -> None:
     Path("mailroom.toml").write_text('"\\u001b[2J[red]" = 1\n' + SETTINGS)
     result = operator.run("check")

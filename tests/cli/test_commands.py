@@ -26,7 +26,8 @@ def commands(parent: click.Group, above: tuple[str, ...] = ()) -> list[tuple[str
 
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words in commands(group.mailroom)} == {
-        "check", "preview", "keygen", "send", "status", "outbox", "outbox list", "outbox find", "outbox show"
+        "check", "doctor", "import", "keygen", "preview", "providers", "send", "status", "outbox",
+        "outbox list", "outbox find", "outbox show",
     }  # fmt: skip
 
 

@@ -72,3 +72,9 @@ def test_an_outbox_that_was_never_served_is_told_in_a_sentence() -> None:
     assert result.exit_code == 1
     assert result.output.startswith("Error: data/mailroom.db: ")
     assert not Path("data").exists(), "looking makes nothing"
+
+
+def test_providers_are_listed_before_anything_was_sent() -> None:
+    result = run("providers")
+    assert result.exit_code == 0
+    assert "How they do is not known: " in result.output

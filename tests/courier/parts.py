@@ -43,7 +43,9 @@ class PlainWriter:
     def __init__(self) -> None:
         self.fault: Exception | None = None
 
-    def write(self, message: Message, *, sender: Address, reply_to: Address | None) -> Email:
+    def write(
+        self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
+    ) -> Email:
         """Write the mail, or fail as told."""
         if self.fault:
             raise self.fault
@@ -61,6 +63,7 @@ class PlainWriter:
             language="en",
             template=message.template,
             raw=text.encode(),
+            template_at_provider=template_at_provider,
         )
 
 

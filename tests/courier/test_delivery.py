@@ -1,6 +1,7 @@
 """One message's journey through the providers of its route."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,9 @@ from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
 class Journey:
     """A delivery with two providers, and what it recorded."""
 
-    def __init__(self, main: ScriptedProvider, backup: ScriptedProvider | None = None) -> None:
+    def __init__(
+        self, main: ScriptedProvider, backup: ScriptedProvider | None = None, *, main_forwards: bool = False
+    ) -> None:
         self.clock = FakeClock()
         self.writer = PlainWriter()
         self.recorded: list[tuple[Attempt, ...]] = []
@@ -34,7 +37,10 @@ class Journey:
         self.disk_full = False
         providers: Mapping[str, ScriptedProvider] = {"main": main} | ({"backup": backup} if backup else {})
         self.delivery = Delivery(
-            exits={name: Exit(provider, Lane(10), SENDER, 30.0) for name, provider in providers.items()},
+            exits={
+                name: Exit(provider, Lane(10), SENDER, 30.0, forwards=main_forwards and name == "main")
+                for name, provider in providers.items()
+            },
             routes=Routes({}, tuple(providers)),
             writer=self.writer,
             reply_to=None,
@@ -77,6 +83,15 @@ async def test_the_first_provider_takes_it() -> None:
     assert backup.sent.empty()
 
 
+async def test_a_mail_goes_by_the_template_of_the_provider_that_has_one() -> None:
+    main, backup = ScriptedProvider([Unavailable("busy")]), ScriptedProvider()
+    journey = Journey(main, backup)
+    exit_ = replace(journey.delivery.exits["backup"], template_for=lambda kind: f"d-{kind}")
+    journey.delivery = replace(journey.delivery, exits={**journey.delivery.exits, "backup": exit_})
+    await journey.settled(message(now=journey.clock.now()))
+    assert [one.sent.get_nowait().template_at_provider for one in (main, backup)] == ["", "d-SignIn"]
+
+
 @pytest.mark.parametrize("failure", [Unavailable("450 busy"), Misconfigured("535 who are you")])
 async def test_the_next_provider_is_tried_in_the_same_breath(failure: Unavailable | Misconfigured) -> None:
     """Its attempt is recorded before it is dialled."""
@@ -88,6 +103,26 @@ async def test_the_next_provider_is_tried_in_the_same_breath(failure: Unavailabl
     assert _outcomes(settlement) == [("main", Outcome(failure.outcome)), ("backup", Outcome.ACCEPTED)]
     assert journey.outcomes == [("main", Outcome(failure.outcome)), ("backup", Outcome.ACCEPTED)]
     assert [attempt.outcome for attempt in journey.recorded[0]] == [Outcome(failure.outcome), None]
+
+
+async def test_a_provider_that_forwards_gets_the_message_whatever_the_templates_say() -> None:
+    """Another of the route gets the mail, written."""
+    main, backup = ScriptedProvider([Unavailable("450 busy"), Receipt()]), ScriptedProvider()
+    journey = Journey(main, backup, main_forwards=True)
+    sent = message(now=journey.clock.now())
+    assert (await journey.settled(sent)).state is State.SENT
+    forwarded, written = main.sent.get_nowait(), backup.sent.get_nowait()
+    assert (forwarded.message, forwarded.id, forwarded.recipient) == (sent, sent.id, sent.recipient)
+    assert (forwarded.subject, forwarded.html, forwarded.text, forwarded.raw) == ("", "", "", b"")
+    assert (written.message, written.text) == (None, "Your code: 314159")
+    journey.writer.fault = RenderingError("Generic/html.jinja, line 3: broken")
+    assert (await journey.settled(sent)).state is State.SENT
+
+
+async def test_what_a_service_repeats_of_a_forwarded_message_is_masked() -> None:
+    journey = Journey(ScriptedProvider([Rejected("314159 is spam")]), main_forwards=True)
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert settlement.reason == f"{MASK} is spam"
 
 
 async def test_a_rejected_mail_fails_and_bothers_nobody_else() -> None:

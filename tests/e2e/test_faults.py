@@ -150,3 +150,25 @@ def limited(pid: int, size: int) -> Iterator[None]:
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_code_whose_lifetime_ended_while_nobody_served_is_not_sent(tmp_path: Path) -> None:
+    """The next process ends it with an ERROR line; what is still worth something goes."""
+    async with mailroom(tmp_path) as (server, smtp, client):
+        smtp.fault("GREETING", DROP)
+        ids = [(await client.post("/email", json=code(number))).json()["id"] for number in (1, 2)]
+        await server.kill()
+        file = apsw.Connection(str(tmp_path / "data" / "mailroom.db"))
+        file.execute("UPDATE messages SET expires_at = expires_at - 600, due_at = due_at - 600 WHERE id = ?", (ids[0],))
+        file.close()
+        smtp.mend()
+        await server.start()
+        await server.ready()
+        assert [mail.recipient for mail in await smtp.received(1)] == ["ada+2@example.com"]
+        async with asyncio.timeout(20):
+            while not await metric(client, 'mailroom_settled_total{state="expired"}'):
+                pass
+        errors = [line for line in server.log().splitlines() if '"error"' in line]
+        assert len(errors) == 1
+        assert ids[0] in errors[0]
+        assert '"expired"' in errors[0]

@@ -1,11 +1,11 @@
 """What every outbox promises. Subclass `OutboxContract` and give it an `outbox` fixture on the `clock`."""
 
 import asyncio
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mailroom.message import MASK, Address, Attempt, Email, Message, Outcome, Priority, State, new_id
 from mailroom.outbox import (

@@ -1,21 +1,33 @@
 """What every provider over HTTP promises beside `ProviderContract`. Subclass it and set `vendor`."""
 
+import json
 import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
+from mailroom.providers._http import Answer as HttpAnswer
+from mailroom.providers._http import HttpProvider
 from tests.clock import FakeClock
 from tests.http_recorder import Answer
 from tests.mails import email
 from tests.providers.contract import ProviderContract, surroundings
 from tests.providers.http_far_end import HttpFarEnd, Vendor, far_end_of
+
+_ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 class HttpProviderContract(ProviderContract):
@@ -48,10 +60,10 @@ class HttpProviderContract(ProviderContract):
         assert receipt.provider_message_id
         assert 0 < len(receipt.words) <= 500
 
-    @pytest.mark.parametrize("given", ["17", "Wed, 18 Nov 2026 09:07:17 GMT"], ids=["seconds", "a date"])
-    async def test_retry_after_is_honoured(self, far_end: HttpFarEnd, given: str) -> None:
+    @pytest.mark.parametrize("written", ["17", "Wed, 18 Nov 2026 09:07:17 GMT"], ids=["seconds", "a date"])
+    async def test_retry_after_is_honoured(self, far_end: HttpFarEnd, written: str) -> None:
         throttled = far_end.vendor.refusals[Unavailable]
-        far_end.answer(replace(throttled, headers={**throttled.headers, "Retry-After": given}))
+        far_end.answer(replace(throttled, headers={**throttled.headers, "Retry-After": written}))
         clock = FakeClock(1_794_992_820.0)  # 09:07:00
         provider = connect(far_end.settings, surroundings(clock=clock))
         with pytest.raises(Unavailable) as refused:
@@ -63,8 +75,8 @@ class HttpProviderContract(ProviderContract):
         self, provider: Provider, far_end: HttpFarEnd
     ) -> None:
         throttled = far_end.vendor.refusals[Unavailable]
-        for given in ("soon", "-5", "nan", "1e400", "Wed, 99 Nov 2026 09:07:17 GMT", "٣", "9" * 400):
-            far_end.answer(replace(throttled, headers={**throttled.headers, "Retry-After": given}))
+        for written in ("soon", "-5", "nan", "1e400", "Wed, 99 Nov 2026 09:07:17 GMT", "٣", "9" * 400):
+            far_end.answer(replace(throttled, headers={**throttled.headers, "Retry-After": written}))
             with pytest.raises(Unavailable) as refused:
                 await provider.send(email())
             assert refused.value.retry_after is None or 0 <= refused.value.retry_after <= 24 * 3600
@@ -114,7 +126,7 @@ class HttpProviderContract(ProviderContract):
     async def test_a_huge_body_is_not_read_to_its_end(
         self, provider: Provider, far_end: HttpFarEnd, status: int
     ) -> None:
-        far_end.answer(Answer(status, b'{"message": "' + b"x" * 20_000_000 + b'"}'))
+        far_end.answer(Answer(status, b'{"message": "' + b"x" * 2_000_000 + b'"}'))
         with pytest.raises(SendingError) as failed:
             await provider.send(email())
         assert len(failed.value.words) <= 500
@@ -128,9 +140,10 @@ class HttpProviderContract(ProviderContract):
             b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 200_000 + b"\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
             b"HTTP/1.1 100 Continue\r\n\r\n" * 3,
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
             b"",
         ],
-        ids=["cut off", "endless head", "broken chunk", "never final", "nothing"],
+        ids=["cut off", "endless head", "broken chunk", "never final", "another protocol", "nothing"],
     )
     async def test_a_broken_answer_is_uncertain(self, provider: Provider, far_end: HttpFarEnd, raw: bytes) -> None:
         far_end.answer(Answer(raw=raw))
@@ -216,6 +229,32 @@ class HttpProviderContract(ProviderContract):
         logged = "\n".join(f"{record.getMessage()} {record.args!r}" for record in caplog.records)
         for secret in (*far_end.secrets, email().subject, email().text.strip(), email().recipient):
             assert secret not in logged
+
+    def test_any_answer_is_a_receipt_or_one_of_the_four_kinds(self) -> None:
+        """Whatever stands where the vendor's own answers have something else."""
+        provider = connect(self.vendor.settings.model_validate(self.vendor.options), surroundings())
+        assert isinstance(provider, HttpProvider)
+        recorded = [answer.body for answer in (self.vendor.accepted, *self.vendor.refusals.values())]
+        objects = [found for body in recorded if body and isinstance(found := json.loads(body), dict)]
+
+        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(st.integers(200, 599), st.sampled_from(objects or [{}]), st.data())
+        def read(status: int, known: dict[str, object], data: st.DataObject) -> None:
+            changed = {key: data.draw(_ANY_JSON | st.just(value)) for key, value in known.items()}
+            body = json.dumps(data.draw(st.just(changed) | _ANY_JSON)).encode()
+            try:
+                receipt = provider.read(HttpAnswer(status, httpx.Headers(), body, now=0))
+            except (Rejected, Misconfigured, Unavailable, Uncertain) as error:
+                words, told = error.words, error.code
+                assert told
+            else:
+                words, told = receipt.words, receipt.provider_message_id
+                assert 200 <= status < 300 or words
+            assert 0 < len(words) <= 500
+            assert words.isprintable()
+            assert told.isprintable()
+
+        read()
 
     def test_credentials_must_be_given(self) -> None:
         with pytest.raises(ValidationError):

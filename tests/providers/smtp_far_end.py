@@ -22,7 +22,7 @@ class SmtpFarEnd:
     def __init__(self, server: Server, settings: Settings, listener: contextlib.AsyncExitStack) -> None:
         self.server = server
         self.settings = settings
-        self.secrets = (
+        self.secrets: tuple[str, ...] = (
             PASSWORD,
             base64.b64encode(PASSWORD.encode()).decode(),
             base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode()).decode(),

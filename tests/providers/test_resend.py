@@ -1,5 +1,7 @@
 """Resend, by its recorded answers."""
 
+import json
+
 import pytest
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
@@ -10,6 +12,7 @@ from tests.http_recorder import Answer, json_answer
 from tests.mails import email
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
 
 KEY = "re_AbCdEfGh_0123456789"
 
@@ -32,6 +35,19 @@ VENDOR = Vendor(
     server_error=Unavailable,
     server_fault=refusal(500, "internal_server_error", "An unexpected error occurred."),
 )
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_anymail_sends_the_same(name: str) -> None:
+    """But for our id: tags come back in events, which anymail leaves for a header; and no key of its own."""
+    mail = MAILS[name]
+    theirs = await asked_by_anymail("resend", mail, VENDOR.accepted, api_key=KEY)
+    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {
+        "HTTP idempotency-key": (None, mail.id),
+        "headers.X-Metadata": (json.dumps({"mailroom_id": mail.id}), None),
+        "tags[0].name": (None, "mailroom_id"),
+        "tags[0].value": (None, mail.id),
+    }
 
 
 class TestResend(HttpProviderContract):

@@ -1,4 +1,4 @@
-"""SMTP against a real server: plain and encrypted, with and without PIPELINING."""
+"""SMTP against a real server: plain and encrypted, with and without PIPELINING, through a proxy."""
 
 from collections.abc import AsyncIterator
 from typing import Literal
@@ -7,6 +7,7 @@ import pytest
 
 from tests.providers.contract import ProviderContract
 from tests.providers.smtp_far_end import SmtpFarEnd, smtp_far_end
+from tests.proxy_server import proxy_server
 
 
 @pytest.mark.parametrize("pipelining", [False, True], ids=["sequential", "pipelined"])
@@ -22,4 +23,19 @@ class TestSmtp(ProviderContract):
     ) -> AsyncIterator[SmtpFarEnd]:
         """Run a server."""
         async with smtp_far_end(tls=tls, pipelining=pipelining) as far_end:
+            yield far_end
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "https"])
+class TestSmtpThroughAProxy(ProviderContract):
+    """The contract, with a proxy in the path."""
+
+    @pytest.fixture
+    async def far_end(self, scheme: str) -> AsyncIterator[SmtpFarEnd]:
+        """Run a server and a proxy."""
+        async with (
+            proxy_server(scheme, login=("mailroom", "the proxy's password")) as proxy,
+            smtp_far_end(proxy=proxy.url) as far_end,
+        ):
+            far_end.secrets += ("the proxy's password", proxy.url)
             yield far_end

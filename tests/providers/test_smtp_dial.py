@@ -300,3 +300,20 @@ def test_the_same_on_uvloop(tls: Any, pipelining: bool) -> None:  # noqa: FBT001
             assert [mail.content for mail in server.mails] == [email().raw] * 7
 
     uvloop.run(main())
+
+
+@pytest.mark.parametrize("injected", ["250 2.0.0 and a reply of mine", "250-half a reply of mine", "mine"])
+async def test_what_comes_in_clear_behind_starttls_is_not_taken_for_the_servers(injected: str) -> None:
+    """Somebody in the middle may add it; it would be read as if it had been encrypted (CVE-2011-0411)."""
+    answers = {"EHLO": "250-wire.test\r\n250 STARTTLS", "STAR": f"220 2.0.0 go\r\n{injected}"}
+    async with wire_server(answers) as server:
+        with pytest.raises(Unavailable, match=r"out of turn|not SMTP"):
+            await send(server, tls="starttls", **LOGIN)
+        assert server.verbs == ["EHLO", "STAR"]
+
+
+@pytest.mark.parametrize("offer", ["AUTH=PLAIN LOGIN", "AUTH LOGIN\r\n250-AUTH=PLAIN", "auth plain"])
+async def test_old_ways_to_offer_a_login_are_understood(offer: str) -> None:
+    async with wire_server({"EHLO": f"250-wire.test\r\n250-{offer}\r\n250 HELP", "AUTH": "235 2.7.0 hello"}) as server:
+        await send(server, tls="none", **LOGIN)
+        assert server.lines[1] == b"AUTH PLAIN AG1haWxyb29tAGh1bnRlcjIy"

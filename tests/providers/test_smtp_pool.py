@@ -144,3 +144,21 @@ async def test_a_connection_that_is_being_opened_while_everything_closes_is_not_
         await sending
     await server.left_alone()
     assert server.mails == []
+
+
+async def test_idle_connections_are_closed_though_no_mail_comes(
+    server: Server, clock: FakeClock, open_provider: Callable[..., Smtp]
+) -> None:
+    provider = open_provider(idle_seconds=60, concurrency=3)
+    await send_at_once(provider, 3)
+    await clock.until_asleep()
+    await clock.advance(59)
+    assert len(server.live) == 3
+    await clock.advance(1)
+    await server.left_alone()
+    assert server.commands["QUIT"] == 3
+    assert clock.sleeping == 0
+    await provider.send(email())
+    await clock.until_asleep()
+    await provider.aclose()
+    assert clock.sleeping == 0, "the timer ends with the provider"

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from mailroom.loading import load
+from mailroom.loading.shape import leaves
 from mailroom.providers import module_of
 from mailroom.providers.smtp import Settings
 
@@ -58,7 +60,7 @@ def test_the_usual_port_belongs_to_the_encryption(given: dict[str, Any], port: i
         {"headers": {"List-Unsubscribe": "<https://evil.example>"}},
         {"connect_timeout": 0},
         {"mails_per_connection": 0},
-        {"proxy": "socks5://proxy.acme.example"},
+        {"proxy": "gopher://proxy.acme.example"},
     ],
 )
 def test_a_fault_is_a_fault(given: dict[str, Any]) -> None:
@@ -98,8 +100,42 @@ def test_a_fault_does_not_tell_the_password() -> None:
     assert "hunter22" not in "".join(f"{error['loc']}: {error['msg']}" for error in fault.value.errors())
 
 
+def test_the_new_secrets_come_by_variables_and_from_files(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("the app's secret\n")
+    (tmp_path / "proxy").write_text("socks5://mailroom:hunter22@proxy.acme.example\n")
+    main = "MAILROOM_PROVIDERS__MAIN__"
+    settings = load(
+        environ={
+            "MAILROOM_FROM": "no-reply@acme.example",
+            "MAILROOM_SECRET_KEY": "k" * 40,
+            "MAILROOM_CONNECTOR__AUTHORIZATION": "Bearer " + "a" * 40,
+            f"{main}TYPE": "smtp",
+            f"{main}PRESET": "gmail",
+            f"{main}USERNAME": "ada@acme.example",
+            f"{main}OAUTH2__CLIENT_ID": "app",
+            f"{main}OAUTH2__CLIENT_SECRET_FILE": str(tmp_path / "secret"),
+            f"{main}OAUTH2__REFRESH_TOKEN": "the consent",
+            f"{main}PROXY_FILE": str(tmp_path / "proxy"),
+            f"{main}DSN": "failure,delay",
+        },
+        config=None,
+    )
+    main_provider = settings.providers["main"]
+    assert isinstance(main_provider, Settings)
+    assert main_provider.oauth2 is not None
+    assert main_provider.oauth2.client_secret is not None
+    assert main_provider.oauth2.client_secret.get_secret_value() == "the app's secret"
+    assert main_provider.proxy is not None
+    assert main_provider.proxy.get_secret_value() == "socks5://mailroom:hunter22@proxy.acme.example"
+    assert main_provider.dsn == ("failure", "delay")
+    shown = f"{settings!r} {main_provider.model_dump_json()}"
+    assert "the app's secret" not in shown
+    assert "the consent" not in shown
+    assert "hunter22" not in shown
+
+
 def test_every_setting_is_described() -> None:
     """The documentation is generated from the descriptions."""
     for type_name in ("smtp", "capture"):
-        for name, field in module_of(type_name).Settings.model_fields.items():
-            assert field.description or name == "type", name
+        for path, field in leaves(module_of(type_name).Settings):
+            assert field.description or path == ("type",), path

@@ -316,3 +316,26 @@ def test_the_reader_gets_the_content_back(raw: bytes) -> None:
     lines = dotted(raw).removesuffix(b".\r\n").split(b"\r\n")
     read = b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines)
     assert read == (raw if raw.endswith(b"\r\n") else raw + b"\r\n")
+
+
+@pytest.mark.parametrize("offered", [True, False])
+async def test_status_notifications_are_asked_for_where_they_are_offered(
+    offered: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    """With our id, by which a bounce that comes by mail can be matched (RFC 3461)."""
+    offers = [EHLO[0], *(["250-DSN"] if offered else []), *EHLO[1:]]
+    async with wire_server({"EHLO": "\r\n".join(offers)}) as server:
+        provider = sender(server, dsn=["failure", "delay"])
+        mail = email()
+        await provider.send(mail)
+        await provider.aclose()
+        assert (f" RET=HDRS ENVID={mail.id}".encode() in server.lines[1]) is offered
+        assert server.lines[2].endswith(b"> NOTIFY=FAILURE,DELAY" if offered else b">")
+
+
+async def test_status_notifications_are_not_asked_for_unless_they_are_wanted() -> None:
+    async with wire_server({"EHLO": "\r\n".join((EHLO[0], "250-DSN", *EHLO[1:]))}) as server:
+        provider = sender(server)
+        await provider.send(email())
+        await provider.aclose()
+        assert b"NOTIFY" not in b"".join(server.lines)

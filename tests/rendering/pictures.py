@@ -1,20 +1,21 @@
 """Photographs every kind of mail, to be looked at: `python -m tests.rendering.pictures` writes to build/previews/.
 
-Needs Chromium. Phone and desktop width, light and dark, and one language that runs from right to left.
+Needs Chromium, and fonts for all scripts. Phone and desktop width, light and dark, in five languages; or in those
+whose tags are given: `python -m tests.rendering.pictures ko th`.
 """
 
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
 from mailroom.message import Message
-from mailroom.rendering.writer import BUNDLED, TemplateWriter
+from mailroom.rendering.writer import TemplateWriter
 from tests.rendering.samples import KINDS, SENDER, full, message, writer
 
 FOLDER: Final = Path("build/previews")
+LANGUAGES: Final = ("en", "de", "ar", "ja", "zh-TW")
 SIZES: Final = ((390, 844), (1024, 900))
 SCHEMES: Final = {"light": 1, "dark": 0}
 """Blink's `preferredColorScheme`."""
@@ -28,14 +29,12 @@ def main() -> int:
         return 1
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    for kind in KINDS:
-        _photograph(browser, kind, writer(), message(kind, full(kind)))
-    bare = {"organization": {"name": "Lighthouse GmbH", "branding": {"logoUrl": _LOGO}}}
-    _photograph(browser, "invitation-without-link", writer(), message("OrganizationInvitation", bare))
-    with tempfile.TemporaryDirectory() as folder:
-        mirrored = writer(templates=_right_to_left(Path(folder)))
-        for kind in ("SignIn", "OrganizationInvitation"):
-            _photograph(browser, f"{kind}-rtl", mirrored, message(kind, full(kind)))
+    author = writer()
+    for tag in sys.argv[1:] or LANGUAGES:
+        for kind in KINDS:
+            _photograph(browser, f"{kind}-{tag}", author, message(kind, full(kind) | {"locale": tag}))
+        bare = {"organization": {"name": "Lighthouse GmbH", "branding": {"logoUrl": _LOGO}}, "locale": tag}
+        _photograph(browser, f"invitation-without-link-{tag}", author, message("OrganizationInvitation", bare))
     return 0
 
 
@@ -62,15 +61,6 @@ def _photograph(browser: str, name: str, author: TemplateWriter, subject: Messag
                 check=True,
                 stderr=subprocess.DEVNULL,
             )
-
-
-def _right_to_left(folder: Path) -> Path:
-    """Return the bundled templates with English said from right to left."""
-    mirrored = folder / "mails"
-    shutil.copytree(BUNDLED, mirrored)
-    words = mirrored / "locales" / "en.toml"
-    words.write_text(words.read_text(encoding="utf-8").replace('"ltr"', '"rtl"'), encoding="utf-8")
-    return mirrored
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ addresses = local_parts.map("{}@example.com".format).filter(usable)
     recipient=addresses,
     reply_to=st.none() | st.builds(Address, addresses, one_line.map(lambda text: text[:50].strip())),
     text=many_lines,
-    html=many_lines,
+    html=many_lines.filter(bool),
 )
 @example("=?utf-8?q?x?= y", 'Acme, "Inc." <x@y.z>', "a@example.com", "b@example.com", None, "--=_b--\n", "--=_b\n")
 @example("x" * 2000, "a@b.c, evil@x.y", "a@example.com", "b@example.com", None, "x" * 5000, "\0\x1b\n.\nFrom x\n")
@@ -124,7 +124,9 @@ def test_whatever_is_written_is_read_back_the_same(  # noqa: PLR0917 - Hypothesi
 
 
 @unhurried
-@given(subject=one_line, name=one_line.map(lambda text: text[:8].strip()), text=many_lines, html=many_lines)
+@given(
+    subject=one_line, name=one_line.map(lambda text: text[:8].strip()), text=many_lines, html=many_lines.filter(bool)
+)
 def test_it_says_what_the_standard_library_would_say(subject: str, name: str, text: str, html: str) -> None:
     """Longer names are left out: it folds them wrongly itself, losing quotes (gh-80222) and spaces."""
     headers = (("Content-Language", "en"), ("Auto-Submitted", "auto-generated"))
@@ -232,3 +234,13 @@ def test_encoded_words_keep_to_76_columns() -> None:
 
 def test_the_date_is_the_moment_in_utc() -> None:
     assert parsedate_to_datetime(parsed(build())["Date"]).timestamp() == DATE
+
+
+@pytest.mark.parametrize("text", ["Your code: 314159", "日本語\n", "a\n" * 3, "x" * 2000])
+def test_a_mail_without_html_is_one_part_of_plain_text(text: str) -> None:
+    raw = build(text=text, html="")
+    assert_wire(raw)
+    mail = parsed(raw)
+    assert mail.get_content_type() == "text/plain"
+    assert mail.get_content().replace("\r\n", "\n") == text.removesuffix("\n") + "\n"
+    assert not mail.is_multipart()

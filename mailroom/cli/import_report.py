@@ -1,0 +1,101 @@
+"""Tells an operator, or a machine, what an import did."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mailroom.cli.printing import print_table
+from mailroom.importing.configuration import Configuration
+from mailroom.importing.folder import Placed
+from mailroom.importing.plan import Ledger
+from mailroom.logs import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an import did, or in a dry run would do."""
+
+    config: Path
+    env_file: Path
+    templates: str
+    placed: list[Placed]
+    arranged: Configuration
+    ledger: Ledger
+    dry_run: bool
+
+    @property
+    def left_out(self) -> bool:
+        """Whether something is not in place."""
+        return bool(self.ledger.left_out)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to import."""
+        arranged = self.arranged
+        return not (self.placed or arranged.new_toml or arranged.block or arranged.settled or self._told)
+
+    @property
+    def _told(self) -> bool:
+        return bool(self.ledger.left_out or self.ledger.notes)
+
+
+def report_as_json(report: Report) -> dict[str, Any]:
+    """Return the report as `--json` prints it; no secret is in it."""
+    arranged = report.arranged
+    return {
+        "dry_run": report.dry_run,
+        "templates": report.templates,
+        "files": [{"path": file.path, "fate": file.fate} for file in report.placed],
+        "settings": {
+            "file": str(report.config),
+            "written": arranged.new_toml,
+            "to_paste": arranged.block,
+            "in_place": arranged.settled,
+        },
+        "secrets": {"file": str(report.env_file), "added": list(arranged.new_variables)},
+        "left_out": report.ledger.left_out,
+        "notes": report.ledger.notes,
+    }
+
+
+def print_report(report: Report) -> None:
+    """Print the report for people."""
+    arranged = report.arranged
+    would = "would be " if report.dry_run else ""
+    if report.placed:
+        click.secho(f"Templates, in {printable(report.templates)}:", bold=True)
+        print_table(("", ""), [(f"  {file.path}", _fate(file, would)) for file in report.placed])
+    if arranged.new_toml is not None:
+        click.secho(f"{report.config} {would}written.", bold=True)
+        if report.dry_run:
+            click.echo(_indented(arranged.new_toml))
+    for name in arranged.settled:
+        click.echo(f"{report.config} has the provider {name} already.")
+    for name in arranged.new_variables:
+        click.echo(f"{report.env_file}: {name} {would}added.")
+    if arranged.block:
+        click.secho(f"To be pasted into {report.config}:", bold=True)
+        click.echo(_indented(arranged.block))
+    _print_ledger(report.ledger)
+
+
+def _fate(file: Placed, would: str) -> str:
+    return f"{would}{file.fate}" if file.fate in ("written", "overwritten") else str(file.fate)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {printable(line)}".rstrip() for line in text.splitlines())
+
+
+def _print_ledger(ledger: Ledger) -> None:
+    if ledger.left_out:
+        click.secho(f"Not taken over: {len(ledger.left_out)}", fg="yellow", bold=True)
+        for left in ledger.left_out:
+            click.secho(f"  {printable(left.source)}: {printable(left.what)}", fg="yellow")
+            click.echo(f"    {printable(left.why)}; {printable(left.remedy)}")
+    for note in ledger.notes:
+        click.echo(f"Note, {printable(note.source)}: {printable(note.text)}")
+    if not ledger.left_out:
+        click.secho("All of it is in place.", fg="green")

@@ -1,0 +1,185 @@
+"""`mailroom import`: what Logto's email connector and templates say, taken over."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from mailroom import providers
+from mailroom.cli.group import Desk, as_json
+from mailroom.cli.import_report import Report, print_report, report_as_json
+from mailroom.cli.printing import print_json
+from mailroom.errors import ImportingError
+from mailroom.importing import configuration, folder, keeping, plan
+from mailroom.importing.logto import fetch
+from mailroom.importing.plan import Ledger
+from mailroom.importing.reading import LARGEST, decode
+from mailroom.loading import DEFAULT_CONFIG
+from mailroom.loading.given import LOGTO_SECRET
+from mailroom.providers import ProviderSettings
+from mailroom.settings import Settings
+
+FOLDER: Final = "my-templates"
+LEFT_OUT: Final = 3
+"""The exit code where not all of it could be taken over."""
+
+_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
+
+
+def _provider_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise click.BadParameter("small letters, digits, single - and _ between them")
+    return value
+
+
+@click.command("import")
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(allow_dash=True))
+@click.option("--from-logto", "url", metavar="URL", help="Ask the Logto at this address instead of reading files.")
+@click.option("--app-id", help="The id of a machine-to-machine application of Logto's, for --from-logto.")
+@click.option("--resource", help="Logto's Management API identifier.  [default: by the URL]")
+@click.option(
+    "--templates", metavar="FOLDER", help=f"Where templates go.  [default: as in the settings, else {FOLDER}]"
+)
+@click.option("--provider", default="main", show_default=True, callback=_provider_name, help="The provider's name.")
+@click.option(
+    "--connector",
+    type=click.Choice(["sendgrid", "mailjunky"]),
+    help="Whose a configuration is that could be either's; a row of the Management API tells by itself.",
+)
+@click.option("--env-file", type=click.Path(path_type=Path, dir_okay=False), default=Path(".env"), show_default=True,
+              help="Where secrets go.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Overwrite template files that say something else.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; say what would be written.")
+@as_json
+@click.pass_obj
+def import_(
+    desk: Desk,
+    *,
+    files: Sequence[str],
+    url: str | None,
+    app_id: str | None,
+    resource: str | None,
+    templates: str | None,
+    provider: str,
+    connector: str | None,
+    env_file: Path,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Take over Logto's email connector and templates from FILEs (- for standard input) or from a running Logto.
+
+    A FILE holds a connector's JSON (SMTP, SendGrid, SES, Mailgun, Aliyun, Postmark, SMTP2GO, MailJunky), rows of the
+    Management API's /api/connectors or /api/email-templates, or a list of those.
+
+    Templates become files of the templates folder; settings become mailroom.toml, or, where that is there, are printed
+    to be pasted; secrets go to the environment file. What is there and says something else stays. Running it twice
+    changes nothing.
+
+    The secret for --from-logto is read from MAILROOM_LOGTO_APP_SECRET or from the file that
+    MAILROOM_LOGTO_APP_SECRET_FILE names, or asked for.
+
+    Exits with 0 if all of it is in place, with 3 if something was left out or waits for you, with 1 if it failed, with
+    2 if the command line was not understood.
+    """
+    if bool(files) == bool(url):
+        raise click.UsageError("Name files, or a Logto with --from-logto.")
+    try:
+        documents = [(name, _read(name)) for name in files]
+        if url:
+            documents += _fetched(url, app_id, resource)
+        report = _carry_out(
+            desk.config or Path(os.environ.get("MAILROOM_CONFIG") or DEFAULT_CONFIG),
+            documents,
+            templates=templates,
+            provider=provider,
+            connector=connector,
+            env_file=env_file,
+            force=force,
+            dry_run=dry_run,
+        )
+    except ImportingError as error:
+        raise click.ClickException(str(error)) from error
+    if report.is_empty:
+        raise click.ClickException("There is no email connector and no email template in it.")
+    if as_json:
+        print_json(report_as_json(report))
+    else:
+        print_report(report)
+    if report.left_out:
+        raise click.exceptions.Exit(LEFT_OUT)
+
+
+def _carry_out(
+    config: Path,
+    documents: Sequence[tuple[str, Any]],
+    *,
+    templates: str | None,
+    provider: str,
+    connector: str | None,
+    env_file: Path,
+    force: bool,
+    dry_run: bool,
+) -> Report:
+    tree, variables = keeping.read_toml(config), keeping.read_variables(env_file)
+    there = configuration.There(tree, variables, str(config))
+    set_already = (tree or {}).get("templates")
+    target = templates or (set_already if isinstance(set_already, str) else FOLDER)
+    wanted = plan(documents, schemas=_schema, name=provider, assume=connector)
+    ledger = Ledger([*wanted.left_out], [*wanted.notes])
+    general = frozenset(field.alias or name for name, field in Settings.model_fields.items())
+    arranged = configuration.arrange(wanted, there, templates=target, general=general, ledger=ledger)
+    placed = folder.place(wanted.files, Path(target), force=force, dry_run=dry_run)
+    for file in placed:
+        if file.fate in folder.LEFT:
+            ledger.leave_out(target, file.path, *folder.LEFT[file.fate])
+    if not dry_run:
+        if arranged.new_variables:
+            keeping.append_variables(env_file, arranged.new_variables)
+        if arranged.new_toml is not None:
+            keeping.create_toml(config, arranged.new_toml)
+    if wanted.providers and keeping.others_can_read(env_file):
+        ledger.note(str(env_file), "others on this machine can read it: chmod 600")
+    return Report(config, env_file, target, placed, arranged, ledger, dry_run=dry_run)
+
+
+def _schema(type_name: str) -> type[ProviderSettings] | None:
+    try:
+        return providers.module_of(type_name).Settings
+    except LookupError:
+        return None
+
+
+def _read(name: str) -> Any:
+    try:
+        if name == "-":
+            raw = sys.stdin.buffer.read(LARGEST + 1)
+        else:
+            with Path(name).open("rb") as opened:
+                raw = opened.read(LARGEST + 1)
+    except OSError as error:
+        raise ImportingError(f"cannot read {name}: {error.strerror}") from error
+    try:
+        return decode(raw)
+    except ImportingError as error:
+        raise ImportingError(f"{name} {error}") from None
+
+
+def _fetched(url: str, app_id: str | None, resource: str | None) -> list[tuple[str, Any]]:
+    if not app_id:
+        raise click.UsageError("--from-logto needs --app-id: a machine-to-machine application of Logto's.")
+    return fetch(url, app_id=app_id, app_secret=_app_secret(), resource=resource)
+
+
+def _app_secret() -> str:
+    named = os.environ.get(f"{LOGTO_SECRET}_FILE")
+    if named:
+        try:
+            return Path(named).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ImportingError(f"cannot read {named}, which {LOGTO_SECRET}_FILE names") from error
+    return os.environ.get(LOGTO_SECRET) or click.prompt("The application's secret", hide_input=True, err=True, type=str)

@@ -1,0 +1,149 @@
+"""`mailroom providers`: which types there are, what each can be told, and how the configured ones do."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from mailroom.cli.group import Desk, as_json
+from mailroom.cli.printing import moment, print_json, print_table, span
+from mailroom.cli.reading import looking
+from mailroom.errors import SettingsError
+from mailroom.loading import load
+from mailroom.loading.provider_types import Kind, kind, kinds
+from mailroom.outbox import Tried
+from mailroom.settings import Settings
+
+_HOUR: Final = 3600.0
+_DAY: Final = 24 * _HOUR
+_UNFINISHED: Final = "unfinished"
+"""Attempts without an outcome: on their way, or cut off."""
+
+
+@click.command()
+@click.argument("type_name", metavar="[TYPE]", required=False)
+@as_json
+@click.pass_obj
+def providers(desk: Desk, *, type_name: str | None, as_json: bool) -> None:
+    """List the types of providers and how the configured ones do; with TYPE: all its settings, to copy.
+
+    How they do is read from the records of attempts: of messages accepted within a day, and of older ones that are not
+    settled. A server that just started, or has nothing to send, tells nothing.
+    """
+    if type_name is not None:
+        _print_kind(type_name, as_json=as_json)
+        return
+    settings = _settings(desk)
+    known = asyncio.run(_known(desk, settings)) if settings else _Known(trouble="the settings have faults")
+    if as_json:
+        print_json(
+            {
+                "types": [_kind_as_json(found) for found in kinds()],
+                "configured": _configured_as_json(settings, known) if settings else [],
+                "trouble": known.trouble or None,
+            }
+        )
+        return
+    print_table(("type", "what it is", "needs"), [(k.type, k.sentence, ", ".join(k.needs)) for k in kinds()])
+    click.echo()
+    if settings is None:
+        click.echo("None is configured as far as can be told: the settings have faults, see `mailroom check`.")
+        return
+    _print_configured(settings, known)
+
+
+def _print_kind(type_name: str, *, as_json: bool) -> None:
+    try:
+        found = kind(type_name)
+    except LookupError as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        print_json(_kind_as_json(found))
+        return
+    click.echo(f"{found.sentence}\n")
+    print_table(
+        ("setting", "value", "default", ""),
+        [
+            (row.name, row.kind.replace("`", ""), "required" if row.is_required else row.default, row.told)
+            for row in found.own
+        ],
+    )
+    click.echo(f"\n{found.block()}", nl=False)
+
+
+def _settings(desk: Desk) -> Settings | None:
+    try:
+        return load(environ=os.environ, config=desk.config, dev=desk.dev)
+    except SettingsError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the records say; `trouble` is why they say nothing."""
+
+    hour: Sequence[Tried] = ()
+    day: Sequence[Tried] = ()
+    trouble: str = ""
+
+    def health(self, name: str) -> tuple[dict[str, int], Tried | None]:
+        """Return a provider's counts of the last hour by outcome, and the last attempt of the day that ended."""
+        counts = {row.outcome or _UNFINISHED: row.count for row in self.hour if row.provider == name}
+        ended = [row for row in self.day if row.provider == name and row.outcome is not None]
+        return counts, max(ended, key=lambda row: row.last_at, default=None)
+
+
+async def _known(desk: Desk, settings: Settings) -> _Known:
+    now = time.time()
+    try:
+        async with looking(desk.open, settings) as outbox:
+            hour = await outbox.tried(since=now - _HOUR, accepted=now - _DAY)
+            day = await outbox.tried(since=now - _DAY, accepted=now - _DAY)
+    except click.ClickException as error:
+        return _Known(trouble=error.message)
+    return _Known(hour, day)
+
+
+def _configured_as_json(settings: Settings, known: _Known) -> list[dict[str, Any]]:
+    listed = []
+    for name, provider in settings.providers.items():
+        counts, last = known.health(name)
+        told = last and {"outcome": last.outcome, "started_at": moment(last.last_at), "words": last.words}
+        listed.append({"name": name, "type": provider.type, "last_hour": counts, "last": told})
+    return listed
+
+
+def _print_configured(settings: Settings, known: _Known) -> None:
+    now = time.time()
+    rows = []
+    for name, provider in settings.providers.items():
+        counts, last = known.health(name)
+        hour = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing"
+        ago = f"{last.outcome} {span(now - last.last_at)} ago: {last.words}" if last else "not known"
+        rows.append((name, provider.type, hour, ago))
+    print_table(("configured", "type", "attempts of the last hour", "last outcome"), rows)
+    if known.trouble:
+        click.echo(f"How they do is not known: {known.trouble}")
+
+
+def _kind_as_json(found: Kind) -> dict[str, Any]:
+    return {
+        "type": found.type,
+        "description": found.sentence,
+        "settings": [
+            {
+                "name": row.name,
+                "variable": row.variable,
+                "value": row.kind,
+                "default": row.default or None,
+                "required": row.is_required,
+                "description": row.told,
+            }
+            for row in found.own
+        ],
+        "example": found.block(),
+    }

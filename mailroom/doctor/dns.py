@@ -1,0 +1,114 @@
+"""Asks the DNS. The checks know only `Resolver`, so that tests can answer for the world."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, Literal, Protocol
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.resolver
+from dns.rdtypes.txtbase import TXTBase
+
+Kind = Literal["A", "AAAA", "MX", "PTR", "TXT"]
+IpAddress = IPv4Address | IPv6Address
+
+SECONDS: Final = 8.0
+"""How long one question may take, all name servers and repeats together."""
+
+
+class NoAnswer(Exception):
+    """Nobody knows: a time-out, or a name server in trouble. Asking again later may help."""
+
+
+class Resolver(Protocol):
+    """Whoever answers."""
+
+    async def look_up(self, name: str, kind: Kind) -> Sequence[str]:
+        """Return the records, () if there are none: texts with their strings joined, `10 mx.acme.example`, names.
+
+        Aliases are followed; names come in lower case without a final dot. Raises NoAnswer.
+        """
+
+
+class System:
+    """The resolvers of this machine, or those given; what was answered is remembered."""
+
+    def __init__(self, servers: Sequence[str] = (), *, port: int = 53, seconds: float = SECONDS) -> None:
+        """Read /etc/resolv.conf unless `servers` (addresses) are given."""
+        self._servers = list(servers)
+        self._port = port
+        self._seconds = seconds
+        self._resolver: dns.asyncresolver.Resolver | None = None
+        self._known: dict[tuple[str, Kind], Sequence[str] | NoAnswer] = {}
+
+    async def look_up(self, name: str, kind: Kind) -> Sequence[str]:
+        """Return the records, see `Resolver`."""
+        key = (name.lower().removesuffix("."), kind)
+        if key not in self._known:
+            try:
+                self._known[key] = await self._asked(*key)
+            except NoAnswer as error:
+                self._known[key] = error
+        known = self._known[key]
+        if isinstance(known, NoAnswer):
+            raise NoAnswer(str(known))
+        return known
+
+    async def _asked(self, name: str, kind: Kind) -> Sequence[str]:
+        try:
+            asked = dns.name.from_text(name + ".")
+            answer = await self._opened().resolve(asked, kind, search=False, lifetime=self._seconds)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.resolver.YXDOMAIN):
+            return ()
+        except dns.resolver.NoNameservers:
+            raise NoAnswer(f"the name servers of {name} are in trouble (SERVFAIL)") from None
+        except dns.exception.Timeout:
+            raise NoAnswer(f"no answer about {name} within {self._seconds:g} s") from None
+        except dns.resolver.NoResolverConfiguration:
+            raise NoAnswer("this machine has no name server in /etc/resolv.conf") from None
+        except (dns.exception.SyntaxError, dns.name.NameTooLong, dns.name.LabelTooLong, dns.name.EmptyLabel):
+            return ()  # what is no name has no records
+        except (dns.exception.DNSException, OSError) as error:
+            raise NoAnswer(f"no answer about {name}: {type(error).__name__}") from None
+        return tuple(_written(record) for record in answer)
+
+    def _opened(self) -> dns.asyncresolver.Resolver:
+        if self._resolver is None:
+            self._resolver = dns.asyncresolver.Resolver(configure=not self._servers)
+            if self._servers:
+                self._resolver.nameservers = list(self._servers)
+                self._resolver.port = self._port
+            self._resolver.use_edns(0, 0, 1232)
+        return self._resolver
+
+
+def _written(record: object) -> str:
+    if isinstance(record, TXTBase):
+        return b"".join(record.strings).decode("latin-1")
+    return str(record).lower().removesuffix(".")
+
+
+async def addresses(resolver: Resolver, name: str, *versions: Literal[4, 6]) -> tuple[IpAddress, ...]:
+    """Return a host's addresses, of both versions unless told otherwise. Raises NoAnswer."""
+    kinds: dict[int, Kind] = {4: "A", 6: "AAAA"}
+    found: list[IpAddress] = []
+    for version in versions or (4, 6):
+        found += [ip_address(text) for text in await resolver.look_up(name, kinds[version])]
+    return tuple(found)
+
+
+def unmapped(address: IpAddress) -> IpAddress:
+    """Return an IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) as what it is."""
+    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
+
+
+async def names(resolver: Resolver, address: IpAddress) -> Sequence[str]:
+    """Return the names that an address has by its PTR records. Raises NoAnswer."""
+    return await resolver.look_up(address.reverse_pointer, "PTR")
+
+
+def below(name: str, domain: str) -> bool:
+    """Tell whether a name is the domain or lies in it."""
+    name, domain = name.lower().removesuffix("."), domain.lower().removesuffix(".")
+    return name == domain or name.endswith(f".{domain}")

@@ -1,0 +1,89 @@
+"""Walks an SPF record with everything that it includes, as if nothing fitted: the look-ups of the worst case."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from mailroom.doctor.dns import Kind, NoAnswer, Resolver
+from mailroom.doctor.spf import MOST_EMPTY, MOST_LOOK_UPS, record_of
+from mailroom.doctor.spf_record import ASKS, BadRecord, Term, has_macros
+
+_KINDS: Final[dict[str, tuple[Kind, ...]]] = {"a": ("A", "AAAA"), "mx": ("MX",), "exists": ("A",)}
+_GIVE_UP: Final = 60
+"""Look-ups; a record that needs more is wrong whatever else it says."""
+
+
+@dataclass(slots=True)
+class Tree:
+    """A record and what hangs on it."""
+
+    exists: bool = False
+    look_ups: int = 0
+    empty: int = 0
+    domains: set[str] = field(default_factory=set)
+    """Every domain whose record is included."""
+    problems: list[str] = field(default_factory=list)
+    """For each of these receivers say `permerror`, and SPF passes for nobody."""
+    unanswered: list[str] = field(default_factory=list)
+    ending: Term | None = None
+    """The `all` at the end of it."""
+
+    def judged(self) -> "Tree":
+        """Add what is wrong with the whole."""
+        if self.look_ups > MOST_LOOK_UPS:
+            more = "or more " if self.look_ups >= _GIVE_UP else ""
+            self.problems.append(
+                f"it needs {self.look_ups} {more}look-ups, and {MOST_LOOK_UPS} are allowed (RFC 7208 §4.6.4)"
+            )
+        if self.empty > MOST_EMPTY:
+            self.problems.append(f"{self.empty} of its look-ups find nothing, and {MOST_EMPTY} may")
+        return self
+
+
+async def walk(resolver: Resolver, domain: str) -> Tree:
+    """Return what a domain's record comes to; it does not `exist` if there is none."""
+    tree = Tree()
+    try:
+        tree.exists = await _visit(resolver, domain.lower(), tree, ())
+    except NoAnswer as error:
+        tree.unanswered.append(str(error))
+    return tree.judged()
+
+
+async def _visit(resolver: Resolver, domain: str, tree: Tree, above: tuple[str, ...]) -> bool:
+    if domain in above:
+        tree.problems.append(f"it includes itself: {' → '.join((*above, domain))}")
+        return True
+    try:
+        record = await record_of(resolver, domain)
+    except BadRecord as error:
+        tree.problems.append(str(error))
+        return True
+    if record is None:
+        return False
+    redirects = () if record.everything or record.redirect is None else (record.redirect,)
+    for term in (*record.mechanisms, *redirects):
+        if term.name not in ASKS:
+            continue
+        tree.look_ups += 1
+        if tree.look_ups >= _GIVE_UP:
+            return True
+        if has_macros(term.domain) or term.name == "ptr":
+            continue  # depends on the mail; it costs its look-up all the same
+        await _follow(resolver, domain, term, tree, (*above, domain))
+    tree.ending = record.everything or (tree.ending if redirects else None)
+    return True
+
+
+async def _follow(resolver: Resolver, domain: str, term: Term, tree: Tree, above: tuple[str, ...]) -> None:
+    name = (term.domain or domain).lower().removesuffix(".")
+    try:
+        if term.name in ("include", "redirect"):
+            found = await _visit(resolver, name, tree, above)
+            if term.name == "include":
+                tree.domains.add(name)
+            if not found:
+                tree.problems.append(f"{term.text} of {domain}: {name} has no SPF record")
+        elif not any([await resolver.look_up(name, kind) for kind in _KINDS[term.name]]):
+            tree.empty += 1
+    except NoAnswer as error:
+        tree.unanswered.append(str(error))

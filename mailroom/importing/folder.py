@@ -1,0 +1,152 @@
+"""Lays files into the operator's templates folder and nowhere else; what the operator has edited stays."""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from mailroom.errors import ImportingError
+from mailroom.importing.plan import OVERLAY, OverlayFile
+
+
+class Fate(StrEnum):
+    """What became of a file; in a dry run, what would."""
+
+    WRITTEN = "written"
+    UNCHANGED = "unchanged"
+    """It is there, byte for byte."""
+    KEPT = "kept"
+    """It is there and says something else: the operator's."""
+    OVERWRITTEN = "overwritten"
+    REFUSED = "refused"
+    """A link or a device is in its place."""
+    STALE = "stale"
+    """It is there from an earlier import, and the template is no longer of this kind."""
+
+
+LEFT: Final = {
+    Fate.KEPT: ("it was edited since, or has changed in Logto", "compare; --force overwrites it"),
+    Fate.REFUSED: ("its place is taken by a symbolic link or by something that is no file", "move that away"),
+    Fate.STALE: ("it stands beside the imported part of the same template", "delete it, unless you want both parts"),
+}
+"""Fates in which something of Logto's did not get in: why, and what to do."""
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_ENDINGS: Final = ("html", "txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file and what became of it."""
+
+    path: str
+    """Below the folder."""
+    fate: Fate
+
+
+def place(files: Iterable[OverlayFile], root: Path, *, force: bool = False, dry_run: bool = False) -> list[Placed]:
+    """Write the files below `root`, which is made if it is missing.
+
+    Below `root` no symbolic link is followed. Raises ImportingError when a file cannot be written; those before it
+    are, and another run does the rest.
+    """
+    laid = list(files)
+    if not laid:
+        return []
+    with ExitStack() as opened:
+        try:
+            if not dry_run:
+                root.mkdir(parents=True, exist_ok=True)
+            folder = os.open(root, _FOLDER)
+        except FileNotFoundError:  # in a dry run
+            return [Placed(file.path, Fate.WRITTEN) for file in laid]
+        except OSError as error:
+            raise ImportingError(f"cannot use the folder {root}: {error.strerror}") from error
+        opened.callback(os.close, folder)
+        placed = [Placed(file.path, _place(folder, file, root, force=force, dry_run=dry_run)) for file in laid]
+        return [*placed, *_stale(folder, laid)]
+
+
+def _place(root: int, file: OverlayFile, named: Path, *, force: bool, dry_run: bool) -> Fate:
+    with ExitStack() as opened:
+        try:
+            folder = _descend(root, file.kind, opened, make=not dry_run)
+            fate = _compare(folder, file)
+            if fate is Fate.KEPT and force:
+                fate = Fate.OVERWRITTEN
+            if not dry_run and fate in (Fate.WRITTEN, Fate.OVERWRITTEN):
+                _write(folder, file, replace=fate is Fate.OVERWRITTEN)
+        except FileNotFoundError:  # in a dry run
+            return Fate.WRITTEN
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+                return Fate.REFUSED
+            raise ImportingError(f"cannot write {named / file.path}: {error.strerror}") from error
+        return fate
+
+
+def _descend(root: int, kind: str, opened: ExitStack, *, make: bool) -> int:
+    """Open `<kind>/logto`, step by step, so that no link leads elsewhere, whoever changes the folder meanwhile."""
+    folder = root
+    for part in (kind, OVERLAY):
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(part, dir_fd=folder)
+        folder = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        opened.callback(os.close, folder)
+    return folder
+
+
+def _compare(folder: int, file: OverlayFile) -> Fate:
+    try:
+        descriptor = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return Fate.WRITTEN
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return Fate.REFUSED
+        with os.fdopen(descriptor, "rb", closefd=False) as there:
+            same = found.st_size == len(file.content) and there.read() == file.content
+    finally:
+        os.close(descriptor)
+    return Fate.UNCHANGED if same else Fate.KEPT
+
+
+def _write(folder: int, file: OverlayFile, *, replace: bool) -> None:
+    """Write a draft and put it in place whole; a file that appeared meanwhile stays unless it is to be replaced."""
+    draft = f".{file.name}.{secrets.token_hex(4)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(draft, flags, 0o644, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(file.content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        if replace:
+            os.rename(draft, file.name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            os.link(draft, file.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=folder)
+
+
+def _stale(root: int, files: list[OverlayFile]) -> Iterator[Placed]:
+    """Yield the parts that lie beside these files and are none of them."""
+    mine = {file.path for file in files}
+    for file in files:
+        stem, _, ending = file.name.rpartition(".")
+        if ending != "toml":
+            continue
+        for other in (f"{file.kind}/{OVERLAY}/{stem}.{part}" for part in _ENDINGS):
+            with suppress(OSError):
+                if other not in mine:
+                    os.stat(other, dir_fd=root, follow_symlinks=False)
+                    yield Placed(other, Fate.STALE)

@@ -1,0 +1,85 @@
+"""Reads and writes the settings' file and the environment file; neither is ever rewritten."""
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mailroom.errors import ImportingError
+from mailroom.importing.configuration import variables_in
+
+_LARGEST: Final = 1024 * 1024
+
+
+def read_toml(file: Path) -> dict[str, Any] | None:
+    """Return the file as a tree, None where there is none. Raises ImportingError where it is of no use."""
+    text = _read(file)
+    try:
+        return None if text is None else tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ImportingError(f"{file} is not TOML: {error}; mend it first") from None
+
+
+def read_variables(file: Path) -> dict[str, str]:
+    """Return what the environment file sets; nothing where there is none."""
+    return variables_in(_read(file) or "")
+
+
+def _read(file: Path) -> str | None:
+    try:
+        with open(file, "rb", opener=_patiently) as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise ImportingError(f"{file} is no file")
+            raw: bytes = opened.read(_LARGEST + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ImportingError(f"cannot read {file}: {error.strerror}") from error
+    if len(raw) > _LARGEST:
+        raise ImportingError(f"{file} is larger than {_LARGEST // 1024} KiB")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise ImportingError(f"{file} is not UTF-8 text") from None
+
+
+def _patiently(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK)  # a pipe without a writer would hold us for ever
+
+
+def create_toml(file: Path, text: str) -> None:
+    """Write a new file. Raises ImportingError, also when something is in its place."""
+    _write(file, text, os.O_EXCL, 0o644)
+
+
+def append_variables(file: Path, variables: Mapping[str, str]) -> None:
+    """Add to the environment file, which only its owner can read if it is made here."""
+    try:
+        ends_well = (_read(file) or "\n").endswith("\n")
+        lines = "".join(f"{name}={value}\n" for name, value in variables.items())
+        _write(file, ("" if ends_well else "\n") + lines, os.O_APPEND, 0o600)
+    except UnicodeEncodeError:
+        raise ImportingError(f"cannot write {file}: a secret holds half a character") from None
+
+
+def others_can_read(file: Path) -> bool:
+    """Tell whether the environment file is open to more than its owner."""
+    try:
+        return bool(file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    except OSError:
+        return False
+
+
+def _write(file: Path, text: str, flags: int, mode: int) -> None:
+    raw = text.encode()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | flags, mode)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(raw)
+            opened.flush()
+            os.fsync(opened.fileno())
+    except OSError as error:
+        raise ImportingError(f"cannot write {file}: {error.strerror}") from error

@@ -1,0 +1,118 @@
+"""Asks a running Logto, by its Management API, for its connectors and email templates."""
+
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from mailroom.errors import ImportingError
+from mailroom.importing.reading import LARGEST, decode
+
+OSS_RESOURCE: Final = "https://default.logto.app/api"
+"""The Management API's indicator on a Logto that one runs oneself; in Logto Cloud the tenant's own address."""
+_CLOUD: Final = ".logto.app"
+_TIMEOUT_SECONDS: Final = 30.0
+_NO_SUCH_PATH: Final = 404
+
+
+def resource_of(url: str) -> str:
+    """Return the Management API's resource indicator for a Logto at this address."""
+    host = urlsplit(url).hostname or ""
+    return f"https://{host}/api" if host.endswith(_CLOUD) else OSS_RESOURCE
+
+
+def fetch(
+    url: str, *, app_id: str, app_secret: str, resource: str | None = None, transport: httpx.BaseTransport | None = None
+) -> list[tuple[str, Any]]:
+    """Return connectors and templates, each with the address it came from.
+
+    The application is a machine-to-machine one whose role has the Management API's permission `all`. Raises
+    ImportingError with what to do; no text of it holds a secret.
+    """
+    base = _checked(url)
+    try:
+        with httpx.Client(timeout=_TIMEOUT_SECONDS, transport=transport) as client:
+            token = _token(client, base, app_id, app_secret, resource or resource_of(base))
+            client.headers["authorization"] = f"Bearer {token}"
+            connectors = _get(client, f"{base}/api/connectors")
+            templates = _get(client, f"{base}/api/email-templates", missing=[])  # Logto before 1.25 has none
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise ImportingError(f"no Logto answers at {base} ({type(error).__name__})") from None
+    return [(f"{base}/api/connectors", connectors), (f"{base}/api/email-templates", templates)]
+
+
+def _checked(url: str) -> str:
+    """Return the address without a trailing slash; one with credentials would end up in what is printed."""
+    try:
+        parts = urlsplit(url)
+        fit = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    except ValueError:
+        fit = False
+    if not fit or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise ImportingError("write Logto's address as https://logto.acme.example")
+    return url.rstrip("/")
+
+
+def _token(client: httpx.Client, base: str, app_id: str, app_secret: str, resource: str) -> str:
+    """Return an access token by client credentials (RFC 6749 §4.4, RFC 8707)."""
+    form = {"grant_type": "client_credentials", "resource": resource, "scope": "all"}
+    status, raw = _ask(client, "POST", f"{base}/oidc/token", data=form, auth=httpx.BasicAuth(app_id, app_secret))
+    if status != httpx.codes.OK:
+        code = _code(raw, "error")
+        raise ImportingError(f"Logto gives no token: {status} {code}; {_ADVICE.get(code, _LOOK)}")
+    answer = _decoded(raw, f"{base}/oidc/token")
+    token = answer.get("access_token") if isinstance(answer, dict) else None
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise ImportingError(f"{base}/oidc/token answers, but with no token; is this Logto?")
+    return token
+
+
+_LOOK: Final = "see Logto's audit logs"
+_ADVICE: Final = {
+    "invalid_client": "check --app-id and the secret of the machine-to-machine application",
+    "invalid_target": "check --resource: Logto's console shows it under API resources, Logto Management API",
+    "invalid_scope": "give the application a role with the Management API's permission `all`",
+}
+
+
+def _get(client: httpx.Client, address: str, *, missing: Any = None) -> Any:
+    status, raw = _ask(client, "GET", address)
+    if status == _NO_SUCH_PATH and missing is not None:
+        return missing
+    if status in (401, 403):
+        advice = "give the application a role with the Management API's permission `all`, and check --resource"
+        raise ImportingError(f"Logto does not open {address}: {status} {_code(raw, 'code')}; {advice}")
+    if status != httpx.codes.OK:
+        raise ImportingError(f"{address} answers {status} {_code(raw, 'code')}")
+    found = _decoded(raw, address)
+    if not isinstance(found, list):
+        raise ImportingError(f"{address} answers with no list; is this Logto?")
+    return found
+
+
+def _ask(client: httpx.Client, method: str, address: str, **options: Any) -> tuple[int, bytes]:
+    """Return status and body, no more of it than a document may have."""
+    raw = bytearray()
+    with client.stream(method, address, **options) as answer:
+        for piece in answer.iter_bytes():
+            raw += piece
+            if len(raw) > LARGEST:
+                raise ImportingError(f"{address} answers with more than {LARGEST // 1024 // 1024} MiB")
+        return answer.status_code, bytes(raw)
+
+
+def _decoded(raw: bytes, address: str) -> Any:
+    try:
+        return decode(raw)
+    except ImportingError as error:
+        raise ImportingError(f"what {address} answers {error}") from None
+
+
+def _code(raw: bytes, key: str) -> str:
+    """Return Logto's own word for what is wrong, and nothing else of the body."""
+    try:
+        answer = decode(raw)
+    except ImportingError:
+        return ""
+    word = answer.get(key) if isinstance(answer, dict) else None
+    return word[:60] if isinstance(word, str) and word.replace("_", "").replace(".", "").isalnum() else ""

@@ -1,0 +1,119 @@
+"""What an import amounts to: overlay files, providers, and what has to stay behind; plain data, nothing is done yet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One thing that Mailroom could not take over."""
+
+    source: str
+    """The file or URL it stands in."""
+    what: str
+    why: str
+    remedy: str
+    """What the operator can do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that came over and is worth knowing."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What is written down along the way."""
+
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def leave_out(self, source: str, what: str, why: str, remedy: str) -> None:
+        """Write down what stays behind. No argument may hold a secret."""
+        self.left_out.append(LeftOut(*map(_quoted, (source, what, why, remedy))))
+
+    def note(self, source: str, text: str) -> None:
+        """Write down what is worth knowing."""
+        self.notes.append(Note(_quoted(source), _quoted(text)))
+
+
+_LONGEST_QUOTE: Final = 500
+
+
+def _quoted(text: str) -> str:
+    """Return what may be a stranger's words as something that can be printed: bounded, and without half characters."""
+    return text[:_LONGEST_QUOTE].encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """An email connector of Logto's."""
+
+    source: str
+    type: str
+    """The provider's type here: `smtp`, `ses` …"""
+    config: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A template as Logto keeps it, checked."""
+
+    source: str
+    kind: str
+    """One of `overlay.KINDS`."""
+    tag: str
+    """The language, as Logto writes it; `default` where it has none."""
+    subject: str
+    html: str | None = field(repr=False)
+    text: str | None = field(repr=False)
+    content_type: str | None = None
+    """As Logto gave it; without one it is HTML."""
+    reply_to: str | None = None
+    send_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayFile:
+    """A file of the operator's templates folder."""
+
+    kind: str
+    name: str
+    content: bytes = field(repr=False)
+
+    @property
+    def path(self) -> str:
+        """Where it lies below the folder."""
+        return f"{self.kind}/{OVERLAY}/{self.name}"
+
+
+OVERLAY: Final = "logto"
+"""The folder, in a kind's own, of templates with Logto's placeholders."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderPlan:
+    """A provider to be set up."""
+
+    source: str
+    name: str
+    settings: Mapping[str, Any]
+    """Its table in the TOML file, `type` first; neither `from` nor secrets."""
+    secrets: Mapping[str, str] = field(repr=False)
+    """Setting (`password`, `oauth2.refresh_token`) → value, for the environment file."""
+    sender: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is to be kept."""
+
+    files: tuple[OverlayFile, ...]
+    providers: tuple[ProviderPlan, ...]
+    reply_to: str | None
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[Note, ...]

@@ -1,0 +1,117 @@
+"""Describes the types of providers from their code: for `mailroom providers` and for docs/providers.md.
+
+`python -m mailroom.loading.provider_types > docs/providers.md` writes the page.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mailroom import providers
+from mailroom.loading.page import Row, rows
+from mailroom.loading.shape import written
+from mailroom.providers import ProviderSettings
+
+PAGES: Final = Path(__file__).parents[2] / "docs" / "providers"
+"""One page a type, written by hand, with its table put in."""
+
+_PLACEHOLDERS: Final = {
+    "mailbox": '"Acme <no-reply@acme.example>"',
+    "number": "1",
+    "secrets": '["replace-this"]',
+    "table": "{}",
+}
+
+_INTRODUCTION: Final = """\
+# Providers
+
+<!-- Written by `python -m mailroom.loading.provider_types` from the code; a test fails when it is not current. -->
+
+A provider is whoever delivers your mails. `type = "…"` and what the table says it needs are enough; `mailroom
+providers` prints the same, `mailroom providers TYPE` a block to copy, and `mailroom doctor` looks at the result: which
+address the provider sees, whether the credentials work, and whether MX, SPF, DKIM and DMARC of `from` are as receivers
+want them.
+
+Several providers are tried in the order of the file, or as `routes` says; the next one takes over in the same breath
+when one is unavailable or refuses us.
+"""
+
+_COMMON: Final = """\
+## What every provider can be told
+
+`from` in a provider's table is for relays that insist on a sender of their own. `local_address` and `proxy`, where a
+type has them, make its mails leave from an address that you can have whitelisted.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of provider."""
+
+    type: str
+    sentence: str
+    """What it is, in a line."""
+    own: tuple[Row, ...]
+    """Settings that not every provider has."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The settings without which it is nothing."""
+        return tuple(row.name for row in self.own if row.is_required and "." not in row.name)
+
+    def block(self, name: str = "main") -> str:
+        """Return TOML to copy: what is needed to be replaced, the rest commented out."""
+        lines = [f"[providers.{name}]", f'type = "{self.type}"']
+        for row in self.own:
+            if any(other.name.startswith(f"{row.name}.") for other in self.own):
+                continue  # a table; its own settings follow
+            mark = "" if row.name in self.needs else "# "
+            lines.append(f"{mark}{row.name} = {row.default or _placeholder(row.kind)}  # {row.told}".rstrip(" #"))
+        return "\n".join(lines) + "\n"
+
+
+def kinds() -> Iterator[Kind]:
+    """Yield all types."""
+    for type_name in providers.types():
+        yield kind(type_name)
+
+
+def kind(type_name: str) -> Kind:
+    """Return a type. Raises LookupError when there is none of that name."""
+    module = providers.module_of(type_name)
+    fields = {name: field for name, field in written(module.Settings).items() if name not in _common()}
+    sentence = (sys.modules[f"{providers.__name__}.{type_name}"].__doc__ or "").partition("\n")[0]
+    return Kind(type_name, sentence.removesuffix("."), tuple(rows(fields, ("providers", "main"))))
+
+
+def _placeholder(kind: str) -> str:
+    return "[]" if kind.startswith("list") else _PLACEHOLDERS.get(kind, '"replace-this"')
+
+
+def _common() -> frozenset[str]:
+    return frozenset(written(ProviderSettings))
+
+
+def page() -> str:
+    """Return docs/providers.md."""
+    parts = [_INTRODUCTION, "| type | what it is | needs |", "| --- | --- | --- |"]
+    for found in kinds():
+        name = f"`{found.type}`"
+        if (PAGES / f"{found.type}.md").exists():
+            name = f"[{name}](providers/{found.type}.md)"
+        needs = ", ".join(f"`{need}`" for need in found.needs)
+        parts.append(f"| {name} | {found.sentence} | {needs} |")
+    parts += ["", _COMMON, "| setting | value | default | |", "| --- | --- | --- | --- |"]
+    for row in rows(written(ProviderSettings), ("providers", "main")):
+        default = "**required**" if row.is_required else f"`{row.default}`" if row.default else ""
+        parts.append(f"| `{row.name}` | {row.kind} | {default} | {row.told} |")
+    parts += ["", "All settings of all types, with their variables, are in [settings.md](settings.md#providersname)."]
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    click.echo(page(), nl=False)

@@ -1,0 +1,100 @@
+"""What is known of the vendors' SMTP endpoints: an operator names the vendor instead of host, port and encryption."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+Name = Literal["gmail", "sendgrid", "aliyun", "outlook", "ses", "mailgun", "postmark", "resend", "brevo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One vendor's endpoint."""
+
+    host: str
+    """`{region}` stands for the `region` setting."""
+    port: int = 587
+    tls: str = "starttls"
+    username: str = ""
+    """The only one there is: the password says who we are."""
+    hosts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Region → host where the names follow no rule."""
+    access_url: str = ""
+    """Where OAuth2 tokens come from."""
+    scope: str = ""
+
+
+PRESETS: Final[Mapping[str, Preset]] = {
+    "gmail": Preset(
+        "smtp.gmail.com", access_url="https://oauth2.googleapis.com/token", scope="https://mail.google.com/"
+    ),
+    "sendgrid": Preset("smtp.sendgrid.net", username="apikey"),
+    "aliyun": Preset(
+        "smtpdm.aliyun.com",
+        465,  # 25 is closed on their own machines
+        "implicit",
+        hosts=MappingProxyType(
+            {
+                "cn-hangzhou": "smtpdm.aliyun.com",
+                "ap-southeast-1": "smtpdm-ap-southeast-1.aliyuncs.com",
+                "ap-southeast-2": "smtpdm-ap-southeast-2.aliyun.com",  # closed to new accounts
+                "us-east-1": "smtpdm-us-east-1.aliyuncs.com",
+                "eu-central-1": "smtpdm-eu-central-1.aliyuncs.com",
+            }
+        ),
+    ),
+    "outlook": Preset("smtp.office365.com", scope="https://outlook.office365.com/.default"),
+    "ses": Preset("email-smtp.{region}.amazonaws.com"),
+    "mailgun": Preset(
+        "smtp.mailgun.org", hosts=MappingProxyType({"us": "smtp.mailgun.org", "eu": "smtp.eu.mailgun.org"})
+    ),
+    "postmark": Preset("smtp.postmarkapp.com"),
+    "resend": Preset("smtp.resend.com", username="resend"),
+    "brevo": Preset("smtp-relay.brevo.com"),
+}
+
+_IAM_SECRET_LENGTH: Final = 40
+
+
+def filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with what the preset knows beneath what was given. Raises ValueError for a bad `region`."""
+    told = {name: value for name, value in given.items() if value is not None}
+    preset = PRESETS.get(str(told.get("preset")))
+    if preset is None:
+        if "region" in told:
+            raise ValueError("region goes with a preset that has several: aliyun, mailgun, ses")
+        return told
+    known: dict[str, Any] = {"host": told.get("host") or _host(preset, told.get("region"))}
+    if "tls" not in told and "port" not in told:  # one without the other would not belong together
+        known |= {"port": preset.port, "tls": preset.tls}
+    if preset.username:
+        known["username"] = preset.username
+    if told.get("preset") == "postmark" and "username" not in told and "oauth2" not in told and "password" in told:
+        known["username"] = told["password"]  # a server token is both
+    return known | told
+
+
+def _host(preset: Preset, region: Any) -> str:
+    if preset.hosts:
+        if region is not None and region not in preset.hosts:
+            raise ValueError(f"there is no such region; there are: {', '.join(preset.hosts)}")
+        return preset.hosts.get(region, preset.host)
+    if "{region}" in preset.host:
+        if not region:
+            raise ValueError("this preset needs a region, as in eu-west-1")
+        return preset.host.replace("{region}", str(region))
+    if region is not None:
+        raise ValueError("this preset has no regions")
+    return preset.host
+
+
+def oddities(name: str, *, username: str | None, password: str | None) -> None:
+    """Raise ValueError for what the vendor would refuse in words that help less."""
+    fixed = PRESETS[name].username
+    if fixed and username != fixed:
+        raise ValueError(f"the username is {fixed!r} for everybody; the API key is the password")
+    if name == "ses" and password is not None and len(password) == _IAM_SECRET_LENGTH:
+        raise ValueError("this is the secret key of an IAM user; SES wants SMTP credentials (SMTP settings, Create)")
+    if name in ("gmail", "outlook") and username is not None and "@" not in username:
+        raise ValueError("the username is the mailbox's whole address")

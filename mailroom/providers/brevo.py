@@ -1,0 +1,142 @@
+"""Brevo: developers.brevo.com/reference/send-transac-email."""
+
+import json
+import re
+from email.header import Header
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.message import Address, Email, Receipt
+from mailroom.providers import Surroundings, TemplatesAtProvider
+from mailroom.providers._http import (
+    Answer,
+    ApiKey,
+    Call,
+    HttpProvider,
+    HttpSettings,
+    address_text,
+    header_map,
+    json_call,
+)
+
+_DUPLICATE: Final = frozenset({"duplicate_parameter", "duplicate_request"})
+_SPECIAL: Final = re.compile(r'[()<>@,;:\\".\[\]]')
+
+
+class Settings(TemplatesAtProvider, HttpSettings):
+    """Brevo."""
+
+    type: Literal["brevo"] = "brevo"
+    api_key: ApiKey = Field(description="Brevo → Settings → SMTP & API → API Keys; starts with `xkeysib-`")
+    sandbox: bool = Field(default=False, description="Brevo checks each mail, sends none and logs none")
+
+
+KINDS: Final[dict[str, type[SendingError]]] = {
+    "invalid_parameter": Rejected,
+    "missing_parameter": Rejected,
+    "out_of_range": Rejected,
+    "bad_request": Rejected,
+    "unprocessable_entity": Rejected,
+    "not_acceptable": Rejected,
+    "unauthorized": Misconfigured,
+    "permission_denied": Misconfigured,
+    "not_enough_credits": Misconfigured,
+    "account_under_validation": Misconfigured,
+    "document_not_found": Misconfigured,
+    "method_not_allowed": Misconfigured,
+    "too_many_requests": Unavailable,
+}
+"""By the body's `code` (developers.brevo.com/docs/how-it-works and the types of its SDK)."""
+
+
+def connect(settings: Settings, surroundings: Surroundings) -> "Brevo":
+    """Return the provider; it dials when there is a mail."""
+    return Brevo(settings, surroundings)
+
+
+class Brevo(HttpProvider):
+    """Hands mails to Brevo, which knows a mail again by its `idempotencyKey` for 15 minutes at least."""
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        """Read what the settings say; nothing is dialled."""
+        super().__init__(
+            settings,
+            surroundings,
+            host="https://api.brevo.com",
+            credentials={"api-key": settings.api_key.get_secret_value()},
+        )
+        self._sandbox = {"X-Sib-Sandbox": "drop"} if settings.sandbox else {}
+
+    def write(self, email: Email) -> Call:
+        """Return the request for a mail."""
+        for name, value in email.headers:
+            if not value.isascii():  # Brevo decodes encoded words and writes the header in raw UTF-8
+                raise Misconfigured(f"Brevo can send the header {name} in ASCII only")
+        fields: dict[str, Any] = {
+            "sender": _mailbox(email.sender),
+            "to": [{"email": email.recipient}],
+            "subject": email.subject,
+            "htmlContent": email.html,
+            "textContent": email.text,
+            # Message-ID is not among them: Brevo sets its own, "standard email headers are not supported".
+            "headers": {
+                **header_map(email),
+                "idempotencyKey": email.id,
+                "X-Mailin-custom": json.dumps({"mailroom_id": email.id}),
+                **self._sandbox,
+            },
+        }
+        if not email.html:
+            del fields["htmlContent"]
+        if email.template_at_provider:
+            for name in ("subject", "htmlContent", "textContent"):
+                fields.pop(name, None)
+            fields["templateId"] = _template(email.template_at_provider)
+            fields["params"] = email.variables
+        if email.reply_to:
+            fields["replyTo"] = _mailbox(email.reply_to)
+        # Brevo's pages leave open whose header it is (getbrevo/brevo-node#94): the request has it too.
+        return json_call("/v3/smtp/email", fields, {"idempotencyKey": email.id})
+
+    async def verify(self) -> str:
+        """Ask for the account, see `Verifiable`; Brevo refuses addresses that it does not know here as well."""
+        await self.asked("/v3/account")
+        return "Brevo takes the key"
+
+    def read(self, answer: Answer) -> Receipt:
+        """Return the receipt, or raise by the body's `code`."""
+        if answer.is_success:
+            if identifier := answer.text("messageId"):
+                return Receipt(identifier, answer.words)
+            raise answer.not_understood()
+        code, words = answer.text("code"), answer.text("message")
+        if code in _DUPLICATE:  # it has taken the mail at an earlier attempt, and does not tell its id again
+            return Receipt("", words or code)
+        kind = KINDS.get(code)
+        if answer.status == 429:  # noqa: PLR2004  # HTTP's
+            kind = Unavailable
+        elif answer.status in range(500, 600) and code:
+            kind = Unavailable  # Brevo's own words; the key makes the next try safe
+        elif kind is Rejected and "sender" in words.lower():
+            kind = Misconfigured
+        if kind is None:
+            raise self.refusal(answer)
+        raise answer.error(kind, words, code=code, retry_after=answer.retry_after("x-sib-ratelimit-reset"))
+
+
+def _mailbox(address: Address) -> dict[str, str]:
+    """Return it with a name that Brevo does not drop, which it does beyond ASCII with a special character."""
+    email, name = address_text(address.email), address.name
+    if not name:
+        return {"email": email}
+    if not name.isascii() and _SPECIAL.search(name):
+        name = Header(name, "utf-8").encode(linesep="")
+    return {"email": email, "name": name}
+
+
+def _template(name: str) -> int:
+    if not name.isdecimal():
+        raise Misconfigured(f"Brevo calls its templates by numbers, and {name[:60]!r} is none")
+    return int(name)

@@ -1,0 +1,130 @@
+"""Mailgun: documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/messages."""
+
+import json
+from typing import Annotated, Final, Literal
+from urllib.parse import urlencode
+
+from pydantic import AfterValidator, Field
+
+from mailroom.errors import Misconfigured, Uncertain
+from mailroom.message import Email, Receipt
+from mailroom.providers import Surroundings, TemplatesAtProvider
+from mailroom.providers._http import (
+    Answer,
+    ApiKey,
+    Call,
+    HttpProvider,
+    HttpSettings,
+    basic,
+    header_map,
+    mailbox_text,
+)
+
+HOSTS: Final = {"us": "https://api.mailgun.net", "eu": "https://api.eu.mailgun.net"}
+MOST_OPTIONS: Final = 16 * 1024
+"""Octets of all headers, options and variables of a mail together."""
+
+
+def _tag(tag: str) -> str:
+    if not (tag.isascii() and tag.isprintable() and 0 < len(tag) <= 128):  # noqa: PLR2004  # Mailgun's
+        raise ValueError("a tag has 1 to 128 ASCII characters")
+    return tag
+
+
+class Settings(TemplatesAtProvider, HttpSettings):
+    """Mailgun."""
+
+    type: Literal["mailgun"] = "mailgun"
+    domain: str = Field(
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
+        description="the sending domain: `mg.acme.example`",
+    )
+    api_key: ApiKey = Field(description="Mailgun → the domain → Sending keys: such a key can send, and nothing else")
+    region: Literal["us", "eu"] = Field("us", description="where the domain was made")
+    tags: tuple[Annotated[str, AfterValidator(_tag)], ...] = Field(
+        (), max_length=10, description="marks all mails in Mailgun's statistics"
+    )
+    sandbox: bool = Field(
+        default=False, description="Mailgun accepts the mails and delivers none (`o:testmode`); it counts them"
+    )
+
+
+_SENDER: Final = ("'from' parameter", "from parameter", "is not allowed to send", "sandbox subdomains", "disabled")
+"""What stands in a 400 that is about us; all others are about the mail. Mailgun has no codes."""
+
+
+def connect(settings: Settings, surroundings: Surroundings) -> "Mailgun":
+    """Return the provider; it dials when there is a mail."""
+    return Mailgun(settings, surroundings)
+
+
+class Mailgun(HttpProvider):
+    """Hands mails to Mailgun, which knows no mail again: its users report 5xx on mail that was sent."""
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        """Read what the settings say; nothing is dialled."""
+        super().__init__(
+            settings,
+            surroundings,
+            host=HOSTS[settings.region],
+            credentials={"Authorization": basic("api", settings.api_key)},
+        )
+        self._key = settings.api_key
+        self._path = f"/v3/{settings.domain}/messages"
+        self._domain = settings.domain
+        self._options = [("o:tag", tag) for tag in settings.tags]
+        if settings.sandbox:
+            self._options.append(("o:testmode", "yes"))
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the key as it was before it was packed into a header."""
+        return (self._key.get_secret_value(),)
+
+    def write(self, email: Email) -> Call:
+        """Return the request for a mail. Raises Misconfigured when its headers are more than Mailgun takes."""
+        options = [
+            *(((f"h:{name}", value)) for name, value in header_map(email).items()),
+            ("h:Message-Id", email.message_id),
+            *([("h:Reply-To", mailbox_text(email.reply_to))] if email.reply_to else []),
+            ("v:mailroom_id", email.id),
+            *self._options,
+        ]
+        if sum(len(name) + len(value.encode()) for name, value in options) > MOST_OPTIONS:
+            raise Misconfigured("the mail's headers are longer than the 16 kB that Mailgun takes")
+        content = [("subject", email.subject), ("text", email.text), *([("html", email.html)] if email.html else [])]
+        if email.template_at_provider:
+            content = [
+                ("template", email.template_at_provider),
+                ("t:variables", json.dumps(email.variables, ensure_ascii=False)),
+                ("t:text", "yes"),  # a text part, made from the template
+            ]
+        fields = [("from", mailbox_text(email.sender)), ("to", email.recipient), *content, *options]
+        return Call(self._path, urlencode(fields).encode(), "application/x-www-form-urlencoded")
+
+    async def verify(self) -> str:
+        """Ask for the domain, see `Verifiable`; raises Uncertain where a key for sending looks like a wrong one."""
+        try:
+            answer = await self.asked(f"/v3/domains/{self._domain}")
+        except Misconfigured as error:
+            if error.code not in ("HTTP 401", "HTTP 403"):
+                raise
+            words = f"{error.words}: the key is wrong, or may only send, which cannot be told without a mail"
+            raise Uncertain(words, code=error.code) from None
+        state = answer.text("domain", "state")
+        if state != "active":
+            raise Misconfigured(f"Mailgun does not send for {self._domain} yet: its state is {state or 'not told'}")
+        return f"Mailgun takes the key, and sends for {self._domain}"
+
+    def read(self, answer: Answer) -> Receipt:
+        """Return the receipt, or raise by the status and the words."""
+        if answer.is_success:
+            identifier = answer.text("id")
+            if identifier and answer.text("message").startswith("Queued"):
+                return Receipt(identifier, answer.words)
+            if "Mailgun Magnificent API" in answer.words:
+                raise answer.error(Misconfigured, "it is not the messages' address: check domain, region and endpoint")
+            raise answer.not_understood()
+        said = answer.words.lower()
+        if answer.status == 400 and any(words in said for words in _SENDER):  # noqa: PLR2004  # HTTP's
+            raise answer.error(Misconfigured)
+        raise self.refusal(answer)

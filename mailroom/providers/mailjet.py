@@ -1,0 +1,144 @@
+"""Mailjet: dev.mailjet.com/email/guides/send-api-v31."""
+
+import re
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from mailroom.errors import Misconfigured, Rejected, SendingError
+from mailroom.message import Address, Email, Receipt
+from mailroom.providers import Surroundings
+from mailroom.providers._http import (
+    Answer,
+    ApiKey,
+    Call,
+    HttpProvider,
+    HttpSettings,
+    address_text,
+    basic,
+    by_status,
+    header_map,
+    json_call,
+)
+
+_FORBIDDEN: Final = frozenset(
+    {
+        *("from", "sender", "subject", "to", "cc", "bcc", "reply-to", "return-path", "delivered-to", "date"),
+        *("message-id", "received", "received-spf", "authentication-results", "dkim-signature", "domainkey-status"),
+        *("user-agent", "x-mailer", "list-id", "x-feedback-id", "x-csa-complaints"),
+    }
+)
+"""Headers that Mailjet refuses the mail for (send-0011): it writes them itself, or has a property for them."""
+_ITS_OWN: Final = re.compile(r"x-(?:mj|mailjet)-", re.IGNORECASE)
+
+
+class Settings(HttpSettings):
+    """Mailjet."""
+
+    type: Literal["mailjet"] = "mailjet"
+    api_key: ApiKey = Field(description="Mailjet → Account settings → API key management: the API key")
+    secret_key: ApiKey = Field(description="the secret key beside it")
+    sandbox: bool = Field(default=False, description="Mailjet checks each mail and sends none")
+
+
+KINDS: Final[dict[str, type[SendingError]]] = {
+    "mj-0001": Misconfigured,  # the key is suspended
+    "mj-0002": Misconfigured,  # malformed
+    "mj-0003": Misconfigured,  # something mandatory is missing
+    "mj-0004": Misconfigured,  # of another type
+    "mj-0005": Misconfigured,  # not an allowed value
+    "mj-0006": Rejected,  # too long a subject
+    "mj-0007": Misconfigured,  # nothing in a list
+    "mj-0008": Misconfigured,  # too much in a list: headers
+    "mj-0011": Rejected,  # too large
+    "mj-0012": Misconfigured,  # an empty text
+    "mj-0013": Rejected,  # an address that is none
+    "mj-0015": Misconfigured,  # wrong keys
+    "send-0003": Rejected,  # neither text nor HTML
+    "send-0006": Misconfigured,  # the key may not set Sender
+    "send-0007": Misconfigured,
+    "send-0008": Misconfigured,  # the sender's address is not validated
+    "send-0010": Misconfigured,
+    "send-0011": Misconfigured,  # a forbidden header
+    "send-0012": Misconfigured,
+    "send-0015": Misconfigured,
+    "send-0016": Misconfigured,
+}
+"""By `ErrorCode` (dev.mailjet.com/email/guides/send-api-v31#send-api-errors); others by their status."""
+
+
+def connect(settings: Settings, surroundings: Surroundings) -> "Mailjet":
+    """Return the provider; it dials when there is a mail."""
+    return Mailjet(settings, surroundings)
+
+
+class Mailjet(HttpProvider):
+    """Hands mails to Mailjet; our id is their `CustomID`, which comes back in its events."""
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        """Read what the settings say; nothing is dialled."""
+        super().__init__(
+            settings,
+            surroundings,
+            host="https://api.mailjet.com",
+            credentials={"Authorization": basic(settings.api_key.get_secret_value(), settings.secret_key)},
+            secrets=[settings.api_key.get_secret_value(), settings.secret_key.get_secret_value()],
+        )
+        self._sandbox = {"SandboxMode": True} if settings.sandbox else {}
+
+    def write(self, email: Email) -> Call:
+        """Return the request for a mail."""
+        headers = header_map(email)
+        for name in headers:
+            if name.lower() in _FORBIDDEN or _ITS_OWN.match(name):
+                raise Misconfigured(f"Mailjet has no way to set the header {name}")
+        message: dict[str, Any] = {
+            "From": _mailbox(email.sender),
+            "To": [{"Email": email.recipient}],
+            "Subject": email.subject,
+            "CustomID": email.id,
+        }
+        if email.reply_to:
+            message["ReplyTo"] = _mailbox(email.reply_to)
+        parts = {"TextPart": email.text, "HTMLPart": email.html}
+        message |= {part: content for part, content in parts.items() if content}
+        if headers:  # Message-ID is not among them: Mailjet writes its own
+            message["Headers"] = headers
+        return json_call("/v3.1/send", {"Messages": [message], **self._sandbox})
+
+    def read(self, answer: Answer) -> Receipt:
+        """Return the receipt, or raise by the `ErrorCode` of the message, or of the whole."""
+        status = answer.text("Messages", 0, "Status")
+        if answer.is_success and status == "success":
+            identifier = answer.text("Messages", 0, "To", 0, "MessageID")
+            if self._sandbox:
+                return Receipt("", "checked in the sandbox, and not sent")
+            if identifier not in ("", "0"):
+                return Receipt(identifier, status)
+            raise answer.not_understood()
+        errors = [_error(answer, "Messages", 0, "Errors", number) for number in range(_MOST_ERRORS)]
+        found = [error for error in (*errors, _error(answer)) if error is not None]
+        if not found:
+            raise answer.not_understood() if answer.is_success else self.refusal(answer)
+        # While something is ours to mend, nobody knows whether what is said of the recipient would stand.
+        raise next((error for error in found if isinstance(error, Misconfigured)), found[0])
+
+
+_MOST_ERRORS: Final = 10
+"""Mailjet tells all at once; so many are looked at."""
+
+
+def _error(answer: Answer, *place: str | int) -> SendingError | None:
+    code, words = answer.text(*place, "ErrorCode"), answer.text(*place, "ErrorMessage")
+    if not code and not words:
+        return None
+    status, about = answer.text(*place, "StatusCode"), answer.text(*place, "ErrorRelatedTo", 0)
+    kind = KINDS.get(code) or by_status(int(status) if status.isdecimal() else answer.status)
+    if kind is Rejected and about.startswith(("From", "ReplyTo", "Sender", "Headers")):
+        kind = Misconfigured
+    return answer.error(kind, f"{words} ({about})" if about and about not in words else words, code=code)
+
+
+def _mailbox(address: Address) -> dict[str, str]:
+    email = address_text(address.email)
+    return {"Email": email, "Name": address.name} if address.name else {"Email": email}

@@ -1,0 +1,89 @@
+"""MailJunky: www.mailjunky.ai/docs, its SDKs (npm @mailjunky/sdk 0.5, PyPI mailjunky 0.1) and Logto's own connector.
+
+All three agree on path and fields. The host is that of the documentation and of Logto's connector (npm
+@logto/connector-mailjunky 1.6), which runs at Logto's users; the SDKs' is api.mailjunky.ai, an `endpoint` away.
+"""
+
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.message import Email, Receipt
+from mailroom.providers import Surroundings
+from mailroom.providers._http import (
+    Answer,
+    ApiKey,
+    Call,
+    HttpProvider,
+    HttpSettings,
+    by_status,
+    header_map,
+    json_call,
+    mailbox_text,
+)
+
+_OURS: Final = ("from", "sender", "domain", "reply_to", "header", "metadata")
+"""What a 400 or 422 speaks of when the fault is in our settings, not in the recipient."""
+
+
+class Settings(HttpSettings):
+    """MailJunky."""
+
+    type: Literal["mailjunky"] = "mailjunky"
+    api_key: ApiKey = Field(description="MailJunky → API keys; starts with `mj_live_` or `mj_test_`")
+
+
+def connect(settings: Settings, surroundings: Surroundings) -> "MailJunky":
+    """Return the provider; it dials when there is a mail."""
+    return MailJunky(settings, surroundings)
+
+
+class MailJunky(HttpProvider):
+    """Hands mails to MailJunky, which tells what became of one at once: `sent`, `queued` or `failed`."""
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        """Read what the settings say; nothing is dialled."""
+        super().__init__(
+            settings,
+            surroundings,
+            host="https://mailjunky.ai",
+            credentials={"Authorization": f"Bearer {settings.api_key.get_secret_value()}"},
+        )
+
+    def write(self, email: Email) -> Call:
+        """Return the request for a mail."""
+        fields: dict[str, Any] = {
+            "from": mailbox_text(email.sender),
+            "to": email.recipient,
+            "subject": email.subject,
+            "metadata": {"mailroom_id": email.id},
+        }
+        parts = {"html": email.html, "text": email.text}
+        fields |= {part: content for part, content in parts.items() if content}
+        if email.reply_to:
+            fields["reply_to"] = mailbox_text(email.reply_to)
+        if headers := header_map(email):  # Message-ID is not among them: the answer has MailJunky's own
+            fields["headers"] = headers
+        return json_call("/api/v1/emails/send", fields)
+
+    def read(self, answer: Answer) -> Receipt:
+        """Return the receipt, or raise by the status: codes are not documented."""
+        status = answer.text("status")
+        if answer.is_success:
+            identifier = answer.text("id") or answer.text("message_id")
+            if status == "failed":  # and why is not documented: what was not sent may be sent another way
+                raise answer.error(Unavailable, answer.text("error") or answer.text("message") or status, code=status)
+            if identifier and status in ("sent", "queued"):
+                return Receipt(identifier, status)
+            raise answer.not_understood()
+        if answer.status in range(300, 400):
+            raise self.refusal(answer)
+        raise answer.error(_kind(answer), code=answer.text("code"))
+
+
+def _kind(answer: Answer) -> type[SendingError]:
+    kind = by_status(answer.status)
+    if kind is Rejected and any(word in answer.words.lower() for word in _OURS):
+        return Misconfigured
+    return kind

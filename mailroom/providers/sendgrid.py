@@ -1,0 +1,126 @@
+"""SendGrid: www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send."""
+
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.message import Address, Email, Receipt
+from mailroom.providers import Surroundings, TemplatesAtProvider
+from mailroom.providers._http import (
+    Answer,
+    ApiKey,
+    Call,
+    HttpProvider,
+    HttpSettings,
+    address_text,
+    by_status,
+    header_map,
+    json_call,
+)
+
+HOSTS: Final = {"global": "https://api.sendgrid.com", "eu": "https://api.eu.sendgrid.com"}
+
+_RESERVED: Final = frozenset(
+    {
+        *("x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"),
+        *("to", "from", "subject", "reply-to", "cc", "bcc"),
+    }
+)
+"""Headers that SendGrid does not take."""
+_ACCEPTED: Final = 202
+_IN_SANDBOX: Final = 200
+
+
+class Settings(TemplatesAtProvider, HttpSettings):
+    """SendGrid."""
+
+    type: Literal["sendgrid"] = "sendgrid"
+    api_key: ApiKey = Field(description="SendGrid → Settings → API Keys; `Mail Send` is enough")
+    region: Literal["global", "eu"] = Field("global", description="`eu` for a regional subuser and its own key")
+    sandbox: bool = Field(default=False, description="SendGrid checks each mail and sends none")
+
+
+def connect(settings: Settings, surroundings: Surroundings) -> "SendGrid":
+    """Return the provider; it dials when there is a mail."""
+    return SendGrid(settings, surroundings)
+
+
+class SendGrid(HttpProvider):
+    """Hands mails to SendGrid; its events are matched by `mailroom_id`, for its answer's id is not theirs."""
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        """Read what the settings say; nothing is dialled."""
+        super().__init__(
+            settings,
+            surroundings,
+            host=HOSTS[settings.region],
+            credentials={"Authorization": f"Bearer {settings.api_key.get_secret_value()}"},
+        )
+        self._sandbox = settings.sandbox
+
+    def write(self, email: Email) -> Call:
+        """Return the request for a mail."""
+        headers = header_map(email)
+        for name in headers:
+            if name.lower() in _RESERVED:
+                raise Misconfigured(f"SendGrid has no way to set the header {name}")
+        fields: dict[str, Any] = {
+            "personalizations": [{"to": [{"email": email.recipient}]}],
+            "from": _mailbox(email.sender),
+            "subject": email.subject,
+            # Text comes first, and an empty one is refused.
+            "content": [
+                {"type": kind, "value": value}
+                for kind, value in (("text/plain", email.text), ("text/html", email.html))
+                if value
+            ],
+            "headers": {**headers, "Message-ID": email.message_id},
+            "custom_args": {"mailroom_id": email.id},
+        }
+        if email.template_at_provider:
+            del fields["subject"], fields["content"]
+            fields["template_id"] = email.template_at_provider
+            fields["personalizations"][0]["dynamic_template_data"] = email.variables
+        if email.reply_to:
+            fields["reply_to"] = _mailbox(email.reply_to)
+        if self._sandbox:
+            fields["mail_settings"] = {"sandbox_mode": {"enable": True}}
+        return json_call("/v3/mail/send", fields)
+
+    async def verify(self) -> str:
+        """Ask what the key may do, see `Verifiable`."""
+        scopes = (await self.asked("/v3/scopes")).fields.get("scopes")
+        if not isinstance(scopes, list) or "mail.send" not in scopes:
+            raise Misconfigured("the key may not send: it lacks the scope mail.send")
+        return "SendGrid takes the key, which may send"
+
+    def read(self, answer: Answer) -> Receipt:
+        """Return the receipt, or raise by the first of the body's `errors`."""
+        if answer.status == (_IN_SANDBOX if self._sandbox else _ACCEPTED):
+            return Receipt(answer.headers.get("x-message-id", "")[:200], answer.words)
+        if answer.is_success:
+            raise answer.not_understood()
+        words, field = answer.text("errors", 0, "message"), answer.text("errors", 0, "field")
+        if not words:
+            raise self.refusal(answer)
+        raise answer.error(
+            _kind(answer.status, field, words),
+            f"{words} ({field})" if field else words,
+            retry_after=answer.retry_after("x-ratelimit-reset"),
+        )
+
+
+def _kind(status: int, field: str, words: str) -> type[SendingError]:
+    if status in range(500, 600):
+        return Unavailable  # SendGrid's own words: it did not take the mail
+    kind = by_status(status)
+    ours = field.startswith(("from", "reply_to", "headers", "custom_args", "mail_settings"))
+    if kind is Rejected and (ours or "sender identity" in words.lower()):
+        return Misconfigured
+    return kind
+
+
+def _mailbox(address: Address) -> dict[str, str]:
+    email = address_text(address.email)
+    return {"email": email, "name": address.name} if address.name else {"email": email}

@@ -1,0 +1,207 @@
+"""Amazon SES, API v2: docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html."""
+
+import base64
+import json
+import os
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mailroom.address import ascii_form
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.message import Email, Receipt
+from mailroom.providers import Surroundings, TemplatesAtProvider
+from mailroom.providers._aws_credentials import Fixed, Lent, from_host
+from mailroom.providers._http import Answer, ApiKey, Call, HttpProvider, HttpSettings, json_call, mailbox_text
+from mailroom.providers._sigv4 import Credentials, SigV4
+
+Arn = Annotated[str, Field(pattern=r"^arn:[!-~]{1,2000}$")]
+
+
+class Settings(TemplatesAtProvider, HttpSettings):
+    """Amazon SES."""
+
+    type: Literal["ses"] = "ses"
+    region: str = Field(
+        pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="where the sender is verified: `eu-central-1`"
+    )
+    credentials: Literal["keys", "host"] = Field(
+        "keys",
+        description="`keys`: the two settings below; `host`: what the AWS host lends: `AWS_ACCESS_KEY_ID` and its kin, "
+        "an EKS web identity, an ECS task's or EKS pod's role, an EC2 instance's role",
+    )
+    access_key_id: str | None = Field(
+        None, pattern=r"^\w{16,128}$", description="IAM → Users → Security credentials → Access keys"
+    )
+    access_key_secret: ApiKey | None = Field(None, description="goes with `access_key_id`")
+    session_token: ApiKey | None = Field(None, description="goes with keys that are good for a time")
+    configuration_set_name: str | None = Field(
+        None, pattern=r"^[\w-]{1,64}$", description="the configuration set: dedicated addresses, event publishing"
+    )
+    email_address_identity_arn: Arn | None = Field(
+        None, description="the identity of another account that lets us send in its name"
+    )
+    feedback_forwarding_email_address: Annotated[str, AfterValidator(ascii_form)] | None = Field(
+        None, description="where SES forwards bounces and complaints to"
+    )
+    feedback_forwarding_email_address_identity_arn: Arn | None = Field(
+        None, description="the other account's identity for that address"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        given = [self.access_key_id is not None, self.access_key_secret is not None]
+        if self.credentials == "keys" and not all(given):
+            raise ValueError('set access_key_id and access_key_secret, or credentials = "host" on an AWS host')
+        if self.credentials == "host" and (any(given) or self.session_token is not None):
+            raise ValueError('credentials = "host" takes its keys from the host; leave them out here')
+        return self
+
+
+KINDS: Final[dict[str, type[SendingError]]] = {
+    "MessageRejected": Rejected,
+    "BadRequestException": Rejected,
+    "RequestEntityTooLargeException": Rejected,
+    "MailFromDomainNotVerifiedException": Misconfigured,
+    "AccountSuspendedException": Misconfigured,
+    "SendingPausedException": Misconfigured,
+    "NotFoundException": Misconfigured,
+    "LimitExceededException": Misconfigured,
+    "ConfigurationSetDoesNotExist": Misconfigured,
+    "AccessDenied": Misconfigured,
+    "AccessDeniedException": Misconfigured,
+    "NotAuthorized": Misconfigured,
+    "OptInRequired": Misconfigured,
+    "SignatureDoesNotMatch": Misconfigured,
+    "InvalidSignatureException": Misconfigured,
+    "IncompleteSignature": Misconfigured,
+    "InvalidClientTokenId": Misconfigured,
+    "UnrecognizedClientException": Misconfigured,
+    "MissingAuthenticationToken": Misconfigured,
+    "MissingAuthenticationTokenException": Misconfigured,
+    "RequestExpired": Misconfigured,
+    "UnknownOperationException": Misconfigured,
+    "RequestTimeoutException": Unavailable,
+    "ServiceUnavailable": Unavailable,
+    "ServiceUnavailableException": Unavailable,
+    # AWS's own SDKs repeat these; a page of a gateway's is another matter, see `by_status`.
+    "InternalFailure": Unavailable,
+    "InternalServiceErrorException": Unavailable,
+    "InternalServerError": Unavailable,
+}
+"""By the error's type (API_SendEmail.html#API_SendEmail_Errors, CommonErrors.html)."""
+
+_THROTTLED: Final = ("TooManyRequests", "Throttling")
+"""How the types of throttling begin; there are several."""
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
+_OURS: Final = ("not verified", "not authorized", "authority to send", "quota exceeded")
+"""What SES says of an unverified sender (or, in its sandbox, recipient) and of the day's quota, under other types."""
+
+
+def connect(settings: Settings, surroundings: Surroundings) -> "Ses":
+    """Return the provider; it dials when there is a mail."""
+    return Ses(settings, surroundings)
+
+
+class Ses(HttpProvider):
+    """Hands mails to SES as the bytes that they are.
+
+    `Content.Raw`, not `Content.Simple`: the same bytes leave as by SMTP, with all their headers (Simple takes 15, of at
+    most 995 characters) and the encodings that were chosen for their text. Either way SES puts a Message-ID and Date of
+    its own and signs by DKIM. From and Reply-To stand in the mail; `FromEmailAddress` would replace the one there.
+    """
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        """Read what the settings say; nothing is dialled."""
+        self._credentials = _credentials(settings, surroundings)
+        suffix = "amazonaws.com.cn" if settings.region.startswith("cn-") else "amazonaws.com"
+        super().__init__(
+            settings,
+            surroundings,
+            host=f"https://email.{settings.region}.{suffix}",
+            auth=SigV4(self._credentials, surroundings.clock, region=settings.region, service="ses"),
+        )
+        given = {
+            "ConfigurationSetName": settings.configuration_set_name,
+            "FromEmailAddressIdentityArn": settings.email_address_identity_arn,
+            "FeedbackForwardingEmailAddress": settings.feedback_forwarding_email_address,
+            "FeedbackForwardingEmailAddressIdentityArn": settings.feedback_forwarding_email_address_identity_arn,
+        }
+        self._options = {name: value for name, value in given.items() if value is not None}
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the key of the moment: SES repeats a signed request that it does not like, session token and all."""
+        held = self._credentials.held
+        return (held.access_key_secret, held.session_token) if held else ()
+
+    def write(self, email: Email) -> Call:
+        """Return the request for a mail. Raises Rejected for addresses beyond ASCII, which SES takes none of."""
+        if not email.recipient.isascii():
+            raise Rejected("SES takes no addresses beyond ASCII")
+        fields: dict[str, Any] = {
+            "Destination": {"ToAddresses": [email.recipient]},
+            "Content": {"Raw": {"Data": base64.b64encode(email.raw).decode("ascii")}},
+            "EmailTags": [{"Name": "mailroom_id", "Value": email.id}],
+            **self._options,
+        }
+        if email.template_at_provider:
+            fields["FromEmailAddress"] = mailbox_text(email.sender)
+            if email.reply_to:
+                fields["ReplyToAddresses"] = [mailbox_text(email.reply_to)]
+            fields["Content"] = {
+                "Template": {
+                    "TemplateName": email.template_at_provider,
+                    "TemplateData": json.dumps(email.variables),
+                    "Headers": [{"Name": name, "Value": value} for name, value in email.headers],
+                }
+            }
+        return json_call("/v2/email/outbound-emails", fields)
+
+    async def verify(self) -> str:
+        """Ask for the account, see `Verifiable`; keys that may only send are right all the same."""
+        try:
+            account = (await self.asked("/v2/email/account")).fields
+        except Misconfigured as error:
+            if not error.code.startswith("AccessDenied"):
+                raise
+            return "SES takes the keys; they may not ask for the account, so whether they may send is not known"
+        if account.get("SendingEnabled") is False:
+            raise Misconfigured("SES takes the keys, but sending is paused for this account in this region")
+        if account.get("ProductionAccessEnabled") is False:
+            return "SES takes the keys; the account is in the sandbox: mails go to verified addresses only"
+        return "SES takes the keys"
+
+    def read(self, answer: Answer) -> Receipt:
+        """Return the receipt, or raise by the error's type."""
+        if answer.is_success:
+            if identifier := answer.text("MessageId"):
+                return Receipt(identifier, answer.words)
+            raise answer.not_understood()
+        code = _type(answer)
+        if code in _EXPIRED:
+            # Keys that are lent are fetched anew for the next try; these can only be replaced by the operator.
+            raise answer.error(Unavailable if self._credentials.forget() else Misconfigured, code=code)
+        kind = Unavailable if code.startswith(_THROTTLED) else KINDS.get(code)
+        if kind in (Rejected, Unavailable) and any(words in answer.words for words in _OURS):
+            kind = Misconfigured
+        if kind is None:
+            raise self.refusal(answer)
+        raise answer.error(kind, code=code)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await super().aclose()
+        await self._credentials.aclose()
+
+
+def _credentials(settings: Settings, surroundings: Surroundings) -> Fixed | Lent:
+    if settings.access_key_id is None or settings.access_key_secret is None:
+        return from_host(os.environ, settings, surroundings.clock, region=settings.region)
+    token = settings.session_token.get_secret_value() if settings.session_token else ""
+    return Fixed(Credentials(settings.access_key_id, settings.access_key_secret.get_secret_value(), token))
+
+
+def _type(answer: Answer) -> str:
+    """Return the error's type without the URL that may follow or the namespace that may precede it."""
+    given = answer.headers.get("x-amzn-errortype", "") or answer.text("__type") or answer.text("code")
+    return given.partition(":")[0].rpartition("#")[2].strip()

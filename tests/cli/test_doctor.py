@@ -1,0 +1,72 @@
+"""`mailroom doctor`."""
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import SETTINGS, Operator
+from tests.doctor.test_sender import GOOD
+from tests.names import name_server
+
+RELAY = SETTINGS.replace('type = "capture"', 'type = "smtp"\nhost = "127.0.0.1"\nport = 1\ntls = "none"')
+
+
+def test_a_catcher_is_in_good_health(operator: Operator) -> None:
+    """Development has nothing to examine, and nobody is asked."""
+    result = operator.run("doctor")
+    assert result.exit_code == 0, result.output
+    assert "Nothing is wrong." in result.output
+
+
+def test_what_is_wrong_is_told_with_what_to_do(operator: Operator) -> None:
+    Path("mailroom.toml").write_text(RELAY)
+    with name_server(GOOD) as server:
+        result = operator.run(
+            "doctor", "main", "--nameserver", f"127.0.0.1#{server.port}", "--selector", "mail", "--egress", "192.0.2.9"
+        )
+    assert result.exit_code == 1
+    assert "main (smtp), mails from no-reply@acme.example" in result.output
+    assert "✗ credentials cannot connect to 127.0.0.1:1" in result.output
+    assert "→ check host, port and proxy" in result.output
+    assert "✓ SPF" in result.output
+    assert "– address" in result.output  # noqa: RUF001 - as it is printed
+    assert "1 thing is wrong." in result.output
+
+
+def test_a_machine_reads_the_same(operator: Operator) -> None:
+    Path("mailroom.toml").write_text(RELAY)
+    with name_server({}) as server:
+        result = operator.run("doctor", "--json", "--nameserver", f"127.0.0.1#{server.port}")
+    assert result.exit_code == 1
+    told = json.loads(result.output)
+    (provider,) = told["providers"]
+    assert (provider["provider"], provider["type"], provider["from"]) == ("main", "smtp", "no-reply@acme.example")
+    marks = {finding["about"]: finding["mark"] for finding in provider["findings"]}
+    assert marks == {
+        "address": "unknown",
+        "credentials": "wrong",
+        "MX": "wrong",
+        "SPF": "wrong",
+        "DKIM": "unknown",
+        "DMARC": "wrong",
+    }
+    assert told["wrong"] == list(marks.values()).count("wrong")
+    assert all(finding["todo"] for finding in provider["findings"])
+
+
+def test_what_strangers_publish_cannot_steer_the_terminal(operator: Operator) -> None:
+    Path("mailroom.toml").write_text(RELAY)
+    zones = {
+        **GOOD,
+        ("acme.example", "TXT"): ['"v=spf1 \\027[31mred -all"'],
+        ("mail._domainkey.acme.example", "TXT"): ['"v=\\027[2J; p=A"'],
+    }
+    with name_server(zones) as server:
+        result = operator.run("doctor", "--nameserver", f"127.0.0.1#{server.port}", "--selector", "mail")
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+
+
+def test_a_misspelt_provider_address_or_name_server_is_told(operator: Operator) -> None:
+    for words in (("doctor", "mian"), ("doctor", "--egress", "here"), ("doctor", "--nameserver", "dns.example")):
+        result = operator.run(*words)
+        assert result.exit_code == 2, result.output

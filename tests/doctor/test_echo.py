@@ -1,0 +1,77 @@
+"""The address that others see, asked of an echo service on loopback."""
+
+from typing import Any
+
+import pytest
+
+from mailroom.clock import SystemClock
+from mailroom.doctor.echo import seen_address, way_out
+from mailroom.doctor.findings import Mark
+from mailroom.providers._http_settings import HttpSettings
+from tests.http_recorder import Answer, Recorder
+
+
+def settings(**given: Any) -> HttpSettings:
+    return HttpSettings(type="acme", **given)
+
+
+@pytest.mark.parametrize(
+    ("body", "address"),
+    [
+        (b"203.0.113.9\n", "203.0.113.9"),
+        (b"2001:db8::9", "2001:db8::9"),
+        (b"::ffff:203.0.113.9", "203.0.113.9"),
+        (b'{"ip": "203.0.113.9", "country": "XX"}', "203.0.113.9"),
+        (b'"203.0.113.9"', "203.0.113.9"),
+        (b"h=echo.example\nip=203.0.113.9\nts=1\n", "203.0.113.9"),
+    ],
+)
+async def test_the_service_may_answer_as_text_or_json(body: bytes, address: str) -> None:
+    async with Recorder(Answer(200, body), tls=False) as echo:
+        finding, seen = await seen_address(settings(), f"{echo.url}/ip", SystemClock())
+        assert (finding.mark, str(seen)) == (Mark.GOOD, address)
+        assert address in finding.words
+        (request,) = echo.requests
+        assert (request.method, request.target) == ("GET", "/ip")
+
+
+async def test_it_is_asked_from_the_providers_own_address() -> None:
+    async with Recorder(Answer(200, b"203.0.113.9"), tls=False) as echo:
+        finding, _ = await seen_address(settings(local_address="127.0.0.2"), echo.url, SystemClock())
+        assert echo.requests[0].peer[0] == "127.0.0.2"
+        assert "from local_address 127.0.0.2" in finding.words
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, b"<html>hello</html>"),
+        Answer(500, b"203.0.113.9"),
+        Answer(200, b'{"ip": 7}'),
+        Answer(200, b"999.1.1.1"),
+    ],
+)
+async def test_what_is_no_address_is_not_taken_for_one(answer: Answer) -> None:
+    async with Recorder(answer, tls=False) as echo:
+        finding, seen = await seen_address(settings(), echo.url, SystemClock())
+        assert (finding.mark, seen) == (Mark.UNKNOWN, None)
+
+
+async def test_without_a_service_nobody_is_asked() -> None:
+    finding, seen = await seen_address(settings(), None, SystemClock())
+    assert (finding.mark, seen) == (Mark.UNKNOWN, None)
+    assert "echo_url" in finding.todo
+
+
+async def test_a_way_that_leads_nowhere_is_wrong() -> None:
+    """The proxy is down: no mail will leave either."""
+    way = settings(proxy="http://user:hunter22@127.0.0.1:1")
+    finding, seen = await seen_address(way, "http://echo.example/ip", SystemClock())
+    assert (finding.mark, seen) == (Mark.WRONG, None)
+    assert "through the proxy 127.0.0.1:1" in finding.words
+    assert "hunter22" not in finding.words
+
+
+def test_the_way_out_is_told_without_the_proxys_password() -> None:
+    way = settings(proxy="socks5://user:hunter22@proxy.example", local_address="192.0.2.4")
+    assert way_out(way) == "through the proxy proxy.example:1080, from local_address 192.0.2.4"

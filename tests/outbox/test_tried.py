@@ -1,0 +1,89 @@
+"""What became of attempts, counted beside the server."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mailroom.message import Attempt, Outcome, State
+from mailroom.outbox import Lease, Settlement, Tried
+from mailroom.outbox.reading import SqliteRecords, open_readonly
+from mailroom.outbox.sqlite import SqliteOutbox
+from tests.clock import START, FakeClock
+from tests.outbox.contract import message
+
+SECRET = "a-secret-key-of-the-tests"
+HOUR = 3600.0
+
+
+@pytest.fixture
+async def outbox(tmp_path: Path) -> AsyncIterator[SqliteOutbox]:
+    outbox = await SqliteOutbox.open(tmp_path / "mailroom.db", secret_keys=[SECRET], clock=FakeClock(), wait_seconds=0)
+    yield outbox
+    await outbox.close()
+
+
+@pytest.fixture
+async def records(outbox: SqliteOutbox, tmp_path: Path) -> AsyncIterator[SqliteRecords]:
+    records = await open_readonly(tmp_path / "mailroom.db", secret_keys=[SECRET])
+    yield records
+    await records.close()
+
+
+async def kept(outbox: SqliteOutbox, at: float, *attempts: Attempt, state: State = State.SENT) -> None:
+    """Keep a message that was accepted at this moment and settled with these attempts."""
+    wanted = message(at, lifetime=7 * 24 * HOUR)
+    await outbox.put(wanted, lease=Lease("main", at + 300))
+    assert await outbox.settle(Settlement(wanted.id, state, attempts, due_at=at + 600 if not state.settled else None))
+
+
+async def test_attempts_are_counted_by_provider_and_outcome(outbox: SqliteOutbox, records: SqliteRecords) -> None:
+    """The words are the last one's."""
+    await kept(outbox, START, Attempt("main", START, 0.1, Outcome.ACCEPTED, "first"))
+    await kept(
+        outbox,
+        START + 10,
+        Attempt("main", START + 10, 0.1, Outcome.UNAVAILABLE, "451 later"),
+        Attempt("backup", START + 11, 0.1, Outcome.ACCEPTED, "250 ok"),
+    )
+    await kept(outbox, START + 20, Attempt("main", START + 20, 0.1, Outcome.ACCEPTED, "last"))
+    await kept(outbox, START + 30, Attempt("main", START + 25))
+    assert await records.tried(since=START, accepted=START - 24 * HOUR) == [
+        Tried("main", None, 1, START + 25, ""),
+        Tried("main", Outcome.ACCEPTED, 2, START + 20, "last"),
+        Tried("backup", Outcome.ACCEPTED, 1, START + 11, "250 ok"),
+        Tried("main", Outcome.UNAVAILABLE, 1, START + 10, "451 later"),
+    ]
+
+
+async def test_what_began_before_is_not_counted(outbox: SqliteOutbox, records: SqliteRecords) -> None:
+    await kept(
+        outbox,
+        START,
+        Attempt("main", START, 0.1, Outcome.UNAVAILABLE, "451"),
+        Attempt("main", START + HOUR, 0.1, Outcome.ACCEPTED, "250"),
+    )
+    assert await records.tried(since=START + 1, accepted=START) == [
+        Tried("main", Outcome.ACCEPTED, 1, START + HOUR, "250")
+    ]
+
+
+async def test_an_older_message_counts_while_it_is_not_settled(outbox: SqliteOutbox, records: SqliteRecords) -> None:
+    """An invitation that is tried for days is seen; one that was settled is read no more."""
+    late = START + 48 * HOUR
+    again = Attempt("main", late, 0.1, Outcome.UNAVAILABLE, "451 later")
+    await kept(outbox, START, again, state=State.QUEUED)
+    await kept(outbox, START, Attempt("main", late, 0.1, Outcome.ACCEPTED, "250"))
+    assert await records.tried(since=late, accepted=late - 24 * HOUR) == [
+        Tried("main", Outcome.UNAVAILABLE, 1, late, "451 later")
+    ]
+
+
+async def test_the_whole_history_is_not_read(outbox: SqliteOutbox, records: SqliteRecords) -> None:
+    from mailroom.outbox import reading  # noqa: PLC0415 - by name
+
+    plan = await records._reader.rows(f"EXPLAIN QUERY PLAN {reading._TRIED}", ("", 0.0))
+    told = "\n".join(str(row[3]) for row in plan)
+    assert "SCAN messages\n" not in told + "\n", told
+    assert "sqlite_autoindex_messages_1 (id>?)" in told
+    assert "USING INDEX messages_due" in told

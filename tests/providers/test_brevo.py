@@ -1,0 +1,126 @@
+"""Brevo, by its recorded answers."""
+
+import json
+from dataclasses import replace
+from email.header import decode_header, make_header
+
+import pytest
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.message import Address
+from mailroom.providers import Provider, connect
+from mailroom.providers.brevo import KINDS, Settings
+from tests.http_recorder import Answer, json_answer
+from tests.mails import email
+from tests.providers.contract import surroundings
+from tests.providers.http_contract import HttpProviderContract
+from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+
+KEY = "xkeysib-0123456789abcdef-AbCdEf"
+
+
+def refusal(status: int, code: str, message: str = "It went wrong", **headers: str) -> Answer:
+    return json_answer(status, {"code": code, "message": message}, headers)
+
+
+VENDOR = Vendor(
+    settings=Settings,
+    options={"api_key": KEY},
+    secrets=(KEY,),
+    accepted=json_answer(201, {"messageId": "<202611211200.12345678901@smtp-relay.mailin.fr>"}),
+    refusals={
+        Rejected: refusal(400, "invalid_parameter", "email is not valid in to"),
+        Misconfigured: refusal(401, "unauthorized", "Key not found"),
+        Unavailable: refusal(429, "too_many_requests", "Too many requests"),
+    },
+    subject=lambda request: request.json["subject"],
+    server_error=Unavailable,
+    server_fault=refusal(500, "internal_error"),
+)
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_anymail_sends_the_same(name: str) -> None:
+    """But for the key, and Message-ID: Brevo says that it takes no standard header, and sets its own."""
+    mail = MAILS[name]
+    theirs = await asked_by_anymail("brevo", mail, VENDOR.accepted, path="/v3/", api_key=KEY)
+    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {
+        "HTTP idempotencykey": (None, mail.id),
+        "headers.Message-ID": (mail.message_id, None),
+        "headers.idempotencyKey": (None, mail.id),
+    }
+
+
+class TestBrevo(HttpProviderContract):
+    vendor = VENDOR
+
+    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        mail = replace(email(), reply_to=Address("help@acme.example"))
+        receipt = await provider.send(mail)
+        assert receipt.provider_message_id == "<202611211200.12345678901@smtp-relay.mailin.fr>"
+        [request] = far_end.recorder.requests
+        assert (request.method, request.target) == ("POST", "/v3/smtp/email")
+        assert request.header("api-key") == KEY
+        assert request.header("idempotencykey") == mail.id
+        assert request.json == {
+            "sender": {"email": "no-reply@acme.example", "name": "Acme"},
+            "to": [{"email": "ada@reader.example"}],
+            "replyTo": {"email": "help@acme.example"},
+            "subject": "Your code",
+            "htmlContent": mail.html,
+            "textContent": mail.text,
+            "headers": {
+                "Auto-Submitted": "auto-generated",
+                "idempotencyKey": mail.id,
+                "X-Mailin-custom": json.dumps({"mailroom_id": mail.id}),
+            },
+        }
+
+    @pytest.mark.parametrize(("code", "kind"), KINDS.items())
+    async def test_each_documented_error_is_of_its_kind(
+        self, provider: Provider, far_end: HttpFarEnd, code: str, kind: type[SendingError]
+    ) -> None:
+        far_end.answer(refusal(400, code))
+        with pytest.raises(kind) as refused:
+            await provider.send(email())
+        assert refused.value.code == code
+
+    async def test_an_unknown_sender_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        far_end.answer(refusal(400, "invalid_parameter", "valid sender email required"))
+        with pytest.raises(Misconfigured):
+            await provider.send(email())
+
+    async def test_a_mail_that_it_knows_already_was_taken(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        """The answer to the key of an earlier attempt: nothing is sent twice, and nothing failed."""
+        far_end.answer(refusal(400, "duplicate_parameter", "Idempotency key already used"))
+        receipt = await provider.send(email())
+        assert receipt.provider_message_id == ""
+        assert "already used" in receipt.words
+
+    async def test_the_reset_of_the_rate_limit_is_honoured(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        far_end.answer(refusal(429, "too_many_requests", **{"x-sib-ratelimit-reset": "45"}))
+        with pytest.raises(Unavailable) as refused:
+            await provider.send(email())
+        assert refused.value.retry_after == 45
+
+    async def test_the_sandbox_is_asked_for_in_a_header(self, far_end: HttpFarEnd) -> None:
+        provider = connect(far_end.settings.model_copy(update={"sandbox": True}), surroundings())
+        await provider.send(email())
+        await provider.aclose()
+        assert far_end.recorder.requests[0].json["headers"]["X-Sib-Sandbox"] == "drop"
+
+    async def test_a_name_that_it_would_drop_is_encoded(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        """It drops names beyond ASCII that hold a comma."""
+        for name in ("Ærø & Søn, Inc.", "Ærø Søn", "Acme, Inc."):
+            await provider.send(email(sender=Address("no-reply@acme.example", name)))
+        names = [request.json["sender"]["name"] for request in far_end.recorder.requests]
+        assert names[0].isascii()
+        assert str(make_header(decode_header(names[0]))) == "Ærø & Søn, Inc."
+        assert names[1:] == ["Ærø Søn", "Acme, Inc."]
+
+    async def test_a_header_beyond_ascii_is_refused(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        """It would go out in raw UTF-8."""
+        with pytest.raises(Misconfigured, match="ASCII"):
+            await provider.send(replace(email(), headers=(("X-Fine", "Grüße"),)))
+        assert not far_end.recorder.requests

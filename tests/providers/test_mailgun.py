@@ -1,0 +1,154 @@
+"""Mailgun, by its recorded answers."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.message import Address
+from mailroom.providers import Provider, connect
+from mailroom.providers._http import basic
+from mailroom.providers.mailgun import Mailgun, Settings
+from tests.http_recorder import Answer, json_answer
+from tests.mails import email
+from tests.providers.contract import surroundings
+from tests.providers.http_contract import HttpProviderContract
+from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+
+KEY = "0123456789abcdef0123456789abcdef-01234567-89abcdef"
+AUTHORIZATION = basic("api", Settings.model_validate({"domain": "mg.acme.example", "api_key": KEY}).api_key)
+
+
+def refusal(status: int, message: str, **headers: str) -> Answer:
+    return json_answer(status, {"message": message}, headers)
+
+
+VENDOR = Vendor(
+    settings=Settings,
+    options={"domain": "mg.acme.example", "api_key": KEY},
+    secrets=(KEY, AUTHORIZATION),
+    accepted=json_answer(200, {"id": "<20261121120000.1.ABC@mg.acme.example>", "message": "Queued. Thank you."}),
+    refusals={
+        Rejected: refusal(400, "to parameter is not a valid address. please check documentation"),
+        Misconfigured: refusal(404, "Domain not found: mg.acme.example"),
+        Unavailable: refusal(429, "Too many requests"),
+    },
+    subject=lambda request: dict(request.form)["subject"],
+    server_error=Uncertain,
+    server_fault=refusal(500, "Internal Server Error"),
+)
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_anymail_sends_the_same(name: str) -> None:
+    """To the last field, those of names in any script and of international domains too."""
+    mail = MAILS[name]
+    theirs = await asked_by_anymail(
+        "mailgun", mail, VENDOR.accepted, path="/v3/", api_key=KEY, sender_domain="mg.acme.example"
+    )
+    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {}
+
+
+class TestMailgun(HttpProviderContract):
+    vendor = VENDOR
+
+    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        mail = replace(
+            email(sender=Address("no-reply@acme.example", "Acme, Inc.")),
+            reply_to=Address("help@acme.example", "Help"),
+        )
+        receipt = await provider.send(mail)
+        assert receipt.provider_message_id == "<20261121120000.1.ABC@mg.acme.example>"
+        [request] = far_end.recorder.requests
+        assert (request.method, request.target) == ("POST", "/v3/mg.acme.example/messages")
+        assert request.header("authorization") == AUTHORIZATION
+        assert request.form == [
+            ("from", '"Acme, Inc." <no-reply@acme.example>'),
+            ("to", "ada@reader.example"),
+            ("subject", "Your code"),
+            ("text", mail.text),
+            ("html", mail.html),
+            ("h:Auto-Submitted", "auto-generated"),
+            ("h:Message-Id", mail.message_id),
+            ("h:Reply-To", "Help <help@acme.example>"),
+            ("v:mailroom_id", mail.id),
+        ]
+
+    async def test_another_service_that_says_200_has_sent_nothing(
+        self, provider: Provider, far_end: HttpFarEnd
+    ) -> None:
+        """Mailgun's own root does, under a wrong domain or host."""
+        far_end.answer(Answer(200, b"Mailgun Magnificent API", {"Content-Type": "text/plain"}))
+        with pytest.raises(Misconfigured, match="domain, region and endpoint"):
+            await provider.send(email())
+
+    @pytest.mark.parametrize("message", ["", "Mail received", "not Queued"])
+    async def test_only_queued_is_a_yes(self, provider: Provider, far_end: HttpFarEnd, message: str) -> None:
+        far_end.answer(json_answer(200, {"id": "<1@mg.acme.example>", "message": message}))
+        with pytest.raises(Uncertain):
+            await provider.send(email())
+
+    @pytest.mark.parametrize(
+        ("answer", "kind", "words"),
+        [
+            (Answer(401, b"Forbidden"), Misconfigured, "Forbidden"),
+            (Answer(401, b"Invalid private key"), Misconfigured, "Invalid private key"),
+            (
+                refusal(403, "Domain mg.acme.example is not allowed to send: account disabled"),
+                Misconfigured,
+                "disabled",
+            ),
+            (refusal(400, "from parameter is not a valid address. please check documentation"), Misconfigured, "from"),
+            (refusal(400, "Sandbox subdomains are for test purposes only."), Misconfigured, "Sandbox"),
+            (refusal(402, "Payment required"), Misconfigured, "Payment"),
+            (refusal(413, "Message size exceeds 25MB"), Rejected, "25MB"),
+        ],
+    )
+    async def test_a_refusal_blames_whose_it_is(
+        self, provider: Provider, far_end: HttpFarEnd, answer: Answer, kind: type[SendingError], words: str
+    ) -> None:
+        far_end.answer(answer)
+        with pytest.raises(kind, match=words):
+            await provider.send(email())
+
+    async def test_a_sandbox_is_asked_for_and_tags_are_set(self, far_end: HttpFarEnd) -> None:
+        changed = far_end.settings.model_copy(update={"sandbox": True, "tags": ("codes", "acme")})
+        provider = connect(changed, surroundings())
+        await provider.send(email())
+        await provider.aclose()
+        assert far_end.recorder.requests[0].form[-3:] == [
+            ("o:tag", "codes"),
+            ("o:tag", "acme"),
+            ("o:testmode", "yes"),
+        ]
+
+    async def test_more_headers_than_it_takes_are_refused(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        with pytest.raises(Misconfigured, match="16 kB"):
+            await provider.send(replace(email(), headers=(("X-Long", "x" * 16_384),)))
+        assert not far_end.recorder.requests
+
+
+@pytest.mark.parametrize(("region", "host"), [("us", "https://api.mailgun.net"), ("eu", "https://api.eu.mailgun.net")])
+async def test_the_region_decides_the_host(region: str, host: str) -> None:
+    settings = Settings.model_validate({"domain": "mg.acme.example", "api_key": KEY, "region": region})
+    provider = Mailgun(settings, surroundings())
+    assert provider.base == host
+    await provider.aclose()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"domain": "mg.acme.example/messages"},
+        {"domain": "../v3"},
+        {"region": "asia"},
+        {"tags": ["x" * 129]},
+        {"tags": ["ü"]},
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"domain": "mg.acme.example", "api_key": KEY, **wrong})

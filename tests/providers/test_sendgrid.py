@@ -1,0 +1,138 @@
+"""SendGrid, by its recorded answers."""
+
+from dataclasses import replace
+
+import pytest
+
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.message import Address
+from mailroom.providers import Provider, connect
+from mailroom.providers.sendgrid import SendGrid, Settings
+from tests.clock import FakeClock
+from tests.http_recorder import Answer, json_answer
+from tests.mails import email
+from tests.providers.contract import surroundings
+from tests.providers.http_contract import HttpProviderContract
+from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+
+KEY = "SG.AbCdEfGhIjKlMnOp.0123456789"
+
+
+def refusal(status: int, message: str, field: str | None = None, **headers: str) -> Answer:
+    return json_answer(status, {"errors": [{"message": message, "field": field, "help": None}]}, headers)
+
+
+VENDOR = Vendor(
+    settings=Settings,
+    options={"api_key": KEY},
+    secrets=(KEY,),
+    accepted=Answer(202, b"", {"X-Message-Id": "14c5d75ce93.dfd.64b469"}),
+    refusals={
+        Rejected: refusal(400, "Does not contain a valid address.", "personalizations.0.to.0.email"),
+        Misconfigured: refusal(401, "The provided authorization grant is invalid, expired, or revoked"),
+        Unavailable: refusal(429, "too many requests"),
+    },
+    subject=lambda request: request.json["subject"],
+    server_error=Unavailable,
+    server_fault=refusal(500, "internal error"),
+)
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_anymail_sends_the_same(name: str) -> None:
+    """But for the one address to reply to, which it writes as a list of one: SendGrid takes either, not both."""
+    mail = MAILS[name]
+    theirs = await asked_by_anymail(
+        "sendgrid", mail, VENDOR.accepted, path="/v3/", api_key=KEY, generate_message_id=False
+    )
+    found = differences(theirs, await asked_by_us(VENDOR, mail))
+    listed = {place: found.pop(place) for place in list(found) if place.startswith("reply_to")}
+    assert not found
+    assert bool(listed) == bool(mail.reply_to)
+    for place, (theirs_, _) in listed.items():
+        if place.startswith("reply_to_list[0]"):
+            assert listed[place.replace("_list[0]", "")] == (None, theirs_)
+
+
+class TestSendGrid(HttpProviderContract):
+    vendor = VENDOR
+
+    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        mail = replace(
+            email(sender=Address("no-reply@acme.example", "Acme, Inc.")),
+            reply_to=Address("help@acme.example", "Help"),
+        )
+        receipt = await provider.send(mail)
+        assert receipt.provider_message_id == "14c5d75ce93.dfd.64b469"
+        [request] = far_end.recorder.requests
+        assert (request.method, request.target) == ("POST", "/v3/mail/send")
+        assert request.header("authorization") == f"Bearer {KEY}"
+        assert request.json == {
+            "personalizations": [{"to": [{"email": "ada@reader.example"}]}],
+            "from": {"email": "no-reply@acme.example", "name": "Acme, Inc."},
+            "reply_to": {"email": "help@acme.example", "name": "Help"},
+            "subject": "Your code",
+            "content": [{"type": "text/plain", "value": mail.text}, {"type": "text/html", "value": mail.html}],
+            "headers": {"Auto-Submitted": "auto-generated", "Message-ID": mail.message_id},
+            "custom_args": {"mailroom_id": mail.id},
+        }
+
+    @pytest.mark.parametrize(
+        ("answer", "kind"),
+        [
+            (refusal(401, "Maximum credits exceeded"), Misconfigured),
+            (refusal(403, "The from address does not match a verified Sender Identity.", "from"), Misconfigured),
+            (refusal(400, "The from email does not contain a valid address.", "from.email"), Misconfigured),
+            (refusal(400, "The content value must be a string at least one character in length.", "content"), Rejected),
+            (refusal(413, "The payload is too large."), Rejected),
+            (refusal(503, "service unavailable"), Unavailable),
+        ],
+    )
+    async def test_a_refusal_blames_whose_it_is(
+        self, provider: Provider, far_end: HttpFarEnd, answer: Answer, kind: type[SendingError]
+    ) -> None:
+        far_end.answer(answer)
+        with pytest.raises(kind):
+            await provider.send(email())
+
+    async def test_the_reset_of_the_rate_limit_is_honoured(self, far_end: HttpFarEnd) -> None:
+        """It is a moment, in Unix seconds."""
+        clock = FakeClock()
+        far_end.answer(refusal(429, "too many requests", **{"X-RateLimit-Reset": str(int(clock.now()) + 42)}))
+        provider = connect(far_end.settings, surroundings(clock=clock))
+        with pytest.raises(Unavailable) as refused:
+            await provider.send(email())
+        await provider.aclose()
+        assert refused.value.retry_after == 42
+
+    async def test_the_sandbox_answers_otherwise(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        """Its 200 is the documented yes there, and nowhere else."""
+        far_end.answer(Answer(200, b""))
+        with pytest.raises(Uncertain):
+            await provider.send(email())
+        sandboxed = connect(far_end.settings.model_copy(update={"sandbox": True}), surroundings())
+        assert (await sandboxed.send(email())).words
+        await sandboxed.aclose()
+        assert far_end.recorder.requests[-1].json["mail_settings"] == {"sandbox_mode": {"enable": True}}
+
+    @pytest.mark.parametrize("name", ["Reply-To", "bcc", "Content-Type", "X-SG-ID"])
+    async def test_a_header_that_it_does_not_take_is_refused(
+        self, provider: Provider, far_end: HttpFarEnd, name: str
+    ) -> None:
+        with pytest.raises(Misconfigured, match=name):
+            await provider.send(replace(email(), headers=((name, "value"),)))
+        assert not far_end.recorder.requests
+
+    async def test_a_mail_without_text_has_no_empty_part(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        await provider.send(email(text=""))
+        assert [part["type"] for part in far_end.recorder.requests[0].json["content"]] == ["text/html"]
+
+
+@pytest.mark.parametrize(
+    ("region", "host"), [("global", "https://api.sendgrid.com"), ("eu", "https://api.eu.sendgrid.com")]
+)
+async def test_the_region_decides_the_host(region: str, host: str) -> None:
+    provider = SendGrid(Settings.model_validate({"api_key": KEY, "region": region}), surroundings())
+    assert provider.base == host
+    await provider.aclose()

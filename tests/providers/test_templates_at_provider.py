@@ -1,0 +1,26 @@
+"""Templates that are kept at the provider."""
+
+import pytest
+from pydantic import ValidationError
+
+from mailroom.providers import ProviderSettings, TemplatesAtProvider
+
+
+class Settings(TemplatesAtProvider):
+    type: str = "pigeon"
+
+
+def test_a_kind_has_its_own_template_and_the_rest_the_default() -> None:
+    settings = Settings(templates={"SignIn": "d-1", "default": "d-2"})
+    assert [settings.template_for(kind) for kind in ("SignIn", "Register", "Welcome")] == ["d-1", "d-2", "d-2"]
+
+
+def test_without_a_default_the_others_are_written_here() -> None:
+    assert Settings(templates={"SignIn": "d-1"}).template_for("Register") == ""
+    assert Settings().template_for("SignIn") == ""
+
+
+def test_a_provider_that_has_no_templates_says_so() -> None:
+    assert ProviderSettings(type="capture").template_for("SignIn") == ""
+    with pytest.raises(ValidationError, match="templates"):
+        ProviderSettings.model_validate({"type": "capture", "templates": {"SignIn": "d-1"}})

@@ -1,0 +1,39 @@
+"""Overlay folders for the tests: files by name, and the writer over them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mailroom.message import Address, Email, Priority
+from mailroom.rendering.writer import TemplateWriter
+from tests.rendering.samples import SENDER, full, message, writer
+
+
+def lay(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write the files, and return the folder."""
+    for name, text in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return folder
+
+
+def over(folder: Path, files: Mapping[str, str], **changes: Any) -> TemplateWriter:
+    """Return a writer with these files laid over the bundled ones."""
+    return writer(overlay=lay(folder, files), **changes)
+
+
+def write(
+    author: TemplateWriter,
+    template: str = "SignIn",
+    payload: Mapping[str, Any] | None = None,
+    *,
+    priority: Priority | None = None,
+    sender: Address = SENDER,
+    reply_to: Address | None = None,
+    **more: Any,
+) -> Email:
+    """Write one mail, with everything in its payload unless another is given."""
+    given = full(template) if payload is None else payload
+    subject = message(template, {**given, **more}, priority=priority)
+    return author.write(subject, sender=sender, reply_to=reply_to)

@@ -1,0 +1,136 @@
+"""Templates that change while the server runs."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+import structlog
+
+from mailroom.rendering.writer import TemplateWriter
+from tests.clock import FakeClock
+from tests.rendering.overlays import lay, over, write
+from tests.rendering.samples import writer
+
+
+def code_part(text: str) -> dict[str, str]:
+    return {"SignIn/html.jinja": text + " {{ code }}"}
+
+
+def settle(author: TemplateWriter) -> bool:
+    """Let the writer look twice: it reads what has not changed between two looks."""
+    return author.refresh() or author.refresh()
+
+
+def test_a_changed_file_is_read_at_the_second_look(tmp_path: Path) -> None:
+    author = over(tmp_path, code_part("old"))
+    assert not settle(author)
+    lay(tmp_path, code_part("newer"))
+    assert not author.refresh(), "it may still be being written"
+    assert write(author).html == "old 314159"
+    assert author.refresh()
+    assert write(author).html == "newer 314159"
+    assert not settle(author)
+
+
+def test_a_change_of_the_same_length_is_seen_by_its_time(tmp_path: Path) -> None:
+    author = over(tmp_path, code_part("old"))
+    lay(tmp_path, code_part("new"))
+    os.utime(tmp_path / "SignIn" / "html.jinja", (1, 1))
+    assert settle(author)
+    assert write(author).html == "new 314159"
+
+
+def test_new_files_and_removed_ones_are_seen(tmp_path: Path) -> None:
+    author = over(tmp_path, {})
+    plain = write(author).raw
+    lay(tmp_path, {**code_part("new"), "locales/en.toml": '[SignIn]\nsubject = "{code}"\n'})
+    assert settle(author)
+    assert (write(author).html, write(author).subject) == ("new 314159", "314159")
+    (tmp_path / "SignIn" / "html.jinja").unlink()
+    (tmp_path / "locales" / "en.toml").unlink()
+    assert settle(author)
+    assert write(author).raw == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("SignIn/html.jinja", "good {{ code }}", "{% if %}"),
+        ("SignIn/html.jinja", "good {{ code }}", "<p class={{ code }}>"),
+        ("locales/en.toml", '[SignIn]\nsubject = "good {code}"\n', "[SignIn"),
+        ("SignIn/logto/default.toml", 'subject = "good {{code}}"', "subject = 1"),
+    ],
+)
+def test_the_last_good_version_is_kept_and_the_fault_told_once(tmp_path: Path, name: str, good: str, bad: str) -> None:
+    author = over(tmp_path, {"SignIn/logto/default.html": "x", name: good} if "logto" in name else {name: good})
+    before = write(author).raw
+    lay(tmp_path, {name: bad})
+    with structlog.testing.capture_logs() as logs:
+        assert settle(author)
+        assert write(author).raw == before
+        lay(tmp_path, {"README.md": "x", "parts/x.html.jinja": "x"})
+        assert settle(author)
+    assert write(author).raw == before
+    assert [line["log_level"] for line in logs if line["event"] == "template.faulty"] == ["error"]
+    assert len(author.faults) == 1
+    lay(tmp_path, {name: good})
+    assert settle(author)
+    assert not author.faults
+
+
+def test_other_files_are_renewed_beside_a_faulty_one(tmp_path: Path) -> None:
+    author = over(tmp_path, {**code_part("old"), "layout.html.jinja": "{% if %}"})
+    lay(tmp_path, code_part("newer"))
+    assert settle(author)
+    assert write(author).html == "newer 314159"
+    assert len(author.faults) == 1
+
+
+def test_a_folder_that_vanishes_leaves_the_bundled_templates(tmp_path: Path) -> None:
+    author = over(tmp_path / "mine", code_part("old"))
+    (tmp_path / "mine").rename(tmp_path / "gone")
+    assert settle(author)
+    assert write(author).raw == write(writer()).raw
+    (tmp_path / "gone").rename(tmp_path / "mine")
+    assert settle(author)
+    assert write(author).html == "old 314159"
+
+
+def test_a_default_language_that_vanishes_keeps_the_last_words(tmp_path: Path) -> None:
+    words = 'direction = "ltr"\n[SignIn]\nsubject = "{code}!"\npreheader = "p"\ntitle = "t"\n'
+    author = over(tmp_path, {"locales/nl.toml": words}, default_locale="nl")
+    (tmp_path / "locales" / "nl.toml").unlink()
+    assert not settle(author)
+    assert write(author, "SignIn", {"code": "1"}).subject == "1!"
+    assert "default_locale" in author.faults[0].path
+
+
+async def test_the_folder_is_watched_by_the_clock(tmp_path: Path) -> None:
+    author = over(tmp_path, code_part("old"))
+    looks: asyncio.Queue[bool] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    refresh = author.refresh
+
+    def look() -> bool:
+        found = refresh()
+        loop.call_soon_threadsafe(looks.put_nowait, found)
+        return found
+
+    author.refresh = look  # type: ignore[method-assign]  # to know when a look has ended, in its thread
+    clock = FakeClock()
+    watching = asyncio.create_task(author.watch(clock))
+    lay(tmp_path, code_part("newer"))
+    for seen in (False, True):
+        await clock.advance(1)
+        assert await looks.get() is seen
+        await clock.until_asleep()
+    assert write(author).html == "newer 314159"
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_without_a_folder_there_is_nothing_to_watch() -> None:
+    await writer().watch(FakeClock())
+    assert not writer().refresh()
