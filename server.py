@@ -29,6 +29,7 @@ from mailroom.metrics import KINDS, Metrics
 from mailroom.outbox import Outbox
 from mailroom.outbox.sqlite import SqliteOutbox
 from mailroom.providers import Provider, ProviderSettings, Surroundings, connect
+from mailroom.rendering.writer import TemplateWriter
 from mailroom.settings import Settings
 
 EXIT_FAILED: Final = 1

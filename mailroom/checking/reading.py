@@ -19,7 +19,8 @@ _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 def subject_fits(mail: Mail) -> Iterator[Complaint]:
     """Check 5."""
     subject = mail.email.subject
-    if not subject.strip():
+    # Where the words give none, the writer sends the app's name.
+    if not subject.strip() or not mail.ingredients.words.get("subject", subject).strip():
         yield Complaint(5, "the subject is empty", "give `subject` a text", word="subject")
     elif _CONTROL.search(subject):
         yield Complaint(5, "the subject is more than one line", "leave line breaks and controls out", word="subject")

@@ -65,7 +65,7 @@ def view(desk: Desk, kind: str, language: str, sample: Sample, given: Payload | 
     made = desk.mail(kind, language, sample, given)
     if isinstance(made, Finding):
         return made
-    return View(made, Examiner(Sources(desk.writer.folders)).findings(made))
+    return View(made, Examiner(Sources(desk.writer.sources, desk.writer.folders)).findings(made))
 
 
 def sample_payload(kind: str, language: str, sample: Sample) -> str:

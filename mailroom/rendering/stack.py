@@ -135,7 +135,7 @@ class Stack:
         return None
 
     def languages_of_imported(self, kind: str) -> tuple[str, ...]:
-        """Return the languages that a kind's templates of Logto's are chosen for; the one for the rest is the default's."""
+        """Return the languages of a kind's templates of Logto's; the one for the rest counts for the default."""
         tags = dict.fromkeys(tag for templates in self.logto.get(kind, ()) for tag in sorted(templates))
         return tuple(dict.fromkeys(self.default if tag == DEFAULT else tag for tag in tags))
 

@@ -32,7 +32,6 @@ SPOILT: Final[list[tuple[int, str, str, str]]] = [
     (3, LAYOUT, "{{ words.sent_by }}", "{{ words.sent_by }} {{ '{{user.name}}' }}"),
     (3, "locales/en.toml", 'title = "Your sign-in code"', 'title = "Your {{app}} code"'),
     (4, LAYOUT, "{{ words.sent_by }}", "{{ words.sent_by }} {{ (application.name or '')|safe }}"),
-    (4, LAYOUT, '<div dir="auto">', '<div dir="auto" title={{ application.name or "x" }}>'),
     (4, LAYOUT, "<body ", '<body data-name="{{ (application.name or "")|safe }}" '),
     (4, LAYOUT, '<tr><td align="center"', '<tr><td background="{{ application.branding.logoUrl }}" align="center"'),
     (4, LAYOUT, "margin:0;padding:0;", "margin:0;padding:0;x:'{{ application.name or 1 }}';"),
@@ -124,8 +123,11 @@ class Mangling(TemplateWriter):
 
     mangle: Callable[[Email], Email]
 
-    def write(self, message: Message, *, sender: Address, reply_to: Address | None) -> Email:
-        return self.mangle(super().write(message, sender=sender, reply_to=reply_to))
+    def write(
+        self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
+    ) -> Email:
+        email = super().write(message, sender=sender, reply_to=reply_to, template_at_provider=template_at_provider)
+        return self.mangle(email)
 
 
 def raw(old: bytes, new: bytes) -> Callable[[Email], Email]:
