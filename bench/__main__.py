@@ -2,15 +2,19 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
-from bench import accept, memory, whole
+from bench import accept, http, memory, mime, smtp, whole
 from bench.figures import Figure, show
 
-ROWS = {
+ROWS: dict[str, Callable[[int], list[Figure]]] = {
     "a": accept.measure,
+    "b": smtp.figures,
     "c": whole.measure_throughput,
     "d": whole.measure_latency,
+    "e": mime.figures,
     "f": memory.measure,
+    "h": lambda _rounds: http.figures(),
 }
 
 

@@ -17,17 +17,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from bench.figures import Figure, show
 from mailroom.message import Address, Email, Message, Priority
 from mailroom.rendering import Brand, mime
 from mailroom.rendering.writer import BUNDLED, TemplateWriter
 
 ROUNDS: Final = 15
+BUDGETS: Final = {"render + MIME": 150, "render + MIME, an overlay's style sheet inlined": 250}
+"""µs of CPU, where `EmailMessage` takes 1,200."""
 AIM: Final = 10
 """Times as fast as the standard library."""
-BUDGET: Final = 150
-"""µs of CPU for render + MIME."""
-STYLED_BUDGET: Final = 250
-"""Likewise, of an overlay whose style sheet is put inline after rendering."""
 STYLE: Final = "<style>h1{margin:0}p{padding:0}.card{border:0}a:hover{color:red}"
 
 SENDER: Final = Address("no-reply@acme.example", "Acme")
@@ -52,29 +51,45 @@ MESSAGE: Final = Message(
 )
 
 
-def main() -> int:
-    """Print the row; the exit code tells whether the aim was met."""
+def figures(_rounds: int = ROUNDS) -> list[Figure]:
+    """Return row e. Budgets in µs are this machine's: its yardstick is how long `EmailMessage` takes, 1.2 ms there."""
     with TemporaryDirectory() as folder:
         layout = (BUNDLED / "layout.html.jinja").read_text(encoding="utf-8")
         Path(folder, "layout.html.jinja").write_text(layout.replace("<style>", STYLE), encoding="utf-8")
         writer, styled = _writer(None), _writer(Path(folder))
     email = writer.write(MESSAGE, sender=SENDER, reply_to=None)
     assert _content(email.raw) == _content(_by_the_standard_library(email)), "the two must be the same mail"
-    jobs: dict[str, Callable[[], object]] = {
-        "EmailMessage": lambda: _by_the_standard_library(email),
-        "MIME": lambda: _by_hand(email),
-        "render + MIME": lambda: writer.write(MESSAGE, sender=SENDER, reply_to=None),
-        "overlay + MIME": lambda: styled.write(MESSAGE, sender=SENDER, reply_to=None),
-    }
-    micros = _medians(jobs)
-    slowest = micros["EmailMessage"]
-    print(f"e  one {MESSAGE.template} mail, {len(email.raw)} octets; CPU µs, median of {ROUNDS} interleaved rounds")
-    for name, taken in micros.items():
-        print(f"   {name:<14} {taken:8.1f} µs   {slowest / taken:6.1f} times as fast")
-    ratio = slowest / micros["MIME"]
-    print(f"   aim: MIME ≥ {AIM} times as fast: {'met' if ratio >= AIM else 'MISSED'}; render + MIME ≤ {BUDGET} µs,")
-    print(f"   with an overlay's style sheet put inline ≤ {STYLED_BUDGET} µs")
-    return 0 if ratio >= AIM else 1
+    micros = _medians(
+        {
+            "EmailMessage": lambda: _by_the_standard_library(email),
+            "MIME": lambda: _by_hand(email),
+            "render + MIME": lambda: writer.write(MESSAGE, sender=SENDER, reply_to=None),
+            "render + MIME, an overlay's style sheet inlined": lambda: styled.write(
+                MESSAGE, sender=SENDER, reply_to=None
+            ),
+        }
+    )
+    library = micros.pop("EmailMessage")
+    aims = {"MIME": AIM, "render + MIME": AIM}
+    return [
+        Figure(
+            "e",
+            f"{name}: CPU of one mail, times as fast as EmailMessage (budget {BUDGETS.get(name, '-')} µs)",
+            f"{taken:.0f} µs",
+            f"{library:.0f} µs",
+            library / taken,
+            f"≥ {aims[name]}" if name in aims else "",
+            met=library / taken >= aims[name] if name in aims else None,
+        )
+        for name, taken in micros.items()
+    ]
+
+
+def main() -> int:
+    """Print the row; the exit code tells whether the aims were met."""
+    found = figures()
+    show(found, as_json=False)
+    return int(any(figure.met is False for figure in found))
 
 
 def _writer(overlay: Path | None) -> TemplateWriter:

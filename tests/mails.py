@@ -1,5 +1,6 @@
 """Ready-made `Email` objects, their bytes by the standard library."""
 
+from dataclasses import replace
 from email.message import EmailMessage
 from email.policy import SMTP
 
@@ -9,6 +10,13 @@ ID = "0198f2d4-7f00-7000-8000-000000000001"
 SENDER = Address("no-reply@acme.example", "Acme")
 RECIPIENT = "ada@reader.example"
 CODE = "482913"
+VARIABLES = {
+    "code": CODE,
+    "locale": "de",
+    "uiLocales": "de-AT de",
+    "application": {"name": "Ærø <b>& Søn", "branding": {"logoUrl": "https://acme.example/logo.png"}},
+    "organization": None,
+}
 
 
 def email(
@@ -37,6 +45,11 @@ def email(
         template="SignIn",
         raw=raw if raw is not None else _raw(sender, recipient, subject, (text, html), message_id),
     )
+
+
+def templated(template: str, mail: Email | None = None) -> Email:
+    """Return the mail by a template that is kept at the provider."""
+    return replace(mail or email(), template_at_provider=template, variables=VARIABLES)
 
 
 def _raw(sender: Address, recipient: str, subject: str, parts: tuple[str, str], message_id: str) -> bytes:

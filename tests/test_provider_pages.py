@@ -34,13 +34,14 @@ def test_every_setting_is_told_what_it_is_for(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", OVER_HTTP)
-def test_the_block_can_be_pasted(kind: str) -> None:
-    """With a key of one's own in the place of the dots."""
-    [block] = re.findall(r"```toml\n(.*?)```", (FOLDER / f"{kind}.md").read_text(), re.DOTALL)
-    given: dict[str, Any] = tomllib.loads(block.replace("…", "0123456789"))
+def test_the_blocks_can_be_pasted(kind: str) -> None:
+    """One below the other, with a key of one's own in the place of the dots."""
+    blocks = re.findall(r"```toml\n(.*?)```", (FOLDER / f"{kind}.md").read_text(), re.DOTALL)
+    given: dict[str, Any] = tomllib.loads("\n".join(blocks).replace("…", "0123456789"))
     [(_, provider)] = given["providers"].items()
     assert provider["type"] == kind
-    providers.module_of(kind).Settings.model_validate(provider)
+    settings = providers.module_of(kind).Settings.model_validate(provider)
+    assert settings.template_for("SignIn") == provider.get("templates", {}).get("SignIn", "")
 
 
 def test_a_page_without_a_place_for_its_settings_is_refused() -> None:

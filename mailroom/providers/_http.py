@@ -160,6 +160,7 @@ class HttpProvider(ABC):
         answer = await self.call(Call(path, b"", method="GET"))
         if not answer.is_success:
             self.read(answer)
+        if not answer.is_success or not answer.fields:  # a page that somebody on the way put there is no yes
             raise answer.not_understood()
         return answer
 

@@ -1,5 +1,6 @@
 """Alibaba Cloud Direct Mail, SingleSendMail: alibabacloud.com/help/en/direct-mail/api-dm-2015-11-23-singlesendmail."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 
@@ -9,17 +10,18 @@ from pydantic import AfterValidator, Field
 from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Email, Receipt
-from mailroom.providers import Surroundings
+from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._acs3 import Acs3
 from mailroom.providers._http import Answer, ApiKey, Call, HttpProvider, HttpSettings, header_map
 from mailroom.providers._http_fields import address_text
+from mailroom.providers._http_variables import flat
 
 LONGEST_ALIAS: Final = 14
 """Characters; "shorter than 15"."""
 _MOST_HEADERS: Final = 10
 
 
-class Settings(HttpSettings):
+class Settings(TemplatesAtProvider, HttpSettings):
     """Alibaba Cloud Direct Mail."""
 
     type: Literal["aliyun"] = "aliyun"
@@ -57,6 +59,7 @@ KINDS: Final[tuple[tuple[str, type[SendingError]], ...]] = (
     ("InvalidFromAlias", Misconfigured),
     ("InvalidSubject", Misconfigured),  # too long for Direct Mail; another provider may take it
     ("InvalidTag", Misconfigured),
+    ("InvalidTemplate", Misconfigured),
     ("InvalidAccessKey", Misconfigured),
     ("InvalidTimeStamp", Misconfigured),
     ("InvalidAction", Misconfigured),
@@ -79,6 +82,17 @@ KINDS: Final[tuple[tuple[str, type[SendingError]], ...]] = (
 
 SPAM_WAIT_SECONDS: Final = 60.0
 """"InvalidSendMail.Spam" is said of a rate, of the day's quota and of content alike: worth a few tries, well apart."""
+
+_NOT_ALLOWED: Final = ("Forbidden.RAM", "NoPermission")
+"""Said of a request that was signed rightly by a RAM user whose policy does not name it."""
+STATES: Final = {
+    "0": "",
+    "1": "the account is frozen",
+    "2": "the account has bills to pay",
+    "4": "the account may not send mail",
+    "8": "the account was deleted",
+}
+"""By the `UserStatus` of DescAccountSummary: what is wrong with the account."""
 
 _STANDARD: Final = frozenset({"message-id", "list-unsubscribe", "list-unsubscribe-post"})
 _AUTOMATIC: Final = frozenset({"content-language", "auto-submitted", "x-auto-response-suppress", "x-entity-ref-id"})
@@ -122,9 +136,7 @@ class Aliyun(HttpProvider):
             "AccountName": settings.account_name or address_text(email.sender.email),
             "AddressType": "1",
             "ToAddress": email.recipient,
-            "Subject": email.subject,
-            "HtmlBody": email.html,
-            "TextBody": email.text,
+            **_content(email),
             "Headers": msgspec.json.encode(_headers(email)).decode(),
             "ReplyToAddress": "false",
         }
@@ -136,8 +148,21 @@ class Aliyun(HttpProvider):
                 fields["ReplyAddressAlias"] = email.reply_to.name
         if settings.tag_name:
             fields["TagName"] = settings.tag_name
-        headers = {"x-acs-action": "SingleSendMail", "x-acs-version": "2015-11-23"}
-        return Call("/", urlencode(fields).encode(), "application/x-www-form-urlencoded", headers)
+        return _call("SingleSendMail", fields)
+
+    async def verify(self) -> str:
+        """Ask for the account, see `Verifiable`; a key that may only send is right all the same."""
+        answer = await self.call(_call("DescAccountSummary", {}))
+        code, status = answer.text("Code"), answer.text("UserStatus")
+        if code.startswith(_NOT_ALLOWED):
+            return "Direct Mail takes the key; it may not ask for the account, so whether it may send is not known"
+        if code or not answer.is_success:
+            self.read(answer)
+        if status not in STATES:
+            raise answer.not_understood()
+        if STATES[status]:
+            raise Misconfigured(f"Direct Mail takes the key, but {STATES[status]}", code=f"UserStatus {status}")
+        return "Direct Mail takes the key"
 
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the body's `Code`."""
@@ -153,6 +178,23 @@ class Aliyun(HttpProvider):
         if code.startswith("InvalidSendMail.Spam") and wait is None:
             wait = SPAM_WAIT_SECONDS
         raise answer.error(kind, code=code, retry_after=wait)
+
+
+def _call(action: str, fields: Mapping[str, str]) -> Call:
+    headers = {"x-acs-action": action, "x-acs-version": "2015-11-23"}
+    return Call("/", urlencode(fields).encode(), "application/x-www-form-urlencoded", headers)
+
+
+def _content(email: Email) -> dict[str, str]:
+    """Return the bodies, or the template and what fills it; the subject is ours, for Direct Mail wants one always."""
+    if not email.template_at_provider:
+        return {"Subject": email.subject, "HtmlBody": email.html, "TextBody": email.text}
+    if not email.subject:
+        raise Misconfigured("Direct Mail wants a subject beside its template, and our own template gave none")
+    # Texts only; that Direct Mail escapes them is nowhere said.
+    data = {name: str(value) for name, value in flat(email.variables).items()}
+    template = {"TemplateData": data, "TemplateId": email.template_at_provider}
+    return {"Subject": email.subject, "Template": msgspec.json.encode(template).decode()}
 
 
 def _headers(email: Email) -> dict[str, str]:

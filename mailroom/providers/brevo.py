@@ -5,7 +5,7 @@ import re
 from email.header import Header
 from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
@@ -22,6 +22,7 @@ from mailroom.providers._http import (
 )
 
 _DUPLICATE: Final = frozenset({"duplicate_parameter", "duplicate_request"})
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _SPECIAL: Final = re.compile(r'[()<>@,;:\\".\[\]]')
 
 
@@ -31,6 +32,13 @@ class Settings(TemplatesAtProvider, HttpSettings):
     type: Literal["brevo"] = "brevo"
     api_key: ApiKey = Field(description="Brevo → Settings → SMTP & API → API Keys; starts with `xkeysib-`")
     sandbox: bool = Field(default=False, description="Brevo checks each mail, sends none and logs none")
+
+    @field_validator("templates")
+    @classmethod
+    def _numbers(cls, templates: dict[str, str]) -> dict[str, str]:
+        if not all(_NUMBER.fullmatch(template) for template in templates.values() if template):
+            raise ValueError('give the numbers of templates as texts: "7" for what Brevo lists as #7')
+        return templates
 
 
 KINDS: Final[dict[str, type[SendingError]]] = {
@@ -93,7 +101,7 @@ class Brevo(HttpProvider):
         if email.template_at_provider:
             for name in ("subject", "htmlContent", "textContent"):
                 fields.pop(name, None)
-            fields["templateId"] = _template(email.template_at_provider)
+            fields["templateId"] = int(email.template_at_provider)
             fields["params"] = email.variables
         if email.reply_to:
             fields["replyTo"] = _mailbox(email.reply_to)
@@ -119,7 +127,7 @@ class Brevo(HttpProvider):
             kind = Unavailable
         elif answer.status in range(500, 600) and code:
             kind = Unavailable  # Brevo's own words; the key makes the next try safe
-        elif kind is Rejected and "sender" in words.lower():
+        elif kind is Rejected and any(ours in words.lower() for ours in ("sender", "template")):
             kind = Misconfigured
         if kind is None:
             raise self.refusal(answer)
@@ -134,9 +142,3 @@ def _mailbox(address: Address) -> dict[str, str]:
     if not name.isascii() and _SPECIAL.search(name):
         name = Header(name, "utf-8").encode(linesep="")
     return {"email": email, "name": name}
-
-
-def _template(name: str) -> int:
-    if not name.isdecimal():
-        raise Misconfigured(f"Brevo calls its templates by numbers, and {name[:60]!r} is none")
-    return int(name)

@@ -49,7 +49,10 @@ class Settings(TemplatesAtProvider, HttpSettings):
     )
 
 
-_SENDER: Final = ("'from' parameter", "from parameter", "is not allowed to send", "sandbox subdomains", "disabled")
+_OURS: Final = (
+    *("'from' parameter", "from parameter", "is not allowed to send", "sandbox subdomains", "disabled"),
+    "template",
+)
 """What stands in a 400 that is about us; all others are about the mail. Mailgun has no codes."""
 
 
@@ -81,23 +84,26 @@ class Mailgun(HttpProvider):
         return (self._key.get_secret_value(),)
 
     def write(self, email: Email) -> Call:
-        """Return the request for a mail. Raises Misconfigured when its headers are more than Mailgun takes."""
+        """Return the request for a mail. Raises Misconfigured for more headers and variables than it takes."""
+        variables = []
+        content = [("subject", email.subject), ("text", email.text), *([("html", email.html)] if email.html else [])]
+        if email.template_at_provider:
+            content = [("template", email.template_at_provider)]
+            variables = [
+                # As `h:X-Mailgun-Variables` or `v:` they would come back in events, codes and all.
+                ("t:variables", json.dumps(email.variables, ensure_ascii=False)),
+                ("t:text", "yes"),  # a text part, made from the template
+            ]
         options = [
             *(((f"h:{name}", value)) for name, value in header_map(email).items()),
             ("h:Message-Id", email.message_id),
             *([("h:Reply-To", mailbox_text(email.reply_to))] if email.reply_to else []),
             ("v:mailroom_id", email.id),
+            *variables,
             *self._options,
         ]
         if sum(len(name) + len(value.encode()) for name, value in options) > MOST_OPTIONS:
-            raise Misconfigured("the mail's headers are longer than the 16 kB that Mailgun takes")
-        content = [("subject", email.subject), ("text", email.text), *([("html", email.html)] if email.html else [])]
-        if email.template_at_provider:
-            content = [
-                ("template", email.template_at_provider),
-                ("t:variables", json.dumps(email.variables, ensure_ascii=False)),
-                ("t:text", "yes"),  # a text part, made from the template
-            ]
+            raise Misconfigured("the mail's headers and variables are longer than the 16 kB that Mailgun takes")
         fields = [("from", mailbox_text(email.sender)), ("to", email.recipient), *content, *options]
         return Call(self._path, urlencode(fields).encode(), "application/x-www-form-urlencoded")
 
@@ -125,6 +131,6 @@ class Mailgun(HttpProvider):
                 raise answer.error(Misconfigured, "it is not the messages' address: check domain, region and endpoint")
             raise answer.not_understood()
         said = answer.words.lower()
-        if answer.status == 400 and any(words in said for words in _SENDER):  # noqa: PLR2004  # HTTP's
+        if answer.status == 400 and any(words in said for words in _OURS):  # noqa: PLR2004  # HTTP's
             raise answer.error(Misconfigured)
         raise self.refusal(answer)

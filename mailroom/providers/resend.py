@@ -6,7 +6,7 @@ from pydantic import Field
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings
+from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
     Answer,
     ApiKey,
@@ -17,9 +17,16 @@ from mailroom.providers._http import (
     json_call,
     mailbox_text,
 )
+from mailroom.providers._http_variables import flat
+
+_RESERVED: Final = frozenset(
+    {"FIRST_NAME", "LAST_NAME", "EMAIL", "UNSUBSCRIBE_URL", "RESEND_UNSUBSCRIBE_URL", "contact", "this"}
+)
+_LONGEST_TEXT: Final = 2000
+_GREATEST_NUMBER: Final = 2**53 - 1
 
 
-class Settings(HttpSettings):
+class Settings(TemplatesAtProvider, HttpSettings):
     """Resend."""
 
     type: Literal["resend"] = "resend"
@@ -76,9 +83,7 @@ class Resend(HttpProvider):
         fields: dict[str, Any] = {
             "from": mailbox_text(email.sender),
             "to": [email.recipient],
-            "subject": email.subject,
-            **({"html": email.html} if email.html else {}),
-            "text": email.text,
+            **_content(email),
             "headers": {**header_map(email), "Message-ID": email.message_id},
             "tags": [{"name": "mailroom_id", "value": email.id}],
         }
@@ -104,8 +109,24 @@ class Resend(HttpProvider):
             raise answer.not_understood()
         name = answer.text("name")
         kind = KINDS.get(name)
-        if kind is Rejected and answer.status == 403:  # noqa: PLR2004  # "verify a domain" comes as validation_error
+        ours = answer.status == 403 or "template" in answer.words.lower()  # noqa: PLR2004  # HTTP's
+        if kind is Rejected and ours:  # "verify a domain" comes as validation_error
             kind = Misconfigured
         if kind is None:
             raise self.refusal(answer)
         raise answer.error(kind, code=name, retry_after=answer.retry_after("ratelimit-reset"))
+
+
+def _content(email: Email) -> dict[str, Any]:
+    if email.template_at_provider:
+        # Its templates have but `{{{NAME}}}`, which escapes nothing.
+        variables = {name: value for name, value in flat(email.variables).items() if _takes(name, value)}
+        return {"template": {"id": email.template_at_provider, "variables": variables}}
+    html = {"html": email.html} if email.html else {}
+    return {"subject": email.subject, **html, "text": email.text}
+
+
+def _takes(name: str, value: str | float) -> bool:
+    """Tell whether Resend takes a variable; without it the template's fallback stands in."""
+    fits = len(value) <= _LONGEST_TEXT if isinstance(value, str) else abs(value) <= _GREATEST_NUMBER
+    return fits and name not in _RESERVED

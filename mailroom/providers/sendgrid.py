@@ -2,7 +2,7 @@
 
 from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
@@ -39,6 +39,13 @@ class Settings(TemplatesAtProvider, HttpSettings):
     api_key: ApiKey = Field(description="SendGrid → Settings → API Keys; `Mail Send` is enough")
     region: Literal["global", "eu"] = Field("global", description="`eu` for a regional subuser and its own key")
     sandbox: bool = Field(default=False, description="SendGrid checks each mail and sends none")
+
+    @field_validator("templates")
+    @classmethod
+    def _dynamic(cls, templates: dict[str, str]) -> dict[str, str]:
+        if not all(template.startswith("d-") for template in templates.values() if template):
+            raise ValueError("give the ids of dynamic templates, which begin with d-; legacy ones are filled otherwise")
+        return templates
 
 
 def connect(settings: Settings, surroundings: Surroundings) -> "SendGrid":
@@ -115,7 +122,7 @@ def _kind(status: int, field: str, words: str) -> type[SendingError]:
     if status in range(500, 600):
         return Unavailable  # SendGrid's own words: it did not take the mail
     kind = by_status(status)
-    ours = field.startswith(("from", "reply_to", "headers", "custom_args", "mail_settings"))
+    ours = field.startswith(("from", "reply_to", "headers", "custom_args", "mail_settings")) or "template" in field
     if kind is Rejected and (ours or "sender identity" in words.lower()):
         return Misconfigured
     return kind

@@ -3,16 +3,28 @@
 import base64
 import json
 import os
+from email.header import Header
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
-from mailroom.message import Email, Receipt
+from mailroom.message import Address, Email, Receipt
 from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._aws_credentials import Fixed, Lent, from_host
-from mailroom.providers._http import Answer, ApiKey, Call, HttpProvider, HttpSettings, json_call, mailbox_text
+from mailroom.providers._http import (
+    Answer,
+    ApiKey,
+    Call,
+    HttpProvider,
+    HttpSettings,
+    address_text,
+    header_pairs,
+    json_call,
+    mailbox_text,
+)
+from mailroom.providers._http_variables import escaped
 from mailroom.providers._sigv4 import Credentials, SigV4
 
 Arn = Annotated[str, Field(pattern=r"^arn:[!-~]{1,2000}$")]
@@ -94,8 +106,12 @@ KINDS: Final[dict[str, type[SendingError]]] = {
 _THROTTLED: Final = ("TooManyRequests", "Throttling")
 """How the types of throttling begin; there are several."""
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
-_OURS: Final = ("not verified", "not authorized", "authority to send", "quota exceeded")
-"""What SES says of an unverified sender (or, in its sandbox, recipient) and of the day's quota, under other types."""
+_OURS: Final = ("not verified", "not authorized", "authority to send", "quota exceeded", "emplate")
+"""What SES says of an unverified sender (or, in its sandbox, recipient), of the day's quota and of its templates, under
+other types."""
+_MOST_HEADERS: Final = 15
+_LONGEST_HEADER: Final = 996
+"""Characters of name and value together."""
 
 
 def connect(settings: Settings, surroundings: Surroundings) -> "Ses":
@@ -104,7 +120,7 @@ def connect(settings: Settings, surroundings: Surroundings) -> "Ses":
 
 
 class Ses(HttpProvider):
-    """Hands mails to SES as the bytes that they are.
+    """Hands mails to SES as the bytes that they are, unless a template of its own makes them.
 
     `Content.Raw`, not `Content.Simple`: the same bytes leave as by SMTP, with all their headers (Simple takes 15, of at
     most 995 characters) and the encodings that were chosen for their text. Either way SES puts a Message-ID and Date of
@@ -140,21 +156,10 @@ class Ses(HttpProvider):
             raise Rejected("SES takes no addresses beyond ASCII")
         fields: dict[str, Any] = {
             "Destination": {"ToAddresses": [email.recipient]},
-            "Content": {"Raw": {"Data": base64.b64encode(email.raw).decode("ascii")}},
+            **(_by_template(email) if email.template_at_provider else _as_it_is(email)),
             "EmailTags": [{"Name": "mailroom_id", "Value": email.id}],
             **self._options,
         }
-        if email.template_at_provider:
-            fields["FromEmailAddress"] = mailbox_text(email.sender)
-            if email.reply_to:
-                fields["ReplyToAddresses"] = [mailbox_text(email.reply_to)]
-            fields["Content"] = {
-                "Template": {
-                    "TemplateName": email.template_at_provider,
-                    "TemplateData": json.dumps(email.variables),
-                    "Headers": [{"Name": name, "Value": value} for name, value in email.headers],
-                }
-            }
         return json_call("/v2/email/outbound-emails", fields)
 
     async def verify(self) -> str:
@@ -199,6 +204,37 @@ def _credentials(settings: Settings, surroundings: Surroundings) -> Fixed | Lent
         return from_host(os.environ, settings, surroundings.clock, region=settings.region)
     token = settings.session_token.get_secret_value() if settings.session_token else ""
     return Fixed(Credentials(settings.access_key_id, settings.access_key_secret.get_secret_value(), token))
+
+
+def _as_it_is(email: Email) -> dict[str, Any]:
+    return {"Content": {"Raw": {"Data": base64.b64encode(email.raw).decode("ascii")}}}
+
+
+def _by_template(email: Email) -> dict[str, Any]:
+    """Return content and senders. Message-ID is not among the headers: SES sets its own.
+
+    Raises Misconfigured for headers that it does not take.
+    """
+    headers = header_pairs(email)
+    if len(headers) > _MOST_HEADERS or any(len(name) + len(value) > _LONGEST_HEADER for name, value in headers):
+        raise Misconfigured(f"with a template SES takes {_MOST_HEADERS} headers of {_LONGEST_HEADER} characters")
+    template = {
+        "TemplateName": email.template_at_provider,
+        # SES escapes nothing when it fills the HTML (its guide's page on templates).
+        "TemplateData": json.dumps(escaped(email.variables)),
+        "Headers": [{"Name": name, "Value": value} for name, value in headers],
+    }
+    written: dict[str, Any] = {"FromEmailAddress": _mailbox(email.sender), "Content": {"Template": template}}
+    if email.reply_to:
+        written["ReplyToAddresses"] = [_mailbox(email.reply_to)]
+    return written
+
+
+def _mailbox(address: Address) -> str:
+    """Return it in ASCII, a name beyond that as encoded words (RFC 2047)."""
+    if address.name.isascii():
+        return mailbox_text(address)
+    return f"{Header(address.name, 'utf-8').encode(linesep='')} <{address_text(address.email)}>"
 
 
 def _type(answer: Answer) -> str:

@@ -27,6 +27,8 @@ class Vendor:
     """Finds the subject in a request."""
     server_error: type[SendingError]
     """What the vendor's own 500 is: Uncertain, or Unavailable where an idempotency key is honoured."""
+    template: str = "sign-in"
+    """What a template of its own may be called."""
     server_fault: Answer = field(default_factory=lambda: Answer(500, b'{"message": "Internal Server Error"}'))
 
 

@@ -133,15 +133,19 @@ def _backend(esp: str) -> Any:
 def _message(mail: Email) -> Any:
     from django.core.mail import EmailMultiAlternatives  # noqa: PLC0415  # likewise
 
+    stored = mail.template_at_provider
     message = EmailMultiAlternatives(
-        mail.subject,
-        mail.text,
+        "" if stored else mail.subject,
+        "" if stored else mail.text,
         _written(mail.sender),
         [mail.recipient],
         reply_to=[_written(mail.reply_to)] if mail.reply_to else None,
         headers={**dict(mail.headers), "Message-ID": mail.message_id},
     )
-    message.attach_alternative(mail.html, "text/html")
+    if stored:
+        message.template_id, message.merge_global_data = stored, dict(mail.variables)
+    else:
+        message.attach_alternative(mail.html, "text/html")
     message.metadata = {"mailroom_id": mail.id}
     return message
 

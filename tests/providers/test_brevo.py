@@ -5,17 +5,19 @@ from dataclasses import replace
 from email.header import decode_header, make_header
 
 import pytest
+from pydantic import ValidationError
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
 from mailroom.providers.brevo import KINDS, Settings
 from tests.http_recorder import Answer, json_answer
-from tests.mails import email
+from tests.mails import email, templated
 from tests.providers.contract import surroundings
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+from tests.providers.templates_contract import TemplatesContract
 
 KEY = "xkeysib-0123456789abcdef-AbCdEf"
 
@@ -36,6 +38,7 @@ VENDOR = Vendor(
     },
     subject=lambda request: request.json["subject"],
     server_error=Unavailable,
+    template="7",
     server_fault=refusal(500, "internal_error"),
 )
 
@@ -52,7 +55,19 @@ async def test_anymail_sends_the_same(name: str) -> None:
     }
 
 
-class TestBrevo(HttpProviderContract):
+async def test_anymail_sends_the_same_by_a_template() -> None:
+    """But for what it sends otherwise anyway, and the template's number, which is an integer there (its SDK says)."""
+    mail = templated(VENDOR.template)
+    theirs = await asked_by_anymail("brevo", mail, VENDOR.accepted, path="/v3/", api_key=KEY)
+    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {
+        "HTTP idempotencykey": (None, mail.id),
+        "headers.Message-ID": (mail.message_id, None),
+        "headers.idempotencyKey": (None, mail.id),
+        "templateId": ("7", 7),
+    }
+
+
+class TestBrevo(HttpProviderContract, TemplatesContract):
     vendor = VENDOR
 
     async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
@@ -124,3 +139,13 @@ class TestBrevo(HttpProviderContract):
         with pytest.raises(Misconfigured, match="ASCII"):
             await provider.send(replace(email(), headers=(("X-Fine", "Grüße"),)))
         assert not far_end.recorder.requests
+
+    async def test_a_template_that_is_not_there_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        far_end.answer(refusal(400, "invalid_parameter", "templateId is not valid"))
+        with pytest.raises(Misconfigured):
+            await provider.send(templated("8"))
+
+
+def test_a_template_is_a_number() -> None:
+    with pytest.raises(ValidationError, match="numbers"):
+        Settings.model_validate({"api_key": KEY, "templates": {"SignIn": "sign-in"}})

@@ -9,6 +9,7 @@ from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.providers import Verifiable, connect
 from tests.http_recorder import Answer, Recorder, ca_file, json_answer
 from tests.providers import (
+    test_aliyun,
     test_brevo,
     test_mailgun,
     test_postmark,
@@ -28,9 +29,13 @@ class Asked:
     target: str
     yes: Answer
     words: str
+    method: str = "GET"
 
 
 VENDORS = {
+    "aliyun": Asked(
+        test_aliyun.VENDOR, "/", json_answer(200, {"UserStatus": 0, "DailyQuota": 2000}), "takes the key", "POST"
+    ),
     "brevo": Asked(test_brevo.VENDOR, "/v3/account", json_answer(200, {"email": "a@acme.example"}), "takes the key"),
     "mailgun": Asked(
         test_mailgun.VENDOR,
@@ -71,7 +76,7 @@ async def test_credentials_that_work_are_told_and_nothing_is_sent(asked: Asked) 
     words, recorder = await verify(asked.vendor, asked.yes)
     assert asked.words in words
     (request,) = recorder.requests
-    assert (request.method, request.target, request.body) == ("GET", asked.target, b"")
+    assert (request.method, request.target, request.body) == (asked.method, asked.target, b"")
 
 
 @pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
@@ -101,8 +106,23 @@ async def test_a_key_that_may_only_send_is_good_enough() -> None:
     assert "may only send" in (await verify(test_resend.VENDOR, only_sends))[0]
     denied = json_answer(403, {"message": "not authorized"}, {"x-amzn-ErrorType": "AccessDeniedException"})
     assert "not known" in (await verify(test_ses.VENDOR, denied))[0]
+    for code in ("Forbidden.RAM", "NoPermission"):
+        assert "not known" in (await verify(test_aliyun.VENDOR, test_aliyun.refusal(403, code)))[0]
     with pytest.raises(Uncertain, match="may only send"):
         await verify(test_mailgun.VENDOR, Answer(401, b"Forbidden"))
+
+
+@pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
+@pytest.mark.parametrize("page", [b"<html>Please log in to the hotel's network</html>", b"", b"[]", b"{}", b"null"])
+async def test_a_page_of_somebody_on_the_way_is_no_yes(asked: Asked, page: bytes) -> None:
+    with pytest.raises((Uncertain, Misconfigured)):
+        await verify(asked.vendor, Answer(200, page))
+
+
+@pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
+async def test_nobody_listening_is_unavailable(asked: Asked) -> None:
+    with pytest.raises(Unavailable, match="connect"):
+        await verify(asked.vendor, asked.yes, endpoint="https://127.0.0.1:1")
 
 
 async def test_a_key_that_may_not_send_is_wrong() -> None:
@@ -115,6 +135,8 @@ async def test_an_account_that_does_not_send_is_wrong() -> None:
         await verify(test_mailgun.VENDOR, json_answer(200, {"domain": {"state": "unverified"}}))
     with pytest.raises(Misconfigured, match="paused"):
         await verify(test_ses.VENDOR, json_answer(200, {"SendingEnabled": False}))
+    with pytest.raises(Misconfigured, match="bills"):
+        await verify(test_aliyun.VENDOR, json_answer(200, {"UserStatus": 2}))
     sandbox = json_answer(200, {"SendingEnabled": True, "ProductionAccessEnabled": False})
     assert "verified addresses only" in (await verify(test_ses.VENDOR, sandbox))[0]
 

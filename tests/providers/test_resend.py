@@ -1,6 +1,7 @@
 """Resend, by its recorded answers."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,10 +10,11 @@ from mailroom.message import Address
 from mailroom.providers import Provider
 from mailroom.providers.resend import KINDS, Settings
 from tests.http_recorder import Answer, json_answer
-from tests.mails import email
+from tests.mails import email, templated
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+from tests.providers.templates_contract import TemplatesContract
 
 KEY = "re_AbCdEfGh_0123456789"
 
@@ -50,7 +52,7 @@ async def test_anymail_sends_the_same(name: str) -> None:
     }
 
 
-class TestResend(HttpProviderContract):
+class TestResend(HttpProviderContract, TemplatesContract):
     vendor = VENDOR
 
     async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
@@ -103,3 +105,28 @@ class TestResend(HttpProviderContract):
         far_end.answer(refusal(409, "invalid_idempotent_request"))
         with pytest.raises(Uncertain):
             await provider.send(email())
+
+    async def test_a_template_is_filled_with_what_it_takes(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        """Names without dots; texts escaped, for Resend puts them into HTML as they are."""
+        mail = templated("sign-in")
+        odd = {"email": "ada@reader.example", "EMAIL": "x", "this": "x", "n": 2**53, "long": "x" * 2001, "ok": True}
+        await provider.send(replace(mail, variables={**mail.variables, **odd}))
+        request = far_end.recorder.requests[0].json
+        assert request["template"] == {
+            "id": "sign-in",
+            "variables": {
+                "code": "482913",
+                "locale": "de",
+                "uiLocales": "de-AT de",
+                "application_name": "Ærø &lt;b&gt;&amp; Søn",
+                "application_branding_logoUrl": "https://acme.example/logo.png",
+                "email": "ada@reader.example",
+                "ok": "true",
+            },
+        }
+        assert not {"subject", "html", "text"} & request.keys()
+
+    async def test_a_template_that_is_not_there_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        far_end.answer(refusal(422, "validation_error", "Template not found"))
+        with pytest.raises(Misconfigured):
+            await provider.send(templated("sign-out"))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
@@ -10,11 +11,12 @@ from mailroom.providers import Provider, connect
 from mailroom.providers.sendgrid import SendGrid, Settings
 from tests.clock import FakeClock
 from tests.http_recorder import Answer, json_answer
-from tests.mails import email
+from tests.mails import email, templated
 from tests.providers.contract import surroundings
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+from tests.providers.templates_contract import TemplatesContract
 
 KEY = "SG.AbCdEfGhIjKlMnOp.0123456789"
 
@@ -35,6 +37,7 @@ VENDOR = Vendor(
     },
     subject=lambda request: request.json["subject"],
     server_error=Unavailable,
+    template="d-0123456789abcdef0123456789abcdef",
     server_fault=refusal(500, "internal error"),
 )
 
@@ -55,7 +58,16 @@ async def test_anymail_sends_the_same(name: str) -> None:
             assert listed[place.replace("_list[0]", "")] == (None, theirs_)
 
 
-class TestSendGrid(HttpProviderContract):
+async def test_anymail_sends_the_same_by_a_template() -> None:
+    """To the last field."""
+    mail = templated(VENDOR.template)
+    theirs = await asked_by_anymail(
+        "sendgrid", mail, VENDOR.accepted, path="/v3/", api_key=KEY, generate_message_id=False
+    )
+    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {}
+
+
+class TestSendGrid(HttpProviderContract, TemplatesContract):
     vendor = VENDOR
 
     async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
@@ -85,6 +97,7 @@ class TestSendGrid(HttpProviderContract):
             (refusal(403, "The from address does not match a verified Sender Identity.", "from"), Misconfigured),
             (refusal(400, "The from email does not contain a valid address.", "from.email"), Misconfigured),
             (refusal(400, "The content value must be a string at least one character in length.", "content"), Rejected),
+            (refusal(400, "The template_id must be a valid UUID.", "template_id"), Misconfigured),
             (refusal(413, "The payload is too large."), Rejected),
             (refusal(503, "service unavailable"), Unavailable),
         ],
@@ -136,3 +149,9 @@ async def test_the_region_decides_the_host(region: str, host: str) -> None:
     provider = SendGrid(Settings.model_validate({"api_key": KEY, "region": region}), surroundings())
     assert provider.base == host
     await provider.aclose()
+
+
+def test_a_legacy_template_is_refused() -> None:
+    """It would arrive with its placeholders in it: they are filled by another field."""
+    with pytest.raises(ValidationError, match="begin with d-"):
+        Settings.model_validate({"api_key": KEY, "templates": {"SignIn": "13b8f94f-bcae-4ec6-b752-70d6cb59f932"}})

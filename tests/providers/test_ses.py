@@ -1,10 +1,13 @@
 """Amazon SES, by its recorded answers, against moto with authentication on, and beside botocore's own client."""
 
 import base64
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.policy import SMTP
+from email.utils import getaddresses
 from typing import Any
 
 import botocore.session
@@ -12,6 +15,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
@@ -20,12 +24,13 @@ from mailroom.providers._sigv4 import Credentials, SigV4, authorization
 from mailroom.providers.ses import KINDS, Ses, Settings
 from tests.clock import FakeClock
 from tests.http_recorder import Answer, Request, json_answer
-from tests.mails import email
+from tests.mails import email, templated
 from tests.providers.contract import surroundings
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.moto_server import moto_server
 from tests.providers.oracles import MAILS, asked_by, asked_by_us, differences
+from tests.providers.templates_contract import TemplatesContract
 
 ID, SECRET, TOKEN = "AKIATESTTESTTESTTEST", "SecretOfTheTests/0123456789+abcdefghijkl", "SessionTokenOfTheTests//0123=="
 REGION = "eu-central-1"
@@ -62,7 +67,7 @@ VENDOR = Vendor(
 )
 
 
-class TestSes(HttpProviderContract):
+class TestSes(HttpProviderContract, TemplatesContract):
     vendor = VENDOR
 
     async def test_the_same_mail_is_the_same_request(self, far_end: HttpFarEnd) -> None:  # type: ignore[override]  # it makes a provider of its own: a signature holds the time
@@ -142,6 +147,7 @@ class TestSes(HttpProviderContract):
             ),
             ("BadRequestException", "User `arn:aws:iam::1:user/x' is not authorized to perform `ses:SendRawEmail'"),
             ("TooManyRequestsException", "Daily message quota exceeded."),
+            ("BadRequestException", "Template sign-in does not exist."),
         ],
     )
     async def test_what_is_ours_blames_no_recipient(
@@ -155,6 +161,14 @@ class TestSes(HttpProviderContract):
         far_end.answer(refusal(400, "MessageRejected", "Message contains a virus."))
         with pytest.raises(Rejected, match="virus"):
             await provider.send(email())
+
+    @pytest.mark.parametrize("headers", [(("X-Long", "x" * 991),), tuple((f"X-{n}", "v") for n in range(16))])
+    async def test_headers_that_its_templates_cannot_have_are_refused(
+        self, provider: Provider, far_end: HttpFarEnd, headers: tuple[tuple[str, str], ...]
+    ) -> None:
+        with pytest.raises(Misconfigured, match="15 headers"):
+            await provider.send(replace(templated("sign-in"), headers=headers))
+        assert not far_end.recorder.requests
 
     async def test_an_expired_session_token_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
         far_end.answer(refusal(403, "ExpiredTokenException", "The security token included in the request is expired"))
@@ -194,6 +208,22 @@ async def test_botocore_sends_the_same_and_signs_byte_identically(name: str) -> 
     credentials = Credentials(ID, SECRET, TOKEN)
     again = authorization("POST", theirs.target, headers, theirs.body, credentials, region=REGION, service="ses")
     assert again == theirs.header("authorization")
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_botocore_sends_the_same_by_a_template(name: str) -> None:
+    """Its client checks what is sent against AWS's own model."""
+    mail = templated("sign-in", MAILS[name])
+    ours = await asked_by_us(VENDOR, mail)
+    theirs = await asked_by(lambda url: client(url, ID, SECRET, TOKEN).send_email(**ours.json), VENDOR.accepted)
+    assert (theirs.target, theirs.json) == (ours.target, ours.json)
+    content = ours.json["Content"]["Template"]
+    assert json.loads(content["TemplateData"])["application"]["name"] == "Ærø &lt;b&gt;&amp; Søn"
+    assert [header["Name"] for header in content["Headers"]] == [name for name, _ in mail.headers]
+    [sender] = getaddresses([str(make_header(decode_header(ours.json["FromEmailAddress"])))])
+    assert ours.json["FromEmailAddress"].isascii()
+    assert sender == (mail.sender.name, ascii_form(mail.sender.email))
+    assert len(ours.json.get("ReplyToAddresses", [])) == bool(mail.reply_to)
 
 
 def client(url: str, key: str, secret: str, token: str | None = None, service: str = "sesv2") -> Any:
