@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: setup run demo test lint bench chaos node docs lock clean
+.PHONY: setup run demo test lint bench chaos mails previews node docs lock clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.runtime
@@ -43,6 +43,14 @@ bench: .venv/.dev
 # SIGKILL under load, again and again: make chaos KILLS=200 SEED=7
 chaos: .venv/.dev
 	$(BIN)/python -m tests.e2e.chaos --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
+
+# What SpamAssassin (apt-get install spamassassin) and html-validate say of every mail in every language.
+mails: .venv/.dev node
+	$(BIN)/python -m tests.checking.oracles
+
+# Photographs of every kind in build/previews/, to be looked at; needs chromium. LANGUAGES="ko th" for others.
+previews: .venv/.dev
+	$(BIN)/python -m tests.rendering.pictures $(LANGUAGES)
 
 # Logto's own connectors, for the tests and the bench that drive them; these need Node 20 or later.
 node: tests/node/node_modules/.package-lock.json

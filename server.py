@@ -21,6 +21,7 @@ from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Listener, bound, inherited
 from handlers.loopback import OnlyLoopback
 from mailroom import loading, logs, templates
+from mailroom.checking.making import Desk, vital
 from mailroom.clock import Clock, SystemClock
 from mailroom.courier import Courier, Exit, Lane, Routes
 from mailroom.errors import MailroomError, SettingsError
@@ -59,6 +60,8 @@ async def build(
     """Open the outbox and connect the parts. Raises OutboxError, SealBroken or RenderingError."""
     metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
     writer = templates.writer(settings)
+    for finding in vital(Desk(writer, settings.sender, settings.reply_to, templates.sender_domains(settings))):
+        log.error("template.faulty", **finding.told())
     outbox = await kept_in.open(
         settings.database_path, secret_keys=[key.get_secret_value() for key in settings.secret_key], clock=clock
     )

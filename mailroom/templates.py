@@ -13,16 +13,22 @@ def writer(settings: Settings, *, tell: Callable[[Fault], None] = log_fault) -> 
 
     Raises RenderingError for a `default_locale` without words.
     """
-    senders = [settings.sender, *(provider.sender for provider in settings.providers.values() if provider.sender)]
     return TemplateWriter(
         brand=settings.brand,
         code_lifetime=settings.lifetimes.code,
         message_id_domain=_domain(settings.sender.email),
         default_locale=settings.default_locale,
-        sender_domains=[*(_domain(sender.email) for sender in senders), *settings.sender_domains],
+        sender_domains=sender_domains(settings),
         overlay=settings.templates,
         tell=tell,
     )
+
+
+def sender_domains(settings: Settings) -> frozenset[str]:
+    """Return the domains that mail may be sent from."""
+    senders = [settings.sender, *(provider.sender for provider in settings.providers.values() if provider.sender)]
+    domains = [*(_domain(sender.email) for sender in senders), *settings.sender_domains]
+    return frozenset(domain.lower() for domain in domains)
 
 
 def _domain(email: str) -> str:

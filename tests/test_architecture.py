@@ -29,6 +29,8 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.metrics": BASE | {"mailroom.outbox"},
     "mailroom.providers": BASE,
     "mailroom.rendering": BASE,
+    "mailroom.checking": BASE | {"mailroom.rendering"},
+    "mailroom.preview": BASE | {"mailroom.checking", "mailroom.rendering"},
     "mailroom.settings": BASE | {"mailroom.providers", "mailroom.rendering"},
     "mailroom.loading": SETTINGS,
     "mailroom.importing": SETTINGS | {"mailroom.loading"},

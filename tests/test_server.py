@@ -2,21 +2,25 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 
 import server
-from mailroom import loading
+from mailroom import loading, templates
 from mailroom.clock import SystemClock
 from mailroom.outbox.lock import Lock
+from mailroom.rendering.writer import BUNDLED, TemplateWriter
 from tests.rendering.overlays import lay, write
 
 ROOT = Path(__file__).parents[1]
@@ -227,3 +231,22 @@ def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert all(option in told for option in ("--dev", "--fd", "--config", "mailroom check"))
+
+
+async def test_a_template_that_keeps_codes_back_is_told_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It serves all the same: other kinds and languages may be whole."""
+    spoilt = tmp_path / "mails"
+    shutil.copytree(BUNDLED, spoilt)
+    (spoilt / "parts" / "code.html.jinja").write_text("the code")
+    monkeypatch.setattr(templates, "TemplateWriter", partial(TemplateWriter, templates=spoilt))
+    monkeypatch.chdir(tmp_path)
+    settings = loading.load(environ={}, dev=True)
+    with structlog.testing.capture_logs() as told:
+        parts = await server.build(settings, SystemClock())
+    await parts.outbox.close()
+    [fault] = [line for line in told if line["event"] == "template.faulty"]
+    assert (fault["check"], fault["log_level"]) == (2, "error")
+    assert "the HTML does not show it" in fault["problem"]
+    assert "SignIn" in fault["kinds"]

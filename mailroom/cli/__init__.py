@@ -6,13 +6,14 @@ from mailroom.cli.group import mailroom
 from mailroom.cli.importing import import_
 from mailroom.cli.keygen import keygen
 from mailroom.cli.looking import outbox
+from mailroom.cli.previewing import preview
 from mailroom.cli.providers import providers
 from mailroom.cli.sending import send
 from mailroom.cli.status import status
 
 __all__ = ["main"]
 
-for command in (check, doctor, import_, keygen, providers, send, status, outbox):
+for command in (check, doctor, import_, keygen, preview, providers, send, status, outbox):
     mailroom.add_command(command)
 
 

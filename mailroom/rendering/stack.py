@@ -134,6 +134,11 @@ class Stack:
                 return Imported(templates[DEFAULT], self.default)
         return None
 
+    def languages_of_imported(self, kind: str) -> tuple[str, ...]:
+        """Return the languages of a kind's templates of Logto's; the one for the rest counts for the default."""
+        tags = dict.fromkeys(tag for templates in self.logto.get(kind, ()) for tag in sorted(templates))
+        return tuple(dict.fromkeys(self.default if tag == DEFAULT else tag for tag in tags))
+
     def _templates(self, layer: Layer) -> tuple[dict[str, Source], dict[str, int], Engine]:
         below = self._below
         if below and not layer.templates:

@@ -6,8 +6,8 @@ written as `Generic`. Over all of it lies what the operator has (`overlay`).
 """
 
 import asyncio
-from collections.abc import Callable, Collection
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -22,10 +22,11 @@ from mailroom.rendering import Brand, mime
 from mailroom.rendering.colors import palette
 from mailroom.rendering.draft import Draft, House, by_jinja, by_logto
 from mailroom.rendering.edition import Edition
+from mailroom.rendering.engine import Source
 from mailroom.rendering.inert import code
 from mailroom.rendering.locales import choose
 from mailroom.rendering.overlay import Overlay, Stamp, bundled, read, stamp
-from mailroom.rendering.stack import Imported, Stack
+from mailroom.rendering.stack import Imported, Kind, Stack
 
 BUNDLED: Final = Path(__file__).parents[2] / "templates" / "mails"
 
@@ -42,6 +43,16 @@ log = structlog.get_logger()
 def log_fault(fault: Fault) -> None:
     """Say in the log what is wrong with an operator's template."""
     log.error("template.faulty", place=fault.path, problem=fault.problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What a kind of mail is made of in one language; for `check`, which says where to mend."""
+
+    templates: tuple[str, ...]
+    """The names of those that are rendered (what they extend and include comes with them), or Logto's own's place."""
+    words: Mapping[str, str]
+    """Key -> text, the placeholders still in it."""
 
 
 class TemplateWriter:
@@ -68,6 +79,8 @@ class TemplateWriter:
         self._house = House(brand, frozenset(domain.lower() for domain in sender_domains), self._tell)
         self._default_locale = default_locale
         self._folder = overlay
+        self.folders = (overlay, templates) if overlay else (templates,)
+        """Where the words and templates lie, the ones that go first first."""
         self._complain = tell
         self._minutes = max(1, int(code_lifetime.total_seconds() // 60))
         self._constants = {
@@ -85,6 +98,28 @@ class TemplateWriter:
     def faults(self) -> tuple[Fault, ...]:
         """What is wrong with the overlay: found when it was read, and by mails that could not be written with it."""
         return tuple(self._told)
+
+    @property
+    def kinds(self) -> Mapping[str, tuple[str, ...]]:
+        """Every kind that there are words or a template of Logto's for, and its languages; without single owners'."""
+        root = self._edition.root
+        imported = {kind: dict.fromkeys(root.languages_of_imported(kind)) for kind in root.logto}
+        return dict(root.kinds) | {
+            kind: tuple(dict.fromkeys(root.kinds.get(kind, ())) | tags) for kind, tags in imported.items() if tags
+        }
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The Jinja templates by name, as they lie over each other; without single owners'."""
+        return self._edition.root.sources
+
+    def ingredients(self, message: Message) -> Ingredients:
+        """Return what a message is made of. Raises RenderingError if there is nothing for it."""
+        found = self._found(self._edition.root, message)
+        if isinstance(found, Imported):
+            return Ingredients((found.template.place,), {})
+        fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in found.fixed.items()}
+        return Ingredients(tuple(filter(None, (found.html, found.text))), {**fixed, **found.open})
 
     async def watch(self, clock: Clock) -> None:
         """Read the overlay anew whenever it changes, until cancelled; away from the event loop."""
@@ -171,11 +206,14 @@ class TemplateWriter:
         raise first
 
     def _draft(self, stack: Stack, message: Message, sender: Address, reply_to: Address | None) -> Draft:
-        found = stack.find(message)
+        found = self._found(stack, message)
         if isinstance(found, Imported):
             return by_logto(found, message, house=self._house, sender=sender, reply_to=reply_to)
-        if found:
-            return by_jinja(stack, found, message, house=self._house, sender=sender, reply_to=reply_to)
+        return by_jinja(stack, found, message, house=self._house, sender=sender, reply_to=reply_to)
+
+    def _found(self, stack: Stack, message: Message) -> Kind | Imported:
+        if found := stack.find(message):
+            return found
         raise RenderingError(f"locales/{stack.default}.toml has no words for [{message.template[:60]}]")
 
     def _email(self, message: Message, recipient: str, draft: Draft) -> Email:

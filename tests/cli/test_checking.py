@@ -1,8 +1,14 @@
 """`mailroom check`."""
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 
+import pytest
+
+from mailroom import templates
+from mailroom.rendering.writer import BUNDLED, TemplateWriter
 from tests.cli.conftest import SETTINGS, Operator
 
 
@@ -12,6 +18,7 @@ def test_good_settings_are_summed_up(operator: Operator) -> None:
     assert "fit to serve with" in result.output
     assert "main (capture)" in result.output
     assert "captures mails instead of sending them" in result.output
+    assert "The templates pass all 22 checks" in result.output
 
 
 def test_all_faults_are_printed_and_the_exit_says_so(operator: Operator) -> None:
@@ -28,6 +35,7 @@ def test_machines_read_the_same(operator: Operator) -> None:
     assert json.loads(operator.run("check", "--json").output) == {
         "faults": [],
         "warnings": ["provider main captures mails instead of sending them"],
+        "findings": [],
     }
     Path("mailroom.toml").write_text('port = "x"\n' + SETTINGS.replace("port = 1\n", ""))
     result = operator.run("check", "--json")
@@ -43,7 +51,9 @@ def test_faults_in_the_operators_templates_are_faults_too(operator: Operator) ->
     assert result.exit_code == 1
     assert [fault["path"] for fault in json.loads(result.output)["faults"]] == ["mine/layout.html.jinja, line 2"]
     Path("mine/layout.html.jinja").write_text("{% block content %}{% endblock %}")
-    assert operator.run("check").exit_code == 0
+    mended = json.loads(operator.run("check", "--json").output)
+    assert not mended["faults"]
+    assert 7 in {finding["check"] for finding in mended["findings"]}, "it can be used, but tells no language"
 
 
 def test_a_default_language_without_words_is_a_fault(operator: Operator) -> None:
@@ -57,3 +67,48 @@ def test_what_a_key_holds_does_not_drive_the_terminal(operator: Operator) -> Non
     Path("mailroom.toml").write_text('"\\u001b[2J[red]" = 1\n' + SETTINGS)
     result = operator.run("check")
     assert "\\x1b[2J[red]: unknown setting" in result.output
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the writer read a copy of the templates that may be spoilt."""
+    folder = tmp_path / "mails"
+    shutil.copytree(BUNDLED, folder)
+    for words in (folder / "locales").glob("*.toml"):
+        if words.stem != "en":
+            words.unlink()
+    monkeypatch.setattr(templates, "TemplateWriter", partial(TemplateWriter, templates=folder))
+    return folder
+
+
+def test_a_finding_says_where_and_what_to_do_and_fails(operator: Operator, spoilt: Path) -> None:
+    layout = spoilt / "layout.html.jinja"
+    layout.write_text(layout.read_text().replace('role="presentation" width="480"', 'width="480"'))
+    result = operator.run("check")
+    assert result.exit_code == 1
+    assert "1 wrong" in result.output
+    assert "layout.html.jinja, line " in result.output
+    assert 'to do: write <table role="presentation"' in result.output
+    assert "seen in: " in result.output
+    result = operator.run("check", "--json")
+    assert result.exit_code == 1
+    [finding] = json.loads(result.output)["findings"]
+    assert (finding["check"], finding["file"], finding["is_warning"]) == (8, "layout.html.jinja", False)
+
+
+def test_what_is_doubtful_is_told_and_does_not_fail(operator: Operator, spoilt: Path) -> None:
+    words = spoilt / "locales" / "en.toml"
+    words.write_text(
+        words.read_text().replace("is your {app} sign-in code", "is the code that signs you in to {app}, " * 2)
+    )
+    result = operator.run("check")
+    assert result.exit_code == 0
+    assert "1 doubtful" in result.output
+    assert "locales/en.toml, line " in result.output
+
+
+def test_templates_that_cannot_be_read_are_one_finding(operator: Operator, spoilt: Path) -> None:
+    (spoilt / "Generic" / "html.jinja").write_text("\n{% if %}")
+    result = operator.run("check")
+    assert result.exit_code == 1
+    assert "Generic/html.jinja, line 2: " in result.output

@@ -26,7 +26,7 @@ def commands(parent: click.Group, above: tuple[str, ...] = ()) -> list[tuple[str
 
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words in commands(group.mailroom)} == {
-        "check", "doctor", "import", "keygen", "providers", "send", "status", "outbox",
+        "check", "doctor", "import", "keygen", "preview", "providers", "send", "status", "outbox",
         "outbox list", "outbox find", "outbox show",
     }  # fmt: skip
 

@@ -1,0 +1,109 @@
+"""Checks 7, 8, 12, 14, 15 and 21: the HTML as a document that every mail client, and a screen reader, can take."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import langcodes
+import tinycss2
+
+from mailroom.checking.mail import Complaint, Mail, excerpt
+from mailroom.checking.page import text_of
+from mailroom.checking.samples import Sample
+
+LARGEST_STYLE: Final = 8 * 1024
+"""Octets; Gmail drops a longer one."""
+LARGEST_HTML: Final = 90 * 1024
+"""Octets; Gmail clips a mail at 102 kB, and the rest of it is what a relay may add."""
+
+_ACTIVE: Final = frozenset(
+    {
+        "script", "form", "input", "button", "select", "textarea", "video", "audio", "iframe", "frame", "frameset",
+        "object", "embed", "applet", "base", "canvas", "portal",
+    }
+)  # fmt: skip
+_RIGHT_TO_LEFT: Final = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"})
+
+
+def says_what_it_is(mail: Mail) -> Iterator[Complaint]:
+    """Check 7."""
+    page = mail.page
+    html = page.first("html")
+    attributes = html.etree_element.attrib if html is not None else {}
+    line = page.line_with("<html")
+    if attributes.get("lang", "").lower() != mail.email.language.lower():
+        problem = f"the HTML says lang={attributes.get('lang', '')!r}, and is in {mail.email.language}"
+        yield Complaint(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html=line)
+    expected = direction(mail.email.language)
+    if attributes.get("dir", "ltr").lower() != expected:
+        problem = f"the HTML says dir={attributes.get('dir', '')!r}, and {mail.email.language} runs {expected}"
+        yield Complaint(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html=line)
+    title = page.first("title")
+    if title is None or not text_of(title).strip():
+        yield Complaint(
+            7, "the HTML has no title", "write <title>{{ words.title }}</title>", html=page.line_with("<title")
+        )
+
+
+def direction(tag: str) -> str:
+    """Return in which direction a language is written, by its likely script."""
+    return "rtl" if langcodes.get(tag).maximize().script in _RIGHT_TO_LEFT else "ltr"
+
+
+def tables_are_layout(mail: Mail) -> Iterator[Complaint]:
+    """Check 8."""
+    for table in mail.page.all("table"):
+        if table.etree_element.get("role") in ("presentation", "none"):
+            continue
+        inside = [element for element in table.iter_subtree() if element is not table]
+        if not any(element.local_name in ("th", "caption") for element in inside):
+            remedy = 'write <table role="presentation" …>: screen readers count the cells of others aloud'
+            yield Complaint(8, "a layout table does not say so", remedy, html=mail.page.tag_of(table))
+
+
+def nothing_acts(mail: Mail) -> Iterator[Complaint]:
+    """Check 12."""
+    remedy = "take it out: mail clients remove it, and filters count it against the mail"
+    for element in mail.page.elements:
+        name, attributes = element.local_name, element.etree_element.attrib
+        handlers = sorted(attribute for attribute in attributes if attribute.startswith("on"))
+        if name in _ACTIVE:
+            yield Complaint(12, f"there is a <{name}>", remedy, html=mail.page.tag_of(element))
+        elif name == "link" and "stylesheet" in attributes.get("rel", "").lower():
+            yield Complaint(12, "a style sheet is linked", remedy, html=mail.page.tag_of(element))
+        elif name == "meta" and attributes.get("http-equiv", "").lower() == "refresh":
+            yield Complaint(12, "the page loads another", remedy, html=mail.page.tag_of(element))
+        elif handlers and mail.sample is not Sample.HOSTILE:
+            problem = f"<{name}> has the event handler {handlers[0]}"
+            yield Complaint(12, problem, remedy, html=mail.page.tag_of(element))
+    for sheet in mail.page.style_sheets:
+        for rule in tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True):
+            if rule.type == "at-rule" and rule.lower_at_keyword in ("import", "font-face"):
+                problem = f"the style has an @{rule.lower_at_keyword}"
+                yield Complaint(12, problem, remedy, html=mail.page.line_with(f"@{rule.at_keyword}"))
+
+
+def styles_are_small(mail: Mail) -> Iterator[Complaint]:
+    """Check 14."""
+    for element in mail.page.all("style"):
+        size = len(text_of(element).encode())
+        if size > LARGEST_STYLE:
+            problem = f"a style sheet has {size:,} octets"
+            remedy = f"keep each <style> under {LARGEST_STYLE:,}: Gmail drops the whole sheet otherwise"
+            yield Complaint(14, problem, remedy, html=mail.page.tag_of(element))
+
+
+def is_not_clipped(mail: Mail) -> Iterator[Complaint]:
+    """Check 15."""
+    size = len(mail.email.html.encode())
+    if size > LARGEST_HTML:
+        remedy = f"keep it under {LARGEST_HTML:,}: Gmail hides what comes after 102 kB"
+        yield Complaint(15, f"the HTML has {size // 1000} kB", remedy)
+
+
+def parses_cleanly(mail: Mail) -> Iterator[Complaint]:
+    """Check 21."""
+    for broken in mail.page.broken:
+        remedy = (
+            "close every tag in its order; in a table text stands in cells only: each client repairs it differently"
+        )
+        yield Complaint(21, f"{broken.words.rstrip('.')} ({excerpt(broken.line)})", remedy, html=broken.line)

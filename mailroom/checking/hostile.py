@@ -1,0 +1,34 @@
+"""Check 4: whether what an attacker put into a payload stays text."""
+
+from collections.abc import Iterator
+
+from mailroom.checking.mail import Complaint, Mail
+from mailroom.checking.page import text_of
+from mailroom.checking.samples import PROBE, Sample
+
+_REMEDY = "print values as they are: {{ name }}, without |safe, in quoted attributes, and {{ link }} for an address"
+
+
+def values_stay_inert(mail: Mail) -> Iterator[Complaint]:
+    """Check 4."""
+    if mail.sample is not Sample.HOSTILE:
+        return
+    page = mail.page
+    for element in page.elements:
+        attributes = element.etree_element.attrib
+        if element.local_name == PROBE:
+            yield Complaint(4, "a value of the payload becomes HTML", _REMEDY, html=page.line_with(f"<{PROBE}"))
+        elif any(PROBE in name for name in attributes):
+            yield Complaint(4, "a value of the payload becomes an attribute", _REMEDY, html=page.tag_of(element))
+        elif PROBE in attributes.get("style", "") or (element.local_name == "style" and PROBE in text_of(element)):
+            yield Complaint(4, "a value of the payload becomes a style", _REMEDY, html=page.tag_of(element))
+        elif any(name.startswith("on") and PROBE in value for name, value in attributes.items()):
+            yield Complaint(4, "a value of the payload becomes a script", _REMEDY, html=page.tag_of(element))
+        elif any(_leads_astray(attributes.get(name, "")) for name in ("href", "src", "background", "action")):
+            yield Complaint(4, "a value of the payload becomes an address", _REMEDY, html=page.tag_of(element))
+    if any(character in mail.email.subject for character in "\r\n\0"):
+        yield Complaint(4, "a value of the payload breaks the subject's line", _REMEDY, word="subject")
+
+
+def _leads_astray(address: str) -> bool:
+    return address.strip().lower().startswith("javascript:")

@@ -1,0 +1,148 @@
+"""Checks 3 and 22: variables that nobody fills in, and languages that do not say the same."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from string import Formatter
+from typing import Any, Final
+
+from jinja2 import meta, nodes
+
+from mailroom.checking import Finding
+from mailroom.checking.mail import Complaint, Mail, excerpt
+from mailroom.checking.samples import Sample, payload
+from mailroom.checking.sources import Sources
+from mailroom.rendering import Brand
+from mailroom.rendering.colors import Palette
+from mailroom.rendering.identity import Logo
+from mailroom.rendering.words import PLACEHOLDERS
+from mailroom.rendering.writer import Ingredients
+
+_GIVEN: Final = PLACEHOLDERS | {
+    "link", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono", "range", "namespace",
+    "locale", "uiLocales", "application", "user", "organization", "inviter", "event",
+}  # fmt: skip
+_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "brand": frozenset(Brand.model_fields),
+    "colors": frozenset(field.name for field in fields(Palette)),
+    "logo": frozenset(Logo.__annotations__),
+}
+_LEFT: Final = re.compile(r"\{\{.{0,40}|\}\}|\{%.{0,40}|\{[A-Za-z_]\w*\}|\[object Object\]|%recipient[.\w]*%")
+_NOTHING: Final = re.compile(r"\b(?:None|undefined|Undefined|NaN)\b")
+
+
+def are_replaced(mail: Mail) -> Iterator[Complaint]:
+    """Check 3, of a rendered mail."""
+    if mail.sample is Sample.HOSTILE:
+        return
+    parts = {"subject": mail.email.subject, "text": mail.email.text, "HTML": mail.page.body_text}
+    for part, text in parts.items():
+        words = mail.ingredients.words
+        said = " ".join(words.values())
+        for pattern in (_LEFT, _NOTHING):
+            found = pattern.search(text)
+            if found and not (pattern is _NOTHING and found[0] in said):
+                word = next((key for key, text in words.items() if found[0] in text), "")
+                remedy = "name a variable that there is, or take it out"
+                yield Complaint(
+                    3, f"the {part} shows {excerpt(found[0])}", remedy, html=mail.page.line_with(found[0]), word=word
+                )
+
+
+def are_known(sources: Sources, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
+    """Check 3, of the templates: what no payload has, also where no sample goes."""
+    whole = payload(kind, Sample.FULL, language)
+    for template in sources.files(ingredients.templates):
+        tree = sources.tree(template)
+        file = sources.file(template)
+        asked = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
+        unknown = meta.find_undeclared_variables(tree) - _GIVEN - set(whole)
+        for name in tree.find_all(nodes.Name):
+            if name.name in unknown and name.ctx == "load":
+                yield _unknown(file, name.lineno, name.name, kind, language, is_warning=False)
+        for node in tree.find_all(nodes.Getattr):
+            path = _path(node)
+            if path and _misses(path, whole, ingredients, asked):
+                ours = path[0] in (*_FIELDS, "words")
+                yield _unknown(file, node.lineno, ".".join(path), kind, language, is_warning=not ours)
+
+
+def _unknown(file: str, line: int, name: str, kind: str, language: str, *, is_warning: bool) -> Finding:
+    return Finding(
+        3,
+        f"nothing fills in {name}",
+        "correct its spelling; docs/templates.md lists the variables",
+        (kind,),
+        (language,),
+        file=file,
+        line=line,
+        is_warning=is_warning,
+    )
+
+
+def _path(node: nodes.Getattr) -> tuple[str, ...]:
+    """Return `("user", "name")` for `user.name`; nothing where it begins with more than a name."""
+    names: list[str] = []
+    inner: nodes.Node = node
+    while isinstance(inner, nodes.Getattr):
+        names.insert(0, inner.attr)
+        inner = inner.node
+    return (inner.name, *names) if isinstance(inner, nodes.Name) else ()
+
+
+def _misses(path: tuple[str, ...], whole: Mapping[str, Any], ingredients: Ingredients, asked: set[str]) -> bool:
+    root, name = path[0], path[1]
+    if root == "words":
+        return name not in ingredients.words and name not in asked
+    if root in _FIELDS:
+        return name not in _FIELDS[root]
+    if root in PLACEHOLDERS and root not in whole:
+        return False
+    value: Any = whole.get(root)
+    for key in path[1:]:
+        if not isinstance(value, Mapping) or not value:  # null, a text, or an object of the operator's own
+            return False
+        if key not in value:
+            return True
+        value = value[key]
+    return False
+
+
+def are_the_same(
+    sources: Sources, kind: str, said: Mapping[str, Ingredients], default_language: str
+) -> Iterator[Finding]:
+    """Check 22: said is language -> what the kind is made of in it. The reference is what most languages use."""
+    keys = {key for ingredients in said.values() for key in ingredients.words}
+    for key in sorted(keys):
+        used = {
+            tag: _placeholders(ingredients.words[key])
+            for tag, ingredients in said.items()
+            if ingredients.words.get(key)
+        }
+        counted = Counter(used.values()).most_common()
+        usual = counted[0][0]
+        if len(counted) > 1 and counted[0][1] == counted[1][1]:
+            usual = used.get(default_language, usual)
+        for tag, names in used.items():
+            if names != usual:
+                file, line = sources.word(tag, kind, key)
+                yield Finding(
+                    22,
+                    f"{key} {_difference(names, usual)}, unlike in the other languages",
+                    "use the same {placeholders} in every language, in any order",
+                    (kind,),
+                    (tag,),
+                    file=file,
+                    line=line,
+                )
+
+
+def _difference(names: frozenset[str], usual: frozenset[str]) -> str:
+    lacking, more = sorted(usual - names), sorted(names - usual)
+    told = [f"lacks {{{name}}}" for name in lacking] + [f"has {{{name}}}" for name in more]
+    return " and ".join(told)
+
+
+def _placeholders(text: str) -> frozenset[str]:
+    return frozenset(field for _, field, _, _ in Formatter().parse(text) if field)

@@ -1,0 +1,146 @@
+"""`mailroom preview`: the mails as their readers will see them, as files or on a local page."""
+
+import webbrowser
+from collections.abc import Callable
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailroom import templates
+from mailroom.cli.checking import bar
+from mailroom.cli.group import Desk, as_json
+from mailroom.cli.printing import print_json
+from mailroom.errors import RenderingError
+
+if TYPE_CHECKING:
+    from mailroom.preview.page import Page
+
+
+@click.command()
+@click.argument("kinds", nargs=-1, metavar="[KIND]…")
+@click.option("--locale", "locales", multiple=True, metavar="TAG", help="A language; may be repeated.  [default: all]")
+@click.option(
+    "--sample",
+    type=click.Choice(["full", "minimal", "null", "hostile"]),
+    default="full",
+    show_default=True,
+    help="How much of a payload there is, or an attacker's.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("previews"),
+    show_default=True,
+    help="Where files go.",
+)
+@click.option("--open", "opens", is_flag=True, help="Open a local page with pickers instead of writing files.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the local page.  [default: a free one]")
+@as_json
+@click.pass_obj
+def preview(
+    desk: Desk,
+    kinds: tuple[str, ...],
+    locales: tuple[str, ...],
+    sample: str,
+    out: Path,
+    *,
+    opens: bool,
+    port: int,
+    as_json: bool,
+) -> None:
+    """Show the mails of these kinds (SignIn, Welcome …; all, if none is named) before anybody gets one."""
+    from mailroom.checking.making import Desk as WritingDesk  # noqa: PLC0415 - parsers, for few commands
+    from mailroom.checking.samples import Sample  # noqa: PLC0415 - likewise
+    from mailroom.preview.files import write  # noqa: PLC0415 - likewise
+    from mailroom.preview.page import Page  # noqa: PLC0415 - likewise
+
+    settings = desk.settings()
+    try:
+        writer = templates.writer(settings)
+    except RenderingError as error:
+        raise click.ClickException(str(error)) from error
+    writing = WritingDesk(writer, settings.sender, settings.reply_to, templates.sender_domains(settings))
+    chosen = Sample(sample)
+    wanted = [
+        (kind, tag, chosen)
+        for kind in _known(kinds, writer.kinds, "kind")
+        for tag in writer.kinds[kind]
+        if not locales or tag in locales
+    ]
+    _known(locales, {tag for tags in writer.kinds.values() for tag in tags}, "language")
+    if not wanted:
+        raise click.ClickException("none of these kinds is written in these languages")
+    if opens:
+        kind, tag, _ = next((one for one in wanted if one[1] == settings.default_locale), wanted[0])
+        serve(Page(writing, kind=kind, language=tag, sample=chosen), port, _opened)
+        return
+    with bar(len(wanted)) as progress:
+        rows = write(writing, out, wanted, progress=progress)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        click.echo(f"{len(rows)} mails: {out / 'index.html'}")
+    if any(not row.name for row in rows):
+        raise click.ClickException("some could not be written; the index says why")
+
+
+def _known(named: tuple[str, ...], known: Any, what: str) -> list[str]:
+    """Return what was named, or everything; refuse what there is not."""
+    for name in named:
+        if name not in known:
+            raise click.UsageError(f"there is no {what} {name!r}; there are {', '.join(sorted(known))}")
+    return list(named or known)
+
+
+def _opened(server: ThreadingHTTPServer) -> None:
+    address = f"http://localhost:{server.server_port}/"
+    click.echo(f"The preview is at {address}; Ctrl-C ends it.")
+    webbrowser.open(address)
+
+
+def serve(page: "Page", port: int, opened: Callable[[ThreadingHTTPServer], None]) -> None:
+    """Serve on loopback until Ctrl-C; `opened` is told once it listens."""
+    with ThreadingHTTPServer(("127.0.0.1", port), _handler(page)) as server:
+        opened(server)
+        try:
+            server.serve_forever(poll_interval=0.1)
+        except KeyboardInterrupt:
+            click.echo()
+
+
+def _handler(page: "Page") -> type[BaseHTTPRequestHandler]:
+    from mailroom.preview.page import LARGEST  # noqa: PLC0415 - loaded by now
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 30
+
+        def do_GET(self) -> None:
+            self._respond(b"")
+
+        def do_POST(self) -> None:
+            length = self.headers.get("content-length", "")
+            if not length.isdecimal() or int(length) > LARGEST:
+                self.send_error(413)
+                return
+            self._respond(self.rfile.read(int(length)))
+
+        def _respond(self, body: bytes) -> None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            answer = page.answer(self.command, self.path.partition("?")[0], headers, body)
+            self.send_response(answer.status)
+            self.send_header("content-type", answer.content_type)
+            self.send_header("content-length", str(len(answer.body)))
+            self.send_header("content-security-policy", answer.policy)
+            self.send_header("cache-control", "no-store")
+            self.send_header("referrer-policy", "no-referrer")
+            self.send_header("x-content-type-options", "nosniff")
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing: payloads are nobody's business."""
+
+    return Handler

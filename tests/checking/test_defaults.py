@@ -1,0 +1,33 @@
+"""The bundled templates, in every language that there is, are without a finding."""
+
+import pytest
+
+from mailroom.checking.making import Desk, vital
+from mailroom.checking.running import check
+from mailroom.rendering import Brand
+from tests.rendering.samples import BRAND, SENDER, writer
+
+BRANDS = {
+    "named": BRAND,
+    "bare": Brand(),
+    "with-logo": Brand(name="Acme", logo_url="https://cdn.example.com/brand.png"),
+    "pale": Brand(name="Acme", color="#FFE600"),
+    "dark": Brand(name="Acme", color="#0A0A14"),
+}
+
+
+def test_every_kind_in_every_language_is_without_a_finding() -> None:
+    seen: list[None] = []
+    author = writer()
+    assert not check(Desk(author, SENDER), progress=lambda: seen.append(None))
+    assert len(seen) == 4 * sum(len(tags) for tags in author.kinds.values()) >= 800
+
+
+@pytest.mark.parametrize("brand", BRANDS)
+def test_every_brand_is_served_as_well(brand: str) -> None:
+    desk = Desk(writer(brand=BRANDS[brand]), SENDER)
+    assert not check(desk, languages=["en", "fa-IR"])
+
+
+def test_nothing_keeps_a_code_from_going_out() -> None:
+    assert not vital(Desk(writer(), SENDER))

@@ -1,0 +1,66 @@
+"""`mailroom preview`."""
+
+import json
+from email import message_from_bytes, policy
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.request import Request, urlopen
+
+import pytest
+
+from mailroom.cli import previewing
+from tests.cli.conftest import Operator
+
+
+def test_mails_are_written_to_files_with_an_index(operator: Operator) -> None:
+    result = operator.run("preview", "SignIn", "Welcome", "--locale", "en", "--locale", "ar")
+    assert result.exit_code == 0, result.output
+    assert "4 mails: previews/index.html" in result.output
+    endings = ("eml", "html", "txt")
+    names = [f"{kind}.{tag}.full" for kind in ("SignIn", "Welcome") for tag in ("ar", "en")]
+    mails = [f"{name}.{ending}" for name in names for ending in endings]
+    assert sorted(file.name for file in Path("previews").iterdir()) == [*mails, "index.html"]
+    mail = message_from_bytes(Path("previews/SignIn.en.full.eml").read_bytes(), policy=policy.default)
+    assert mail["Subject"] == "314159 is your Lighthouse sign-in code"
+    assert "314159 is your Lighthouse sign-in code" in Path("previews/index.html").read_text()
+
+
+def test_any_sample_can_be_asked_for(operator: Operator) -> None:
+    result = operator.run("preview", "Generic", "--locale", "de", "--sample", "hostile", "--out", "seen")
+    assert result.exit_code == 0, result.output
+    assert "&lt;x-probe" in Path("seen/Generic.de.hostile.html").read_text()
+    assert "<x-probe" not in Path("seen/index.html").read_text()
+
+
+@pytest.mark.parametrize(("word", "told"), [("SingIn", "there is no kind"), ("--locale=xx", "there is no language")])
+def test_what_there_is_not_is_refused(operator: Operator, word: str, told: str) -> None:
+    result = operator.run("preview", word)
+    assert result.exit_code == 2
+    assert told in result.output
+
+
+def test_the_page_is_served_on_loopback(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a real socket, on a free port."""
+    seen: list[str] = []
+
+    def opened(server: ThreadingHTTPServer) -> None:
+        assert server.server_address[0] == "127.0.0.1"
+        Thread(target=visit, args=(server,)).start()
+
+    def visit(server: ThreadingHTTPServer) -> None:
+        address = f"http://localhost:{server.server_port}/"
+        try:
+            with urlopen(address) as page:
+                seen.append(page.headers["content-security-policy"])
+            body = json.dumps({"kind": "Welcome", "language": "fr", "sample": "minimal"}).encode()
+            with urlopen(Request(f"{address}view", body, {"content-type": "application/json"})) as answer:
+                seen.append(json.loads(answer.read())["subject"])
+        finally:
+            server.shutdown()
+
+    monkeypatch.setattr(previewing, "_opened", opened)
+    result = operator.run("preview", "--open")
+    assert result.exit_code == 0, result.output
+    assert "script-src 'nonce-" in seen[0]
+    assert seen[1] == "Bienvenue sur Acme"

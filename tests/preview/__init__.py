@@ -1,0 +1,1 @@
+"""The preview: files, and the page that a person opens."""
