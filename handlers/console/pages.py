@@ -39,6 +39,7 @@ class Console:
 
     def __init__(self, *, settings: Settings, captured: Captured, clock: Clock) -> None:
         self._captured = captured
+        self._sandboxed = [name for name, provider in settings.providers.items() if getattr(provider, "sandbox", False)]
         self._session = None if settings.dev else Session(settings, clock)
         self._environment = Environment(
             loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -83,7 +84,11 @@ class Console:
             return _see("/console/login")
         mails = await self._captured.newest(_SHOWN)
         return self._page(
-            "list.html", mails=mails, base=str(request.base_url).rstrip("/"), session=self._session is not None
+            "list.html",
+            mails=mails,
+            sandboxed=self._sandboxed,
+            base=str(request.base_url).rstrip("/"),
+            session=self._session is not None,
         )
 
     async def show(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from mailroom.outbox import CapturedMail
+from mailroom.providers import module_of
 from tests.clock import START
 from tests.handlers.serving import Answer, Doors, served
 
@@ -175,3 +176,18 @@ def test_a_form_from_another_site_is_refused(closed: Doors) -> None:
     assert _sign_in(closed, origin="http://localhost").status == 303
     assert _sign_in(closed, sec_fetch_site="same-origin", origin="http://localhost").status == 303
     assert "set-cookie" not in closed.ask("POST", "/console/logout", sec_fetch_site="cross-site").headers
+
+
+def test_a_provider_in_its_sandbox_is_told_of(dev: Doors) -> None:
+    """Whoever waits for a mail looks here first."""
+    sendgrid = module_of("sendgrid").Settings
+    key = {"type": "sendgrid", "api_key": "SG.0123456789"}
+    providers = {
+        "trial": sendgrid.model_validate({**key, "sandbox": True}),
+        "main": sendgrid.model_validate(key),
+    }
+    with served(dev=True, providers=providers) as doors:
+        page = doors.ask("GET", "/console/captured").body.decode()
+    assert "The provider <b>trial</b> is in its sandbox" in page
+    assert "<b>main</b>" not in page
+    assert "sandbox:" not in dev.ask("GET", "/console/captured").body.decode()
