@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from bench.figures import Figure, interleaved, median
 from bench.load import quantile
@@ -37,6 +37,15 @@ class Sink:
         self._process = on_core(LOAD_CORE, command, stdout=subprocess.PIPE)
         assert self._process.stdout
         self.port = int(self._process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        """Take mails until the block ends."""
+        return self
+
+    def __exit__(self, *_failed: object) -> None:
+        """Leave no process behind: it would hold on to the output, and whoever reads that would wait for ever."""
+        self._process.kill()
+        self._process.wait()
 
     def arrivals(self) -> dict[str, float]:
         """End the sink; return when each mail came, in monotonic seconds by Message-ID's left side."""
@@ -69,12 +78,12 @@ def measure_throughput(rounds: int) -> list[Figure]:
 
 
 def _ours(*options: str) -> dict[str, float]:
-    sink = Sink(*options)
-    with _times() as times, mailroom(sink=sink.port) as running:
-        load(running.url, "--count", str(MAILS), "--times", str(times))
-        posted: dict[str, float] = json.loads(times.read_text())
-        _drained(running.url, len(posted))
-    arrived = sink.arrivals()
+    with Sink(*options) as sink:
+        with _times() as times, mailroom(sink=sink.port) as running:
+            load(running.url, "--count", str(MAILS), "--times", str(times))
+            posted: dict[str, float] = json.loads(times.read_text())
+            _drained(running.url, len(posted))
+        arrived = sink.arrivals()
     return {"per_second": len(posted) / (max(arrived.values()) - min(posted.values()))}
 
 
@@ -92,11 +101,10 @@ def _drained(url: str, mails: int) -> None:
 
 
 def _theirs() -> dict[str, float]:
-    sink = Sink()
-    command = ["node", str(_CONNECTOR), str(sink.port), str(MAILS // 2), str(_CONNECTOR_CONCURRENCY)]
-    process = on_core(0, command, stdout=subprocess.PIPE)
-    output, _ = process.communicate()
-    sink.arrivals()
+    with Sink() as sink:
+        command = ["node", str(_CONNECTOR), str(sink.port), str(MAILS // 2), str(_CONNECTOR_CONCURRENCY)]
+        process = on_core(0, command, stdout=subprocess.PIPE)
+        output, _ = process.communicate()
     if process.returncode:
         raise RuntimeError("npm's connector failed; `make node` installs it")
     return {"per_second": float(json.loads(output)["mails_per_second"])}
@@ -125,13 +133,15 @@ def measure_latency(rounds: int) -> list[Figure]:
 
 
 def _latency(variant: str, rate: int) -> dict[str, float]:
-    sink = Sink()
-    with _times() as times, mailroom(sink=sink.port, variant=variant) as running:
-        load(running.url, "--count", "300", "--rate", "100", "--first", "900000000", connections=256)  # warm up
-        load(running.url, "--count", str(rate * SECONDS), "--rate", str(rate), "--times", str(times), connections=256)
-        posted: dict[str, float] = json.loads(times.read_text())
-        _drained(running.url, len(posted) + 300)
-    arrived = sink.arrivals()
+    with Sink() as sink:
+        with _times() as times, mailroom(sink=sink.port, variant=variant) as running:
+            load(running.url, "--count", "300", "--rate", "100", "--first", "900000000", connections=256)  # warm up
+            load(
+                running.url, "--count", str(rate * SECONDS), "--rate", str(rate), "--times", str(times), connections=256
+            )
+            posted: dict[str, float] = json.loads(times.read_text())
+            _drained(running.url, len(posted) + 300)
+        arrived = sink.arrivals()
     seconds = [arrived[id_] - at for id_, at in posted.items()]
     return {"p50_ms": quantile(seconds, 0.5) * 1000, "p99_ms": quantile(seconds, 0.99) * 1000}
 
