@@ -10,18 +10,17 @@ unkept   nothing is kept: every message is durable at once
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 import server
 from mailroom import loading, logs
-from mailroom.clock import SystemClock
+from mailroom.clock import Instant, SystemClock
 from mailroom.message import Attempt, Email, Message, Receipt
-from mailroom.outbox import Claimed, Kept, Lease, Once, Settlement
+from mailroom.outbox import Candidate, Claimed, Kept, Lease, Leased, Once, Settlement
 from mailroom.outbox.sqlite import SqliteOutbox
 
 
@@ -37,7 +36,7 @@ class InstantProvider:
 
 
 class UnkeptOutbox(SqliteOutbox):
-    """Forgets everything at once."""
+    """Has everything in memory and forgets it with the process."""
 
     async def put(
         self,
@@ -45,10 +44,12 @@ class UnkeptOutbox(SqliteOutbox):
         *,
         repeat_of: bytes | None = None,  # noqa: ARG002 - the protocol's
         once: Sequence[Once] = (),  # noqa: ARG002 - likewise
-        lease: Lease | None = None,  # noqa: ARG002 - likewise
+        lease: Lease | None = None,
     ) -> Kept:
-        """Keep nothing."""
+        """Keep nothing but what nobody sends yet."""
         await asyncio.sleep(0)
+        if lease is None:
+            self._queue[message.id] = message
         return Kept(message.id, fresh=True)
 
     async def attempt(self, _id: str, _attempts: tuple[Attempt, ...]) -> bool:
@@ -60,9 +61,26 @@ class UnkeptOutbox(SqliteOutbox):
         await asyncio.sleep(0)
         return True
 
-    async def claim(self, **_facts: Any) -> Claimed:
-        """Find nothing."""
-        return Claimed((), None)
+    async def claim(
+        self,
+        *,
+        now: Instant,
+        until: Instant,  # noqa: ARG002 - the protocol's
+        limit: int,
+        choose: Callable[[Candidate], str | None],
+        without: Collection[str] = (),  # noqa: ARG002 - likewise
+    ) -> Claimed:
+        """Lease what came while there was no place."""
+        leased = []
+        for message in list(self._queue.values())[:limit]:
+            if provider := choose(Candidate(message.id, message.template, message.priority, ())):
+                del self._queue[message.id]
+                leased.append(Leased(message, (Attempt(provider, now),)))
+        return Claimed(tuple(leased), now if self._queue else None)
+
+    @cached_property
+    def _queue(self) -> dict[str, Message]:
+        return {}
 
 
 def main() -> None:

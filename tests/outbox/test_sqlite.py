@@ -280,6 +280,7 @@ async def test_a_full_database_refuses_and_recovers(outbox: SqliteOutbox) -> Non
 async def test_a_locked_database_refuses_and_recovers(outbox: SqliteOutbox, path: Path) -> None:
     """Somebody holds the file with another tool: a refusal within about a second, and work as soon as they let go."""
     other = apsw.Connection(str(path))
+    other.set_busy_timeout(10_000)
     other.execute("BEGIN IMMEDIATE")
     answers = await asyncio.gather(*(outbox.put(message()) for _ in range(10)), return_exceptions=True)
     assert all(isinstance(answer, CannotKeep) for answer in answers)
@@ -355,6 +356,7 @@ async def test_a_row_that_was_tampered_with_is_held(outbox: SqliteOutbox, path: 
     await outbox.put(victim)
     await outbox.put(other)
     hand = apsw.Connection(str(path))
+    hand.set_busy_timeout(10_000)
     if column == "attempts":
         hand.execute("UPDATE messages SET attempts = 'nothing' WHERE id = ?", (victim.id,))
     else:
