@@ -18,7 +18,6 @@ from mailroom.providers._smtp_wire import Lost, Wire
 _SERVICE_CLOSING: Final = 421
 _START_INPUT: Final = 354
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_DOT_FIRST: Final = re.compile(rb"\.(?<![^\r\n]\.)")  # this way round the search jumps from dot to dot
 _OCTETS: Final = re.compile(r"[0-9]{1,15}")
 
 
@@ -47,11 +46,12 @@ class Transaction:
 
 def dotted(raw: bytes) -> bytes:
     """Return a mail as it is written after DATA, final dot included (RFC 5321 §4.5.2)."""
-    if _DOT_FIRST.search(raw):
+    if not raw.count(b"\r\n") == raw.count(b"\r") == raw.count(b"\n"):
         # A bare CR or LF before a dot would end the mail for some servers and not for others: SMTP smuggling.
-        raw = _LINE_END.sub(b"\r\n", raw).replace(b"\r\n.", b"\r\n..")
-        if raw.startswith(b"."):
-            raw = b"." + raw
+        raw = _LINE_END.sub(b"\r\n", raw)
+    raw = raw.replace(b"\r\n.", b"\r\n..")
+    if raw.startswith(b"."):
+        raw = b"." + raw
     return raw + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
