@@ -5,7 +5,7 @@ What each request makes is a msgspec Struct: it takes 1.3 µs where a frozen dat
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Final, TypeAlias
 
@@ -121,8 +121,7 @@ class Address:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Email:
+class Email(msgspec.Struct, frozen=True, kw_only=True):
     """A mail, written and ready to be sent; the same message and sender always give the same bytes."""
 
     id: str
@@ -133,23 +132,26 @@ class Email:
     recipient: str
     """The envelope recipient (RFC 5321), domain in its ASCII form."""
     reply_to: Address | None
-    subject: str = field(repr=False)
-    html: str = field(repr=False)
+    subject: str
+    html: str
     """Empty: the mail is plain text."""
-    text: str = field(repr=False)
+    text: str
     headers: tuple[tuple[str, str], ...]
     """What a provider that takes fields must set beside From, To, Reply-To, Subject, Date and Message-ID."""
     language: str
     """The tag of the language that it is written in."""
     template: str
-    raw: bytes = field(repr=False)
+    raw: bytes
     """The whole as RFC 5322 text: CRLF, lines of at most 998 octets, 7bit."""
     template_at_provider: str = ""
     """What the provider calls the template of its own that is to be used instead of subject and bodies."""
-    variables: Payload = field(default_factory=dict, repr=False)
+    variables: Payload = msgspec.field(default_factory=dict)
     """What that template is filled with: Logto's payload, with `locale` and, if Logto told it, `uiLocales`."""
-    message: Message | None = field(default=None, repr=False)
+    message: Message | None = None
     """What is to be passed on in the mail's place, see `unwritten`."""
+
+    def __repr__(self) -> str:
+        return f"Email(id={self.id!r}, template={self.template!r})"
 
 
 def unwritten(message: Message, sender: Address) -> Email:

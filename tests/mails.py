@@ -1,8 +1,9 @@
 """Ready-made `Email` objects, their bytes by the standard library."""
 
-from dataclasses import replace
 from email.message import EmailMessage
 from email.policy import SMTP
+
+from msgspec.structs import replace
 
 from mailroom.message import Address, Email
 

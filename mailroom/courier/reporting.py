@@ -1,5 +1,7 @@
 """Tells metrics and logs what became of messages; one ERROR line for every code that did not get through."""
 
+from functools import cache
+
 import structlog
 
 from mailroom.clock import Clock
@@ -14,18 +16,21 @@ class Report:
     """Counts and logs; ids, templates, providers, states and masked words only."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
-        self._metrics = metrics
+        """Bind the labels once: `labels()` costs more than counting."""
         self._clock = clock
+        self._attempts = cache(metrics.attempts.labels)
+        self._settled = cache(metrics.settled.labels)
+        self._handover_seconds = {one: metrics.handover_seconds.labels(one.name.lower()) for one in Priority}
 
     def attempted(self, provider: str, outcome: Outcome) -> None:
         """Count an attempt."""
-        self._metrics.attempts.labels(provider, outcome).inc()
+        self._attempts(provider, outcome).inc()
 
     def settled(self, message: Message, settlement: Settlement) -> None:
         """Report where a message went."""
         state, attempts = settlement.state, settlement.attempts
         if state is not State.QUEUED:
-            self._metrics.settled.labels(state).inc()
+            self._settled(state).inc()
         last = attempts[-1] if attempts else None
         seconds = max(0.0, self._clock.now() - message.created_at)
         facts = {
@@ -36,7 +41,7 @@ class Report:
             "seconds": round(seconds, 4),
         }
         if state is State.SENT:
-            self._metrics.handover_seconds.labels(message.priority.name.lower()).observe(seconds)
+            self._handover_seconds[message.priority].observe(seconds)
             log.info("mail.sent", **facts)
             return
         facts["words"] = last.words if last else ""
@@ -51,7 +56,7 @@ class Report:
 
     def expired(self, ended: Ended) -> None:
         """Report a message that expired while it waited."""
-        self._metrics.settled.labels(State.EXPIRED).inc()
+        self._settled(State.EXPIRED).inc()
         say = log.error if ended.priority is Priority.CODE else log.warning
         event = "code.undelivered" if ended.priority is Priority.CODE else "mail.undelivered"
         say(event, state=State.EXPIRED, id=ended.id, template=ended.template)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from mailroom.address import LONGEST_NAME, ascii_form, mailbox
 from mailroom.errors import MissingVariable, RenderingError
 from mailroom.message import Address, Message
@@ -14,13 +16,12 @@ from mailroom.rendering.inert import code, line, link, name
 from mailroom.rendering.logto import LogtoTemplate
 from mailroom.rendering.markup import as_text, with_harmless_links, with_inline_style
 from mailroom.rendering.placeholders import Template
-from mailroom.rendering.stack import Imported, Kind, Stack
+from mailroom.rendering.stack import Imported, Kind
 
 _BEYOND_ASCII: Final = "xmlcharrefreplace"
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """What a mail says."""
 
     subject: str
@@ -43,9 +44,7 @@ class House:
     """Told of what in a template is not followed."""
 
 
-def by_jinja(
-    stack: Stack, kind: Kind, message: Message, *, house: House, sender: Address, reply_to: Address | None
-) -> Draft:
+def by_jinja(kind: Kind, message: Message, *, house: House, sender: Address, reply_to: Address | None) -> Draft:
     """Render a kind of mail. Raises RenderingError or MissingVariable."""
     locale = kind.locale
     payload = message.payload
@@ -70,14 +69,12 @@ def by_jinja(
         "link": link(payload.get("link")),
         "logo": identity.logo,
         "words": words,
-        "lang": locale.tag,
-        "dir": locale.direction,
-        "start": "right" if locale.direction == "rtl" else "left",
+        **locale.constants,
     }
-    html = stack.engine.render(kind.html, variables)
+    html = kind.html.render(variables)
     if kind.is_foreign:
         html = with_harmless_links(html)
-    text = stack.engine.render(kind.text, variables) if kind.text else as_text(html)
+    text = kind.text.render(variables) if kind.text else as_text(html)
     if kind.is_styled:
         html = _in_ascii(with_inline_style(html), like=html)
     return Draft(

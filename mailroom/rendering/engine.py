@@ -5,20 +5,30 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-from jinja2 import BytecodeCache, ChainableUndefined, FunctionLoader, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2 import (
+    BytecodeCache,
+    ChainableUndefined,
+    FunctionLoader,
+    Template,
+    TemplateError,
+    TemplateSyntaxError,
+    meta,
+    nodes,
+)
 from jinja2.bccache import Bucket
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
-from jinja2.visitor import NodeTransformer
 
 from mailroom.errors import RenderingError
+from mailroom.rendering.folding import decided, flat, fold
 from mailroom.rendering.inert import printed, whole
 
 ENDING: Final = ".jinja"
@@ -131,11 +141,33 @@ class Engine:
         """Return the rendered text. Raises RenderingError naming file and line, never a value."""
         template = self._environment.get_template(name)
         try:
-            # What `template.render` does, without its copies of the variables.
-            context = template.new_context(_GLOBALS | variables, shared=True)
-            pieces = list(islice(template.root_render_func(context), _MOST_PIECES))
+            pieces = _pieces(template, variables)
         except Exception:  # noqa: BLE001 - whatever an operator's template and a stranger's payload make together
             raise self._error(name) from None
+        return self.text(name, pieces)
+
+    def page(self, name: str, constants: Mapping[str, Any]) -> "Page":
+        """Return a template for mails that have even more in common: texts, and tables of texts, by their names."""
+        return Page(self, name, constants)
+
+    def flat(self, name: str, constants: Mapping[str, Any]) -> Template | None:
+        """Compile a template with all that it extends and includes as one; None: it has to stay as it is."""
+        environment = self._environment
+
+        def parsed(name: str) -> nodes.Template:
+            return environment.parse(self._sources[name].text, name, self._sources[name].place)
+
+        try:
+            one = flat(name, parsed)
+        except KeyError:
+            return None  # refers to a template that does not exist
+        if one is None:
+            return None
+        code = environment.compile(decided(fold(one, constants)), name, self._sources[name].place)
+        return Template.from_code(environment, code, {})
+
+    def text(self, name: str, pieces: list[str]) -> str:
+        """Join what a template made. Raises RenderingError if it is too much."""
         text = "".join(pieces)
         if len(pieces) == _MOST_PIECES or len(text) > LONGEST_PART:
             raise RenderingError(f"{name}: makes too much of the payload; {LONGEST_PART} characters are allowed")
@@ -158,6 +190,38 @@ class Engine:
             self._environment.handle_exception()  # puts the templates' own lines into the traceback
         except Exception as error:  # noqa: BLE001 - likewise
             return RenderingError(f"{_place(error, self._places, name)}: {type(error).__name__}")
+
+
+class Page:
+    """One template for the mails of a kind in one language. Compiled when the first of them is written."""
+
+    def __init__(self, engine: Engine, name: str, constants: Mapping[str, Any]) -> None:
+        self._engine = engine
+        self._constants = constants
+        self.name = name
+
+    def render(self, variables: dict[str, Any]) -> str:
+        """Return the rendered text. Raises RenderingError naming file and line, never a value."""
+        if self._flat is not None:
+            try:
+                pieces = _pieces(self._flat, variables)
+            except Exception:  # noqa: BLE001, S110 - it will fail again below, and there lines are known
+                pass
+            else:
+                return self._engine.text(self.name, pieces)
+        return self._engine.render(self.name, variables)
+
+    @cached_property
+    def _flat(self) -> Template | None:
+        return self._engine.flat(self.name, self._constants)
+
+
+def _pieces(template: Template, variables: dict[str, Any]) -> list[str]:
+    """Render: what `template.render` does, without its copies of the variables."""
+    context = template.environment.context_class(
+        template.environment, _GLOBALS | variables, template.name, template.blocks
+    )
+    return list(islice(template.root_render_func(context), _MOST_PIECES))
 
 
 _GLOBALS: Final = {"range": safe_range, "namespace": Namespace}
@@ -198,33 +262,15 @@ def _recording(missing: set[str]) -> type[ChainableUndefined]:
     return Missing
 
 
-class _Fold(NodeTransformer):
-    """Puts constants in the place of their names, so that Jinja joins them to the text around them when it compiles."""
-
-    def __init__(self, constants: Mapping[str, Any]) -> None:
-        self._constants = constants
-
-    def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802 - Jinja's name
-        value = self._constants.get(node.name)
-        return nodes.Const(value, lineno=node.lineno) if node.ctx == "load" and isinstance(value, str) else node
-
-    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:  # noqa: N802 - likewise
-        table = self._constants.get(node.node.name) if isinstance(node.node, nodes.Name) else None
-        if isinstance(table, Mapping) and node.attr in table:
-            return nodes.Const(table[node.attr], lineno=node.lineno)
-        return self.generic_visit(node)
-
-
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Looks keys up before attributes (`user.items` is a field, not a method), and multiplies numbers only."""
 
     def __init__(self, constants: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
-        self._fold = _Fold(constants)
+        self._constants = constants
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        folded: nodes.Template = self._fold.visit(super()._parse(source, name, filename))
-        return folded
+        return fold(super()._parse(source, name, filename), self._constants)
 
     intercepted_binops = frozenset({"*", "**"})
 

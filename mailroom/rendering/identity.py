@@ -1,8 +1,8 @@
 """Whose mail it is: the name and the logo that its reader knows, from organization, application or brand."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypedDict
+
+import msgspec
 
 from mailroom.message import Address, Payload
 from mailroom.rendering import Brand
@@ -22,8 +22,7 @@ class Logo(TypedDict):
     """Whose it is; shown where pictures are not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """How the mail calls its sender."""
 
     app: str
@@ -77,4 +76,4 @@ def _brand_logo(brand: Brand, owner: str) -> Logo | None:
 
 
 def _get(value: Any, key: str) -> Any:
-    return value.get(key) if isinstance(value, Mapping) else None
+    return value.get(key) if isinstance(value, dict) else None

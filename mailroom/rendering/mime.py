@@ -9,6 +9,7 @@ import re
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Iterable
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Final
 
 from mailroom.clock import Instant
@@ -57,63 +58,70 @@ def serialize(
         f"To: {_address(recipient)}",
         *([f"Reply-To: {_mailbox(reply_to)}"] if reply_to else []),
         _folded(f"Subject: {_unstructured(subject)}"),
-        f"Date: {formatdate(date)[:-5]}+0000",
+        f"Date: {_date(int(date))}",
         _field("Message-ID", message_id),
         "MIME-Version: 1.0",
-        *(_field(name, value) for name, value in headers),
+        *[_field(name, value) for name, value in headers],
     ]
-    if not html:
-        encoding, encoded = _encoded(text, delimiter)
-        lines += ['Content-Type: text/plain; charset="utf-8"', f"Content-Transfer-Encoding: {encoding}", "", ""]
-        return "\r\n".join(lines).encode() + encoded
-    lines += [f'Content-Type: multipart/alternative; boundary="{delimiter}"', "", ""]
-    return b"".join(
-        (
-            "\r\n".join(lines).encode(),
-            _part("plain", text, delimiter),
-            _part("html", html, delimiter),
-            f"--{delimiter}--\r\n".encode(),
+    if html:
+        lines += (
+            f'Content-Type: multipart/alternative; boundary="{delimiter}"',
+            "",
+            f"--{delimiter}",
+            *_part("plain", text, delimiter),
+            # The line break before a delimiter belongs to it (RFC 2046 §5.1.1): one more, and the text keeps its own.
+            f"\r\n--{delimiter}",
+            *_part("html", html, delimiter),
+            f"\r\n--{delimiter}--",
         )
-    )
+    else:
+        lines += _part("plain", text, delimiter)
+    lines.append("")
+    return "\r\n".join(lines).encode()
 
 
-# The line break before a delimiter belongs to the delimiter (RFC 2046 §5.1.1): one more, and the text keeps its own.
-def _part(subtype: str, body: str, delimiter: str) -> bytes:
+def _part(subtype: str, body: str, delimiter: str) -> tuple[str, str, str, str]:
     encoding, encoded = _encoded(body, delimiter)
     return (
-        (
-            f"--{delimiter}\r\n"
-            f'Content-Type: text/{subtype}; charset="utf-8"\r\n'
-            f"Content-Transfer-Encoding: {encoding}\r\n\r\n"
-        ).encode()
-        + encoded
-        + b"\r\n"
+        f'Content-Type: text/{subtype}; charset="utf-8"',
+        f"Content-Transfer-Encoding: {encoding}",
+        "",
+        encoded,
     )
 
 
-def _encoded(body: str, delimiter: str) -> tuple[str, bytes]:
-    """Return the shortest of the transfer encodings that carry this text; it ends with a line break."""
+def _encoded(body: str, delimiter: str) -> tuple[str, str]:
+    """Return the shortest of the transfer encodings that carry this text, and it without its last line break."""
     if "\r" in body:
         body = body.replace("\r\n", "\n").replace("\r", "\n")
-    if not body.endswith("\n"):
-        body += "\n"
-    lines = body.split("\n")
-    octets = "\r\n".join(lines).encode()
-    if body.isascii():
-        if "\0" not in body and len(max(lines, key=len)) <= _HARD_LIMIT and delimiter not in body:
-            return "7bit", octets
-        return "quoted-printable", b2a_qp(octets)
+    lines = body.removesuffix("\n").split("\n")
+    text = "\r\n".join(lines)
+    if text.isascii():
+        if "\0" not in text and max(map(len, lines)) <= _HARD_LIMIT and delimiter not in text:
+            return "7bit", text
+        return "quoted-printable", _quoted_printable(f"{text}\r\n".encode())
+    octets = f"{text}\r\n".encode()
     foreign = len(octets.translate(None, _ASCII))
     # Quoted-printable spends two octets more on each that it escapes, base64 one more on every three.
     if 2 * (foreign + octets.count(b"=")) <= len(octets) / 3:
-        return "quoted-printable", b2a_qp(octets)
-    packed = b2a_base64(octets, newline=False)
-    return "base64", b"\r\n".join([packed[at : at + 76] for at in range(0, len(packed), 76)]) + b"\r\n"
+        return "quoted-printable", _quoted_printable(octets)
+    packed = b2a_base64(octets, newline=False).decode()
+    return "base64", "\r\n".join([packed[at : at + 76] for at in range(0, len(packed), 76)])
 
 
 _ASCII: Final = bytes(range(128))
 
 
+def _quoted_printable(octets: bytes) -> str:
+    return b2a_qp(octets).decode().removesuffix("\r\n")
+
+
+@lru_cache(16)
+def _date(second: int) -> str:
+    return f"{formatdate(second)[:-5]}+0000"
+
+
+@lru_cache(64)
 def _field(name: str, value: str) -> str:
     """Return a header whose value stays as it is, however long: it has a grammar of its own (List-Unsubscribe)."""
     _check(name, value)
@@ -122,6 +130,7 @@ def _field(name: str, value: str) -> str:
     return _folded(f"{name}: {value}")
 
 
+@lru_cache(16)
 def _mailbox(address: Address) -> str:
     email = _address(address.email)
     if not address.name:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mailroom.errors import Fault, RenderingError
 from mailroom.message import Message, Priority
-from mailroom.rendering.engine import Compiled, Engine, Source
+from mailroom.rendering.engine import Compiled, Engine, Page, Source
 from mailroom.rendering.locales import choose
 from mailroom.rendering.logto import LogtoTemplate
 from mailroom.rendering.markup import is_styled
@@ -30,10 +30,9 @@ _NEEDED: Final = ("subject", "preheader", "title")
 class Kind:
     """One kind of mail in one language, by Jinja."""
 
-    html: str
-    """The names of its templates."""
-    text: str
-    """Empty: the text is taken from the HTML."""
+    html: Page
+    text: Page | None
+    """None: the text is taken from the HTML."""
     subject: str
     fixed: Mapping[str, str]
     """The words that say the same in every mail."""
@@ -215,12 +214,15 @@ class Stack:
         html, text = self._named(name, tag, "html.jinja"), self._named(name, tag, "text.jinja")
         has_own_html, has_own_text = html.startswith(f"{name}/"), text.startswith(f"{name}/")
         operators = [one for one in self._chain(html) if self.levels.get(one)]
+        fixed = {key: text.format() for key, text in words.items() if not _has_placeholder(text)}
+        constants = {"words": fixed, **locale.constants}
+        # The bundled text says what the bundled words say, and no more.
+        is_taken = has_own_html and not has_own_text and not self.is_bundled(name)
         kind = self._kinds[tag, name] = Kind(
-            html=html,
-            # The bundled text says what the bundled words say, and no more.
-            text="" if has_own_html and not has_own_text and not self.is_bundled(name) else text,
+            html=self.engine.page(html, constants),
+            text=None if is_taken else self.engine.page(text, constants),
             subject=words["subject"],
-            fixed={key: text.format() for key, text in words.items() if not _has_placeholder(text)},
+            fixed=fixed,
             open={key: text for key, text in words.items() if _has_placeholder(text)},
             locale=locale,
             is_foreign=bool(operators),

@@ -38,6 +38,15 @@ class Locale:
     kinds: Mapping[str, Mapping[str, str]]
     """Kind -> key -> text, with the common words laid under each; the placeholders but `{minutes}` still in them."""
 
+    @property
+    def constants(self) -> Mapping[str, str]:
+        """What templates know of the language: its tag, its direction, and the side where its lines begin."""
+        return {
+            "lang": self.tag,
+            "dir": self.direction,
+            "start": "right" if self.direction == "rtl" else "left",
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:

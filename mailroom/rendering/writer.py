@@ -7,12 +7,13 @@ written as `Generic`. Over all of it lies what the operator has (`overlay`).
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from mailroom.address import ascii_form
 from mailroom.clock import Clock
@@ -119,7 +120,7 @@ class TemplateWriter:
         if isinstance(found, Imported):
             return Ingredients((found.template.place,), {})
         fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in found.fixed.items()}
-        return Ingredients(tuple(filter(None, (found.html, found.text))), {**fixed, **found.open})
+        return Ingredients(tuple(page.name for page in (found.html, found.text) if page), {**fixed, **found.open})
 
     async def watch(self, clock: Clock) -> None:
         """Read the overlay anew whenever it changes, until cancelled; away from the event loop."""
@@ -209,7 +210,7 @@ class TemplateWriter:
         found = self._found(stack, message)
         if isinstance(found, Imported):
             return by_logto(found, message, house=self._house, sender=sender, reply_to=reply_to)
-        return by_jinja(stack, found, message, house=self._house, sender=sender, reply_to=reply_to)
+        return by_jinja(found, message, house=self._house, sender=sender, reply_to=reply_to)
 
     def _found(self, stack: Stack, message: Message) -> Kind | Imported:
         if found := stack.find(message):

@@ -1,10 +1,10 @@
 """Each of the 22 checks: one thing is spoilt in a copy of the bundled templates, and that check alone says so."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace
 
 from mailroom.checking import CHECKS
 from mailroom.checking.making import Desk

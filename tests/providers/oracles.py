@@ -11,9 +11,10 @@ import asyncio
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from mailroom.message import Address, Email
 from mailroom.providers import connect

@@ -1,11 +1,11 @@
 """What a provider promises that keeps templates of its own. Subclass it beside `HttpProviderContract`."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_plus
 
 import pytest
+from msgspec.structs import replace
 
 from mailroom.errors import Misconfigured, Rejected
 from mailroom.message import Address, Email

@@ -1,7 +1,6 @@
 """Alibaba Cloud Direct Mail, by its recorded answers."""
 
 import json
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from alibabacloud_dm20151123.models import (
     SingleSendMailRequestTemplate,
 )
 from alibabacloud_tea_openapi.utils_models import Config
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, SettingsError, Unavailable

@@ -1,10 +1,10 @@
 """Brevo, by its recorded answers."""
 
 import json
-from dataclasses import replace
 from email.header import decode_header, make_header
 
 import pytest
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable

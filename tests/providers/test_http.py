@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from pydantic import ValidationError
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
@@ -80,7 +81,7 @@ class TestHttp(HttpProviderContract):
     vendor = VENDOR
 
     async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        mail = replace(email(), reply_to=Address("hilfe@bücher.example"))
+        mail = structs.replace(email(), reply_to=Address("hilfe@bücher.example"))
         receipt = await provider.send(mail)
         assert (receipt.provider_message_id, receipt.words) == ("gw-1", "Taken")
         [request] = far_end.recorder.requests
@@ -164,7 +165,9 @@ class TestHttp(HttpProviderContract):
 
 
 async def test_a_template_writes_json() -> None:
-    mail = replace(email(subject='A "quoted" \\ Ваш код 🎉', text="a\u2028b\n"), reply_to=Address("help@acme.example"))
+    mail = structs.replace(
+        email(subject='A "quoted" \\ Ваш код 🎉', text="a\u2028b\n"), reply_to=Address("help@acme.example")
+    )
     request = await asked(mail, body=JSON_BODY)
     assert request.header("content-type") == "application/json"
     assert request.json == {

@@ -1,6 +1,5 @@
 """How parts of a mail are written into vendors' fields."""
 
-from dataclasses import replace
 from email.header import decode_header, make_header
 from email.headerregistry import HeaderRegistry
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import SecretStr
 
 from mailroom.errors import Misconfigured

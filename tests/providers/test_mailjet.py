@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
@@ -97,7 +98,7 @@ class TestMailjet(HttpProviderContract):
     vendor = VENDOR
 
     async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        mail = replace(email(), reply_to=Address("help@acme.example", "Help"))
+        mail = structs.replace(email(), reply_to=Address("help@acme.example", "Help"))
         receipt = await provider.send(mail)
         assert receipt.provider_message_id == "576460752303423500"
         [request] = far_end.recorder.requests
@@ -179,7 +180,7 @@ class TestMailjet(HttpProviderContract):
         self, provider: Provider, far_end: HttpFarEnd, name: str
     ) -> None:
         with pytest.raises(Misconfigured, match=name):
-            await provider.send(replace(email(), headers=((name, "value"),)))
+            await provider.send(structs.replace(email(), headers=((name, "value"),)))
         assert not far_end.recorder.requests
 
     async def test_an_empty_part_is_left_out(self, provider: Provider, far_end: HttpFarEnd) -> None:

@@ -1,11 +1,10 @@
 """MailJunky, by the answers that its SDKs expect."""
 
-from dataclasses import replace
-
 import pytest
 from mailjunky.configuration import Configuration
 from mailjunky.connection import Connection
 from mailjunky.resources.emails import Emails
+from msgspec.structs import replace
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address

@@ -1,8 +1,7 @@
 """SendGrid, by its recorded answers."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
@@ -56,7 +57,7 @@ class TestSmtp2go(HttpProviderContract):
     vendor = VENDOR
 
     async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        mail = replace(
+        mail = structs.replace(
             email(sender=Address("no-reply@acme.example", "Acme, Inc.")), reply_to=Address("help@acme.example")
         )
         receipt = await provider.send(mail)
@@ -141,7 +142,7 @@ class TestSmtp2go(HttpProviderContract):
         self, provider: Provider, far_end: HttpFarEnd, name: str, value: str
     ) -> None:
         with pytest.raises(Misconfigured, match=name):
-            await provider.send(replace(email(), headers=((name, value),)))
+            await provider.send(structs.replace(email(), headers=((name, value),)))
         assert not far_end.recorder.requests
 
     async def test_an_empty_part_is_left_out(self, provider: Provider, far_end: HttpFarEnd) -> None:
