@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from handlers.console import Console
 from handlers.email import EmailDoor
@@ -14,6 +15,21 @@ from mailroom.courier import Acceptor
 from mailroom.metrics import Metrics
 from mailroom.outbox import Outbox
 from mailroom.settings import Settings
+
+
+class Doors(Router):
+    """The routes as one app; what is posted goes straight to its door, without a tenth of its work."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        super().__init__(routes, redirect_slashes=False)  # Logto would lose its events to a redirect
+        self._straight = {
+            route.path: route.app for route in routes if route.methods == {"POST"} and not route.param_convertors
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        door = self._straight.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (door or super().__call__)(scope, receive, send)
 
 
 def routes(

@@ -171,10 +171,10 @@ class Engine:
         text = "".join(pieces)
         if len(pieces) == _MOST_PIECES or len(text) > LONGEST_PART:
             raise RenderingError(f"{name}: makes too much of the payload; {LONGEST_PART} characters are allowed")
+        if text.isascii():
+            return text
         text = whole(text)
-        if self._references and _is_html(name) and not text.isascii():
-            return text.encode("ascii", "xmlcharrefreplace").decode()
-        return text
+        return text.encode("ascii", "xmlcharrefreplace").decode() if self._references and _is_html(name) else text
 
     def references(self, name: str) -> list[str]:
         """Return the names of templates that one extends, includes or imports, as far as they are written in it."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Self
 
-from starlette.routing import Router
-
+import handlers
 from handlers import routes
 from handlers.health import Standing
 from handlers.listening import Ending, Listener, bound
@@ -107,8 +106,8 @@ def served(**changes: Any) -> Iterator[Doors]:
     parts = MemoryParts(clock)
     metrics = Metrics()
     standing = Standing()
-    app = Router(
-        routes=routes(
+    app = handlers.Doors(
+        routes(
             settings=chosen,
             acceptor=parts,
             outbox=parts.outbox,
@@ -116,8 +115,7 @@ def served(**changes: Any) -> Iterator[Doors]:
             entropy=Random(1).randbytes,
             metrics=metrics,
             standing=standing,
-        ),
-        redirect_slashes=False,
+        )
     )
     listening = bound("127.0.0.1", 0)
     port: int = listening.getsockname()[1]

@@ -14,8 +14,8 @@ from random import Random
 from typing import Self
 
 import pytest
-from starlette.routing import Router
 
+import handlers
 from handlers import routes
 from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Listener, bound, inherited
@@ -65,8 +65,8 @@ async def running(clock: Clock | None = None, *, shutdown_seconds: float = 8) ->
     parts = SlowParts(fake)
     parts.go_on.set()
     standing, metrics, ending = Standing(), Metrics(), Ending()
-    app = Router(
-        routes=routes(
+    app = handlers.Doors(
+        routes(
             settings=settings(),
             acceptor=parts,
             outbox=parts.outbox,
@@ -74,8 +74,7 @@ async def running(clock: Clock | None = None, *, shutdown_seconds: float = 8) ->
             entropy=Random(1).randbytes,
             metrics=metrics,
             standing=standing,
-        ),
-        redirect_slashes=False,
+        )
     )
     own = bound("127.0.0.1", 0)
     own.listen()
@@ -259,7 +258,7 @@ async def test_the_signals_are_ours() -> None:
 
 
 def test_idle_connections_are_kept_well_past_logtos_five_seconds() -> None:
-    listener = Listener(Router(), standing=Standing(), metrics=Metrics(), clock=FakeClock())
+    listener = Listener(handlers.Doors([]), standing=Standing(), metrics=Metrics(), clock=FakeClock())
     assert listener.config.timeout_keep_alive == 75
 
 
