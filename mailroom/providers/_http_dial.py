@@ -82,7 +82,9 @@ class Dialler:
                 return Misconfigured(f"no encryption with {where}: {bounded(reason)}")
             case socket.gaierror():
                 # Unavailable although it may be misspelt: container networks answer so while a host restarts.
-                return Unavailable(f"the host name of {where} cannot be resolved: {error.strerror}")
+                local = self._local_address
+                as_wanted = f" to an IPv{local.version} address, which local_address needs" if local else ""
+                return Unavailable(f"the host name of {where} cannot be resolved{as_wanted}: {error.strerror}")
             case OSError(errno=errno.EADDRNOTAVAIL) if self._local_address is not None:
                 return Misconfigured(f"this machine cannot send from local_address {self._local_address}")
             case OSError():

@@ -107,7 +107,7 @@ def test_all_leave_from_the_local_address_and_only_its_family_runs(loop: type[as
             assert far_end.recorder.requests[0].peer[0] == "127.0.0.7"
             with pytest.raises(Misconfigured, match=r"local_address 192\.0\.2\.1"):
                 await sent(far_end, local_address="192.0.2.1")
-            with pytest.raises(Unavailable, match="resolved"):
+            with pytest.raises(Unavailable, match="resolved to an IPv6 address"):
                 await sent(far_end, local_address="::1")
             await sent(far_end, connect_timeout=20)
         assert names.families == [socket.AF_INET, socket.AF_INET, socket.AF_INET6, 0]
