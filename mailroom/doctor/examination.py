@@ -88,7 +88,7 @@ async def _sender(
     settings: ProviderSettings, sender: Address, seen: IpAddress | None, resolver: Resolver, wishes: Wishes
 ) -> Sender:
     host = getattr(settings, "host", "")  # a relay's; providers over HTTP have none
-    vendor = vendor_of(settings.type, host)
+    vendor = vendor_of(settings.type, host, getattr(settings, "region", None) or "")
     egress = wishes.egress if vendor is None else ()  # a vendor has addresses of its own
     if not egress and vendor is None and seen is not None and await _is_near(resolver, host):
         egress = (seen,)  # a relay of this house leaves by the same door

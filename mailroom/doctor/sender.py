@@ -169,7 +169,8 @@ async def _dkim(resolver: Resolver, sender: Sender) -> AsyncIterator[tuple[Findi
     if not found:
         names_ = " nor ".join(f"{selector}._domainkey.{sender.domain}" for selector in asked)
         todo = f"publish the key{where}; if the selector is another one, name it: --selector NAME"
-        yield wrong("DKIM", f"there is no key at {names_}", todo), None
+        judged = unknown if sender.vendor is not None and sender.vendor.others else wrong
+        yield judged("DKIM", f"there is no key at {names_}", todo), None
 
 
 async def _nearest(resolver: Resolver, selector: str, sender: Sender) -> dkim.Key | None:

@@ -44,7 +44,9 @@ _COMMON: Final = """\
 ## What every provider can be told
 
 `from` in a provider's table is for relays that insist on a sender of their own. `local_address` and `proxy`, where a
-type has them, make its mails leave from an address that you can have whitelisted.
+type has them, make its mails leave from an address that you can have whitelisted. Of a host's addresses, IPv6 or IPv4,
+the first that answers is taken: one that swallows packets costs a quarter of a second, not the time-out. With
+`local_address` only those of its family are tried.
 """
 
 

@@ -155,9 +155,12 @@ class HttpProvider(ABC):
             raise (Uncertain if hand_over.done else Unavailable)(f"no answer: {type(error).__name__}") from None
         return self._answer(response)
 
-    async def asked(self, path: str) -> Answer:
-        """Return the vendor's yes to a GET, for `verify`; raises for what is none as `read` does for a mail."""
-        answer = await self.call(Call(path, b"", method="GET"))
+    async def asked(self, path: str, fields: Mapping[str, Any] | None = None) -> Answer:
+        """Return the vendor's yes to a GET, or to a POST of fields, for `verify`.
+
+        Raises for what is none as `read` does for a mail.
+        """
+        answer = await self.call(Call(path, b"", method="GET") if fields is None else json_call(path, fields))
         if not answer.is_success:
             self.read(answer)
         if not answer.is_success or not answer.fields:  # a page that somebody on the way put there is no yes

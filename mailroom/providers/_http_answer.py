@@ -13,6 +13,7 @@ import msgspec
 
 from mailroom.clock import Instant
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.message import Receipt
 from mailroom.providers._words import bounded
 
 LONGEST_WAIT_SECONDS: Final = 24 * 3600.0
@@ -100,6 +101,13 @@ class Answer:
         if issubclass(kind, Unavailable):
             return kind(words, code=code, retry_after=self.retry_after() if retry_after is None else retry_after)
         return kind(words, code=code)
+
+    def receipt(self, name: str) -> Receipt:
+        """Return the receipt of a yes that has the mail's id under this name. Raises Uncertain if it has none."""
+        identifier = self.text(name)
+        if not identifier:
+            raise self.not_understood()
+        return Receipt(identifier, self.words)
 
     def not_understood(self) -> SendingError:
         """Return the error for a yes that is not the one the vendor documents: it may have been one."""

@@ -1,21 +1,19 @@
-"""Opens the connection that a request goes over: address, proxy, TLS. What fails here is never the mail's fault."""
+"""Opens the connection that a request goes over: a race, a proxy, TLS. What fails here is never the mail's fault."""
 
 import asyncio
 import errno
 import socket
 import ssl
-from typing import Final
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers._http_proxy import open_tunnel
 from mailroom.providers._http_settings import HttpSettings, parse_proxy
 from mailroom.providers._http_wire import Lost, Wire
+from mailroom.providers._race import race
 from mailroom.providers._words import bounded
 
 Origin = tuple[str, str, int]
 """Scheme, host, port."""
-
-_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Dialler:
@@ -64,15 +62,11 @@ class Dialler:
             wires.append(Wire())
             return wires[-1]
 
-        local = self._local_address
         _, made = await asyncio.get_running_loop().create_connection(
             wire,
-            host,
-            port,
+            sock=await race(host, port, self._local_address),
             ssl=context,
             server_hostname=host if context else None,
-            family=_FAMILIES[local.version] if local else 0,
-            local_addr=(str(local), 0) if local else None,
         )
         return made
 
@@ -88,7 +82,9 @@ class Dialler:
                 return Misconfigured(f"no encryption with {where}: {bounded(reason)}")
             case socket.gaierror():
                 # Unavailable although it may be misspelt: container networks answer so while a host restarts.
-                return Unavailable(f"the host name of {where} cannot be resolved: {error.strerror}")
+                local = self._local_address
+                as_wanted = f" to an IPv{local.version} address, which local_address needs" if local else ""
+                return Unavailable(f"the host name of {where} cannot be resolved{as_wanted}: {error.strerror}")
             case OSError(errno=errno.EADDRNOTAVAIL) if self._local_address is not None:
                 return Misconfigured(f"this machine cannot send from local_address {self._local_address}")
             case OSError():

@@ -5,22 +5,16 @@ import errno
 import socket
 import ssl
 from pathlib import Path
-from typing import Final
-
-import aiohappyeyeballs
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers._http_proxy import open_tunnel
 from mailroom.providers._http_settings import parse_proxy
 from mailroom.providers._http_wire import Lost
 from mailroom.providers._http_wire import Wire as RawWire
+from mailroom.providers._race import race
 from mailroom.providers._smtp_settings import Settings
 from mailroom.providers._smtp_wire import Wire
 from mailroom.providers._words import bounded
-
-_NEXT_ADDRESS_SECONDS: Final = 0.25
-"""An address that has not answered gets a rival after so long (RFC 8305 §5): it may swallow all packets."""
-_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Connector:
@@ -46,7 +40,7 @@ class Connector:
             try:
                 await asyncio.get_running_loop().create_connection(
                     lambda: tunnel,
-                    sock=await self._race(proxy.host, proxy.port),
+                    sock=await race(proxy.host, proxy.port, settings.local_address),
                     ssl=self._proxy_context,
                     server_hostname=proxy.host if self._proxy_context else None,
                 )
@@ -64,28 +58,15 @@ class Connector:
             raise connection_failure(where, error, settings) from None
 
     async def _direct(self) -> Wire:
-        context = self.context if self._settings.tls == "implicit" else None
+        settings = self._settings
+        context = self.context if settings.tls == "implicit" else None
         _, wire = await asyncio.get_running_loop().create_connection(
             Wire,
-            sock=await self._race(self._settings.host, self._settings.port),
+            sock=await race(settings.host, settings.port, settings.local_address),
             ssl=context,
             server_hostname=self.servername if context else None,
         )
         return wire
-
-    async def _race(self, host: str, port: int) -> socket.socket:
-        """Return a connected socket; neither event loop races by itself on all versions."""
-        local = self._settings.local_address
-        family = _FAMILIES[local.version] if local else 0
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        try:
-            return await aiohappyeyeballs.start_connection(
-                found,
-                local_addr_infos=aiohappyeyeballs.addr_to_addr_infos((str(local), 0)) if local else None,
-                happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
-            )
-        except RuntimeError as error:  # uvloop's
-            raise OSError(str(error)) from None
 
 
 def _trusting_too(ca_file: Path | None) -> ssl.SSLContext:

@@ -168,9 +168,7 @@ class Aliyun(HttpProvider):
         """Return the receipt, or raise by the body's `Code`."""
         code = answer.text("Code")
         if answer.is_success and not code:
-            if identifier := answer.text("EnvId"):
-                return Receipt(identifier, answer.words)
-            raise answer.not_understood()
+            return answer.receipt("EnvId")
         kind = next((kind for beginning, kind in KINDS if code.startswith(beginning)), None)
         if kind is None:
             raise self.refusal(answer)

@@ -116,9 +116,7 @@ class Brevo(HttpProvider):
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the body's `code`."""
         if answer.is_success:
-            if identifier := answer.text("messageId"):
-                return Receipt(identifier, answer.words)
-            raise answer.not_understood()
+            return answer.receipt("messageId")
         code, words = answer.text("code"), answer.text("message")
         if code in _DUPLICATE:  # it has taken the mail at an earlier attempt, and does not tell its id again
             return Receipt("", words or code)

@@ -106,6 +106,16 @@ class Mailjet(HttpProvider):
             message["Headers"] = headers
         return json_call("/v3.1/send", {"Messages": [message], **self._sandbox})
 
+    async def verify(self) -> str:
+        """Ask for a sender, see `Verifiable`; dev.mailjet.com/email/reference/sender-addresses-and-domains/sender."""
+        answer = await self.asked("/v3/REST/sender?Status=Active&Limit=1")
+        count = answer.text("Count")
+        if not count.isdecimal():
+            raise answer.not_understood()
+        if count == "0":  # no fault yet: the account may have a metasender, which is good for all its keys
+            return "Mailjet takes the keys; they have no validated sender of their own"
+        return "Mailjet takes the keys"
+
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the `ErrorCode` of the message, or of the whole."""
         status = answer.text("Messages", 0, "Status")

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http import (
@@ -66,6 +66,19 @@ class MailJunky(HttpProvider):
         if headers := header_map(email):  # Message-ID is not among them: the answer has MailJunky's own
             fields["headers"] = headers
         return json_call("/api/v1/emails/send", fields)
+
+    async def verify(self) -> str:
+        """Ask for contacts of a tag that nobody has, see `Verifiable`: nothing else can be asked, nobody is shown."""
+        try:
+            answer = await self.asked("/api/v1/contacts?limit=1&tag=mailroom-doctor")
+        except Misconfigured as error:
+            if error.code != "HTTP 403":
+                raise
+            words = f"{error.words}: the key may not list contacts; whether it may send cannot be told without a mail"
+            raise Uncertain(words, code=error.code) from None
+        if not isinstance(answer.fields.get("data"), list):
+            raise answer.not_understood()
+        return "MailJunky takes the key"
 
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the status: codes are not documented."""

@@ -104,9 +104,7 @@ class Resend(HttpProvider):
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the body's `name`."""
         if answer.is_success:
-            if identifier := answer.text("id"):
-                return Receipt(identifier, answer.words)
-            raise answer.not_understood()
+            return answer.receipt("id")
         name = answer.text("name")
         kind = KINDS.get(name)
         ours = answer.status == 403 or "template" in answer.words.lower()  # noqa: PLR2004  # HTTP's

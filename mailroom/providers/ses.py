@@ -179,9 +179,7 @@ class Ses(HttpProvider):
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by the error's type."""
         if answer.is_success:
-            if identifier := answer.text("MessageId"):
-                return Receipt(identifier, answer.words)
-            raise answer.not_understood()
+            return answer.receipt("MessageId")
         code = _type(answer)
         if code in _EXPIRED:
             # Keys that are lent are fetched anew for the next try; these can only be replaced by the operator.

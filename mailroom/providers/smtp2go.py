@@ -1,5 +1,6 @@
 """SMTP2GO: developers.smtp2go.com/reference/send-standard-email."""
 
+from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -46,6 +47,7 @@ KINDS: Final[dict[str, type[SendingError]]] = {
 """By `error_code` without its `E_ApiResponseCodes.`; any other 4xx but 429 is ours to mend, too."""
 
 _PREFIX: Final = "E_ApiResponseCodes."
+_SEND: Final = "/email/send"
 
 
 def connect(settings: Settings, surroundings: Surroundings) -> "Smtp2go":
@@ -82,7 +84,18 @@ class Smtp2go(HttpProvider):
         }
         parts = {"text_body": email.text, "html_body": email.html}
         fields |= {part: content for part, content in parts.items() if content}
-        return json_call("/v3/email/send", fields)
+        return json_call(f"/v3{_SEND}", fields)
+
+    async def verify(self) -> str:
+        """Ask what the key may do, see `Verifiable`; every key may ask (…/reference/view-api-key-permissions)."""
+        answer = await self.asked("/v3/api_keys/permissions", {})
+        allowed = answer.fields.get("data")
+        if not isinstance(allowed, list):
+            self.read(answer)
+            raise answer.not_understood()
+        if not any(isinstance(pattern, str) and fnmatchcase(_SEND, pattern) for pattern in allowed):
+            raise Misconfigured(f"the key may not send: it lacks the permission {_SEND}")
+        return "SMTP2GO takes the key, which may send"
 
     def read(self, answer: Answer) -> Receipt:
         """Return the receipt, or raise by `failures` or `error_code`, which stand in `data` or at the root."""

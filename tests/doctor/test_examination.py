@@ -8,8 +8,8 @@ import pytest
 from mailroom.clock import SystemClock
 from mailroom.doctor import Examination, Finding, Mark, Wishes, examine
 from mailroom.doctor.examination import _sender as who_delivers
-from mailroom.message import Address, Email, Receipt
-from mailroom.providers import smtp
+from mailroom.message import Address
+from mailroom.providers import http, smtp
 from mailroom.providers.capture import Settings as Capture
 from tests.doctor.conftest import World
 from tests.doctor.test_sender import GOOD
@@ -102,22 +102,14 @@ async def test_only_a_relay_of_this_house_delivers_from_the_address_that_others_
     assert (await who_delivers(settings, SENDER, seen, resolver, told)).egress == (() if is_vendor else (named,))
 
 
-async def test_a_provider_that_cannot_be_asked_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    class OnlySends:
-        closed = False
-
-        async def send(self, email: Email) -> Receipt:
-            raise AssertionError(email.id)
-
-        async def aclose(self) -> None:
-            self.closed = True
-
-    provider = OnlySends()
-    monkeypatch.setattr("mailroom.doctor.examination.connect", lambda *_: provider)
-    told = await examined(world, smtp.Settings(host="127.0.0.1"))
-    assert told["credentials"].mark is Mark.UNKNOWN
-    assert "mailroom send" in told["credentials"].todo
-    assert provider.closed
+async def test_a_service_that_cannot_be_asked_gets_nothing(world: World) -> None:
+    """Whatever is posted to it may become a mail."""
+    async with Recorder(Answer(200), tls=False) as service:
+        told = await examined(world, http.Settings.model_validate({"url": f"{service.url}/mail"}))
+        assert told["credentials"].mark is Mark.UNKNOWN
+        assert told["credentials"].words == "http cannot be asked without sending"
+        assert "mailroom send" in told["credentials"].todo
+        assert service.connections == 0
 
 
 async def test_a_catcher_has_nothing_to_examine(world: World) -> None:

@@ -2,13 +2,15 @@
 
 import re
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from mailroom.doctor.findings import Finding, Mark
 from mailroom.doctor.sender import Sender, examine
 from mailroom.doctor.vendors import VENDORS, vendor_of
+from mailroom.providers.aliyun import Settings as Aliyun
+from mailroom.providers.smtp import Settings as Smtp
 from tests.doctor.conftest import World
 from tests.doctor.test_dkim import RSA_2048
 from tests.names import SILENT, txt
@@ -135,6 +137,31 @@ async def test_a_vendors_usual_selector_is_looked_for(world: World) -> None:
     assert "Sender Authentication" in told["DKIM"].todo
 
 
+async def test_a_vendor_that_makes_selectors_up_may_have_another_than_the_usual_ones(world: World) -> None:
+    mailgun = vendor_of("mailgun")
+    told = await found(world, GOOD, vendor=mailgun, selectors=(), egress=())
+    assert told["DKIM"].mark is Mark.UNKNOWN
+    assert "no key at pdk1._domainkey.acme.example nor pdk2._domainkey.acme.example" in told["DKIM"].words
+    assert "--selector" in told["DKIM"].todo
+    assert not wrong(told)
+    zones = {**GOOD, ("pdk2._domainkey.acme.example", "TXT"): [txt(f"k=rsa; p={RSA_2048}")]}
+    told = await found(world, zones, vendor=mailgun, selectors=(), egress=())
+    assert told["DKIM"].mark is told["alignment"].mark is Mark.GOOD
+
+
+async def test_direct_mail_wants_other_records_in_each_region(world: World) -> None:
+    zones = {**GOOD, ("acme.example", "TXT"): [txt("v=spf1 include:spfdm-eu-central-1.aliyun.com -all")],
+             ("spfdm-eu-central-1.aliyun.com", "TXT"): [txt("v=spf1 ip4:192.0.2.0/24 -all")],
+             ("aliyun-eu-central-1._domainkey.acme.example", "TXT"): [txt(f"k=rsa; p={RSA_2048}")]}  # fmt: skip
+    told = await found(world, zones, vendor=vendor_of("aliyun", region="eu-central-1"), selectors=(), egress=())
+    assert not wrong(told)
+    assert "DKIM of acme.example and SPF of acme.example" in told["alignment"].words
+    told = await found(world, zones, vendor=vendor_of("aliyun", region="cn-hangzhou"), selectors=(), egress=())
+    assert wrong(told) == {"SPF", "DKIM", "alignment"}
+    assert "include:spf1.dm.aliyun.com" in told["SPF"].todo
+    assert "aliyun-cn-hangzhou._domainkey" in told["DKIM"].words
+
+
 async def test_a_vendor_that_keeps_our_envelope_must_be_included(world: World) -> None:
     google = vendor_of("smtp", "smtp.gmail.com")
     told = await found(world, GOOD, vendor=google, egress=())
@@ -176,6 +203,19 @@ def test_vendors_are_known_by_type_and_by_host() -> None:
     assert vendor_of("smtp", "smtp.acme.example") is None
     assert vendor_of("smtp", "notsendgrid.net") is None
     assert vendor_of("http") is None
+    assert vendor_of("ses", region="eu-central-1") is vendor_of("ses")
+    assert vendor_of("smtp", "smtpdm-us-east-1.aliyuncs.com") is vendor_of("aliyun", region="us-east-1")
+    assert vendor_of("smtp", "smtpdm.aliyun.com") is vendor_of("aliyun")
+    assert vendor_of("smtp", "smtp.qiye.aliyun.com") is None, "mailboxes, which want another SPF record"
     for vendor in VENDORS:
         assert vendor.where
         assert vendor.spf or not vendor.keeps_envelope
+
+
+@pytest.mark.parametrize("region", get_args(Aliyun.model_fields["region"].annotation))
+def test_each_region_of_direct_mails_is_known_by_both_ways_in(region: str) -> None:
+    found = vendor_of("aliyun", region=region)
+    assert found is not None
+    assert found.region == region
+    smtp = Smtp.model_validate({"preset": "aliyun", "region": region, "username": "a@acme.example", "password": "p"})
+    assert vendor_of("smtp", smtp.host) is found

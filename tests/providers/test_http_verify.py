@@ -6,16 +6,19 @@ from typing import Any
 import pytest
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
-from mailroom.providers import Verifiable, connect
+from mailroom.providers import Verifiable, connect, types
 from tests.http_recorder import Answer, Recorder, ca_file, json_answer
 from tests.providers import (
     test_aliyun,
     test_brevo,
     test_mailgun,
+    test_mailjet,
+    test_mailjunky,
     test_postmark,
     test_resend,
     test_sendgrid,
     test_ses,
+    test_smtp2go,
 )
 from tests.providers.contract import surroundings
 from tests.providers.http_far_end import Vendor
@@ -30,6 +33,7 @@ class Asked:
     yes: Answer
     words: str
     method: str = "GET"
+    body: bytes = b""
 
 
 VENDORS = {
@@ -42,6 +46,18 @@ VENDORS = {
         "/v3/domains/mg.acme.example",
         json_answer(200, {"domain": {"name": "mg.acme.example", "state": "active"}}),
         "sends for mg.acme.example",
+    ),
+    "mailjet": Asked(
+        test_mailjet.VENDOR,
+        "/v3/REST/sender?Status=Active&Limit=1",
+        json_answer(200, {"Count": 1, "Data": [{"Email": "*@acme.example", "Status": "Active"}], "Total": 1}),
+        "takes the keys",
+    ),
+    "mailjunky": Asked(
+        test_mailjunky.VENDOR,
+        "/api/v1/contacts?limit=1&tag=mailroom-doctor",
+        json_answer(200, {"data": [], "pagination": {"page": 1, "limit": 1, "total": 0}}),
+        "takes the key",
     ),
     "postmark": Asked(
         test_postmark.VENDOR, "/server", json_answer(200, {"ID": 1, "Name": "Staging"}), "the server Staging"
@@ -56,7 +72,20 @@ VENDORS = {
         json_answer(200, {"SendingEnabled": True, "ProductionAccessEnabled": True}),
         "takes the keys",
     ),
+    "smtp2go": Asked(
+        test_smtp2go.VENDOR,
+        "/v3/api_keys/permissions",
+        json_answer(200, {"request_id": test_smtp2go.REQUEST, "data": ["/stats/email_cycle", "/email/send"]}),
+        "may send",
+        "POST",
+        b"{}",
+    ),
 }
+
+
+def test_every_type_can_be_tried_but_the_catcher_and_the_generic_one() -> None:
+    """SMTP is tried in test_smtp_verify."""
+    assert set(VENDORS) | {"capture", "http", "smtp"} == set(types())
 
 
 async def verify(vendor: Vendor, answer: Answer, **changes: Any) -> tuple[str, Recorder]:
@@ -76,7 +105,7 @@ async def test_credentials_that_work_are_told_and_nothing_is_sent(asked: Asked) 
     words, recorder = await verify(asked.vendor, asked.yes)
     assert asked.words in words
     (request,) = recorder.requests
-    assert (request.method, request.target, request.body) == (asked.method, asked.target, b"")
+    assert (request.method, request.target, request.body) == (asked.method, asked.target, asked.body)
 
 
 @pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
@@ -110,6 +139,8 @@ async def test_a_key_that_may_only_send_is_good_enough() -> None:
         assert "not known" in (await verify(test_aliyun.VENDOR, test_aliyun.refusal(403, code)))[0]
     with pytest.raises(Uncertain, match="may only send"):
         await verify(test_mailgun.VENDOR, Answer(401, b"Forbidden"))
+    with pytest.raises(Uncertain, match="may not list contacts"):
+        await verify(test_mailjunky.VENDOR, json_answer(403, {"message": "Forbidden"}))
 
 
 @pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
@@ -128,6 +159,27 @@ async def test_nobody_listening_is_unavailable(asked: Asked) -> None:
 async def test_a_key_that_may_not_send_is_wrong() -> None:
     with pytest.raises(Misconfigured, match=r"mail\.send"):
         await verify(test_sendgrid.VENDOR, json_answer(200, {"scopes": ["alerts.read"]}))
+    for allowed in ("[]", '["/stats/*"]', '["/email/search", null, {}]'):
+        with pytest.raises(Misconfigured, match="/email/send"):
+            await verify(test_smtp2go.VENDOR, Answer(200, f'{{"data": {allowed}}}'.encode()))
+
+
+@pytest.mark.parametrize("pattern", ["/email/*", "*"])
+async def test_a_permission_may_be_a_pattern(pattern: str) -> None:
+    assert "may send" in (await verify(test_smtp2go.VENDOR, json_answer(200, {"data": ["/sms/send", pattern]})))[0]
+
+
+async def test_a_refusal_that_calls_itself_a_success_is_one() -> None:
+    with pytest.raises(Misconfigured, match="went wrong"):
+        await verify(test_smtp2go.VENDOR, test_smtp2go.refusal(200, "API_EXCEPTION"))
+    with pytest.raises(Uncertain):
+        await verify(test_smtp2go.VENDOR, test_smtp2go.VENDOR.accepted)
+
+
+async def test_keys_without_a_validated_sender_are_told_so() -> None:
+    """It is no fault yet: a metasender of the account's is good for all its keys."""
+    nobody = json_answer(200, {"Count": 0, "Data": [], "Total": 0})
+    assert "no validated sender" in (await verify(test_mailjet.VENDOR, nobody))[0]
 
 
 async def test_an_account_that_does_not_send_is_wrong() -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 import base64
-import contextlib
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ import uvloop
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.message import Receipt
 from mailroom.providers.smtp import Settings, connect
+from tests.black_hole import black_hole
 from tests.mails import email
 from tests.providers.contract import surroundings
 from tests.proxy_server import HOST, proxy_server
@@ -177,24 +176,6 @@ def test_a_proxy_that_makes_no_sense_is_a_fault(url: str) -> None:
     with pytest.raises(ValueError, match="proxy") as fault:
         Settings(host="smtp.acme.example", proxy=url)
     assert "hunter22" not in str(fault.value)
-
-
-@contextlib.contextmanager
-def black_hole() -> Iterator[tuple[str, int]]:
-    """Give an address whose packets are swallowed: a listener whose queue is full answers no SYN.
-
-    It stands for IPv6 behind a broken router, but not every test machine has IPv6.
-    """
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(socket.AF_INET))
-        listener.bind(("127.0.0.2", 0))
-        listener.listen(0)
-        where: tuple[str, int] = listener.getsockname()
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket(socket.AF_INET))
-            filler.setblocking(False)
-            filler.connect_ex(where)
-        yield where
 
 
 async def test_an_address_that_swallows_packets_does_not_eat_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
