@@ -32,6 +32,10 @@ _ADMITTED_WHILE_BEHIND: Final = 16
 """Acceptances that may be under way at once while mail waits for a place: a flood is taken in no faster than
 the loop can also send, and each request waits a little instead."""
 
+_PATIENCE_SECONDS: Final = 0.1
+"""How long a request waits for a place. While a provider keeps up with a flood, each message goes on from memory; one
+that does not is soon found out, and what comes then waits in the outbox."""
+
 log = structlog.get_logger()
 
 
@@ -93,7 +97,7 @@ class Courier:
             return await self._accept(message, repeat_of, once)
 
     async def _accept(self, message: Message, repeat_of: bytes | None, once: Sequence[Once]) -> Kept:
-        provider = self._reserve(message)
+        provider = await self._reserve(message)
         if provider is None:
             kept = await self._outbox.put(message, repeat_of=repeat_of, once=once)
             if kept.fresh and self._delivers:
@@ -112,12 +116,19 @@ class Courier:
             self._start(Leased(message, (Attempt(provider, message.created_at),)), lane)
         return kept
 
-    def _reserve(self, message: Message) -> str | None:
-        """Take a place in the lane of the message's first provider, unless others wait for one already."""
+    async def _reserve(self, message: Message) -> str | None:
+        """Take a place in the lane of the message's first provider, unless others wait in the outbox for one."""
         if self._draining or not self._delivers or self._is_behind(message.priority):
             return None
         provider = self._routes.providers(message.template)[0]
-        return provider if self._exits[provider].lane.take(code=message.is_code) else None
+        lane = self._exits[provider].lane
+        if not lane.take(code=message.is_code):
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await lane.place(code=message.is_code)
+            except TimeoutError:
+                return None
+        return provider
 
     def _is_behind(self, priority: Priority) -> bool:
         """Tell whether messages of this priority, or better, wait in the outbox for a place."""
@@ -174,6 +185,7 @@ class Courier:
         loans = {name: exit_.lane.lend(-(-exit_.lane.free(code=True) // share)) for name, exit_ in self._exits.items()}
         limit = sum(loan.places for loan in loans.values())
         if not limit:
+            self._behind = Priority.CODE  # the next places are for what waits, not for what arrives
             return False
         waiting = Priority.EVENT if self._behind is None else self._behind
         self._claiming, self._behind = waiting, None

@@ -46,6 +46,7 @@ class Lane:
         self._free = _PLACES_PER_TURN * self._turns
         self._free_for_others = _PLACES_PER_TURN * self._turns_for_others
         self._lent = (0, 0)
+        self._wanting: list[tuple[bool, int, Future[None]]] = []
         self._waiting: list[tuple[Priority, int, Future[None]]] = []
         self._sequence = count()
 
@@ -54,19 +55,43 @@ class Lane:
         return self._free if code else min(self._free, self._free_for_others)
 
     def take(self, *, code: bool) -> bool:
-        """Take a place; False: there is none for this kind."""
-        if self.free(code=code) <= 0:
+        """Take a place; False: there is none for this kind, or somebody wants it who goes first."""
+        if self.free(code=code) <= 0 or (self._wanting and not (code and self._wanting[0][0])):
             return False
-        self._free -= 1
-        if not code:
-            self._free_for_others -= 1
+        self._count_place(code=code, by=-1)
         return True
+
+    async def place(self, *, code: bool) -> None:
+        """Take a place as soon as there is one: codes first, then in the order of asking."""
+        future: Future[None] = get_running_loop().create_future()
+        heapq.heappush(self._wanting, (not code, next(self._sequence), future))
+        self._grant()
+        try:
+            await future
+        except CancelledError:
+            if future.done() and not future.cancelled():  # the place came just as the wait was given up
+                self.give_back(code=code)
+            raise
 
     def give_back(self, *, code: bool) -> None:
         """Give a place back."""
-        self._free += 1
+        self._count_place(code=code, by=1)
+        self._grant()
+
+    def _count_place(self, *, code: bool, by: int) -> None:
+        self._free += by
         if not code:
-            self._free_for_others += 1
+            self._free_for_others += by
+
+    def _grant(self) -> None:
+        while self._wanting:
+            other, _, future = self._wanting[0]
+            if not future.done():  # else nobody waits any more
+                if self.free(code=not other) <= 0:
+                    return
+                self._count_place(code=not other, by=-1)
+                future.set_result(None)
+            heapq.heappop(self._wanting)
 
     def lend(self, most: int) -> Loan:
         """Lend up to so many places to a claim. Until `take_back` nobody else has them."""
@@ -85,6 +110,7 @@ class Lane:
         places, for_others = self._lent
         self._free += places - codes - others
         self._free_for_others += for_others - others
+        self._grant()
 
     def turn(self, priority: Priority) -> "Turn":
         """Return a turn on the wire, to be waited for with `async with`: codes first, then in the order of asking."""

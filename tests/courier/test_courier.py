@@ -109,6 +109,53 @@ async def test_what_is_accepted_is_sent_from_memory(tmp_path: Path, monkeypatch:
         assert claims == []
 
 
+async def test_a_flood_that_the_provider_keeps_up_with_goes_on_from_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits a moment for its place; none has to be fetched from the outbox again."""
+    async with house(tmp_path, concurrency=2) as it:
+        await it.caught_up()
+        claims: list[int] = []
+        claim = it.outbox.claim
+
+        async def spied(**facts: Any) -> Any:
+            claims.append(1)
+            return await claim(**facts)
+
+        monkeypatch.setattr(it.outbox, "claim", spied)
+        monkeypatch.setattr("mailroom.courier.courier._PATIENCE_SECONDS", 20.0)
+        await asyncio.gather(*(it.courier.accept(it.new()) for _ in range(100)))
+        await it.received(100)
+        await it.quiet()
+        assert it.provider.most_on_the_wire <= 2
+        assert claims == []
+
+
+async def test_a_message_that_is_due_again_gets_a_place_in_a_flood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What arrives steps back for what waits, though there is always somebody who takes the next place."""
+    monkeypatch.setattr("mailroom.courier.courier._PATIENCE_SECONDS", 20.0)
+    async with house(tmp_path, Unavailable("450 busy"), concurrency=1) as it:
+        await it.caught_up()
+        retried = await it.courier.accept(it.new())
+        await it.received(1)
+        await it.quiet()
+        posted = 0
+
+        async def flood() -> None:
+            nonlocal posted
+            while posted < 500 and (await it.record(retried.id)).state is not State.SENT:
+                posted += 1
+                await it.courier.accept(it.new())
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(flood())
+            await it.clock.advance(1.5)
+        assert posted < 500
+
+
 async def test_a_repeat_is_answered_with_the_same_id_and_sent_once(tmp_path: Path) -> None:
     """And its place is free again."""
     async with house(tmp_path) as it:

@@ -29,6 +29,75 @@ def test_a_single_turn_is_for_everybody() -> None:
     assert not lane.take(code=True)
 
 
+async def test_who_waits_for_a_place_gets_it_codes_first() -> None:
+    """And nobody overtakes: what arrives now stands behind what waits."""
+    lane = Lane(2)
+    places = sum(lane.take(code=True) for _ in range(4))
+    assert places == 4
+    order: list[str] = []
+
+    async def want(name: str, *, code: bool) -> None:
+        await lane.place(code=code)
+        order.append(name)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        for name, code in (("welcome", False), ("code", True), ("another code", True)):
+            group.create_task(want(name, code=code))
+            await asyncio.sleep(0)
+        lane.give_back(code=True)
+        assert not lane.take(code=True)
+        assert not lane.take(code=False)
+        lane.give_back(code=True)
+        await asyncio.sleep(0)
+        assert order == ["code", "another code"]
+        lane.give_back(code=True)
+    assert order[2:] == ["welcome"]
+    assert lane.free(code=True) == 0
+
+
+async def test_a_code_does_not_wait_behind_other_mail() -> None:
+    """The places that are the codes' alone are free while a welcome wants one of the others."""
+    lane = Lane(10)
+    while lane.take(code=False):
+        pass
+    waiting = asyncio.create_task(lane.place(code=False))
+    await asyncio.sleep(0)
+    assert lane.take(code=True)
+    async with asyncio.timeout(5):
+        await lane.place(code=True)
+        lane.give_back(code=False)
+        await waiting
+
+
+async def test_who_gave_up_waiting_has_no_place() -> None:
+    """Not even when it came in the very moment."""
+    lane = Lane(1)
+    assert lane.take(code=True)
+    assert lane.take(code=True)
+    gone, late = asyncio.create_task(lane.place(code=True)), asyncio.create_task(lane.place(code=True))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait([gone])
+    lane.give_back(code=True)
+    late.cancel()
+    await asyncio.wait([late])
+    assert lane.free(code=True) == 1
+    assert lane.take(code=True)
+
+
+async def test_what_a_claim_leaves_goes_to_who_waits() -> None:
+    """The loan was all there was."""
+    lane = Lane(1)
+    lane.lend(most=2)
+    waiting = asyncio.create_task(lane.place(code=True))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lane.take_back(codes=1, others=0)
+    async with asyncio.timeout(5):
+        await waiting
+    assert lane.free(code=True) == 0
+
+
 def test_what_a_claim_does_not_spend_is_given_back() -> None:
     """And what it spends is the messages' until they give it back."""
     lane = Lane(10)
