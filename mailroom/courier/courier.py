@@ -32,7 +32,7 @@ _ADMITTED_WHILE_BEHIND: Final = 16
 """Acceptances that may be under way at once while mail waits for a place: a flood is taken in no faster than
 the loop can also send, and each request waits a little instead."""
 
-_PATIENCE_SECONDS: Final = 0.1
+_PATIENCE_SECONDS: Final = 0.25
 """How long a request waits for a place. While a provider keeps up with a flood, each message goes on from memory; one
 that does not is soon found out, and what comes then waits in the outbox."""
 
