@@ -16,8 +16,8 @@ from mailroom.checking.sources import Sources
 from mailroom.rendering import Brand
 from mailroom.rendering.colors import Palette
 from mailroom.rendering.identity import Logo
+from mailroom.rendering.inventory import Ingredients
 from mailroom.rendering.words import PLACEHOLDERS
-from mailroom.rendering.writer import Ingredients
 
 _GIVEN: Final = PLACEHOLDERS | {
     "link", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono", "range", "namespace",
