@@ -62,6 +62,11 @@ class Finding:
         """File and line, as far as they are known."""
         return f"{self.file}, line {self.line}" if self.line else self.file
 
+    @property
+    def core(self) -> tuple[int, str, int | None, str]:
+        """What it says, wherever it was seen."""
+        return self.check, self.file, self.line, self.problem
+
     def told(self) -> dict[str, Any]:
         """Return it for a log."""
         return {

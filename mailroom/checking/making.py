@@ -15,6 +15,9 @@ from mailroom.rendering.inert import code, link
 from mailroom.rendering.inventory import Ingredients, Inventory, Owner
 from mailroom.rendering.writer import TemplateWriter
 
+VITAL: Final = frozenset({1, 2})
+"""The checks that are here."""
+
 _TAGS: Final = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _SPACE: Final = re.compile(r"\s+")
 _PLACE: Final = re.compile(r"(?P<file>[\w./-]+\.(?:jinja|toml))(?:, line (?P<line>\d+))?: (?P<problem>.*)", re.DOTALL)

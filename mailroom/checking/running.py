@@ -1,7 +1,8 @@
 """Goes through every kind, language and sample, and gathers what the checks say."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Final, TypeAlias
 
 from mailroom.checking import Finding, merged
@@ -84,8 +85,8 @@ def check(
         examiner = Examiner(Sources(at.inventory), structures)
         said = list(_said_of(at, wanted, examiner, default_language, progress))
         if owner := at.owner:
-            known = {_core(finding) for finding in found if not finding.owners}
-            said = [_of(owner, finding, at, examiner.sources) for finding in said if _core(finding) not in known]
+            known = {one for finding in found if not finding.owners for one in _signs(finding)}
+            said = [_of(owner, finding, at, examiner.sources) for finding in said if known.isdisjoint(_signs(finding))]
         found += said
     return merged(found)
 
@@ -140,8 +141,12 @@ def _of(owner: Owner, finding: Finding, desk: Desk, sources: Sources) -> Finding
     return replace(finding, owners=(owner.folder,))
 
 
-def _core(finding: Finding) -> tuple[int, str, int | None, str]:
-    return finding.check, finding.file, finding.line, finding.problem
+def _signs(finding: Finding) -> Iterator[Hashable]:
+    """Yield by what one finding is known from another: where it is, or else which mail says so."""
+    yield finding.core
+    if finding.line is None:
+        for kind, language in product(finding.kinds, finding.languages):
+            yield finding.check, finding.problem, kind, language
 
 
 Structures: TypeAlias = dict[str, list[Complaint]]

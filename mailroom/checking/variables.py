@@ -120,6 +120,8 @@ def are_the_same(
             for tag, ingredients in said.items()
             if ingredients.words.get(key)
         }
+        if not used:
+            continue
         counted = Counter(used.values()).most_common()
         usual = counted[0][0]
         if len(counted) > 1 and counted[0][1] == counted[1][1]:

@@ -86,6 +86,7 @@ class Stack:
         )
         self.kinds = self._complete()
         self._kinds: dict[tuple[str, str], Kind] = {}
+        self._chains: dict[str, tuple[str, ...]] = {}
         self.logto = self._imported(layer)
         if not below:
             for kind, tags in self.kinds.items():
@@ -215,7 +216,9 @@ class Stack:
         words = locale.kinds[name]
         html, text = self._named(name, tag, "html.jinja"), self._named(name, tag, "text.jinja")
         has_own_html, has_own_text = html.startswith(f"{name}/"), text.startswith(f"{name}/")
-        operators = [one for one in self._chain(html) if self.levels.get(one)]
+        if html not in self._chains:  # of most kinds and languages it is the same, and 10 ms to find out
+            self._chains[html] = tuple(self._chain(html))
+        operators = [one for one in self._chains[html] if self.levels.get(one)]
         kind = self._kinds[tag, name] = Kind(
             html=html,
             # The bundled text says what the bundled words say, and no more.
