@@ -274,6 +274,7 @@ async def test_the_operators_templates_are_checked_beside_it_and_a_code_goes_out
                 not in (await client.get(f"{running.url}/console/captured")).text
             ):
                 assert running.process.returncode is None, running.said()
+                await asyncio.sleep(0.01)
         await _says(running, "templates.checked")
         lines = [json.loads(line) for line in running.said().splitlines() if line.startswith("{")]
         faulty = {line["place"]: line for line in lines if line["event"] == "template.faulty"}

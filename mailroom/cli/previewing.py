@@ -96,7 +96,7 @@ def _known(named: tuple[str, ...], known: Any, what: str) -> list[str]:
     """Return what was named, or everything; refuse what there is not."""
     for name in named:
         if name not in known:
-            raise click.UsageError(f"there is no {what} {name!r}; there are {', '.join(sorted(known))}")
+            raise click.UsageError(f"there is no {what} {name!r}; there are {', '.join(sorted(known)) or 'none'}")
     return list(named or known)
 
 
