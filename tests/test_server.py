@@ -280,6 +280,9 @@ async def test_the_operators_templates_are_checked_beside_it_and_a_code_goes_out
         faulty = {line["place"]: line for line in lines if line["event"] == "template.faulty"}
         assert faulty["mine/Welcome/en/html.jinja, line 3"]["check"] == 8
         assert "mine/applications/app1/SignIn/en/html.jinja, line 2" in faulty
+        lay(tmp_path, {"mine/locales/de.toml": f"[SignIn]\nsubject = '{{code}} {{app}} {'x' * 60}'\n"})
+        await _says(running, "template.doubtful")
+        assert running.said().count("mine/Welcome/en/html.jinja, line 3") == 1, "what was told is not told again"
         running.process.send_signal(signal.SIGTERM)
         assert await running.ended() == 0
 
@@ -325,7 +328,7 @@ def _children(parent: int) -> list[int]:
 
 async def _says(running: Process, words: str) -> None:
     """Return when it has logged this."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):  # the lowest priority has to wait where others work
         while words not in running.said():
             assert running.process.returncode is None, running.said()
             await asyncio.sleep(0.01)

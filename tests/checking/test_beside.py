@@ -56,7 +56,7 @@ async def running(checking: Checking) -> AsyncIterator[Log]:
         patch.setattr(beside, "log", structlog.wrap_logger(None, processors=[partial(_noted, told)]))
         task = asyncio.create_task(checking.run())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(240):  # the lowest priority has to wait where others work
                 yield told
         finally:
             task.cancel()
