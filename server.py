@@ -20,6 +20,7 @@ from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Listener, bound, inherited
 from handlers.loopback import OnlyLoopback
 from mailroom import loading, logs, templates
+from mailroom.checking.beside import Checking, Order
 from mailroom.checking.making import Desk, vital
 from mailroom.clock import Clock, SystemClock
 from mailroom.courier import Courier, Exit, Lane, Routes
@@ -125,7 +126,11 @@ async def serve(
     if parts is None:
         return
     seconds_left = 0.0
-    watching = asyncio.create_task(parts.writer.watch(clock), name="templates")
+    checking = Checking(_order(settings), known=lambda: parts.writer.faults)
+    beside = (
+        asyncio.create_task(parts.writer.watch(clock, then=checking.ask), name="templates"),
+        asyncio.create_task(checking.run(), name="check"),
+    )
     try:
         sockets = sockets or [bound(settings.host, settings.port)]
         standing = Standing()
@@ -135,12 +140,15 @@ async def serve(
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
         _greet(settings, *sockets[0].getsockname()[:2])
+        if settings.templates:
+            checking.ask()
         seconds_left = await Listener(app, standing=standing, metrics=parts.metrics, clock=clock).serve_until(
             ending, sockets, shutdown_seconds=settings.shutdown_timeout.total_seconds()
         )
     finally:
-        watching.cancel()
-        await asyncio.wait((watching,))
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
         await parts.courier.drain(seconds_left)
         for provider in parts.providers:
             await provider.aclose()
@@ -159,6 +167,11 @@ async def _unless(asked: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | Non
     working.cancel()
     await asyncio.wait((working,))
     return None
+
+
+def _order(settings: Settings) -> Order:
+    domains = templates.sender_domains(settings)
+    return Order(templates.recipe(settings), settings.sender, settings.reply_to, domains, settings.default_locale)
 
 
 def _greet(settings: Settings, host: str, port: int) -> None:

@@ -1,8 +1,9 @@
 """Finds what would embarrass an operator before their readers do: 22 checks of every mail that the templates make.
 
 A writer in, findings out; nothing is dialled. `running` goes through kinds, languages and samples, `samples` says what
-they are, and each group of checks is a file: `making` (1, 2), `variables` (3, 22), `hostile` (4), `reading` (5, 6, 17,
-18), `document` (7, 8, 12, 14, 15, 21), `pictures` (9, 10), `links` (11), `css` (13), `contrast` (16), `wire` (19, 20).
+they are, `touched` what an upper layer changes, and each group of checks is a file: `making` (1, 2), `variables` (3,
+22), `hostile` (4), `reading` (5, 6, 17, 18), `document` (7, 8, 12, 14, 15, 21), `pictures` (9, 10), `links` (11),
+`css` (13), `contrast` (16), `wire` (19, 20).
 """
 
 from collections.abc import Iterable, Mapping
@@ -53,11 +54,18 @@ class Finding:
     line: int | None = None
     is_warning: bool = False
     """Doubtful rather than wrong: it does not fail the check."""
+    owners: tuple[str, ...] = ()
+    """The folders of the applications and organizations whose mails alone are concerned; empty: everybody's are."""
 
     @property
     def place(self) -> str:
         """File and line, as far as they are known."""
         return f"{self.file}, line {self.line}" if self.line else self.file
+
+    @property
+    def core(self) -> tuple[int, str, int | None, str]:
+        """What it says, wherever it was seen."""
+        return self.check, self.file, self.line, self.problem
 
     def told(self) -> dict[str, Any]:
         """Return it for a log."""
@@ -68,6 +76,7 @@ class Finding:
             "remedy": self.remedy,
             "kinds": ", ".join(self.kinds),
             "languages": ", ".join(self.languages),
+            **({"owners": ", ".join(self.owners)} if self.owners else {}),
         }
 
 
@@ -84,6 +93,7 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
             languages=_united(known.languages, finding.languages),
             samples=_united(known.samples, finding.samples),
             is_warning=known.is_warning and finding.is_warning,
+            owners=_united(known.owners, finding.owners) if known.owners and finding.owners else (),
         )
     return sorted(first.values(), key=lambda finding: (finding.check, finding.file, finding.line or 0))
 

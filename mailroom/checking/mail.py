@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mailroom.checking.samples import Sample
 from mailroom.message import Email, Message
-from mailroom.rendering.writer import Ingredients
+from mailroom.rendering.inventory import Ingredients
 
 if TYPE_CHECKING:
     from mailroom.checking.page import Page

@@ -12,7 +12,11 @@ from mailroom.checking.samples import Sample, message
 from mailroom.errors import RenderingError
 from mailroom.message import Address, Payload
 from mailroom.rendering.inert import code, link
+from mailroom.rendering.inventory import Ingredients, Inventory, Owner
 from mailroom.rendering.writer import TemplateWriter
+
+VITAL: Final = frozenset({1, 2})
+"""The checks that are here."""
 
 _TAGS: Final = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _SPACE: Final = re.compile(r"\s+")
@@ -22,23 +26,34 @@ _CANNOT: Final = "mend it; until then such a message is held, and nobody gets it
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Who writes, from where."""
+    """Who writes, from where, and for whom."""
 
     writer: TemplateWriter
     sender: Address
     reply_to: Address | None = None
     domains: frozenset[str] = frozenset()
     """From which mail may be sent, beside the sender's own."""
+    owner: Owner | None = None
+    """The application or organization whose templates are tried; None: everybody's."""
+
+    @property
+    def inventory(self) -> Inventory:
+        """What it can write."""
+        return self.writer.inventory(self.owner.payload if self.owner else {})
+
+    def ingredients(self, kind: str, language: str) -> Ingredients:
+        """Return what it would write such a mail of."""
+        return self.inventory.ingredients(message(kind, Sample.FULL, language, owner=self.owner))
 
     def mail(self, kind: str, language: str, sample: Sample, given: Payload | None = None) -> Mail | Finding:
         """Write one mail; check 1 where that fails. `given` overrules the sample's payload."""
-        asked = message(kind, sample, language, given)
+        asked = message(kind, sample, language, given, self.owner)
         try:
             email = self.writer.write(asked, sender=self.sender, reply_to=self.reply_to)
         except RenderingError as error:
             return unwritable(error, (kind,), (language,), (sample.value,))
         own = self.sender.email.rpartition("@")[2].lower()
-        ingredients = self.writer.ingredients(asked)
+        ingredients = self.writer.inventory(asked.payload).ingredients(asked)
         return Mail(kind, language, sample, asked, email, ingredients, self.domains | {own})
 
 
@@ -66,7 +81,7 @@ def vital(desk: Desk) -> list[Finding]:
 
 
 def _vital(desk: Desk) -> Iterator[Finding]:
-    for kind, languages in desk.writer.kinds.items():
+    for kind, languages in desk.inventory.kinds.items():
         for language in languages:
             for sample in (Sample.FULL, Sample.NULL):
                 made = desk.mail(kind, language, sample)
@@ -75,7 +90,7 @@ def _vital(desk: Desk) -> Iterator[Finding]:
 
 def _said_of(desk: Desk, mail: Mail) -> Iterator[Finding]:
     name = mail.ingredients.templates[0]
-    source = desk.writer.sources.get(name)
+    source = desk.inventory.sources.get(name)
     file = source.place if source else name
     for said in has_what_it_is_for(mail):
         yield Finding(said.check, said.problem, said.remedy, (mail.kind,), (mail.language,), (mail.sample.value,), file)

@@ -1,8 +1,9 @@
 """Goes through every kind, language and sample, and gathers what the checks say."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from itertools import product
+from typing import Final, TypeAlias
 
 from mailroom.checking import Finding, merged
 from mailroom.checking.contrast import text_stands_out
@@ -22,11 +23,13 @@ from mailroom.checking.making import Desk, has_what_it_is_for
 from mailroom.checking.page import skeleton
 from mailroom.checking.pictures import are_of_a_kind_that_is_shown, have_alt_and_address
 from mailroom.checking.reading import code_is_one_run, preheader_is_there, subject_fits, text_says_the_same
-from mailroom.checking.samples import Sample, message
+from mailroom.checking.samples import Sample
 from mailroom.checking.sources import Sources
+from mailroom.checking.touched import touched
 from mailroom.checking.variables import are_known, are_replaced, are_the_same
 from mailroom.checking.wire import headers_fit, parses_back
-from mailroom.rendering.writer import Ingredients
+from mailroom.rendering.engine import ENDING
+from mailroom.rendering.inventory import Ingredients, Owner
 
 _OF_HOSTILE: Final[tuple[Check, ...]] = (values_stay_inert, parses_back)
 """What a hostile payload is for; how such a mail looks is nobody's concern."""
@@ -62,47 +65,102 @@ def check(
     kinds: Collection[str] = (),
     languages: Collection[str] = (),
     default_language: str = "en",
+    only_overlay: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Finding]:
     """Return what is wrong with the mails of these kinds and languages (of all, where none are named).
 
-    Takes about 5 ms a mail, of which there are four for each kind and language; `progress` is called after each.
+    First with everybody's, then with those that single applications' and organizations' templates make otherwise.
+    With `only_overlay` the mails that are as Mailroom brings them are left out. Takes about 5 ms a mail, of which there
+    are four for each kind and language; `progress` is called after each.
     """
     found: list[Finding] = []
-    examiner = Examiner(Sources(desk.writer.sources, desk.writer.folders))
-    for kind, tags in desk.writer.kinds.items():
-        if kinds and kind not in kinds:
-            continue
-        said: dict[str, Ingredients] = {}
-        for language in tags:
-            said[language] = desk.writer.ingredients(message(kind, Sample.FULL, language))
-            if languages and language not in languages:
-                continue
-            found += examiner.variables(kind, language, said[language])
-            for sample in Sample:
-                made = desk.mail(kind, language, sample)
-                found += [made] if isinstance(made, Finding) else examiner.findings(made)
-                progress()
-        found += [
-            finding
-            for finding in are_the_same(examiner.sources, kind, said, default_language)
-            if not languages or set(finding.languages) & set(languages)
-        ]
+    structures: Structures = {}
+    for at, mails in _rounds(desk, only_overlay=only_overlay):
+        wanted = {
+            kind: tuple(tag for tag in tags if not languages or tag in languages)
+            for kind, tags in mails.items()
+            if not kinds or kind in kinds
+        }
+        examiner = Examiner(Sources(at.inventory), structures)
+        said = list(_said_of(at, wanted, examiner, default_language, progress))
+        if owner := at.owner:
+            known = {one for finding in found if not finding.owners for one in _signs(finding)}
+            said = [_of(owner, finding, at, examiner.sources) for finding in said if known.isdisjoint(_signs(finding))]
+        found += said
     return merged(found)
 
 
-def count(desk: Desk) -> int:
+def count(desk: Desk, *, only_overlay: bool = False) -> int:
     """Return how many mails there are to check."""
-    return len(Sample) * sum(len(tags) for tags in desk.writer.kinds.values())
+    tags = (tags for _, mails in _rounds(desk, only_overlay=only_overlay) for tags in mails.values())
+    return len(Sample) * sum(map(len, tags))
+
+
+def _rounds(desk: Desk, *, only_overlay: bool) -> Iterator[tuple[Desk, Mapping[str, tuple[str, ...]]]]:
+    """Yield who is asked to write, and which mails: kind -> languages."""
+    everybodys = desk.inventory
+    below = everybodys.below
+    if not only_overlay:
+        yield desk, everybodys.kinds
+    elif below:
+        yield desk, touched(everybodys, below)
+    for owner in desk.writer.owners:
+        own = replace(desk, owner=owner)
+        yield own, touched(own.inventory, everybodys)
+
+
+def _said_of(
+    desk: Desk,
+    wanted: Mapping[str, tuple[str, ...]],
+    examiner: "Examiner",
+    default_language: str,
+    progress: Callable[[], None],
+) -> Iterator[Finding]:
+    known = desk.inventory.kinds
+    for kind, tags in wanted.items():
+        said = {tag: desk.ingredients(kind, tag) for tag in known[kind]}
+        for language in tags:
+            yield from examiner.variables(kind, language, said[language])
+            for sample in Sample:
+                made = desk.mail(kind, language, sample)
+                yield from [made] if isinstance(made, Finding) else examiner.findings(made)
+                progress()
+        for finding in are_the_same(examiner.sources, kind, said, default_language):
+            if set(finding.languages) & set(tags):
+                yield finding
+
+
+def _of(owner: Owner, finding: Finding, desk: Desk, sources: Sources) -> Finding:
+    """Return what an owner's mails alone show, with the owner's file where it shows in one that everybody has."""
+    label = desk.inventory.folders[0][0]
+    if finding.samples and finding.file.endswith(ENDING) and not finding.file.startswith(label):
+        upper = sources.uppermost(desk.ingredients(finding.kinds[0], finding.languages[0]).templates)
+        if upper.startswith(label):
+            finding = replace(finding, file=upper, line=None)
+    return replace(finding, owners=(owner.folder,))
+
+
+def _signs(finding: Finding) -> Iterator[Hashable]:
+    """Yield by what one finding is known from another: where it is, or else which mail says so."""
+    yield finding.core
+    if finding.line is None:
+        for kind, language in product(finding.kinds, finding.languages):
+            yield finding.check, finding.problem, kind, language
+
+
+Structures: TypeAlias = dict[str, list[Complaint]]
+"""The skeleton of a mail's HTML -> what the checks of structure say of it."""
 
 
 class Examiner:
     """Examines mails that are made of the same templates; remembers what it saw."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, structures: Structures | None = None) -> None:
+        """Take where to look for lines, and what is known of structures: that holds for all templates."""
         self.sources = sources
         self._mails: dict[tuple[str, str, bytes, bool], list[Finding]] = {}
-        self._structures: dict[str, list[Complaint]] = {}
+        self._structures: Structures = {} if structures is None else structures
         self._known: dict[tuple[str, tuple[str, ...], frozenset[str]], list[Finding]] = {}
 
     def findings(self, mail: Mail) -> list[Finding]:
@@ -144,7 +202,7 @@ class Examiner:
         elif said.html:
             file, line = self.sources.place(mail.ingredients, mail.email.html, said.html)
         else:
-            file, line = self.sources.file(mail.ingredients.templates[0]), None
+            file, line = self.sources.uppermost(mail.ingredients.templates), None
         return Finding(
             said.check,
             said.problem,

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mailroom.message import Message, Payload, Priority
+from mailroom.rendering.inventory import Owner
 
 
 class Sample(StrEnum):
@@ -65,11 +66,14 @@ _ORGANIZATION: Final[Payload] = {
     "branding": {"logoUrl": LOGO, "darkLogoUrl": DARK_LOGO},
     "customData": {},
 }
+_OWNERS: Final = {"application": _APPLICATION, "organization": _ORGANIZATION}
 
 
-def message(kind: str, sample: Sample, language: str, given: Payload | None = None) -> Message:
+def message(
+    kind: str, sample: Sample, language: str, given: Payload | None = None, owner: Owner | None = None
+) -> Message:
     """Return a message as the doors would make it, in this language; `given` overrules the sample's payload."""
-    chosen = payload(kind, sample, language) if given is None else given
+    chosen = payload(kind, sample, language, owner) if given is None else given
     priority = Priority.CODE if kind in CODE_KINDS else Priority.EVENT
     return Message(
         id=_ID,
@@ -83,11 +87,20 @@ def message(kind: str, sample: Sample, language: str, given: Payload | None = No
     )
 
 
-def payload(kind: str, sample: Sample, language: str) -> dict[str, Any]:
-    """Return what Logto sends for this kind; a kind that is not Logto's is taken for a webhook's event."""
+def payload(kind: str, sample: Sample, language: str, owner: Owner | None = None) -> dict[str, Any]:
+    """Return what Logto sends for this kind; a kind that is not Logto's is taken for a webhook's event.
+
+    With an owner it is of that application or organization, whose id is never missing then.
+    """
+    if owner is None:
+        return _sampled(sample, kind, _whole(kind, language))
+    made = _sampled(sample, kind, {owner.what: _OWNERS[owner.what], **_whole(kind, language)})
+    return made | {owner.what: {**made.get(owner.what, {}), "id": owner.id}}
+
+
+def _sampled(sample: Sample, kind: str, whole: dict[str, Any]) -> dict[str, Any]:
     if sample is Sample.MINIMAL:
         return _minimal(kind)
-    whole = _whole(kind, language)
     if sample is Sample.FULL:
         return whole
     if sample is Sample.NULL:

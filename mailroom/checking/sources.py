@@ -1,29 +1,28 @@
 """Finds the template line that made a line of a mail, so that a finding can name it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from jinja2 import Environment, TemplateError, meta, nodes
 
-from mailroom.rendering.engine import Source
-from mailroom.rendering.writer import Ingredients
+from mailroom.rendering.inventory import Ingredients, Inventory
 
 _FILLED_IN: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 _TOO_SHORT: Final = 12
 """Characters of a template's line by which it cannot be told: `</td></tr>` is everywhere."""
+_PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - it renders nothing
 
 
 class Sources:
-    """The templates by name, and the folders of the words, the ones that go first first."""
+    """The templates and words of an inventory, by name."""
 
-    def __init__(self, templates: Mapping[str, Source], folders: Sequence[Path]) -> None:
-        self._templates = templates
-        self._folders = folders
-        self._environment = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses
-        self.tree = lru_cache(maxsize=512)(self._tree)
+    def __init__(self, inventory: Inventory) -> None:
+        self._templates = inventory.sources
+        self._folders = inventory.folders
+        self._level = inventory.level
         self.files = lru_cache(maxsize=512)(self._files)
         self.word = lru_cache(maxsize=4096)(self._word)
         self._lines = lru_cache(maxsize=512)(self._split)
@@ -32,16 +31,17 @@ class Sources:
         """Return a template's file as the writer names it."""
         return self._templates[name].place if name in self._templates else name
 
+    def uppermost(self, names: tuple[str, ...]) -> str:
+        """Return the file of the highest layer that takes part in these: whoever wrote that has to mend it."""
+        return self.file(max(self.files(names) or names, key=self._level))
+
+    def tree(self, name: str) -> nodes.Template:
+        """Return a template parsed; an empty one if it is no Jinja."""
+        return _parsed(self._text(name))
+
     def _text(self, name: str) -> str:
         """Return a template's text; nothing if it is none of Jinja's."""
         return self._templates[name].text if name in self._templates else ""
-
-    def _tree(self, name: str) -> nodes.Template:
-        """Return a template parsed; an empty one if it is no Jinja."""
-        try:
-            return self._environment.parse(self._text(name), name)
-        except TemplateError:
-            return nodes.Template([])
 
     def _files(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return templates with everything that they extend and include."""
@@ -53,6 +53,10 @@ class Sources:
                 found[name] = None
                 waiting += [other for other in meta.find_referenced_templates(self.tree(name)) if other]
         return tuple(found)
+
+    def choose_while_written(self, names: tuple[str, ...]) -> bool:
+        """Tell whether one of these names another only when it is rendered: `{% include part %}`."""
+        return any(None in meta.find_referenced_templates(self.tree(file)) for file in self.files(names))
 
     def place(self, ingredients: Ingredients, html: str, line: str) -> tuple[str, int | None]:
         """Return file and line of the template that most likely made this line of the HTML.
@@ -83,14 +87,21 @@ class Sources:
     def _word(self, language: str, kind: str, key: str) -> tuple[str, int | None]:
         """Return file and line of a word: in the kind's own table, else in the common one."""
         name = f"locales/{language}.toml"
-        *above, last = self._folders
-        labelled = [*((folder, f"{folder.name}/{name}") for folder in above), (last, name)]
-        found = [(file, dict(_words(_read(folder / name)))) for folder, file in labelled]
+        found = [(label + name, dict(_words(_read(folder / name)))) for label, folder in self._folders]
         for table in (kind, "common"):
             for file, lines in found:
                 if line := lines.get((table, key)):
                     return file, line
         return name, None
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> nodes.Template:
+    """Return a template parsed; the layers have most of theirs in common."""
+    try:
+        return _PARSER.parse(text)
+    except TemplateError:
+        return nodes.Template([])
 
 
 def _read(file: Path) -> str:

@@ -16,8 +16,8 @@ from mailroom.checking.sources import Sources
 from mailroom.rendering import Brand
 from mailroom.rendering.colors import Palette
 from mailroom.rendering.identity import Logo
+from mailroom.rendering.inventory import Ingredients
 from mailroom.rendering.words import PLACEHOLDERS
-from mailroom.rendering.writer import Ingredients
 
 _GIVEN: Final = PLACEHOLDERS | {
     "link", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono", "range", "namespace",
@@ -120,6 +120,8 @@ def are_the_same(
             for tag, ingredients in said.items()
             if ingredients.words.get(key)
         }
+        if not used:
+            continue
         counted = Counter(used.values()).most_common()
         usual = counted[0][0]
         if len(counted) > 1 and counted[0][1] == counted[1][1]:

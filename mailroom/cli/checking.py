@@ -101,7 +101,8 @@ def print_findings(found: list[Finding]) -> None:
         console.print(Text(f"      must hold: {CHECKS[finding.check]}"))
         console.print(Text(f"      to do: {printable(finding.remedy)}"))
         if finding.kinds:
-            console.print(Text(f"      seen in: {_listed(finding.kinds)}; {_listed(finding.languages)}", style="dim"))
+            seen = map(_listed, filter(None, (finding.kinds, finding.languages, finding.owners)))
+            console.print(Text(f"      seen in: {'; '.join(seen)}", style="dim"))
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -21,7 +21,6 @@ from mailroom.importing.reading import LARGEST, decode
 from mailroom.loading import DEFAULT_CONFIG
 from mailroom.loading.given import LOGTO_SECRET
 from mailroom.providers import ProviderSettings
-from mailroom.settings import Settings
 
 FOLDER: Final = "my-templates"
 LEFT_OUT: Final = 3
@@ -131,8 +130,7 @@ def _carry_out(
     target = templates or (set_already if isinstance(set_already, str) else FOLDER)
     wanted = plan(documents, schemas=_schema, name=provider, assume=connector)
     ledger = Ledger([*wanted.left_out], [*wanted.notes])
-    general = frozenset(field.alias or name for name, field in Settings.model_fields.items())
-    arranged = configuration.arrange(wanted, there, templates=target, general=general, ledger=ledger)
+    arranged = configuration.arrange(wanted, there, templates=target, ledger=ledger)
     placed = folder.place(wanted.files, Path(target), force=force, dry_run=dry_run)
     for file in placed:
         if file.fate in folder.LEFT:

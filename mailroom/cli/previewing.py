@@ -14,6 +14,7 @@ from mailroom.cli.checking import bar
 from mailroom.cli.group import Desk, as_json
 from mailroom.cli.printing import print_json
 from mailroom.errors import RenderingError
+from mailroom.rendering.inventory import Owner
 
 if TYPE_CHECKING:
     from mailroom.preview.page import Page
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How much of a payload there is, or an attacker's.",
 )
+@click.option("--for", "folder", metavar="OWNER", help="Whose templates: applications/ID or organizations/ID.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -47,6 +49,7 @@ def preview(
     sample: str,
     out: Path,
     *,
+    folder: str | None,
     opens: bool,
     port: int,
     as_json: bool,
@@ -62,15 +65,17 @@ def preview(
         writer = templates.writer(settings)
     except RenderingError as error:
         raise click.ClickException(str(error)) from error
-    writing = WritingDesk(writer, settings.sender, settings.reply_to, templates.sender_domains(settings))
+    owner = _owner(folder, writer.owners) if folder else None
+    writing = WritingDesk(writer, settings.sender, settings.reply_to, templates.sender_domains(settings), owner)
+    kinds_of = writing.inventory.kinds
     chosen = Sample(sample)
     wanted = [
         (kind, tag, chosen)
-        for kind in _known(kinds, writer.kinds, "kind")
-        for tag in writer.kinds[kind]
+        for kind in _known(kinds, kinds_of, "kind")
+        for tag in kinds_of[kind]
         if not locales or tag in locales
     ]
-    _known(locales, {tag for tags in writer.kinds.values() for tag in tags}, "language")
+    _known(locales, {tag for tags in kinds_of.values() for tag in tags}, "language")
     if not wanted:
         raise click.ClickException("none of these kinds is written in these languages")
     if opens:
@@ -91,8 +96,14 @@ def _known(named: tuple[str, ...], known: Any, what: str) -> list[str]:
     """Return what was named, or everything; refuse what there is not."""
     for name in named:
         if name not in known:
-            raise click.UsageError(f"there is no {what} {name!r}; there are {', '.join(sorted(known))}")
+            raise click.UsageError(f"there is no {what} {name!r}; there are {', '.join(sorted(known)) or 'none'}")
     return list(named or known)
+
+
+def _owner(folder: str, owners: tuple[Owner, ...]) -> Owner:
+    by_folder = {owner.folder: owner for owner in owners}
+    _known((folder,), by_folder, "folder")
+    return by_folder[folder]
 
 
 def _opened(server: ThreadingHTTPServer) -> None:

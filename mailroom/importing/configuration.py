@@ -42,14 +42,12 @@ class Configuration:
     """Providers that are in the file as they should be."""
 
 
-def arrange(
-    plan: Plan, there: There, *, templates: str | None, general: frozenset[str], ledger: Ledger
-) -> Configuration:
+def arrange(plan: Plan, there: There, *, templates: str, ledger: Ledger) -> Configuration:
     """Compare what is wanted with what is there; nothing that is there is changed.
 
-    `templates` is the folder of the overlay files, `general` the names of the settings that are in no table.
+    `templates` is the folder of the overlay files.
     """
-    wanted = _general(plan, templates, general, ledger)
+    wanted = _general(plan, templates)
     own = _own_senders(plan, wanted, there)
     tables = {provider.name: _table(provider, own) for provider in plan.providers}
     if there.toml is None:
@@ -80,15 +78,14 @@ def arrange(
     )
 
 
-def _general(plan: Plan, templates: str | None, general: frozenset[str], ledger: Ledger) -> dict[str, Any]:
+def _general(plan: Plan, templates: str) -> dict[str, Any]:
+    """Return the settings that are in no table."""
     wanted = {
         "from": next((provider.sender for provider in plan.providers if provider.sender), None),
         "reply_to": plan.reply_to,
         "templates": templates if plan.files else None,
     }
-    if plan.files and "templates" not in general:
-        ledger.note("templates", "this Mailroom reads no templates folder yet: the files wait for one that does")
-    return {key: value for key, value in wanted.items() if value is not None and key in general}
+    return {key: value for key, value in wanted.items() if value is not None}
 
 
 def _own_senders(plan: Plan, wanted: Mapping[str, Any], there: There) -> Mapping[str, str]:

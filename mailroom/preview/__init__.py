@@ -65,12 +65,13 @@ def view(desk: Desk, kind: str, language: str, sample: Sample, given: Payload | 
     made = desk.mail(kind, language, sample, given)
     if isinstance(made, Finding):
         return made
-    return View(made, Examiner(Sources(desk.writer.sources, desk.writer.folders)).findings(made))
+    inventory = desk.writer.inventory(made.message.payload)
+    return View(made, Examiner(Sources(inventory)).findings(made))
 
 
-def sample_payload(kind: str, language: str, sample: Sample) -> str:
+def sample_payload(desk: Desk, kind: str, language: str, sample: Sample) -> str:
     """Return a sample's payload as JSON, for a person to change."""
-    return json.dumps(payload(kind, sample, language), indent=2, ensure_ascii=False)
+    return json.dumps(payload(kind, sample, language, desk.owner), indent=2, ensure_ascii=False)
 
 
 _DARK: Final = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*dark\s*\)", re.IGNORECASE)

@@ -57,7 +57,7 @@ class Page:
     def _page(self) -> Answer:
         nonce = secrets.token_urlsafe(16)
         kind, language, sample = self._chosen
-        kinds = {name: list(tags) for name, tags in self._desk.writer.kinds.items()}
+        kinds = {name: list(tags) for name, tags in self._desk.inventory.kinds.items()}
         html = self._environment.get_template("page.html").render(
             nonce=nonce,
             kinds=kinds,
@@ -78,10 +78,10 @@ class Page:
             written = asked.get("payload")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return _refusal(400, "That is no request of this page.")
-        if language not in self._desk.writer.kinds.get(kind, ()):
+        if language not in self._desk.inventory.kinds.get(kind, ()):
             return _refusal(404, "There is no such kind in this language.")
         if written is None:
-            written = sample_payload(kind, language, sample)
+            written = sample_payload(self._desk, kind, language, sample)
         try:
             given = json.loads(written)
         except (ValueError, TypeError, RecursionError) as error:

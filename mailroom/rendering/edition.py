@@ -5,6 +5,7 @@ from typing import Any
 
 from mailroom.errors import Fault, RenderingError
 from mailroom.message import Payload
+from mailroom.rendering.inventory import Owner
 from mailroom.rendering.overlay import Layer, Overlay
 from mailroom.rendering.stack import Kit, Stack
 
@@ -36,6 +37,17 @@ class Edition:
             if found is not self.root:
                 return (found, *self._usual)
         return self._usual
+
+    @property
+    def owners(self) -> tuple[Owner, ...]:
+        """Who has templates of their own."""
+        applications = (Owner("application", name) for name in self._applications)
+        return (*applications, *(Owner("organization", name) for name in self._organizations))
+
+    def owners_of(self, payload: Payload) -> tuple[Owner, ...]:
+        """Return whose templates a mail is written with, beside everybody's; the one that goes first first."""
+        named = [Owner(what, _id(payload.get(what))) for what in ("organization", "application")]
+        return tuple(owner for owner in named if owner in self.owners)
 
     def _of_owners(self, application: str, organization: str) -> Stack:
         below = self._applications.get(application)

@@ -68,7 +68,8 @@ class Stack:
     def __init__(self, layer: Layer, kit: Kit, below: "Stack | None" = None) -> None:
         """Lay it over. Raises RenderingError for the lowest layer; in others what is faulty stands back."""
         self._kit = kit
-        self._below = below
+        self.below = below
+        """The layers that this one lies on."""
         self.faults: list[Fault] = []
         self.level: int = below.level + 1 if below else 0
         self.sources, self.levels, self.engine = self._templates(layer)
@@ -84,6 +85,7 @@ class Stack:
         )
         self.kinds = self._complete()
         self._kinds: dict[tuple[str, str], Kind] = {}
+        self._chains: dict[str, tuple[str, ...]] = {}
         self.logto = self._imported(layer)
         if not below:
             for kind, tags in self.kinds.items():
@@ -121,7 +123,7 @@ class Stack:
     @property
     def base_default(self) -> str:
         """The default language of the lowest layer, which has all kinds."""
-        return self._below.base_default if self._below else self.default
+        return self.below.base_default if self.below else self.default
 
     def _choose_imported(self, layers: tuple[Mapping[str, LogtoTemplate], ...], message: Message) -> Imported | None:
         wanted = (*message.languages, self._kit.default_locale)
@@ -139,7 +141,7 @@ class Stack:
         return tuple(dict.fromkeys(self.default if tag == DEFAULT else tag for tag in tags))
 
     def _templates(self, layer: Layer) -> tuple[dict[str, Source], dict[str, int], Engine]:
-        below = self._below
+        below = self.below
         if below and not layer.templates:
             return below.sources, below.levels, below.engine
         sources: dict[str, Source] = dict(below.sources) if below else {}
@@ -156,7 +158,7 @@ class Stack:
         return sources, levels, engine
 
     def _look_at_names(self, layer: Layer) -> None:
-        for name, source in layer.templates.items() if self._below else ():
+        for name, source in layer.templates.items() if self.below else ():
             folder, _, rest = name.partition("/")
             tag, _, part = rest.partition("/")
             if part in _PARTS and tag not in self.locales and folder != "parts":
@@ -176,7 +178,7 @@ class Stack:
         """Return the languages of each kind: those that have all the words of the default one."""
         tags: dict[str, list[str]] = {}
         for tag, locale in self.locales.items():
-            if not self._below:
+            if not self.below:
                 compare(locale, self.locales[self.default])
             for kind, words in locale.kinds.items():
                 try:
@@ -185,7 +187,7 @@ class Stack:
                             raise RenderingError(f"{self.tables[tag].place}: [{kind}] lacks {key}")  # noqa: TRY301 - told or raised alike
                     compare(locale, self.locales[self.default], kind)
                 except RenderingError as error:
-                    if not self._below or tag not in self._below.kinds.get(kind, ()):
+                    if not self.below or tag not in self.below.kinds.get(kind, ()):
                         self._refuse(error)
                         continue
                 tags.setdefault(kind, []).append(tag)
@@ -193,8 +195,8 @@ class Stack:
 
     def _imported(self, layer: Layer) -> dict[str, tuple[Mapping[str, LogtoTemplate], ...]]:
         """Return each kind's imported templates, the upper layer's first; none below a layer that has it in Jinja."""
-        found = dict(self._below.logto) if self._below else {}
-        if self._below:
+        found = dict(self.below.logto) if self.below else {}
+        if self.below:
             for name in layer.templates:
                 kind, _, rest = name.partition("/")
                 if rest and kind != "parts":
@@ -213,7 +215,9 @@ class Stack:
         words = locale.kinds[name]
         html, text = self._named(name, tag, "html.jinja"), self._named(name, tag, "text.jinja")
         has_own_html, has_own_text = html.startswith(f"{name}/"), text.startswith(f"{name}/")
-        operators = [one for one in self._chain(html) if self.levels.get(one)]
+        if html not in self._chains:  # of most kinds and languages it is the same, and 10 ms to find out
+            self._chains[html] = tuple(self._chain(html))
+        operators = [one for one in self._chains[html] if self.levels.get(one)]
         fixed = {key: text.format() for key, text in words.items() if not _has_placeholder(text)}
         constants = {"words": fixed, **locale.constants}
         # The bundled text says what the bundled words say, and no more.
@@ -232,7 +236,7 @@ class Stack:
 
     def is_bundled(self, kind: str) -> bool:
         """Tell whether the lowest layer has words for a kind."""
-        return self._below.is_bundled(kind) if self._below else kind in self.kinds
+        return self.below.is_bundled(kind) if self.below else kind in self.kinds
 
     def _named(self, kind: str, tag: str, part: str) -> str:
         """Return the name of the template: the upper layer's, and the language's own within a layer."""
@@ -257,7 +261,7 @@ class Stack:
             waiting += self.engine.references(one)
 
     def _refuse(self, error: RenderingError) -> None:
-        if not self._below:
+        if not self.below:
             raise error
         place, _, problem = str(error).partition(": ")
         self.faults.append(Fault(place, problem))

@@ -6,8 +6,8 @@ written as `Generic`. Over all of it lies what the operator has (`overlay`).
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -18,13 +18,13 @@ from msgspec.structs import replace
 from mailroom.address import ascii_form
 from mailroom.clock import Clock
 from mailroom.errors import Fault, MissingVariable, RenderingError
-from mailroom.message import Address, Email, Message
+from mailroom.message import Address, Email, Message, Payload
 from mailroom.rendering import Brand, mime
 from mailroom.rendering.colors import palette
 from mailroom.rendering.draft import Draft, House, by_jinja, by_logto
 from mailroom.rendering.edition import Edition
-from mailroom.rendering.engine import Source
 from mailroom.rendering.inert import code
+from mailroom.rendering.inventory import Inventory, Owner
 from mailroom.rendering.locales import choose
 from mailroom.rendering.overlay import Overlay, Stamp, bundled, read, stamp
 from mailroom.rendering.stack import Imported, Kind, Stack
@@ -44,16 +44,6 @@ log = structlog.get_logger()
 def log_fault(fault: Fault) -> None:
     """Say in the log what is wrong with an operator's template."""
     log.error("template.faulty", place=fault.path, problem=fault.problem)
-
-
-@dataclass(frozen=True, slots=True)
-class Ingredients:
-    """What a kind of mail is made of in one language; for `check`, which says where to mend."""
-
-    templates: tuple[str, ...]
-    """The names of those that are rendered (what they extend and include comes with them), or Logto's own's place."""
-    words: Mapping[str, str]
-    """Key -> text, the placeholders still in it."""
 
 
 class TemplateWriter:
@@ -80,8 +70,7 @@ class TemplateWriter:
         self._house = House(brand, frozenset(domain.lower() for domain in sender_domains), self._tell)
         self._default_locale = default_locale
         self._folder = overlay
-        self.folders = (overlay, templates) if overlay else (templates,)
-        """Where the words and templates lie, the ones that go first first."""
+        self._templates = templates
         self._complain = tell
         self._minutes = max(1, int(code_lifetime.total_seconds() // 60))
         self._constants = {
@@ -101,32 +90,27 @@ class TemplateWriter:
         return tuple(self._told)
 
     @property
-    def kinds(self) -> Mapping[str, tuple[str, ...]]:
-        """Every kind that there are words or a template of Logto's for, and its languages; without single owners'."""
-        root = self._edition.root
-        imported = {kind: dict.fromkeys(root.languages_of_imported(kind)) for kind in root.logto}
-        return dict(root.kinds) | {
-            kind: tuple(dict.fromkeys(root.kinds.get(kind, ())) | tags) for kind, tags in imported.items() if tags
-        }
+    def owners(self) -> tuple[Owner, ...]:
+        """The applications and organizations that have templates of their own."""
+        return self._edition.owners
 
-    @property
-    def sources(self) -> Mapping[str, Source]:
-        """The Jinja templates by name, as they lie over each other; without single owners'."""
-        return self._edition.root.sources
+    def inventory(self, payload: Payload) -> Inventory:
+        """Return what mails with such a payload are made of: `{}` for those of nobody with templates of their own."""
+        edition = self._edition
+        stack = edition.stacks(payload)[0]
+        folders = [("", self._templates)]
+        if top := self._folder:
+            owners = edition.owners_of(payload)
+            own = [(f"{top.name}/{owner.folder}/", top / owner.folder) for owner in owners]
+            folders = [*own, (f"{top.name}/", top), *folders]
+        return Inventory(stack, tuple(folders[-stack.level - 1 :]))
 
-    def ingredients(self, message: Message) -> Ingredients:
-        """Return what a message is made of. Raises RenderingError if there is nothing for it."""
-        found = self._found(self._edition.root, message)
-        if isinstance(found, Imported):
-            return Ingredients((found.template.place,), {})
-        fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in found.fixed.items()}
-        return Ingredients(tuple(page.name for page in (found.html, found.text) if page), {**fixed, **found.open})
-
-    async def watch(self, clock: Clock) -> None:
-        """Read the overlay anew whenever it changes, until cancelled; away from the event loop."""
+    async def watch(self, clock: Clock, then: Callable[[], None] = lambda: None) -> None:
+        """Read the overlay anew whenever it changes, and `then` call; until cancelled, away from the event loop."""
         while self._folder:
             await clock.sleep(_CHECK_SECONDS)
-            await asyncio.to_thread(self.refresh)
+            if await asyncio.to_thread(self.refresh):
+                then()
 
     def refresh(self) -> bool:
         """Read the overlay anew if it has changed, and has not since the last look; tell whether it was read.

@@ -31,7 +31,7 @@ _SCORED: Final = re.compile(
 def main() -> int:
     """Ask about every kind in every language; return 1 if anybody objects."""
     desk = Desk(writer(), SENDER)
-    made = [desk.mail(kind, tag, Sample.FULL) for kind, tags in desk.writer.kinds.items() for tag in tags]
+    made = [desk.mail(kind, tag, Sample.FULL) for kind, tags in desk.inventory.kinds.items() for tag in tags]
     mails = [mail for mail in made if isinstance(mail, Mail)]
     objections = [finding.problem for finding in made if not isinstance(finding, Mail)]
     objections += [*spam(mails), *invalid(mails)]

@@ -39,7 +39,7 @@ def test_a_template_of_logtos_is_judged_in_its_languages(tmp_path: Path) -> None
         "SignIn/logto/en.html": "<p>No number.</p>",
     }
     writing = desk(tmp_path / "mine", files)
-    assert set(writing.writer.kinds["SignIn"]) >= {"en", "de"}
+    assert set(writing.inventory.kinds["SignIn"]) >= {"en", "de"}
     found = [finding for finding in vital(writing) if finding.check == 2]
     assert {finding.file for finding in found} == {"mine/SignIn/logto/en.html"}
     assert "en" in found[0].languages

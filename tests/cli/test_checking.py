@@ -56,6 +56,23 @@ def test_faults_in_the_operators_templates_are_faults_too(operator: Operator) ->
     assert 7 in {finding["check"] for finding in mended["findings"]}, "it can be used, but tells no language"
 
 
+def test_what_one_applications_templates_spoil_is_told_with_its_folder(operator: Operator) -> None:
+    template = Path("mine/applications/app1/SignIn/en/text.jinja")
+    template.parent.mkdir(parents=True)
+    template.write_text("Hello\n")
+    Path("mailroom.toml").write_text('templates = "mine"\n' + SETTINGS)
+    result = operator.run("check")
+    assert result.exit_code == 1
+    assert "2  mine/applications/app1/SignIn/en/text.jinja: the payload has a code" in result.output
+    assert "seen in: SignIn; en; applications/app1" in result.output
+
+
+def test_it_needs_no_outbox_while_a_server_has_it(operator: Operator) -> None:
+    """Neither its lock nor its file; not even the folder is made."""
+    assert operator.run("check").exit_code == 0
+    assert not Path("data").exists()
+
+
 def test_a_default_language_without_words_is_a_fault(operator: Operator) -> None:
     Path("mailroom.toml").write_text('default_locale = "tlh"\n' + SETTINGS)
     result = operator.run("check")

@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from mailroom.cli import previewing
-from tests.cli.conftest import Operator
+from tests.cli.conftest import SETTINGS, Operator
 
 
 def test_mails_are_written_to_files_with_an_index(operator: Operator) -> None:
@@ -64,3 +64,29 @@ def test_the_page_is_served_on_loopback(operator: Operator, monkeypatch: pytest.
     assert result.exit_code == 0, result.output
     assert "script-src 'nonce-" in seen[0]
     assert seen[1] == "Bienvenue sur Acme"
+
+
+def test_the_mails_of_one_organization_are_shown(operator: Operator) -> None:
+    words = Path("mine/organizations/org1/locales/en.toml")
+    words.parent.mkdir(parents=True)
+    words.write_text('[SignIn]\nsubject = "{code} for the choir of the {organization}, its friends, and all others"\n')
+    Path("mailroom.toml").write_text('templates = "mine"\n' + SETTINGS)
+    arguments = ("preview", "SignIn", "--locale", "en")
+    result = operator.run(*arguments, "--for", "organizations/org1", "--json")
+    assert result.exit_code == 0, result.output
+    [row] = json.loads(result.output)
+    assert row["subject"].startswith("314159 for the choir of the Lighthouse")
+    assert (5, "mine/organizations/org1/locales/en.toml", 2) in {
+        (one["check"], one["file"], one["line"]) for one in row["findings"]
+    }
+    [row] = json.loads(operator.run(*arguments, "--json").output)
+    assert (row["subject"], row["findings"]) == ("314159 is your Lighthouse sign-in code", [])
+    result = operator.run(*arguments, "--for", "applications/org1")
+    assert result.exit_code == 2
+    assert "there is no folder 'applications/org1'; there are organizations/org1" in result.output
+
+
+def test_where_nobody_has_templates_of_their_own_that_is_said(operator: Operator) -> None:
+    result = operator.run("preview", "--for", "applications/app1")
+    assert result.exit_code == 2
+    assert "there is no folder 'applications/app1'; there are none" in result.output

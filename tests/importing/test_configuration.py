@@ -12,7 +12,6 @@ from mailroom.importing.configuration import Configuration, There, arrange, vari
 from mailroom.importing.plan import Ledger, Plan
 from tests.importing.parts import config, modern, planned, row, template_row, wide
 
-GENERAL = frozenset({"from", "reply_to", "templates"})
 PASSWORD = "MAILROOM_PROVIDERS__MAIN__PASSWORD"
 
 
@@ -20,13 +19,11 @@ def arranged(
     made: Plan,
     present: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
-    *,
-    general: frozenset[str] = GENERAL,
 ) -> tuple[Configuration, Ledger]:
     """Arrange a plan with what is there."""
     ledger = Ledger()
     there = There(present, variables or {})
-    return arrange(made, there, templates="my-templates", general=general, ledger=ledger), ledger
+    return arrange(made, there, templates="my-templates", ledger=ledger), ledger
 
 
 def test_without_a_file_there_is_a_whole_new_one() -> None:
@@ -158,12 +155,6 @@ def test_templates_alone_ask_for_one_setting() -> None:
     assert (made.new_toml, made.block, ledger.left_out) == (None, 'templates = "my-templates"\n', [])
     made, ledger = arranged(planned(template_row()), {"providers": {}})
     assert (made.block, [left.what for left in ledger.left_out]) == ('templates = "my-templates"\n', ["templates"])
-
-
-def test_a_mailroom_without_the_setting_is_not_given_it() -> None:
-    made, ledger = arranged(planned(row("smtp")), general=GENERAL - {"templates"})
-    assert "templates" not in tomllib.loads(made.new_toml or "")
-    assert any("files wait" in note.text for note in ledger.notes)
 
 
 def test_environment_files_are_read_as_they_are_written() -> None:

@@ -119,13 +119,14 @@ async def test_the_folder_is_watched_by_the_clock(tmp_path: Path) -> None:
 
     author.refresh = look  # type: ignore[method-assign]  # to know when a look has ended, in its thread
     clock = FakeClock()
-    watching = asyncio.create_task(author.watch(clock))
+    read: list[str] = []
+    watching = asyncio.create_task(author.watch(clock, then=lambda: read.append(write(author).html)))
     lay(tmp_path, code_part("newer"))
     for seen in (False, True):
         await clock.advance(1)
         assert await looks.get() is seen
         await clock.until_asleep()
-    assert write(author).html == "newer 314159"
+    assert read == ["newer 314159"]
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching
