@@ -78,7 +78,8 @@ _DARK: Final = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*dark\s*\)",
 _SCHEMES: Final = re.compile(r"(color-scheme:)\s*light dark")
 _SOURCE: Final = re.compile(r"(<img\b[^>]*?)\ssrc=(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 _INVERTED: Final = (
-    "<style>html{filter:invert(1) hue-rotate(180deg);background:#fff}img{filter:invert(1) hue-rotate(180deg)}</style>"
+    "<style>html{filter:invert(1) hue-rotate(180deg);background:#fff}"
+    "img[src]{filter:invert(1) hue-rotate(180deg)}</style>"
 )
 _STAND_INS: Final[Mapping[str, str]] = {
     DARK_LOGO: "f2f2f5",

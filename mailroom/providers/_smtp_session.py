@@ -49,7 +49,8 @@ def dotted(raw: bytes) -> bytes:
     if not raw.count(b"\r\n") == raw.count(b"\r") == raw.count(b"\n"):
         # A bare CR or LF before a dot would end the mail for some servers and not for others: SMTP smuggling.
         raw = _LINE_END.sub(b"\r\n", raw)
-    raw = raw.replace(b"\r\n.", b"\r\n..")
+    if b"\r\n." in raw:
+        raw = raw.replace(b"\r\n.", b"\r\n..")
     if raw.startswith(b"."):
         raw = b"." + raw
     return raw + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")

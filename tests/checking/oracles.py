@@ -19,12 +19,25 @@ from mailroom.checking.samples import Sample
 from tests.rendering.samples import SENDER, writer
 
 NODE: Final = Path(__file__).parents[1] / "node"
-SEEDS: Final = (0, 1, 2, 3)
 HIGHEST: Final = 1.0
 """SpamAssassin's threshold for spam is 5."""
 
-_SCORED: Final = re.compile(
-    r"^X-Spam-Status: \w+, score=(-?[\d.]+)[^=]*=[^=]*tests=(.*?)\s(?:autolearn|version)=", re.MULTILINE | re.DOTALL
+MISTAKEN: Final = {"MIXED_ES": frozenset({"ru", "uk-UA"})}
+"""Rules that say nothing of mail in these languages.
+
+MIXED_ES looks for Latin words with some of their e replaced: more than 20 "e", and 1.4 times as many of what is "like
+an e". In UTF-8 it takes two of the commonest Cyrillic letters for an e: ie, and by its second byte, B8, also i. So an
+honest letter in Russian has it (the Declaration of Human Rights, say) as soon as the names and addresses in it bring
+21 Latin e. The rule's own file means to spare Polish and Czech, but not Russian. And Debian ships the rule without the
+score that sa-update brings: it counts 1.
+"""
+
+_NUMBER: Final = "X-Mailroom-Number"
+_VERDICT: Final = re.compile(r"^X-Spam-Verdict: (\d+) (.*)$", re.MULTILINE)
+_ASKED: Final = (
+    "use_bayes 0",
+    "fold_headers 0",
+    f"add_header all Verdict _HEADER({_NUMBER})_ _TESTSSCORES(,)_",
 )
 
 
@@ -40,37 +53,37 @@ def main() -> int:
 
 
 def spam(mails: list[Mail]) -> Iterator[str]:
-    """Yield the mails that SpamAssassin scores too high, by its local rules.
-
-    Some of its rules (MIXED_ES, LONG_INVISIBLE_TEXT) come and go with the order of Perl's hashes: 5 of 200 mails, other
-    ones with each seed. What is wrong with a mail is wrong with every seed.
-    """
+    """Yield the mails that SpamAssassin scores too high, by its local rules."""
     if not shutil.which("spamassassin"):
         yield "spamassassin is not installed"
         return
-    suspects = mails
-    for seed in SEEDS:
-        scores = _scored(suspects, seed) if suspects else []
-        told = [(mail, score, rules) for mail, (score, rules) in zip(suspects, scores, strict=True) if score >= HIGHEST]
-        suspects = [mail for mail, _, _ in told]
-    for mail, score, rules in told:
-        yield f"{mail.kind} {mail.language}: SpamAssassin scores {score} ({rules})"
+    for mail, rules in zip(mails, _judged(mails), strict=True):
+        score = sum(each for rule, each in rules.items() if mail.language not in MISTAKEN.get(rule, ()))
+        if score >= HIGHEST:
+            yield f"{mail.kind} {mail.language}: SpamAssassin scores {score:.1f} ({', '.join(rules)})"
 
 
-def _scored(mails: list[Mail], seed: int) -> list[tuple[float, str]]:
-    """Return the score of each, and the rules that made it."""
-    box = b"".join(b"From mailroom Sat Nov 21 12:00:00 2026\n" + delivered(mail) + b"\n" for mail in mails)
+def _judged(mails: list[Mail]) -> list[dict[str, float]]:
+    """Return the rules that each mail meets, and what they score.
+
+    SpamAssassin hands a mailbox back in the order of a hash, another one each time: so mails carry a number.
+    """
+    box = b"".join(
+        b"From mailroom Sat Nov 21 12:00:00 2026\n%s: %d\n%s\n" % (_NUMBER.encode(), number, delivered(mail))
+        for number, mail in enumerate(mails)
+    )
     with tempfile.TemporaryDirectory() as home:  # it learns, and would judge the next run by this one
         done = subprocess.run(
-            ["spamassassin", "-L", "-t", "--mbox", "--cf=use_bayes 0"],
+            ["spamassassin", "-L", "--mbox", *(f"--cf={line}" for line in _ASKED)],
             input=box,
             capture_output=True,
             check=True,
             timeout=900,
-            env=os.environ | {"HOME": home, "PERL_HASH_SEED": str(seed), "PERL_PERTURB_KEYS": "0"},
+            env=os.environ | {"HOME": home},
         )
-    found = _SCORED.findall(done.stdout.decode(errors="replace"))
-    return [(float(score), " ".join(rules.split())) for score, rules in found]
+    verdicts = dict(_VERDICT.findall(done.stdout.decode(errors="replace")))
+    told = [verdicts[str(number)] for number in range(len(mails))]
+    return [{rule: float(score) for rule, _, score in (each.partition("=") for each in one.split(","))} for one in told]
 
 
 def delivered(mail: Mail) -> bytes:

@@ -87,6 +87,12 @@ def test_a_mail_without_html_shows_its_text(dev: Doors) -> None:
     assert "(no subject)" in page
 
 
+@pytest.mark.parametrize("path", ["/console/captured", "/console/captured/one"])
+def test_a_subject_reads_in_its_own_direction(dev: Doors, path: str) -> None:
+    """A code before Arabic words stands at their right."""
+    assert "<bdi>Your code is 123456</bdi>" in dev.ask("GET", path).body.decode()
+
+
 @pytest.mark.parametrize("path", ["/console/captured", "/console/captured/two"])
 def test_a_hostile_mail_stays_text(dev: Doors, path: str) -> None:
     answer = dev.ask("GET", path)

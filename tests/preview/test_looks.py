@@ -24,6 +24,11 @@ def test_inverted_is_the_light_mail_through_a_filter() -> None:
     assert "filter" not in seen(HTML, "light")
 
 
+def test_inverted_leaves_pictures_as_they_are_and_not_their_texts() -> None:
+    assert "img[src]{filter:invert(1)" in seen(HTML, "inverted")
+    assert '<img class="light" alt' in seen(HTML, "inverted", pictures=False)
+
+
 def test_without_pictures_their_texts_stay() -> None:
     found = seen(HTML, "light", pictures=False)
     assert "src=" not in found

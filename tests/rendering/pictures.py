@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from mailroom.checking.samples import DARK_LOGO, LOGO
 from mailroom.message import Message
 from mailroom.rendering.writer import TemplateWriter
 from tests.rendering.samples import KINDS, SENDER, full, message, writer
@@ -33,17 +34,24 @@ def main() -> int:
     for tag in sys.argv[1:] or LANGUAGES:
         for kind in KINDS:
             _photograph(browser, f"{kind}-{tag}", author, message(kind, full(kind) | {"locale": tag}))
-        bare = {"organization": {"name": "Lighthouse GmbH", "branding": {"logoUrl": _LOGO}}, "locale": tag}
+        bare = {"organization": {"name": "Lighthouse GmbH", "branding": {"logoUrl": LOGO}}, "locale": tag}
         _photograph(browser, f"invitation-without-link-{tag}", author, message("OrganizationInvitation", bare))
+        both = {"name": "Riverside Web", "branding": {"logoUrl": LOGO, "darkLogoUrl": DARK_LOGO}}
+        branded = full("SignIn") | {"application": both, "locale": tag}
+        _photograph(browser, f"two-logos-{tag}", author, message("SignIn", branded))
     return 0
 
 
-_LOGO: Final = "https://logo.example/logo.png"
+_STAND_INS: Final = {LOGO: "%231a1a22", DARK_LOGO: "%23f2f2f5"}
+"""Logos that exist nowhere -> the colour of the drawing that is photographed instead."""
 
 
 def _photograph(browser: str, name: str, author: TemplateWriter, subject: Message) -> None:
     page = FOLDER / f"{name}.html"
-    page.write_text(author.write(subject, sender=SENDER, reply_to=None).html, encoding="utf-8")
+    html = author.write(subject, sender=SENDER, reply_to=None).html
+    for address, ink in _STAND_INS.items():
+        html = html.replace(address, _drawing(ink))
+    page.write_text(html, encoding="utf-8")
     for width, height in SIZES:
         for scheme, number in SCHEMES.items():
             subprocess.run(
@@ -61,6 +69,11 @@ def _photograph(browser: str, name: str, author: TemplateWriter, subject: Messag
                 check=True,
                 stderr=subprocess.DEVNULL,
             )
+
+
+def _drawing(ink: str) -> str:
+    shapes = f"<circle cx='18' cy='18' r='15' fill='{ink}'/><rect x='44' y='11' width='96' height='14' fill='{ink}'/>"
+    return f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='144' height='36'>{shapes}</svg>"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mailroom.errors import MissingVariable, RenderingError
 from mailroom.message import Address
 from mailroom.rendering.logto import Markup
 from tests.rendering.overlays import over, write
-from tests.rendering.samples import SENDER, full, writer
+from tests.rendering.samples import SENDER, full, unhurried, writer
 from tests.rendering.test_inert import json_values
 from tests.rendering.test_mime import mailboxes, parsed
 
@@ -267,6 +267,7 @@ def test_placeholders_that_are_never_filled_are_told(tmp_path: Path) -> None:
     assert write(author).html == '<p onclick="">314159</p>'
 
 
+@unhurried
 @given(payload=st.dictionaries(st.sampled_from(["user", "application", "organization", "link", "x"]), json_values))
 def test_no_payload_breaks_an_imported_mail(payload: dict[str, Any]) -> None:
     email = write(EVERYTHING, "SignIn", {**payload, "code": "314159"})
