@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email import message_from_bytes
 from email.header import decode_header, make_header
 from email.policy import SMTP
@@ -13,6 +13,7 @@ from typing import Any
 import botocore.session
 import httpx
 import pytest
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from mailroom.address import ascii_form
