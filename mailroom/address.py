@@ -1,6 +1,7 @@
 """Mail addresses: which are usable, which are the same, how they are written on the wire."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import email_validator
@@ -74,6 +75,7 @@ _LONGEST: Final = 254
 _LOWERED: Final = frozenset(email_validator.rfc_constants.CASE_INSENSITIVE_MAILBOX_NAMES)
 
 
+@lru_cache(maxsize=256)  # asked three times for each mail
 def _plain(address: str) -> re.Match[str] | None:
     """Match an address in which there is nothing to decide: ASCII, unquoted, no IDNA.
 

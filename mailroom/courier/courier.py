@@ -1,7 +1,7 @@
 """The loop: leases what is due, starts deliveries, records how they ended, and keeps the outbox tidy."""
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -141,15 +141,13 @@ class Courier:
         self._wake.set()
 
     async def start(self) -> None:
-        """Begin to send what is due."""
-        if not self._delivers:
+        """Begin to send what is due, and to tidy."""
+        chores = self._tidying.chores()
+        if self._delivers:
+            chores["claim"] = self._claim_for_ever()
+            chores["probe"] = every(_PROBE_SECONDS, self._probe, clock=self._clock)
+        else:
             self._behind = None
-            return
-        chores: dict[str, Coroutine[Any, Any, None]] = {
-            "claim": self._claim_for_ever(),
-            "probe": every(_PROBE_SECONDS, self._probe, clock=self._clock),
-            **self._tidying.chores(),
-        }
         self._chores = [asyncio.create_task(chore, name=f"courier.{name}") for name, chore in chores.items()]
 
     async def drain(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Keeps the outbox tidy in small steps: ends what has expired, forgets what is older than the retention."""
+"""Keeps the outbox tidy in small steps: ends what has expired, indexes what is new, forgets what is too old."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
@@ -12,6 +12,7 @@ from mailroom.errors import CannotKeep
 from mailroom.outbox import Outbox
 
 _EXPIRE_SECONDS: Final = 5.0
+_INDEX_SECONDS: Final = 5.0
 _PURGE_SECONDS: Final = 60.0
 _STEP: Final = 100
 """Rows a transaction: about 5 ms, so that no request waits for tidiness."""
@@ -34,6 +35,7 @@ class Tidying:
         """Return what is to be run until it is cancelled, by name."""
         return {
             "expire": every(_EXPIRE_SECONDS, self.expire, clock=self._clock),
+            "index": every(_INDEX_SECONDS, self.index, clock=self._clock),
             "purge": every(_PURGE_SECONDS, self.purge, clock=self._clock),
         }
 
@@ -45,6 +47,11 @@ class Tidying:
                 self._report.expired(message)
             if len(ended) < _STEP:
                 return
+            await self._clock.sleep(_PAUSE_SECONDS)
+
+    async def index(self) -> None:
+        """Make what was kept lately quick to find."""
+        while await self._outbox.index(limit=_STEP) == _STEP:
             await self._clock.sleep(_PAUSE_SECONDS)
 
     async def purge(self) -> None:

@@ -224,6 +224,12 @@ class Outbox(Protocol):
         Returns how many rows went; 0: there is nothing left to do.
         """
 
+    async def index(self, *, limit: int) -> int:
+        """Make up to `limit` messages quick to find by their recipients; returns how many. 0: all of them are.
+
+        What is not indexed yet is found, too, but the more there is of it the longer that takes.
+        """
+
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""
 

@@ -21,6 +21,7 @@ from mailroom.outbox import (
     Leased,
 )
 from mailroom.outbox.database import flat, in_bulk, rows_of, values
+from mailroom.outbox.repeats import Repeats
 from mailroom.outbox.rows import COLUMNS, MESSAGE_COLUMNS, Putting, attempts_of, attempts_text, message_of
 from mailroom.outbox.writer import Apart
 from mailroom.sealing import Seal
@@ -29,49 +30,67 @@ from mailroom.sealing import Seal
 
 _INSERT: Final = f"INSERT INTO messages ({COLUMNS}) VALUES "  # noqa: S608 - a constant
 
-_REPEATED: Final = "SELECT id, state, created_at FROM messages WHERE repeat_key = ?"
-
-_NO_LONGER_REPEATED: Final = "UPDATE messages SET repeat_key = NULL WHERE id = ?"
+_REPEATED: Final = "SELECT state, created_at FROM messages WHERE id = ? AND repeat_key = ?"
 
 _HAPPENED: Final = "SELECT message_id FROM once WHERE key = ? AND (until IS NULL OR until > ?)"
 
 _HAPPENS: Final = "INSERT OR REPLACE INTO once (key, message_id, until) VALUES (?, ?, ?)"
 
 
-def put(connection: apsw.Connection, puttings: Sequence[Putting]) -> list[Kept]:
-    """Insert messages, all in few statements; one by one where one of them is a repeat."""
-    kept: dict[Putting, Kept] = {}
-    alone = [putting for putting in puttings if putting.once]
-    for together in in_bulk([putting for putting in puttings if not putting.once]):
+class Put:
+    """Inserts messages, all in few statements; one by one what may have come before."""
+
+    def __init__(self, repeats: Repeats) -> None:
+        self._repeats = repeats
+
+    def __call__(self, connection: apsw.Connection, puttings: Sequence[Putting]) -> list[Kept]:
+        """Serve all callers of one transaction."""
+        kept: dict[Putting, Kept] = {}
+        new: list[Putting] = []
+        alone: list[Putting] = []
+        for putting in puttings:
+            if putting.once or self._earlier(putting):
+                alone.append(putting)
+            else:
+                new.append(putting)
+                self._remember(putting)
+        for together in in_bulk(new):
+            try:
+                rows = [putting.row for putting in together]
+                connection.execute(_INSERT + values(rows), flat(rows))
+            except apsw.ConstraintError:  # the whole statement is undone
+                alone += together
+            else:
+                kept.update((putting, Kept(putting.id, fresh=True)) for putting in together)
+        kept.update((putting, self._put_alone(connection, putting)) for putting in alone)
+        return [kept[putting] for putting in puttings]
+
+    def _put_alone(self, connection: apsw.Connection, putting: Putting) -> Kept:
+        if earlier := self._earlier(putting):
+            found = connection.execute(_REPEATED, (earlier, putting.repeat_key)).fetchone()
+            # It may have failed, be too old, or never have become durable.
+            if found and found[0] != State.FAILED and abs(putting.now - found[1]) < REPEAT_SECONDS:
+                return Kept(earlier, fresh=False)
+        for key, _ in putting.once:
+            happened = connection.execute(_HAPPENED, (key, putting.now)).get
+            if happened:
+                return Kept(happened, fresh=False)
         try:
-            rows = [putting.row for putting in together]
-            connection.execute(_INSERT + values(rows), flat(rows))
-        except apsw.ConstraintError:  # the whole statement is undone
-            alone += together
-        else:
-            kept.update((putting, Kept(putting.id, fresh=True)) for putting in together)
-    kept.update((putting, _put_alone(connection, putting)) for putting in alone)
-    return [kept[putting] for putting in puttings]
+            connection.execute(_INSERT + values([putting.row]), putting.row)
+        except apsw.ConstraintError:
+            raise OutboxError(f"{putting.id} is kept already: an id is used once") from None
+        for key, until in putting.once:
+            connection.execute(_HAPPENS, (key, putting.id, until))
+        self._remember(putting)
+        return Kept(putting.id, fresh=True)
 
+    def _earlier(self, putting: Putting) -> str | None:
+        earlier = self._repeats.find(putting.repeat_key) if putting.repeat_key else None
+        return None if earlier == putting.id else earlier
 
-def _put_alone(connection: apsw.Connection, putting: Putting) -> Kept:
-    repeated = connection.execute(_REPEATED, (putting.repeat_key,)).fetchone() if putting.repeat_key else None
-    if repeated:
-        id_, state, created_at = repeated
-        if state != State.FAILED and abs(putting.now - created_at) < REPEAT_SECONDS:
-            return Kept(id_, fresh=False)
-        connection.execute(_NO_LONGER_REPEATED, (id_,))
-    for key, _ in putting.once:
-        happened = connection.execute(_HAPPENED, (key, putting.now)).get
-        if happened:
-            return Kept(happened, fresh=False)
-    try:
-        connection.execute(_INSERT + values([putting.row]), putting.row)
-    except apsw.ConstraintError:
-        raise OutboxError(f"{putting.id} is kept already: an id is used once") from None
-    for key, until in putting.once:
-        connection.execute(_HAPPENS, (key, putting.id, until))
-    return Kept(putting.id, fresh=True)
+    def _remember(self, putting: Putting) -> None:
+        if putting.repeat_key:
+            self._repeats.add(putting.repeat_key, putting.id, putting.now)
 
 
 # ---------------------------------------------------------------- claim
@@ -244,7 +263,13 @@ _PURGE: Final = """
             WHERE id < ? AND created_at < ? AND due_at IS NULL
             ORDER BY id
             LIMIT ?)
+ RETURNING recipient_key, number
 """
+
+_UNLIST: Final = "DELETE FROM recipients WHERE recipient_key = ? AND number = ?"
+
+# A number whose message is gone may be given again.
+_SET_BACK: Final = "UPDATE progress SET indexed = min(indexed, (SELECT coalesce(max(number), 0) FROM messages))"
 
 _FORGET: Final = "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until IS NOT NULL AND until <= ? LIMIT ?)"
 
@@ -289,11 +314,40 @@ def purge(connection: apsw.Connection, calls: Sequence[tuple[Instant, Instant, i
     """Delete what is old: (before, now, limit)."""
     gone = []
     for before, now, limit in calls:
-        connection.execute(_PURGE, (new_id(max(0.0, before), bytes(10)), before, limit))
-        count = connection.changes()
+        purged = rows_of(connection, _PURGE, (new_id(max(0.0, before), bytes(10)), before, limit))
+        if purged:
+            connection.executemany(_UNLIST, sorted(purged))
+            connection.execute(_SET_BACK)
         connection.execute(_FORGET, (now, limit))
-        gone.append(count + connection.changes())
+        gone.append(len(purged) + connection.changes())
     return gone
+
+
+# ---------------------------------------------------------------- index
+
+_UNLISTED: Final = """
+    SELECT recipient_key, number
+      FROM messages
+     WHERE number > (SELECT indexed FROM progress)
+     ORDER BY number
+     LIMIT ?
+"""
+
+_LIST: Final = "INSERT INTO recipients (recipient_key, number) VALUES (?, ?)"
+
+_LISTED: Final = "UPDATE progress SET indexed = ?"
+
+
+def index(connection: apsw.Connection, limits: Sequence[int]) -> list[int]:
+    """Write down who got messages that were kept lately, in the order of the keys: neighbours share a page."""
+    counts = []
+    for limit in limits:
+        unlisted = rows_of(connection, _UNLISTED, (limit,))
+        if unlisted:
+            connection.executemany(_LIST, sorted(unlisted))
+            connection.execute(_LISTED, (max(number for _, number in unlisted),))
+        counts.append(len(unlisted))
+    return counts
 
 
 def begin(connection: apsw.Connection, now: Instant) -> None:

@@ -20,13 +20,19 @@ Result = TypeVar("Result")
 
 _GET: Final = f"SELECT {RECORD_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608 - a constant
 
-_LANGUAGES: Final = """
+# Who got a message lately is not written down yet (`operations.index`).
+_OF_RECIPIENT: Final = """number IN (
+           SELECT number FROM recipients WHERE recipient_key = ?1
+            UNION ALL
+           SELECT number FROM messages WHERE number > (SELECT indexed FROM progress) AND recipient_key = ?1)"""
+
+_LANGUAGES: Final = f"""
     SELECT languages
       FROM messages
-     WHERE recipient_key = ? AND languages <> '[]'
-     ORDER BY id DESC
+     WHERE {_OF_RECIPIENT} AND languages <> '[]'
+     ORDER BY +id DESC
      LIMIT 1
-"""
+"""  # noqa: S608 - a constant
 
 _DEPTH: Final = """
     SELECT priority, count(*), min(created_at)
@@ -131,20 +137,22 @@ class SqliteRecords:
     ) -> list[Record]:
         """Return records, newest first; `before` is the id at which the last page ended."""
         where = ["TRUE"]
+        order = "id"
         bindings: list[bytes | str] = []
         if recipient is not None:
             try:
                 bindings.append(self._keys.recipient(recipient))
             except ValueError:  # to what is no address no mail was kept
                 return []
-            where.append("recipient_key = ?")
+            where.append(_OF_RECIPIENT)
+            order = "+id"  # few: they are sorted, not looked for in everybody's
         if state is not None:
             where += ["state = ?", _WITH_INDEX.get(state, _ENDED)]
             bindings.append(state.value)
         if before is not None:
-            where.append("id < ?")
+            where.append(f"{order} < ?")
             bindings.append(before)
-        sql = f"SELECT {RECORD_COLUMNS} FROM messages WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"  # noqa: S608 - of constants
+        sql = f"SELECT {RECORD_COLUMNS} FROM messages WHERE {' AND '.join(where)} ORDER BY {order} DESC LIMIT ?"  # noqa: S608 - of constants
         rows = await self._reader.rows(sql, (*bindings, limit))
         return [record_of(row, self._keys.seal) for row in rows]
 

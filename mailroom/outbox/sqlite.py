@@ -18,6 +18,7 @@ from mailroom.outbox.database import SCHEMA, connect, connect_readonly, create, 
 from mailroom.outbox.lock import Lock
 from mailroom.outbox.operations import Claim, Release
 from mailroom.outbox.reading import Reader, SqliteRecords
+from mailroom.outbox.repeats import Repeats
 from mailroom.outbox.rows import Keys, Putting, attempts_text, row_of
 from mailroom.outbox.writer import Writer
 from mailroom.sealing import Entropy, Seal
@@ -32,11 +33,21 @@ class SqliteOutbox(SqliteRecords):
     captured: Captured
 
     def __init__(
-        self, path: Path, lock: Lock, writer: Writer, reader: Reader, *, keys: Keys, clock: Clock, owner: str
+        self,
+        path: Path,
+        lock: Lock,
+        writer: Writer,
+        reader: Reader,
+        *,
+        keys: Keys,
+        repeats: Repeats,
+        clock: Clock,
+        owner: str,
     ) -> None:
         super().__init__(path, reader, keys)
         self._lock = lock
         self._writer = writer
+        self._put = operations.Put(repeats)
         self._clock = clock
         self._owner = owner
         self.captured = SqliteCaptured(writer, reader, seal=keys.seal, clock=clock)
@@ -64,7 +75,7 @@ class SqliteOutbox(SqliteRecords):
         lock = await Lock.take(path, clock=clock, wait_seconds=wait_seconds)
         try:
             opened = partial(connect, path, vfs=vfs)
-            connection, seal = await asyncio.to_thread(
+            connection, seal, repeats = await asyncio.to_thread(
                 _prepared, opened, path=path, schema=schema, secret_keys=secret_keys, entropy=entropy, now=clock.now()
             )
         except BaseException:
@@ -76,6 +87,7 @@ class SqliteOutbox(SqliteRecords):
             Writer(opened, connection),
             Reader(partial(connect_readonly, path, vfs=vfs)),
             keys=Keys(seal),
+            repeats=repeats,
             clock=clock,
             owner=entropy(8).hex(),
         )
@@ -96,7 +108,7 @@ class SqliteOutbox(SqliteRecords):
         repeat_key = None if repeat_of is None else self._keys.repeat(repeat_of)
         row = row_of(message, keys=self._keys, repeat_key=repeat_key, lease=lease, owner=self._owner)
         names = tuple((self._keys.once(one.what), one.until) for one in once)
-        return await self._writer.run(operations.put, Putting(row, message.id, message.created_at, repeat_key, names))
+        return await self._writer.run(self._put, Putting(row, message.id, message.created_at, repeat_key, names))
 
     async def claim(
         self,
@@ -147,6 +159,10 @@ class SqliteOutbox(SqliteRecords):
         """Delete up to `limit` settled messages accepted before, and what was remembered until `now`."""
         return await self._writer.run(operations.purge, (before, now, limit))
 
+    async def index(self, *, limit: int) -> int:
+        """Make up to `limit` messages quick to find by their recipients; returns how many. 0: all of them are."""
+        return await self._writer.run(operations.index, limit)
+
     async def close(self) -> None:
         """Finish what was begun and let go of the file."""
         await super().close()
@@ -162,16 +178,17 @@ def _prepared(
     secret_keys: Sequence[str],
     entropy: Entropy,
     now: Instant,
-) -> tuple[apsw.Connection, Seal]:
+) -> tuple[apsw.Connection, Seal, Repeats]:
     try:
         connection = connect()
         try:
             migrate(connection, schema)
             seal = own_seal(connection, secret_keys, entropy=entropy)
             operations.begin(connection, now)
+            repeats = Repeats.read(connection, now)
         except BaseException:
             connection.close(True)
             raise
     except apsw.Error as error:
         raise OutboxError(f"{path} cannot be opened as the outbox: {error}") from error
-    return connection, seal
+    return connection, seal, repeats

@@ -263,7 +263,7 @@ async def test_what_is_held_for_our_faults_goes_once_they_are_mended(tmp_path: P
         await it.received(3)
         await it.quiet()
         assert await it.outbox.held() == {HELD_MISCONFIGURED: 3}
-        await it.clock.until_asleep(3)
+        await it.clock.until_asleep(4)
         await it.clock.advance(301)
         await it.received(1)  # the probe, refused
         await it.quiet()
@@ -395,7 +395,7 @@ async def test_old_records_are_purged(tmp_path: Path) -> None:
         await it.received(1)
         await it.quiet()
         it.clock.set(it.clock.now() + 31 * 86400)
-        await it.clock.until_asleep(3)
+        await it.clock.until_asleep(4)
         await it.clock.advance(61)
         await _until(lambda: _gone(it, kept.id))
 

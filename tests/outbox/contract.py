@@ -459,6 +459,22 @@ class OutboxContract:
         assert await outbox.languages("ada@example.COM") == ("fr-CA", "fr")
         assert await outbox.languages("bob@example.com") == ()
 
+    async def test_who_got_what_is_known_before_it_is_indexed_and_after(self, outbox: Outbox) -> None:
+        """A few at a time; 0 tells that it is done."""
+        ids = []
+        indexed = []
+        for i in range(6):
+            one = message(START + i, recipient="ada@example.com" if i % 2 else "bob@example.com", languages=(f"x{i}",))
+            await outbox.put(one)
+            ids.append(one.id)
+            if i == 3:
+                indexed.append(await outbox.index(limit=3))
+            assert [record.id for record in await outbox.find(recipient="ada@example.com")] == ids[1::2][::-1]
+        indexed += [await outbox.index(limit=2) for _ in range(3)]
+        assert indexed in ([3, 2, 1, 0], [0, 0, 0, 0])  # where accepting does it, nothing is left to do
+        assert [record.id for record in await outbox.find(recipient="ADA@example.com")] == ids[1::2][::-1]
+        assert await outbox.languages("bob@example.com") == ("x4",)
+
     async def test_the_depth_tells_what_waits(self, outbox: Outbox) -> None:
         """By priority, with the oldest; neither held nor settled messages."""
         for i in range(3):

@@ -26,6 +26,7 @@ from tests.clock import FakeClock
 from tests.outbox.contract import message
 
 _LEASE: Final = 40.0
+_RECIPIENTS: Final = ("ada@example.com", "bob@example.com")
 _TEMPLATES: Final = {"SignIn": Priority.CODE, "OrganizationInvitation": Priority.INVITATION, "Welcome": Priority.EVENT}
 
 
@@ -76,12 +77,13 @@ class Outboxes(RuleBasedStateMachine):
         template=st.sampled_from(sorted(_TEMPLATES)),
         lifetime=st.sampled_from([30.0, 100.0, 500.0]),
         body=st.none() | st.sampled_from([b"a", b"b", b"c"]),
+        recipient=st.sampled_from(_RECIPIENTS),
         lease=st.booleans(),
     )
-    def put(self, template: str, lifetime: float, body: bytes | None, lease: bool) -> Any:  # noqa: FBT001 - a drawn value
+    def put(self, template: str, lifetime: float, body: bytes | None, recipient: str, lease: bool) -> Any:  # noqa: FBT001 - a drawn value
         """Put a message, born with a lease or not, perhaps a repeat."""
         now = self.clock.now()
-        one = message(now, template=template, priority=_TEMPLATES[template], lifetime=lifetime)
+        one = message(now, template=template, priority=_TEMPLATES[template], lifetime=lifetime, recipient=recipient)
         kept = self._run(self.outbox.put(one, repeat_of=body, lease=Lease("main", now + _LEASE) if lease else None))
         earlier = [row for row in self.rows.values() if body is not None and row.body == body]
         repeated = [
@@ -188,6 +190,11 @@ class Outboxes(RuleBasedStateMachine):
         for id_ in gone:
             del self.rows[id_]
 
+    @rule(limit=st.integers(1, 3))
+    def index(self, limit: int) -> None:
+        """Write down who got the next few."""
+        assert self._run(self.outbox.index(limit=limit)) <= limit
+
     @rule(seconds=st.sampled_from([1.0, 10.0, 41.0, 70.0]))
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -209,6 +216,10 @@ class Outboxes(RuleBasedStateMachine):
         """Compare what can be seen."""
         records = self._run(self.outbox.find(limit=1000))
         assert {record.id: record.state for record in records} == {id_: row.state for id_, row in self.rows.items()}
+        for recipient in _RECIPIENTS:
+            found = self._run(self.outbox.find(recipient=recipient, limit=1000))
+            wanted = [id_ for id_, row in self.rows.items() if row.message.recipient == recipient]
+            assert [record.id for record in found] == sorted(wanted, reverse=True)
         depth = self._run(self.outbox.depth())
         waiting = [row for row in self.rows.values() if row.state in {State.QUEUED, State.SENDING}]
         assert {priority: depth[priority].count for priority in Priority} == {

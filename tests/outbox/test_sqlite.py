@@ -11,10 +11,21 @@ import apsw
 import pytest
 
 from mailroom.errors import CannotKeep, OutboxError, SealBroken
-from mailroom.message import Attempt, State
-from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Candidate, Claimed, Lease, Settlement
+from mailroom.message import Attempt, State, new_id
+from mailroom.outbox import (
+    HELD_EXHAUSTED,
+    HELD_MISCONFIGURED,
+    HELD_RENDERING,
+    Candidate,
+    Claimed,
+    Kept,
+    Lease,
+    Settlement,
+    reading,
+)
 from mailroom.outbox.database import SCHEMA
 from mailroom.outbox.reading import open_readonly
+from mailroom.outbox.repeats import Repeats
 from mailroom.outbox.sqlite import SqliteOutbox
 from tests.clock import START, FakeClock
 from tests.outbox.contract import OutboxContract, claim, claim_one, email, message
@@ -221,6 +232,112 @@ async def test_no_statement_reads_the_whole_table(outbox: SqliteOutbox, sql: str
     assert "SCAN messages\n" not in found + "\n"
 
 
+async def test_nobody_is_looked_for_in_the_whole_table(outbox: SqliteOutbox) -> None:
+    """Only what is not indexed yet is looked through."""
+    for text in (reading._LANGUAGES, f"SELECT id FROM messages WHERE {reading._OF_RECIPIENT} AND +id < ? LIMIT 9"):
+        plan = await outbox._reader.rows(f"EXPLAIN QUERY PLAN {text}", (b"key", "id")[: 1 + ("?" in text[-20:])])
+        found = "\n".join(str(row[3]) for row in plan)
+        assert found.count("SEARCH messages USING INTEGER PRIMARY KEY (rowid") == 2
+        assert "SEARCH recipients USING PRIMARY KEY (recipient_key=?)" in found
+        assert "SCAN messages" not in found
+
+
+async def test_a_number_that_is_given_again_is_not_the_old_recipients(outbox: SqliteOutbox, path: Path) -> None:
+    """After everything was purged SQLite begins at 1 again."""
+    for recipient in ("ada@example.com", "bob@example.com"):
+        for i in range(3):
+            one = message(START + i, recipient=recipient, languages=("en",))
+            await outbox.put(one, lease=Lease("main", START + 300))
+            await outbox.settle(Settlement(one.id, State.SENT, ()))
+        assert [record.recipient for record in await outbox.find()] == [recipient] * 3
+        assert await outbox.index(limit=10) == 3
+        assert len(await outbox.find(recipient=recipient)) == 3
+        assert await outbox.find(recipient="ada@example.com" if recipient.startswith("bob") else "eve@x.org") == []
+        assert await outbox.purge(before=START + 100, now=START + 100, limit=10) == 3
+    assert await outbox._reader.rows("SELECT count(*) FROM recipients") == [(0,)]
+
+
+# Repeats
+
+
+async def test_a_repeat_is_known_over_a_restart(open_outbox: Open, clock: FakeClock) -> None:
+    """Whoever got no answer because we were killed asks again."""
+    before = await open_outbox()
+    first = message()
+    await before.put(first, repeat_of=b"body")
+    await before.close()
+    await clock.advance(59)
+    after = await open_outbox()
+    kept = await after.put(message(START + 59), repeat_of=b"body")
+    assert (kept.id, kept.fresh) == (first.id, False)
+    assert (await after.put(message(START + 61), repeat_of=b"body")).fresh
+
+
+async def test_what_could_not_be_kept_is_no_repeat_when_it_comes_again(outbox: SqliteOutbox) -> None:
+    """It was refused, and never became durable."""
+    writing = outbox._writer._connection
+    assert writing is not None
+    writing.pragma("query_only", 1)
+    with pytest.raises(CannotKeep):
+        await outbox.put(message(), repeat_of=b"body")
+    writing.pragma("query_only", 0)
+    again = message()
+    assert (await outbox.put(again, repeat_of=b"body")) == Kept(again.id, fresh=True)
+    assert (await outbox.put(message(), repeat_of=b"body")) == Kept(again.id, fresh=False)
+
+
+async def test_a_repeat_is_known_when_its_neighbour_failed(outbox: SqliteOutbox) -> None:
+    """An id that is there already undoes the statement that they share."""
+    known, first, second = message(), message(), message()
+    await outbox.put(known)
+    results = await asyncio.gather(
+        outbox.put(known, repeat_of=b"another body"),
+        outbox.put(first, repeat_of=b"body"),
+        outbox.put(second, repeat_of=b"body"),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], OutboxError)
+    assert list(results[1:]) == [Kept(first.id, fresh=True), Kept(first.id, fresh=False)]
+    assert (await outbox.put(message(), repeat_of=b"another body")).fresh
+
+
+def test_bodies_are_remembered_for_a_minute_and_not_for_ever() -> None:
+    """A flood would fill the memory else."""
+    repeats = Repeats()
+    for second in range(600):
+        for moment in (START + second, START + second - 0.01):  # requests overtake each other
+            repeats.add(b"%f" % moment, new_id(moment, bytes(10)), moment)
+    for second in range(540, 600):
+        assert repeats.find(b"%f" % (START + second)) == new_id(START + second, bytes(10))
+    assert repeats.find(b"%f" % (START + 500)) is None
+    assert sum(map(len, repeats._generations)) <= 2 * 90 + 2
+
+
+def test_a_clock_that_was_set_back_ends_no_memory() -> None:
+    """An hour, by an operator: from then on it counts anew."""
+    repeats = Repeats()
+    for moment in (START, START - 3600, START - 3599, START - 3580):
+        repeats.add(b"%f" % moment, new_id(moment, bytes(10)), moment)
+    assert all(repeats.find(b"%f" % (START - seconds)) for seconds in (0, 3600, 3599, 3580))
+
+
+async def test_a_file_of_the_first_version_is_brought_up(open_outbox: Open, tmp_path: Path) -> None:
+    """What it holds is found by its recipients, and its repeats are known."""
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "sqlite-1.sql").write_text((SCHEMA / "sqlite-1.sql").read_text())
+    before = await open_outbox(schema=folder)
+    ada = [message(START + i, recipient="ada@example.com", languages=("fr",)) for i in range(3)]
+    for i, one in enumerate(ada):
+        await before.put(one, repeat_of=b"body %d" % i)
+    await before.close()
+    after = await open_outbox()
+    assert await after.index(limit=10) == 0
+    assert await after.languages("Ada@example.com") == ("fr",)
+    assert [record.id for record in await after.find(recipient="ada@example.com")] == [one.id for one in ada[::-1]]
+    assert (await after.put(message(START + 5), repeat_of=b"body 2")).id == ada[2].id
+
+
 # Taking over
 
 
@@ -420,7 +537,7 @@ async def test_an_older_file_is_brought_forward(open_outbox: Open, tmp_path: Pat
     schema = _schema(tmp_path, "ALTER TABLE messages ADD COLUMN tenant TEXT NOT NULL DEFAULT 'x';")
     after = await open_outbox(schema=schema)
     assert await after._reader.rows("SELECT tenant FROM messages") == [("x",)]
-    assert await after._reader.rows("PRAGMA user_version") == [(2,)]
+    assert await after._reader.rows("PRAGMA user_version") == [(3,)]
     assert (await claim_one(after, START)).message == one
 
 
@@ -438,15 +555,16 @@ async def test_a_newer_file_is_refused(open_outbox: Open, tmp_path: Path, path: 
     """By the server and by a command that looks."""
     newer = _schema(tmp_path, "CREATE TABLE more (x);")
     await (await open_outbox(schema=newer)).close()
-    with pytest.raises(OutboxError, match=r"newer Mailroom \(schema 2, this one knows 1\)"):
+    with pytest.raises(OutboxError, match=r"newer Mailroom \(schema 3, this one knows 2\)"):
         await open_outbox()
     with pytest.raises(OutboxError, match="newer Mailroom"):
         await open_readonly(path, secret_keys=[SECRET])
 
 
-def _schema(tmp_path: Path, second: str) -> Path:
+def _schema(tmp_path: Path, following: str) -> Path:
     folder = tmp_path / "schema"
     folder.mkdir()
-    (folder / "sqlite-1.sql").write_text((SCHEMA / "sqlite-1.sql").read_text())
-    (folder / "sqlite-2.sql").write_text(second)
+    for ours in SCHEMA.iterdir():
+        (folder / ours.name).write_text(ours.read_text())
+    (folder / "sqlite-3.sql").write_text(following)
     return folder
