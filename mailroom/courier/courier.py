@@ -122,13 +122,10 @@ class Courier:
             return None
         provider = self._routes.providers(message.template)[0]
         lane = self._exits[provider].lane
-        if not lane.take(code=message.is_code):
-            try:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
-                    await lane.place(code=message.is_code)
-            except TimeoutError:
-                return None
-        return provider
+        code = message.is_code
+        if lane.take(code=code) or await lane.place(code=code, patience_seconds=_PATIENCE_SECONDS):
+            return provider
+        return None
 
     def _is_behind(self, priority: Priority) -> bool:
         """Tell whether messages of this priority, or better, wait in the outbox for a place."""

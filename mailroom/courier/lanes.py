@@ -46,7 +46,7 @@ class Lane:
         self._free = _PLACES_PER_TURN * self._turns
         self._free_for_others = _PLACES_PER_TURN * self._turns_for_others
         self._lent = (0, 0)
-        self._wanting: list[tuple[bool, int, Future[None]]] = []
+        self._wanting: list[tuple[bool, int, Future[bool]]] = []
         self._waiting: list[tuple[Priority, int, Future[None]]] = []
         self._sequence = count()
 
@@ -61,17 +61,21 @@ class Lane:
         self._count_place(code=code, by=-1)
         return True
 
-    async def place(self, *, code: bool) -> None:
-        """Take a place as soon as there is one: codes first, then in the order of asking."""
-        future: Future[None] = get_running_loop().create_future()
+    async def place(self, *, code: bool, patience_seconds: float) -> bool:
+        """Take a place as soon as there is one: codes first, then in the order of asking. False: none came in time."""
+        loop = get_running_loop()
+        future: Future[bool] = loop.create_future()
         heapq.heappush(self._wanting, (not code, next(self._sequence), future))
         self._grant()
+        timer = loop.call_later(patience_seconds, _give_up, future)
         try:
-            await future
+            return await future
         except CancelledError:
-            if future.done() and not future.cancelled():  # the place came just as the wait was given up
-                self.give_back(code=code)
+            if future.done() and not future.cancelled() and future.result():
+                self.give_back(code=code)  # it came just as the wait was given up
             raise
+        finally:
+            timer.cancel()
 
     def give_back(self, *, code: bool) -> None:
         """Give a place back."""
@@ -90,7 +94,7 @@ class Lane:
                 if self.free(code=not other) <= 0:
                     return
                 self._count_place(code=not other, by=-1)
-                future.set_result(None)
+                future.set_result(True)
             heapq.heappop(self._wanting)
 
     def lend(self, most: int) -> Loan:
@@ -172,3 +176,8 @@ class Turn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lane._end(code=self._priority is Priority.CODE)  # noqa: SLF001 - likewise
+
+
+def _give_up(future: "Future[bool]") -> None:
+    if not future.done():
+        future.set_result(False)

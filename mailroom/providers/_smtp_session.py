@@ -46,11 +46,9 @@ class Transaction:
 
 def dotted(raw: bytes) -> bytes:
     """Return a mail as it is written after DATA, final dot included (RFC 5321 §4.5.2)."""
-    if not raw.count(b"\r\n") == raw.count(b"\r") == raw.count(b"\n"):
+    if b"\n." in raw or b"\r." in raw:
         # A bare CR or LF before a dot would end the mail for some servers and not for others: SMTP smuggling.
-        raw = _LINE_END.sub(b"\r\n", raw)
-    if b"\r\n." in raw:
-        raw = raw.replace(b"\r\n.", b"\r\n..")
+        raw = _LINE_END.sub(b"\r\n", raw).replace(b"\r\n.", b"\r\n..")
     if raw.startswith(b"."):
         raw = b"." + raw
     return raw + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")

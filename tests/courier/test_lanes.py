@@ -37,7 +37,7 @@ async def test_who_waits_for_a_place_gets_it_codes_first() -> None:
     order: list[str] = []
 
     async def want(name: str, *, code: bool) -> None:
-        await lane.place(code=code)
+        await lane.place(code=code, patience_seconds=60)
         order.append(name)
 
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
@@ -60,11 +60,11 @@ async def test_a_code_does_not_wait_behind_other_mail() -> None:
     lane = Lane(10)
     while lane.take(code=False):
         pass
-    waiting = asyncio.create_task(lane.place(code=False))
+    waiting = asyncio.create_task(lane.place(code=False, patience_seconds=60))
     await asyncio.sleep(0)
     assert lane.take(code=True)
     async with asyncio.timeout(5):
-        await lane.place(code=True)
+        await lane.place(code=True, patience_seconds=60)
         lane.give_back(code=False)
         await waiting
 
@@ -74,7 +74,10 @@ async def test_who_gave_up_waiting_has_no_place() -> None:
     lane = Lane(1)
     assert lane.take(code=True)
     assert lane.take(code=True)
-    gone, late = asyncio.create_task(lane.place(code=True)), asyncio.create_task(lane.place(code=True))
+    gone, late = (
+        asyncio.create_task(lane.place(code=True, patience_seconds=60)),
+        asyncio.create_task(lane.place(code=True, patience_seconds=60)),
+    )
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.wait([gone])
@@ -85,11 +88,21 @@ async def test_who_gave_up_waiting_has_no_place() -> None:
     assert lane.take(code=True)
 
 
+async def test_patience_ends() -> None:
+    """And who had it no longer stands in the way of the others."""
+    lane = Lane(1)
+    assert lane.take(code=True)
+    assert lane.take(code=True)
+    assert not await lane.place(code=True, patience_seconds=0.001)
+    lane.give_back(code=True)
+    assert lane.take(code=True)
+
+
 async def test_what_a_claim_leaves_goes_to_who_waits() -> None:
     """The loan was all there was."""
     lane = Lane(1)
     lane.lend(most=2)
-    waiting = asyncio.create_task(lane.place(code=True))
+    waiting = asyncio.create_task(lane.place(code=True, patience_seconds=60))
     await asyncio.sleep(0)
     assert not waiting.done()
     lane.take_back(codes=1, others=0)
