@@ -17,6 +17,7 @@ from mailroom.outbox.captured import SqliteCaptured
 from mailroom.outbox.database import SCHEMA, connect, connect_readonly, create, migrate, own_seal
 from mailroom.outbox.lock import Lock
 from mailroom.outbox.operations import Claim, Release
+from mailroom.outbox.putting import Put
 from mailroom.outbox.reading import Reader, SqliteRecords
 from mailroom.outbox.repeats import Repeats
 from mailroom.outbox.rows import Keys, Putting, attempts_text, row_of
@@ -47,7 +48,7 @@ class SqliteOutbox(SqliteRecords):
         super().__init__(path, reader, keys)
         self._lock = lock
         self._writer = writer
-        self._put = operations.Put(repeats)
+        self._put = Put(repeats)
         self._clock = clock
         self._owner = owner
         self.captured = SqliteCaptured(writer, reader, seal=keys.seal, clock=clock)
