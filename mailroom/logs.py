@@ -12,6 +12,7 @@ dropped and counted: a log that stands still must not hold up codes.
 import logging
 import os
 import select
+import stat
 import sys
 import time
 from collections.abc import Mapping
@@ -82,7 +83,8 @@ class Lines:
         self._waiting = bytearray()
         self._lost = 0
         self._lock = Lock()
-        self._poll = select.poll() if hasattr(select, "poll") else None
+        may_wait = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._poll = select.poll() if may_wait and hasattr(select, "poll") else None
         if self._poll:
             self._poll.register(self._descriptor, select.POLLOUT)
 
