@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import accept, http, memory, mime, smtp, whole
+from bench import accept, http, languages, memory, mime, smtp, whole
 from bench.figures import Figure, show
 
 ROWS: dict[str, Callable[[int], list[Figure]]] = {
@@ -15,6 +15,7 @@ ROWS: dict[str, Callable[[int], list[Figure]]] = {
     "d": whole.measure_latency,
     "e": mime.figures,
     "f": memory.measure,
+    "g": lambda _rounds: languages.figures(),
     "h": lambda _rounds: http.figures(),
 }
 

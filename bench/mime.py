@@ -24,7 +24,8 @@ from mailroom.rendering.writer import BUNDLED, TemplateWriter
 
 ROUNDS: Final = 15
 BUDGETS: Final = {"render + MIME": 150, "render + MIME, an overlay's style sheet inlined": 250}
-"""µs of CPU, where `EmailMessage` takes 1,200."""
+"""µs of CPU, where `EmailMessage` takes 1,200: the same share of it is asked for here."""
+_YARDSTICK: Final = 1200
 AIM: Final = 10
 """Times as fast as the standard library."""
 STYLE: Final = "<style>h1{margin:0}p{padding:0}.card{border:0}a:hover{color:red}"
@@ -70,7 +71,8 @@ def figures(_rounds: int = ROUNDS) -> list[Figure]:
         }
     )
     library = micros.pop("EmailMessage")
-    aims = {"MIME": AIM, "render + MIME": AIM}
+    aims: dict[str, float] = {"MIME": AIM, "render + MIME": AIM}
+    aims |= {name: max(aims.get(name, 0), _YARDSTICK / budget) for name, budget in BUDGETS.items()}
     return [
         Figure(
             "e",
@@ -78,8 +80,8 @@ def figures(_rounds: int = ROUNDS) -> list[Figure]:
             f"{taken:.0f} µs",
             f"{library:.0f} µs",
             library / taken,
-            f"≥ {aims[name]}" if name in aims else "",
-            met=library / taken >= aims[name] if name in aims else None,
+            f"≥ {aims[name]:g}",
+            met=library / taken >= aims[name],
         )
         for name, taken in micros.items()
     ]
