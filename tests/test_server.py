@@ -189,7 +189,11 @@ async def _waits_for(lock: Path, running: Process) -> None:
 
 
 def _open_files(pid: int) -> list[Path]:
-    return [descriptor.resolve() for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            found.append(descriptor.readlink())
+    return found
 
 
 @pytest.mark.parametrize("fd", ["0", "999"])
