@@ -38,7 +38,7 @@ def _one_line(text: str) -> str:
 
 def _may_be_in(heard: str, secret: str) -> bool:
     """Tell, quickly, whether some spelling of the secret may be in the words: each keeps its letters and digits."""
-    if secret.isalnum():  # as most codes are
+    if secret.isascii() and secret.isalnum():  # as most codes are: it has one spelling only
         return secret.casefold() in heard
     runs = _RUNS.findall(secret)
     return max(runs, key=len).casefold() in heard if runs else True

@@ -158,12 +158,11 @@ class Engine:
             return environment.parse(self._sources[name].text, name, self._sources[name].place)
 
         try:
-            one = flat(name, parsed)
-        except KeyError:
-            return None  # refers to a template that does not exist
-        if one is None:
+            if (one := flat(name, parsed)) is None:
+                return None
+            code = environment.compile(decided(fold(one, constants)), name, self._sources[name].place)
+        except Exception:  # noqa: BLE001 - this is for speed alone: as it is written the template tells what is wrong
             return None
-        code = environment.compile(decided(fold(one, constants)), name, self._sources[name].place)
         return Template.from_code(environment, code, {})
 
     def text(self, name: str, pieces: list[str]) -> str:

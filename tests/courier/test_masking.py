@@ -30,6 +30,13 @@ def test_codes_links_and_addresses_are_masked() -> None:
     assert masked(words, message) == f'550 5.7.1 <{MASK}>: "{MASK} is your code" looks like spam, see {MASK} or {MASK}'
 
 
+def test_letters_beyond_ascii_are_masked_however_they_are_written() -> None:
+    """Gateways answer in JSON and with the URL that they were asked for."""
+    message = _message(user={"name": "Мария"}, token="Schlüssel")
+    words = "550 \\u041c\\u0430\\u0440\\u0438\\u044f, %D0%9C%D0%B0%D1%80%D0%B8%D1%8F, Schl%C3%BCssel, Мария"
+    assert masked(words, message) == f"550 {MASK}, {MASK}, {MASK}, {MASK}"
+
+
 def test_the_providers_own_words_stay() -> None:
     """A short value would garble them, and names of products are no secrets."""
     message = _message(code="314159", user={"name": "to"}, application={"name": "Harbor"})

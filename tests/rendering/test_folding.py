@@ -148,3 +148,15 @@ def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPat
     assert fast == [made.write(one, sender=SENDER, reply_to=None) for one in messages]
     assert len(messages) >= 800
     assert len(rendered) >= 6
+
+
+def test_a_template_too_deep_to_be_made_one_is_told_as_it_is_written() -> None:
+    """Each file can be compiled, all of them together cannot."""
+    begin, end = "{% if code %}" * 60, "{% endif %}" * 60
+    engine = engine_of(
+        {
+            "html.jinja": f'{begin}{{% include "p.html.jinja" %}}{end}',
+            "p.html.jinja": f"{begin}{{{{ code }}}}{end}",
+        }
+    )
+    assert engine.page("html.jinja", {}).render({"code": "123456"}) == "123456"
