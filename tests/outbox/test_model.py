@@ -209,7 +209,8 @@ class Outboxes(RuleBasedStateMachine):
         for row in self.rows.values():
             released = row.state is State.HELD and row.reason in {HELD_MISCONFIGURED, HELD_RENDERING}
             if row.state is State.SENDING or (released and now < row.message.expires_at):
-                row.state, row.due_at = State.QUEUED, min(now, row.message.expires_at)
+                since = row.message.created_at if row.state is State.SENDING else now  # what was cut off goes first
+                row.state, row.due_at = State.QUEUED, min(now, since, row.message.expires_at)
 
     @invariant()
     def agree(self) -> None:
