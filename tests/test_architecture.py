@@ -13,13 +13,23 @@ ROOT = Path(__file__).parents[1]
 LONGEST = 320
 """Lines; about 300 is a smell."""
 
-BASE = frozenset({"mailroom", "mailroom.address", "mailroom.clock", "mailroom.errors", "mailroom.message"})
-"""What everybody may know: the data, the errors, the clock."""
+BASE = frozenset(
+    {
+        "mailroom",
+        "mailroom.address",
+        "mailroom.clock",
+        "mailroom.errors",
+        "mailroom.message",
+        "mailroom.time_limit",
+    }
+)
+"""What everybody may know: the data, the errors, the time."""
 SETTINGS = BASE | {"mailroom.settings", "mailroom.providers", "mailroom.rendering"}
 
 ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom": frozenset(),
     "mailroom.clock": frozenset(),
+    "mailroom.time_limit": frozenset(),
     "mailroom.errors": frozenset(),
     "mailroom.message": BASE,
     "mailroom.address": BASE,

@@ -1,8 +1,8 @@
 """One message's journey: written, handed to the route's providers in order, and what is to be recorded of it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import structlog
@@ -27,14 +27,15 @@ from mailroom.message import Address, Attempt, Email, Message, Outcome, Receipt,
 from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Leased, Settlement
 from mailroom.providers import Provider
 from mailroom.rendering import Writer
+from mailroom.time_limit import TimeLimit
 
 _GRACE_SECONDS: Final = 5.0
-"""A provider keeps its own time limit; one that does not is cut off so much later."""
+"""How much later than its own time limit."""
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Exit:
     """A provider with what the courier must know of it."""
 
@@ -46,6 +47,11 @@ class Exit:
     """Kind of mail -> the provider's own template for it; empty: the mail has its own words."""
     forwards: bool = False
     """Whether it passes messages on as they came, so that nothing is to be written."""
+
+    @cached_property
+    def guard(self) -> TimeLimit:
+        """Cuts off a provider that does not keep its own time limit."""
+        return TimeLimit(self.timeout_seconds + _GRACE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,7 @@ class Delivery:
 
     async def _send(self, exit_: Exit, email: Email) -> Receipt | SendingError:
         try:
-            async with asyncio.timeout(exit_.timeout_seconds + _GRACE_SECONDS):
+            with exit_.guard():
                 return await exit_.provider.send(email)
         except SendingError as error:
             return error

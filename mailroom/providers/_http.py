@@ -29,6 +29,7 @@ from mailroom.providers._http_exchange import HandOver
 from mailroom.providers._http_fields import address_text, basic, header_map, header_pairs, mailbox_text
 from mailroom.providers._http_settings import ApiKey, HttpSettings
 from mailroom.providers._http_transport import Transport
+from mailroom.time_limit import TimeLimit
 
 __all__ = [
     "Answer",
@@ -89,6 +90,7 @@ class HttpProvider(ABC):
         """
         self.base = settings.endpoint or host
         self._timeout = settings.timeout
+        self._limit = TimeLimit(settings.timeout)
         self._clock: Clock = surroundings.clock
         self._room = asyncio.Semaphore(settings.concurrency)
         self._transport = Transport(settings, surroundings.clock)
@@ -142,10 +144,11 @@ class HttpProvider(ABC):
                 content=call.body,
                 extensions={"hand_over": hand_over},
             )
-            async with asyncio.timeout(self._timeout), self._room:
-                if self._closed:
-                    raise Unavailable(_CLOSED)
-                response = await self._client.send(request)
+            with self._limit():
+                async with self._room:
+                    if self._closed:
+                        raise Unavailable(_CLOSED)
+                    response = await self._client.send(request)
         except TimeoutError:
             kind = Uncertain if hand_over.done else Unavailable
             raise kind(f"no answer within {self._timeout:g} s") from None

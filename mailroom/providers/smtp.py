@@ -18,6 +18,7 @@ from mailroom.providers._smtp_replies import Reply
 from mailroom.providers._smtp_session import Session, Transaction, dotted
 from mailroom.providers._smtp_settings import Settings
 from mailroom.providers._smtp_wire import Lost
+from mailroom.time_limit import TimeLimit
 
 __all__ = ["Settings", "Smtp", "connect"]
 
@@ -38,6 +39,7 @@ class Smtp:
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._timeout = settings.timeout
+        self._limit = TimeLimit(settings.timeout)
         self._who = f"{settings.host}:{settings.port} takes " + (
             f"the login of {settings.username}" if settings.username else "our connection without a login"
         )
@@ -56,8 +58,9 @@ class Smtp:
         """Hand a mail over, see `Provider`; `timeout` bounds the whole, a free connection included."""
         transaction = self._transaction(email)
         try:
-            async with asyncio.timeout(self._timeout), self._room:
-                return _receipt(await self._hand_over(transaction))
+            with self._limit():
+                async with self._room:
+                    return _receipt(await self._hand_over(transaction))
         except TimeoutError:
             if transaction.refused is not None:
                 raise transaction.refused from None
@@ -67,13 +70,14 @@ class Smtp:
     async def verify(self) -> str:
         """Connect, encrypt, log in and ask whether the server lives, see `Verifiable`."""
         try:
-            async with asyncio.timeout(self._timeout), self._room:
-                session = await self._dialler.dial()
-                self._pool.add(session)
-                try:
-                    await _check(session)
-                finally:
-                    session.quit()
+            with self._limit():
+                async with self._room:
+                    session = await self._dialler.dial()
+                    self._pool.add(session)
+                    try:
+                        await _check(session)
+                    finally:
+                        session.quit()
         except Lost as lost:
             raise Unavailable(lost.words, code=lost.code) from None
         except TimeoutError:
