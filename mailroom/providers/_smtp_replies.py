@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.providers._words import bounded
 
@@ -24,8 +26,7 @@ class Stage(StrEnum):
     """The mail itself, up to its final dot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """One reply of an SMTP server (RFC 5321 §4.2), its lines without their codes."""
 
     code: int

@@ -28,7 +28,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
 
 from mailroom.errors import RenderingError
-from mailroom.rendering.folding import decided, flat, fold
+from mailroom.rendering.folding import decided, flat, fold, referring
 from mailroom.rendering.inert import printed, whole
 
 ENDING: Final = ".jinja"
@@ -160,7 +160,10 @@ class Engine:
         try:
             if (one := flat(name, parsed)) is None:
                 return None
-            code = environment.compile(decided(fold(one, constants)), name, self._sources[name].place)
+            one = decided(fold(one, constants))
+            if self._references and _is_html(name):
+                one = referring(one)
+            code = environment.compile(one, name, self._sources[name].place)
         except Exception:  # noqa: BLE001 - this is for speed alone: as it is written the template tells what is wrong
             return None
         return Template.from_code(environment, code, {})

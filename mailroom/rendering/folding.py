@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
+from markupsafe import escape
 
 Parse = Callable[[str], nodes.Template]
 """Returns a template of this name as it is written."""
@@ -59,6 +60,23 @@ def decided(template: nodes.Template) -> nodes.Template:
     """Leave out the branches that constants rule out, and join texts that follow each other."""
     template.body = _decided(template.body)
     return template
+
+
+def referring(template: nodes.Template) -> nodes.Template:
+    """Write what is printed of a page's own words in ASCII: as character references."""
+    for output in template.find_all(nodes.Output):
+        output.nodes = [_in_ascii(node) for node in output.nodes]
+    return template
+
+
+def _in_ascii(node: nodes.Expr) -> nodes.Expr:
+    if isinstance(node, nodes.TemplateData):
+        text = node.data
+    elif isinstance(node, nodes.Const) and isinstance(node.value, str):
+        text = escape(node.value)
+    else:
+        return node
+    return nodes.TemplateData(text.encode("ascii", "xmlcharrefreplace").decode(), lineno=node.lineno)
 
 
 def _plain(template: nodes.Template) -> nodes.Template:

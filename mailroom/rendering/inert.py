@@ -4,6 +4,7 @@ Every function takes any JSON value and returns a string, empty where there is n
 """
 
 import re
+from functools import lru_cache
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final
 from urllib.parse import quote
@@ -84,6 +85,12 @@ _ASCII: Final = bytes(range(128))
 
 def logo(value: Any) -> str:
     """Return the https address of a picture that mail clients show: PNG, JPEG or GIF by its ending, or without one."""
+    return _picture(value) if isinstance(value, str) and len(value) <= LONGEST_LINK else ""
+
+
+@lru_cache(maxsize=128)
+def _picture(value: str) -> str:
+    """Look at a logo once: it is in every mail of its owner."""
     address = link(value)
     if not address.startswith("https://"):
         return ""

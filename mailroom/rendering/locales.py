@@ -19,7 +19,7 @@ _ALIASES: Final = {"yue": "zh-Hant-HK"}
 def choose(tags: Iterable[str], available: tuple[str, ...], default: str) -> str:
     """Return the first of `available` that a reader of one of these tags (BCP 47, best first, unchecked) reads well."""
     for tag in tags:
-        if found := _closest(tag, available):
+        if found := tag if tag in available else _closest(tag, available):
             return found
     return default
 
@@ -27,8 +27,6 @@ def choose(tags: Iterable[str], available: tuple[str, ...], default: str) -> str
 @lru_cache(maxsize=1024)
 def _closest(tag: str, available: tuple[str, ...]) -> str | None:
     """Return the closest of `available`, or None. The tags are a stranger's: the cache is bounded."""
-    if tag in available:
-        return tag
     language, *_ = tag.replace("_", "-").lower().split("-", 1)
     try:
         found, _ = langcodes.closest_match(_ALIASES.get(language, tag), list(available), max_distance=_FARTHEST)

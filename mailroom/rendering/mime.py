@@ -94,10 +94,10 @@ def _encoded(body: str, delimiter: str) -> tuple[str, str]:
     """Return the shortest of the transfer encodings that carry this text, and it without its last line break."""
     if "\r" in body:
         body = body.replace("\r\n", "\n").replace("\r", "\n")
-    lines = body.removesuffix("\n").split("\n")
-    text = "\r\n".join(lines)
+    body = body.removesuffix("\n")
+    text = body.replace("\n", "\r\n")
     if text.isascii():
-        if "\0" not in text and max(map(len, lines)) <= _HARD_LIMIT and delimiter not in text:
+        if "\0" not in text and not _has_long_line(body) and delimiter not in text:
             return "7bit", text
         return "quoted-printable", _quoted_printable(f"{text}\r\n".encode())
     octets = f"{text}\r\n".encode()
@@ -110,6 +110,17 @@ def _encoded(body: str, delimiter: str) -> tuple[str, str]:
 
 
 _ASCII: Final = bytes(range(128))
+
+
+def _has_long_line(body: str) -> bool:
+    """Tell whether a line is longer than one may be: some line has to end within any so many characters."""
+    begins = 0
+    while len(body) - begins > _HARD_LIMIT:
+        ends = body.rfind("\n", begins, begins + _HARD_LIMIT + 1)
+        if ends < 0:
+            return True
+        begins = ends + 1
+    return False
 
 
 def _quoted_printable(octets: bytes) -> str:
