@@ -17,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from handlers.health import Standing
+from handlers.whole_answers import WholeAnswers
 from mailroom.clock import Clock
 from mailroom.metrics import Metrics
 
@@ -70,7 +71,7 @@ class Listener(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=WholeAnswers,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

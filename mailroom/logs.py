@@ -6,9 +6,11 @@ payload, a header. What follows from the rule is not left to memory alone: dange
 are named but not shown, and of an exception the message is left out unless it is ours.
 
 Writing never waits. Where nobody reads the other end (a full pipe, a stopped terminal) lines are kept up to 1 MiB, then
-dropped and counted: a log that stands still must not hold up codes.
+dropped and counted: a log that stands still must not hold up codes. What an event loop says in one turn leaves together
+at its end: each write lets other threads in, which costs more than the line.
 """
 
+import asyncio
 import logging
 import os
 import select
@@ -83,19 +85,26 @@ class Lines:
         self._waiting = bytearray()
         self._lost = 0
         self._lock = Lock()
+        self._turn: asyncio.AbstractEventLoop | None = None
+        """Whose turn's end is awaited."""
         may_wait = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         self._poll = select.poll() if may_wait and hasattr(select, "poll") else None
         if self._poll:
             self._poll.register(self._descriptor, select.POLLOUT)
 
     def msg(self, line: bytes) -> None:
-        """Write a line, or keep it until the next one if it would have to wait."""
+        """Write a line at the end of this turn, or keep it until the next one if it would have to wait."""
+        loop = _running_loop()
         with self._lock:
             if len(self._waiting) + len(line) >= self._most_bytes:
                 self._lost += 1
             else:
                 self._waiting += line + b"\n"
-            self._write()
+            if loop is None:
+                self._write()
+            elif loop is not self._turn:
+                self._turn = loop
+                loop.call_soon(self._end_turn)
 
     debug = info = warning = error = critical = exception = log = fatal = msg
 
@@ -107,13 +116,21 @@ class Lines:
             while self._waiting and (left := give_up - time.monotonic()) > 0:
                 self._write(int(left * 1000))
 
+    def _end_turn(self) -> None:
+        with self._lock:
+            self._turn = None
+            self._write()
+
     def _write(self, patience_milliseconds: int = 0) -> None:
         if self._stream.closed:  # its descriptor may be somebody else's by now
             self._waiting.clear()
         while self._waiting and self._room(patience_milliseconds):
             try:
-                # Where there is room at all there is room for PIPE_BUF (POSIX), so this does not block.
-                written = os.write(self._descriptor, self._waiting[:_ATOMIC])
+                # Where there is room at all there is room for PIPE_BUF (POSIX), so this does not block; and nobody else
+                # who writes there comes into the middle of a line.
+                written = os.write(
+                    self._descriptor, self._waiting[: self._waiting.rfind(b"\n", 0, _ATOMIC) + 1 or _ATOMIC]
+                )
             except OSError:  # the reader has gone, the disk is full: there is nowhere left to say so
                 self._lost += self._waiting.count(b"\n")
                 self._waiting.clear()
@@ -125,6 +142,13 @@ class Lines:
 
     def _room(self, patience_milliseconds: int) -> bool:
         return self._poll is None or bool(self._poll.poll(patience_milliseconds))
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class _Bridge(logging.Handler):

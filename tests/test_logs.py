@@ -1,11 +1,14 @@
 """Log lines: what they say, what they never say, and that they wait for nobody."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
 import os
 import pty
+import select
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,6 +45,19 @@ def said(stream: BinaryIO) -> list[dict[str, Any]]:
     """Return the lines."""
     stream.seek(0)
     return [json.loads(line) for line in stream]
+
+
+def written(patch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return what is written to files from here on, write by write."""
+    writes: list[bytes] = []
+    write = os.write
+
+    def remembered(descriptor: int, data: bytes) -> int:
+        writes.append(bytes(data))
+        return write(descriptor, data)
+
+    patch.setattr("os.write", remembered)
+    return writes
 
 
 def test_a_line_is_json_with_time_level_and_event(stream: BinaryIO) -> None:
@@ -213,6 +229,56 @@ def _available(reader: int) -> bytes:
         return os.read(reader, 1 << 20)
     except BlockingIOError:
         return b""
+
+
+async def test_what_is_said_in_one_turn_leaves_together(stream: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes = written(monkeypatch)
+    lines = logs.Lines(stream)
+    lines.msg(b"one")
+    lines.msg(b"two")
+    assert not writes
+    await asyncio.sleep(0)
+    lines.msg(b"three")
+    await asyncio.sleep(0)
+    assert writes == [b"one\ntwo\n", b"three\n"]
+
+
+async def test_another_thread_does_not_wait_for_the_turn_to_end(stream: BinaryIO) -> None:
+    lines = logs.Lines(stream)
+    lines.msg(b"one")
+    thread = threading.Thread(target=lines.msg, args=(b"two",))
+    thread.start()
+    thread.join()
+    assert stream.seek(0, os.SEEK_END) == len(b"one\ntwo\n")
+
+
+def test_a_loop_that_ended_leaves_nothing_behind(stream: BinaryIO) -> None:
+    lines = logs.Lines(stream)
+
+    async def say(line: bytes) -> None:
+        lines.msg(line)
+        asyncio.get_running_loop().stop()  # the turn has no end
+
+    for line in (b"one", b"two"):
+        with contextlib.suppress(RuntimeError):
+            asyncio.run(say(line))
+    lines.msg(b"three")
+    stream.seek(0)
+    assert stream.read() == b"one\ntwo\nthree\n"
+
+
+def test_lines_that_leave_together_are_cut_between_them() -> None:
+    """So nobody else who writes to the same pipe comes into the middle of one."""
+    reader, descriptor = os.pipe()
+    with os.fdopen(descriptor, "wb", buffering=0) as writer:
+        lines = logs.Lines(writer)
+        lines._waiting += b"".join(b"%03d" % number + b"x" * 100 + b"\n" for number in range(100))
+        with pytest.MonkeyPatch.context() as patch:
+            writes = written(patch)
+            lines.drain(0)
+    os.close(reader)
+    assert len(writes) > 2
+    assert all(part.endswith(b"\n") and len(part) <= select.PIPE_BUF for part in writes)
 
 
 def test_a_reader_that_has_gone_stops_nobody() -> None:
