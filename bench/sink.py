@@ -34,7 +34,7 @@ _MESSAGE_ID: Final = re.compile(rb"^message-id:\s*(\S+)", re.IGNORECASE | re.MUL
 class Books:
     """What came, over all connections."""
 
-    pipelining: bool
+    offers: tuple[str, ...]
     tls: ssl.SSLContext | None
     delay_seconds: float
     journal: Path | None
@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._books = books
         self._unread = b""
         self._in_content = False
+        self._chunk = 0
         self._encrypted = False
         self._handshake: asyncio.Task[None] | None = None
 
@@ -77,7 +78,13 @@ class Connection(asyncio.Protocol):
         self._unread = unread = self._unread + data if self._unread else data
         replies: list[bytes] = []
         while unread:
-            if self._in_content:
+            if end := self._chunk:
+                if len(unread) < end:
+                    break
+                self._books.take(unread[:end])
+                self._chunk = 0
+                replies.append(b"250 2.0.0 Ok: queued as %08d\r\n" % self._books.mails)
+            elif self._in_content:
                 end = 3 if unread.startswith(b".\r\n") else unread.find(END) + len(END)
                 if end < len(END) and end != 3:  # noqa: PLR2004  # a lone dot
                     break
@@ -88,6 +95,10 @@ class Connection(asyncio.Protocol):
                 end = unread.find(b"\r\n") + 2
                 if end < 2:  # noqa: PLR2004  # no line end
                     break
+                if unread.startswith(b"BDAT "):
+                    self._chunk = int(unread[5 : unread.index(b" ", 5)])
+                    unread = unread[end:]
+                    continue
                 reply = self._reply(unread[:4].upper())
                 if not reply:
                     self._unread = b""
@@ -119,8 +130,7 @@ class Connection(asyncio.Protocol):
 
     def _offers(self) -> bytes:
         offers = [b"sink.test", b"SIZE 33554432", b"SMTPUTF8", b"8BITMIME"]
-        if self._books.pipelining:
-            offers.append(b"PIPELINING")
+        offers += (offer.encode() for offer in self._books.offers)
         if self._books.tls is not None and not self._encrypted:
             offers.append(b"STARTTLS")
         return b"".join(b"250-%s\r\n" % offer for offer in offers) + b"250 ENHANCEDSTATUSCODES\r\n"
@@ -157,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="a fast SMTP server that takes every mail and keeps none")
     parser.add_argument("--port", type=int, default=0, help="0: any free one, printed as the first line")
     parser.add_argument("--no-pipelining", action="store_true", help="do not offer PIPELINING")
+    parser.add_argument("--chunking", action="store_true", help="offer CHUNKING")
     parser.add_argument("--starttls", type=Path, metavar="CA_FILE", help="offer STARTTLS; write the authority there")
     parser.add_argument("--delay", type=float, default=0, metavar="SECONDS", help="wait before each reply")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="note each mail's arrival")
@@ -167,7 +178,8 @@ def main() -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(HOST, "localhost").configure_cert(context)
         authority.cert_pem.write_to_path(given.starttls)
-    uvloop.run(serve(Books(not given.no_pipelining, context, given.delay, given.journal), given.port))
+    offers = (*(() if given.no_pipelining else ("PIPELINING",)), *(("CHUNKING",) if given.chunking else ()))
+    uvloop.run(serve(Books(offers, context, given.delay, given.journal), given.port))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Server:
         self._news = asyncio.Event()
 
     def fault(self, at: str, answer: str | Silence, *, times: float = float("inf")) -> asyncio.Event:
-        """Answer so at GREETING, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, CONTENT, RSET, NOOP or QUIT from now on.
+        """Answer so at GREETING, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, BDAT, CONTENT, RSET, NOOP or QUIT from now on.
 
         Returns an event that is set when a client got there.
         """
@@ -151,11 +151,13 @@ class Server:
 class _Connection(SMTP):
     transport: Any
     session: Any
+    envelope: Any
+    _reader: Any
 
-    def __init__(self, server: Server, *, pipelining: bool, **options: Any) -> None:
+    def __init__(self, server: Server, *, offers: tuple[str, ...], **options: Any) -> None:
         super().__init__(self, **options)
         self._server = server
-        self._pipelining = pipelining
+        self._offers = offers
         self._greeted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -216,7 +218,22 @@ class _Connection(SMTP):
     ) -> list[str]:
         session.host_name = hostname
         wanted = [line for line in lines if self._server.wants_login or not line.startswith("250-AUTH")]
-        return ["250-PIPELINING", *wanted] if self._pipelining else wanted
+        return [*(f"250-{offer}" for offer in self._offers), *wanted]
+
+    async def smtp_BDAT(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name for a command
+        """Take a mail in one chunk (RFC 3030)."""
+        octets, _, last = (arg or "").partition(" ")
+        assert last == "LAST", "the provider sends one chunk"
+        content = await self._reader.readexactly(int(octets))
+        if await self._misbehaves("BDAT"):
+            return
+        if not self.envelope.rcpt_tos:
+            await self.push("503 5.5.1 Error: need RCPT command")
+            return
+        self.envelope.content = self.envelope.original_content = content
+        answer = await self.handle_DATA(self._server, self.session, self.envelope)
+        self._set_post_data_state()  # type: ignore[no-untyped-call]
+        await self.push(answer)
 
     async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:  # noqa: N802  # aiosmtpd's name
         self._server.commands["CONTENT"] += 1
@@ -291,13 +308,16 @@ async def smtp_server(
     auth: tuple[str, ...] = ("PLAIN", "LOGIN"),
     certificate_for: tuple[str, ...] = (HOST, "localhost"),
     pipelining: bool = False,
+    chunking: bool = False,
     smtputf8: bool = True,
     size: int = 33_554_432,
 ) -> AsyncIterator[Server]:
     """Run a server on a port of its own; with `users` nobody sends without a login.
 
-    `pipelining` says whether PIPELINING is offered (aiosmtpd reads line by line, so it can keep that promise).
+    `pipelining` says whether PIPELINING is offered (aiosmtpd reads line by line, so it can keep that promise),
+    `chunking` whether CHUNKING is.
     """
+    offers = (*(["PIPELINING"] if pipelining else []), *(["CHUNKING"] if chunking else []))
     context = None if tls == "none" else server_context(*certificate_for)
     with authority().cert_pem.tempfile() as ca_file:
         server = Server(users or {}, Path(ca_file))
@@ -305,7 +325,7 @@ async def smtp_server(
         listener = await loop.create_server(
             lambda: _Connection(
                 server,
-                pipelining=pipelining,
+                offers=offers,
                 loop=loop,
                 hostname="mx.test",
                 enable_SMTPUTF8=smtputf8,

@@ -1,4 +1,4 @@
-"""An SMTP server that pipelines honestly, remembers what came in which write, and answers as scripted."""
+"""An SMTP server that takes pipelines and chunks honestly, remembers each write, and answers as scripted."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, cast
 
 EHLO: Final = ("250-wire.test", "250-PIPELINING", "250-SIZE 1000000", "250-SMTPUTF8", "250 ENHANCEDSTATUSCODES")
+
+CHUNKING: Final = {"EHLO": "\r\n".join((*EHLO[:-1], "250-CHUNKING", EHLO[-1]))}
+"""Answers of a server that takes BDAT."""
 
 USUAL: Final = {
     "GREETING": "220 wire.test ESMTP",
@@ -71,6 +74,7 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._unread = b""
         self._wants_content = False
+        self._wants_octets = 0
         self._has_sender = False
         self._has_recipient = False
 
@@ -91,7 +95,11 @@ class _Connection(asyncio.Protocol):
         while not self.transport.is_closing():
             # RFC 2920 §3.1: a lone dot right after the 354 ends an empty content
             content = b"\r\n" + self._unread if self._wants_content else b""
-            if self._wants_content and b"\r\n.\r\n" in content:
+            if self._wants_octets:
+                if len(self._unread) < self._wants_octets:
+                    return
+                self._take_content(self._wants_octets)
+            elif self._wants_content and b"\r\n.\r\n" in content:
                 end = content.index(b"\r\n.\r\n") + 3
                 self._take_content(end)
             elif not self._wants_content and b"\r\n" in self._unread:
@@ -103,7 +111,7 @@ class _Connection(asyncio.Protocol):
     def _take_content(self, end: int) -> None:
         self._server.lines.append(self._unread[:end])
         self._unread = self._unread[end:]
-        self._wants_content = False
+        self._wants_content, self._wants_octets = False, 0
         if self._has_recipient:
             self._answer("CONTENT")
         else:
@@ -114,6 +122,9 @@ class _Connection(asyncio.Protocol):
         self._server.lines.append(line)
         self._server.tell()
         verb = _verb(line)
+        if verb == "BDAT" and "BDAT" not in self._server.answers:
+            self._wants_octets = int(line.split()[1])
+            return
         answer = self._server.answer(verb)
         if verb == "RCPT" and not self._has_sender:
             answer = "503 5.5.1 need MAIL"
@@ -139,7 +150,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _verb(line: bytes) -> str:
-    return "CONTENT" if line.endswith(b".\r\n") else line[:4].decode("ascii", "replace").upper()
+    return "CONTENT" if b"\n" in line else line[:4].decode("ascii", "replace").upper()
 
 
 @contextlib.asynccontextmanager

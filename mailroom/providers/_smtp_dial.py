@@ -29,6 +29,8 @@ class Dialler:
         self._where = f"{settings.host}:{settings.port}"
         self._connector = Connector(settings)
         self._tokens = _tokens(settings, clock)
+        self.may_chunk = True
+        """Whether the server is believed when it offers CHUNKING."""
 
     async def dial(self) -> Session:
         """Return a session that is ready for its first mail. Raises Misconfigured or Unavailable."""
@@ -66,6 +68,8 @@ class Dialler:
         talk = Talk(wire)
         try:
             await self._open(talk, token)
+            if not self.may_chunk:
+                talk.extensions.pop("chunking", None)
             return Session(wire, talk.extensions)
         except Refused as refused:
             wire.abort()

@@ -15,7 +15,7 @@ from mailroom.providers._dkim import Signer
 from mailroom.providers._smtp_dial import Dialler
 from mailroom.providers._smtp_pool import Pool
 from mailroom.providers._smtp_replies import Reply
-from mailroom.providers._smtp_session import Session, Transaction, dotted
+from mailroom.providers._smtp_session import NotChunking, Session, Transaction
 from mailroom.providers._smtp_settings import Settings
 from mailroom.providers._smtp_wire import Lost
 from mailroom.time_limit import TimeLimit
@@ -95,7 +95,7 @@ class Smtp:
         raw = self._headers + email.raw
         if self._signer is not None:
             raw = self._signer.signed(raw)
-        return Transaction(_envelope_sender(email.sender.email), email.recipient, dotted(raw), email.id, self._notify)
+        return Transaction(_envelope_sender(email.sender.email), email.recipient, raw, email.id, self._notify)
 
     async def _hand_over(self, transaction: Transaction) -> Reply:
         if (session := self._pool.take()) is not None:
@@ -109,6 +109,9 @@ class Smtp:
         self._pool.add(session)
         try:
             return await self._send(session, transaction)
+        except NotChunking:
+            self._dialler.may_chunk = False
+            return await self._hand_over(transaction)
         except Lost as lost:
             raise Unavailable(lost.words, code=lost.code) from None
 

@@ -19,7 +19,9 @@ PASSWORD = "a password & more: Grüße"
 class SmtpFarEnd:
     """`tests.smtp_server` under the contract's commands."""
 
-    def __init__(self, server: Server, settings: Settings, listener: contextlib.AsyncExitStack) -> None:
+    def __init__(self, server: Server, settings: Settings, listener: contextlib.AsyncExitStack, *, before: str) -> None:
+        """`before` is the last command that is answered before the mail is handed over."""
+        self._before = before
         self.server = server
         self.settings = settings
         self.secrets: tuple[str, ...] = (
@@ -50,11 +52,11 @@ class SmtpFarEnd:
 
     def hang(self, *, handed_over: bool) -> asyncio.Event:
         """Fall silent."""
-        return self.server.fault("CONTENT" if handed_over else "RCPT", HANG)
+        return self.server.fault("CONTENT" if handed_over else self._before, HANG)
 
     def reset(self, *, handed_over: bool) -> None:
         """Reset the connection."""
-        self.server.fault("CONTENT" if handed_over else "RCPT", DROP)
+        self.server.fault("CONTENT" if handed_over else self._before, DROP)
 
     def reset_idle(self) -> None:
         """Reset the connections that wait for their next mail."""
@@ -84,12 +86,16 @@ class SmtpFarEnd:
 
 @contextlib.asynccontextmanager
 async def smtp_far_end(
-    *, tls: Literal["none", "starttls", "implicit"] = "starttls", pipelining: bool = True, **settings: Any
+    *,
+    tls: Literal["none", "starttls", "implicit"] = "starttls",
+    pipelining: bool = True,
+    chunking: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[SmtpFarEnd]:
     """Run a server that wants a login, and the settings that fit it."""
     async with contextlib.AsyncExitStack() as listener:
         server = await listener.enter_async_context(
-            smtp_server(tls=tls, users={USERNAME: PASSWORD}, pipelining=pipelining)
+            smtp_server(tls=tls, users={USERNAME: PASSWORD}, pipelining=pipelining, chunking=chunking)
         )
         fitting = {
             "host": server.host,
@@ -100,4 +106,5 @@ async def smtp_far_end(
             "ca_file": server.ca_file,
             "concurrency": 4,
         }
-        yield SmtpFarEnd(server, Settings(**(fitting | settings)), listener)
+        before = "AUTH" if pipelining and chunking else "RCPT"
+        yield SmtpFarEnd(server, Settings(**(fitting | settings)), listener, before=before)

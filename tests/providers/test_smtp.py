@@ -1,4 +1,4 @@
-"""SMTP against a real server: plain and encrypted, with and without PIPELINING, through a proxy."""
+"""SMTP against a real server: plain and encrypted, with and without PIPELINING and CHUNKING, through a proxy."""
 
 from collections.abc import AsyncIterator
 from typing import Literal
@@ -10,19 +10,19 @@ from tests.providers.smtp_far_end import SmtpFarEnd, smtp_far_end
 from tests.proxy_server import proxy_server
 
 
-@pytest.mark.parametrize("pipelining", [False, True], ids=["sequential", "pipelined"])
+@pytest.mark.parametrize("offers", [(), ("pipelining",), ("pipelining", "chunking")], ids=["steps", "two", "one"])
 @pytest.mark.parametrize("tls", ["none", "starttls", "implicit"])
 class TestSmtp(ProviderContract):
-    """The contract, six ways."""
+    """The contract, nine ways."""
 
     @pytest.fixture
     async def far_end(
         self,
         tls: Literal["none", "starttls", "implicit"],
-        pipelining: bool,  # noqa: FBT001  # the class is parametrized with it
+        offers: tuple[str, ...],
     ) -> AsyncIterator[SmtpFarEnd]:
         """Run a server."""
-        async with smtp_far_end(tls=tls, pipelining=pipelining) as far_end:
+        async with smtp_far_end(tls=tls, pipelining="pipelining" in offers, chunking="chunking" in offers) as far_end:
             yield far_end
 
 

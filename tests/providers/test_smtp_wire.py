@@ -46,7 +46,7 @@ async def test_mail_rcpt_and_data_leave_in_one_write() -> None:
         await provider.send(mail)
         await provider.aclose()
         envelope = (
-            f"MAIL FROM:<no-reply@acme.example> SIZE={len(mail.raw) + 3}\r\nRCPT TO:<ada@reader.example>\r\nDATA\r\n"
+            f"MAIL FROM:<no-reply@acme.example> SIZE={len(mail.raw)}\r\nRCPT TO:<ada@reader.example>\r\nDATA\r\n"
         ).encode()
         content = mail.raw + b".\r\n"
         assert server.writes[1:5] == [envelope, content, envelope, content]
