@@ -118,6 +118,8 @@ class Session:
 
     async def _send_at_once(self, mail: Transaction) -> Reply:
         """Write commands and content together, then hear what the server says of each."""
+        if not self._wire.silent:
+            raise Lost("the connection ended while it was idle")
         dialogue = self._dialogue(mail)
         self._wire.write(*(command for _, command in dialogue))
         mail.handed_over = True
@@ -128,9 +130,7 @@ class Session:
             except Lost as lost:
                 if mail.refused is not None:
                     raise mail.refused from None
-                if reply is None and self.mails > 1:  # not even the first command was answered: it died while idle
-                    mail.handed_over = False
-                    raise
+                # Also when nothing was answered: Postfix says nothing before it has the whole mail.
                 raise Uncertain(f"handed over, then: {lost.words}") from None
             if not reply.is_positive and mail.refused is None:
                 self._refused(mail, stage, reply)

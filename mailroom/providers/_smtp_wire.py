@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import select
 import ssl
 from collections import deque
 from typing import Final, cast
@@ -70,6 +71,15 @@ class Wire(asyncio.Protocol):
     def alive(self) -> bool:
         """Whether nobody hung up, as far as is known."""
         return self._ended is None and not self._transport.is_closing()
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come that was not read yet: no word, no end. What ended before a write took nothing."""
+        if not self.alive:
+            return False
+        arrivals = select.poll()
+        arrivals.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not arrivals.poll(0)
 
     @property
     def unsent(self) -> int:
