@@ -3,10 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from bench import accept, http, languages, memory, mime, smtp, whole
-from bench.figures import Figure, show
+from bench.figures import Figure, show, ticks
 
 ROWS: dict[str, Callable[[int], list[Figure]]] = {
     "a": accept.measure,
@@ -20,12 +19,6 @@ ROWS: dict[str, Callable[[int], list[Figure]]] = {
 }
 
 
-def _ticks() -> tuple[int, int]:
-    """Return what the host of a virtual machine kept for others (`steal`, proc(5)), and all time."""
-    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    return fields[7], sum(fields[:8])
-
-
 def main() -> int:
     """Measure; 1 when an aim was missed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
@@ -35,10 +28,10 @@ def main() -> int:
     options = parser.parse_args()
     figures: list[Figure] = []
     for letter in options.rows:
-        began = _ticks()
+        began = ticks()
         print(f"row {letter} …", file=sys.stderr, end="", flush=True)
         figures.extend(ROWS[letter](options.rounds))
-        stolen, whole = (now - then for now, then in zip(_ticks(), began, strict=True))
+        stolen, whole = (now - then for now, then in zip(ticks(), began, strict=True))
         print(f" the host took {stolen / max(1, whole):.0%} of the machine's time", file=sys.stderr)
     show(figures, as_json=options.json)
     return int(any(figure.met is False for figure in figures))

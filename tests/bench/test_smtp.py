@@ -21,15 +21,15 @@ def test_row_b_prints_a_ratio_for_each_way() -> None:
         [sys.executable, "-m", "bench.smtp", "--rounds", "1", "--mails", "32"],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
-    assert done.stdout.count("ratio") == 8
-    assert done.stdout.count("aim") == 5
+    assert done.stdout.count("ratio") == 9
+    assert done.stdout.count("aim") == 6
 
 
-@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize("offers", [["--no-pipelining"], [], ["--chunking"]], ids=["steps", "two", "one"])
 @pytest.mark.parametrize("tls", [True, False])
 async def test_the_sink_counts_and_notes_every_mail(
     tmp_path: Path,
-    pipelining: bool,  # noqa: FBT001  # a parameter of the test
+    offers: list[str],
     tls: bool,  # noqa: FBT001  # a parameter of the test
 ) -> None:
     journal, ca_file = tmp_path / "journal", tmp_path / "ca.pem"
@@ -38,7 +38,7 @@ async def test_the_sink_counts_and_notes_every_mail(
         journal,
         "--starttls",
         ca_file,
-        *([] if pipelining else ["--no-pipelining"]),
+        *offers,
     ]
     sink = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.sink", *options, cwd=ROOT, stdout=subprocess.PIPE
