@@ -78,7 +78,7 @@ class Wire(asyncio.Protocol):
         if not self.alive:
             return False
         arrivals = select.poll()
-        arrivals.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        arrivals.register(self._transport.get_extra_info("socket"), select.POLLIN)
         return not arrivals.poll(0)
 
     @property

@@ -35,7 +35,7 @@ class TestSmtpThroughAProxy(ProviderContract):
         """Run a server and a proxy."""
         async with (
             proxy_server(scheme, login=("mailroom", "the proxy's password")) as proxy,
-            smtp_far_end(proxy=proxy.url) as far_end,
+            smtp_far_end(proxy=proxy.url, chunking=True) as far_end,
         ):
             far_end.secrets += ("the proxy's password", proxy.url)
             yield far_end

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,17 +11,19 @@ from typing import Any
 
 import pytest
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Email
 from mailroom.providers.smtp import Settings, Smtp, connect
 from tests.e2e.harness import unless
 from tests.mails import email
 from tests.providers.contract import surroundings
-from tests.real_mta import ELSEWHERE, KNOWN, LATER, MOST_OCTETS, NOT_OURS, UNKNOWN, Relay, missing, postfix
+from tests.real_mta import ELSEWHERE, HOST, KNOWN, LATER, MOST_OCTETS, NOT_OURS, UNKNOWN, Relay, missing, postfix
 
 pytestmark = [unless(missing()), pytest.mark.skipif(os.geteuid() != 0, reason="only root may run Postfix")]
 
 ADA, EVE = KNOWN
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: to close is to reset."""
 ERRORS_BEFORE_HANGING_UP = 20
 """Postfix's smtpd_hard_error_limit; a refused recipient and the content behind it are two."""
 
@@ -181,3 +185,38 @@ async def test_without_pipelining_the_content_waits_for_the_commands() -> None:
         async with sender(relay) as provider:
             assert (await relay.delivered(await provider.send(email()))).content == email().raw
         assert await relay.session() == {"ehlo": 1, "mail": 1, "rcpt": 1, "data": 1, "quit": 1}
+
+
+async def test_a_mail_that_was_taken_without_a_word_is_uncertain_and_not_sent_again() -> None:
+    """Postfix keeps its replies until it has the content: when they are lost, not even MAIL was answered."""
+    withheld = asyncio.get_running_loop().create_future()
+    withholding = asyncio.Event()
+
+    async def between(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection(HOST, running.settings["port"])
+        forwarding = asyncio.create_task(_forward(client, to_server))
+        while replies := await server.read(65536):
+            if withholding.is_set():
+                withheld.set_result(replies)
+                to_client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                to_client.transport.abort()
+                break
+            to_client.write(replies)
+        forwarding.cancel()
+        for writer in (to_client, to_server):
+            writer.close()
+
+    async with postfix() as running, await asyncio.start_server(between, HOST, 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        async with sender(running, port=port) as provider:
+            await running.delivered(await provider.send(email()))
+            withholding.set()
+            with pytest.raises(Uncertain):
+                await provider.send(email())
+        assert (await withheld).splitlines()[0].startswith(b"250 2.1.0")
+        assert (await running.session())["bdat"] == 2
+
+
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
