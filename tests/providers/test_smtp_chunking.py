@@ -150,19 +150,6 @@ async def test_silence_is_uncertain(pass_time: Callable[[float], None]) -> None:
         await provider.aclose()
 
 
-async def test_a_mail_that_never_left_us_is_not_uncertain(pass_time: Callable[[float], None]) -> None:
-    async with wire_server({**CHUNKING, "EHLO": "250-wire.test\r\n250-CHUNKING\r\n250 PIPELINING"}) as server:
-        provider = sender(server)
-        sending = asyncio.create_task(provider.send(email(raw=b"x" * 998 + b"\r\n" + b"y" * 64_000_000 + b"\r\n")))
-        await server.until(lambda: "BDAT" in server.verbs)
-        (connection,) = server.live
-        connection.transport.pause_reading()
-        pass_time(60)
-        with pytest.raises(Unavailable):
-            await sending
-        await provider.aclose()
-
-
 @pytest.mark.parametrize("answer", ["500 5.5.2 what?", "502 5.5.1 not here", "504 5.5.4 unrecognized parameter"])
 async def test_a_server_that_does_not_know_what_it_offers_gets_the_mail_in_steps(answer: str) -> None:
     """It reads the content as commands: the connection ends at once, and no other tries it again."""

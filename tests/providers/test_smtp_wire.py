@@ -191,12 +191,15 @@ async def test_what_a_server_says_out_of_turn_is_not_taken_for_the_next_reply() 
         await provider.aclose()
 
 
-async def test_a_mail_that_never_left_us_is_not_uncertain(pass_time: Callable[[float], None]) -> None:
-    """The final dot stands in our own buffer when time is up: the server cannot have taken the mail."""
-    async with wire_server({"EHLO": "250-wire.test\r\n250 PIPELINING"}) as server:
+@pytest.mark.parametrize(("offers", "last"), [("", "DATA"), ("250-CHUNKING\r\n", "BDAT")], ids=["two", "one"])
+async def test_a_mail_that_never_left_us_is_not_uncertain(
+    pass_time: Callable[[float], None], offers: str, last: str
+) -> None:
+    """Its end stands in our own buffer when time is up: the server cannot have taken the mail."""
+    async with wire_server({"EHLO": f"250-wire.test\r\n{offers}250 PIPELINING"}) as server:
         provider = sender(server)
         sending = asyncio.create_task(provider.send(email(raw=b"x" * 998 + b"\r\n" + b"y" * 64_000_000 + b"\r\n")))
-        await server.until(lambda: "DATA" in server.verbs)
+        await server.until(lambda: last in server.verbs)
         (connection,) = server.live
         connection.transport.pause_reading()
         pass_time(30)
