@@ -142,13 +142,15 @@ class Session:
         return reply
 
     def _refused(self, mail: Transaction, stage: Stage, reply: Reply) -> None:
-        """Note why a mail that was sent at once is refused. Raises Lost when that says nothing about the mail."""
+        """Note why a mail that was sent at once is refused. Raises Lost or Uncertain where that is not its fault."""
         mail.handed_over = False
         if stage is Stage.CONTENT and reply.code in _NOT_UNDERSTOOD:
             self._wire.abort()  # it takes the content for commands
             raise NotChunking(reply.words, code=reply.full_code)
-        if stage is Stage.RSET or (reply.code == _SERVICE_CLOSING and stage is not Stage.CONTENT):
+        if reply.code == _SERVICE_CLOSING and stage is not Stage.CONTENT:
             raise Lost(reply.words, code=reply.full_code)
+        if stage is Stage.RSET:  # what stands behind it may be taken all the same
+            raise Uncertain(f"handed over, then: {reply.words}", code=reply.full_code)
         mail.refused = refusal(stage, reply)
 
     async def check(self) -> None:

@@ -72,6 +72,20 @@ async def test_after_a_refusal_the_connection_is_used_again(verb: str, answer: s
         assert server.verbs == ["EHLO", *PIECES, "RSET", *PIECES, "QUIT"]
 
 
+async def test_a_mail_behind_a_refused_rset_may_have_been_sent() -> None:
+    async with wire_server(CHUNKING) as server:
+        provider = sender(server)
+        server.once["RCPT"] = "550 5.1.1 no such user"
+        with pytest.raises(Rejected):
+            await provider.send(email())
+        server.once["RSET"] = "500 5.5.1 never heard of it"
+        with pytest.raises(Uncertain):
+            await provider.send(email())
+        await server.until(lambda: server.verbs.count("CONTENT") == 2)
+        await provider.aclose()
+        assert server.connections == 1
+
+
 @pytest.mark.parametrize("later", [HANG_UP, "no SMTP", "421 4.3.2 closing"])
 async def test_a_refusal_counts_although_the_server_then_breaks_down(later: str) -> None:
     async with wire_server({**CHUNKING, "RCPT": "550 5.1.1 no such user", "BDAT": later}) as server:
