@@ -3,8 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Final
 
-from bench import accept, http, languages, memory, mime, smtp, whole
+from bench import accept, against, comparison, http, languages, memory, mime, smtp, whole
 from bench.figures import Figure, show, ticks
 
 ROWS: dict[str, Callable[[int], list[Figure]]] = {
@@ -17,20 +18,41 @@ ROWS: dict[str, Callable[[int], list[Figure]]] = {
     "g": lambda _rounds: languages.figures(),
     "h": lambda _rounds: http.figures(),
 }
+_NAMES: Final = (
+    "a accepting, b SMTP, c the whole way, d latency, e rendering, f memory, g languages, h HTTP providers, "
+    "i the start (only with --against)"
+)
+
+
+_COMPARED: Final = "aicdhfbe"
 
 
 def main() -> int:
-    """Measure; 1 when an aim was missed."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rows", default="".join(ROWS), help="letters, as in abc")
-    parser.add_argument("--rounds", type=int, default=3, help="of each side, in turn; their medians are shown")
+    """Measure; 1 when an aim was missed, or a figure is worse than the other revision's."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=f"{__doc__} With --against REV it measures this tree and that revision in turn instead.",
+        epilog=f"Rows: {_NAMES}. `--against` compares rows {_COMPARED} and ends with 1 when CPU, throughput or memory "
+        "is worse by more than 5 %; latencies are printed only. More --rounds, on a machine that does nothing else, "
+        "tell smaller differences.",
+    )
+    parser.add_argument("--rows", help="letters, as in abc")
+    parser.add_argument("--rounds", type=int, help="of each side, in turn; their medians are shown (3; --against: 5)")
+    parser.add_argument("--against", metavar="REV", help="compare with this revision, checked out by git")
     parser.add_argument("--json", action="store_true", help="for a machine")
     options = parser.parse_args()
+    if options.against:
+        try:
+            compared = against.measure(options.against, options.rows or _COMPARED, options.rounds or 5)
+        except RuntimeError as error:
+            parser.error(str(error))
+        comparison.show(compared, revision=options.against, as_json=options.json)
+        return int(any(one.within is False for one in compared))
     figures: list[Figure] = []
-    for letter in options.rows:
+    for letter in options.rows or ROWS:
         began = ticks()
         print(f"row {letter} …", file=sys.stderr, end="", flush=True)
-        figures.extend(ROWS[letter](options.rounds))
+        figures.extend(ROWS[letter](options.rounds or 3))
         stolen, whole = (now - then for now, then in zip(ticks(), began, strict=True))
         print(f" the host took {stolen / max(1, whole):.0%} of the machine's time", file=sys.stderr)
     show(figures, as_json=options.json)

@@ -45,13 +45,20 @@ def ticks() -> tuple[int, int]:
     return fields[7], sum(fields[:8])
 
 
-def interleaved(rounds: int, *sides: Callable[[], dict[str, float]]) -> list[dict[str, float]]:
-    """Measure all sides in turn, again and again, and return the median of each of their figures."""
+def in_turn(rounds: int, *sides: Callable[[], dict[str, float]]) -> list[list[dict[str, float]]]:
+    """Measure all sides in turn, again and again; return each side's figures, one dict a round."""
     measured: list[list[dict[str, float]]] = [[] for _ in sides]
     for _ in range(rounds):
         for side, figures in zip(sides, measured, strict=True):
             figures.append(_in_calm(side))
-    return [{key: median(figure[key] for figure in figures) for key in figures[0]} for figures in measured]
+    return measured
+
+
+def interleaved(rounds: int, *sides: Callable[[], dict[str, float]]) -> list[dict[str, float]]:
+    """Measure all sides in turn, again and again, and return the median of each of their figures."""
+    return [
+        {key: median(figure[key] for figure in figures) for key in figures[0]} for figures in in_turn(rounds, *sides)
+    ]
 
 
 def _in_calm(side: Callable[[], dict[str, float]]) -> dict[str, float]:

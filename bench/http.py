@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
@@ -45,7 +46,10 @@ _MAIL: Final = Email(
 
 
 class Vendor(asyncio.Protocol):
-    """Answers every request at once, and reads of it no more than its length."""
+    """Answers every request at once, and reads of it no more than its length; a GET by how many mails it has taken."""
+
+    mails = 0
+    """Taken over all connections."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -57,15 +61,26 @@ class Vendor(asyncio.Protocol):
         self._unread += data
         while (end := self._unread.find(b"\r\n\r\n")) >= 0:
             head = self._unread[:end].lower()
-            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
             if len(self._unread) < end + 4 + length:
                 return
             self._unread = self._unread[end + 4 + length :]
+            if head.startswith(b"get "):
+                answer = b"%d" % Vendor.mails
+            else:
+                answer = _ANSWER
+                Vendor.mails += 1
             self._transport.write(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Sat, 21 Nov 2026 12:00:00 GMT\r\n"
                 b"Server: vendor\r\nX-Request-Id: 49a3999c\r\nRatelimit-Limit: 10\r\nRatelimit-Remaining: 9\r\n"
-                b"Content-Length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
+                b"Content-Length: %d\r\n\r\n%b" % (len(answer), answer)
             )
+
+
+def taken(port: int) -> int:
+    """Return how many mails the vendor on this port has taken."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+        return int(answer.read())
 
 
 class _NoCatcher:
@@ -122,7 +137,7 @@ async def _measure(port: int, concurrency: int) -> tuple[float, float]:
 def figures() -> list[Figure]:
     """Measure at 1 and at 16 concurrent."""
     found = []
-    with program("bench.http", "--serve", "{port}") as vendor:
+    with program("-m", "bench.http", "--serve", "{port}") as vendor:
         os.sched_setaffinity(0, {LOAD_CORE})
         for concurrency in (1, 16):
             ours, theirs = uvloop.run(_measure(vendor.port, concurrency))

@@ -11,9 +11,9 @@ _AIM_MORE = 40
 def measure(_rounds: int) -> list[Figure]:
     """Return the row's figures. The provider is a port that nobody listens on, so everything stays queued."""
     with mailroom() as running:
-        load(running.url, "--count", "200", connections=4)
+        load(running, "--count", "200", connections=4)
         idle = running.resident_mib()
-        load(running.url, "--count", str(QUEUED), "--first", "1000000")
+        load(running, "--count", str(QUEUED), "--first", "1000000")
         more = running.resident_mib() - idle
     queued = f"more with {QUEUED:,} queued"
     return [

@@ -77,7 +77,7 @@ def figures(_rounds: int = ROUNDS) -> list[Figure]:
         Figure(
             "e",
             f"{name}: CPU of one mail, times as fast as EmailMessage (budget {BUDGETS.get(name, '-')} µs)",
-            f"{taken:.0f} µs",
+            f"{taken:.1f} µs",
             f"{library:.0f} µs",
             library / taken,
             f"≥ {aims[name]:g}",

@@ -1,8 +1,8 @@
 """A fast SMTP server that takes every mail and keeps none, in a process of its own: `python -m bench.sink --port 0`.
 
-It prints its port as its first line. Beside SMTP it understands `STAT`, answered by `250 <mails so far>`, and with
-`--journal FILE` it writes, when it is terminated, a line for each mail: the arrival's `time.monotonic_ns()`, the same
-clock in every process of this machine, and the mail's Message-ID.
+It prints its port as its first line. Beside SMTP it understands `STAT`, answered by `250 <mails so far>`. With
+`--journal FILE` it writes, at each `STAT` and when it is terminated, a line for each mail: the arrival's
+`time.monotonic_ns()`, the same clock in every process of this machine, and the mail's Message-ID.
 """
 
 import argparse
@@ -49,11 +49,12 @@ class Books:
             found = _MESSAGE_ID.search(content)
             self.arrivals.append((now, found[1] if found else b""))
 
-    def close(self) -> None:
-        """Write the journal."""
+    def write(self) -> None:
+        """Append the arrivals since the last time to the journal."""
         if self.journal is not None:
-            lines = (b"%d %s\n" % arrival for arrival in self.arrivals)
-            self.journal.write_bytes(b"".join(lines))
+            with self.journal.open("ab") as journal:
+                journal.writelines(b"%d %s\n" % arrival for arrival in self.arrivals)
+            self.arrivals.clear()
 
 
 class Connection(asyncio.Protocol):
@@ -116,6 +117,7 @@ class Connection(asyncio.Protocol):
         elif verb == b"EHLO":
             return self._offers()
         elif verb == b"STAT":
+            self._books.write()
             return b"250 %d\r\n" % self._books.mails
         elif verb == b"STAR" and self._books.tls is not None:
             self._transport.write(b"220 2.0.0 go\r\n")
@@ -159,7 +161,7 @@ async def serve(books: Books, port: int) -> None:
     print(server.sockets[0].getsockname()[1], flush=True)
     await stop.wait()
     server.close()
-    books.close()
+    books.write()
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
 """Mailroom with a part exchanged for one that costs nothing, so that the others can be seen.
 
-`python -m bench.variants real|instant|unkept PORT FOLDER`, settings by variables.
+`python -m bench.variants instant|unkept`, settings by variables.
 
-real     as it is
 instant  every provider says yes at once
 unkept   nothing is kept: every message is durable at once
 """
@@ -12,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 
 import uvloop
 
@@ -85,17 +83,18 @@ class UnkeptOutbox(SqliteOutbox):
 
 def main() -> None:
     """Serve until killed."""
-    variant, port, folder = sys.argv[1:]
-    environ = {**os.environ, "MAILROOM_PORT": port, "MAILROOM_DATABASE_URL": f"sqlite:///{folder}/mailroom.db"}
-    settings = loading.load(environ=environ)
+    settings = loading.load(environ=os.environ)
     builds: dict[str, server.Build] = {
-        "real": server.build,
         "instant": partial(server.build, connect=lambda *_: InstantProvider()),
         "unkept": partial(server.build, kept_in=UnkeptOutbox),
     }
-    with Path(folder, "lines").open("w") as lines:
-        logs.configure(lines)
-        uvloop.run(server.serve(settings, clock=SystemClock(), fd=None, environ={}, build=builds[variant]))
+    lines = logs.configure(sys.stderr)
+    try:
+        uvloop.run(
+            server.serve(settings, clock=SystemClock(), fd=None, environ={}, build=builds[sys.argv[1]]),
+        )
+    finally:
+        lines.drain()
 
 
 if __name__ == "__main__":

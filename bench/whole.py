@@ -2,26 +2,24 @@
 
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
 from bench.figures import Figure, interleaved, median
 from bench.load import quantile
-from bench.processes import LOAD_CORE, load, mailroom, on_core
+from bench.processes import LOAD_CORE, Running, load, mailroom, on_core
 
 MAILS: Final = 6000
 RATES: Final = (200, 500)
 SECONDS: Final = 8
 _CONNECTOR: Final = Path(__file__).with_name("connector.mjs")
 _CONNECTOR_CONCURRENCY: Final = 128
+_SENT_WITHIN_SECONDS: Final = 60
 _AIM_TIMES: Final = 3.0
 _AIM_P50: Final = 2.0
 _AIM_P99: Final = 10.0
@@ -46,21 +44,29 @@ class Sink:
         """Leave no process behind: it would hold on to the output, and whoever reads that would wait for ever."""
         self._process.kill()
         self._process.wait()
+        self._folder.cleanup()
+
+    def mails(self) -> int:
+        """Return how many mails have come, and have their arrivals written."""
+        with socket.create_connection(("127.0.0.1", self.port)) as connection, connection.makefile("rwb") as stream:
+            stream.readline()
+            stream.write(b"STAT\r\n")
+            stream.flush()
+            return int(stream.readline().split()[1])
+
+    def wait_for(self, mails: int) -> None:
+        """Return once so many have come in all. Raises RuntimeError after a minute."""
+        give_up = time.monotonic() + _SENT_WITHIN_SECONDS
+        while self.mails() < mails:
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"not all of {mails} mails came within {_SENT_WITHIN_SECONDS} s")
+            time.sleep(0.05)
 
     def arrivals(self) -> dict[str, float]:
-        """End the sink; return when each mail came, in monotonic seconds by Message-ID's left side."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
-        lines = self._journal.read_text().splitlines()
-        self._folder.cleanup()
-        came = (line.split() for line in lines)
+        """Return when each mail came, in monotonic seconds by Message-ID's left side."""
+        self.mails()
+        came = (line.split() for line in self._journal.read_text().splitlines())
         return {message_id.strip("<>").partition("@")[0]: int(at) / 1e9 for at, message_id in came}
-
-
-@contextmanager
-def _times() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="mailroom-bench-") as folder:
-        yield Path(folder, "times")
 
 
 def measure_throughput(rounds: int) -> list[Figure]:
@@ -75,30 +81,32 @@ def measure_throughput(rounds: int) -> list[Figure]:
         ratio = ours["per_second"] / theirs["per_second"]
         figures = (f"{ours['per_second']:,.0f}/s", f"{theirs['per_second']:,.0f}/s")
         rows.append(Figure("c", f"{what}: mails/s", *figures, ratio, f"≥ {aim:g}", met=ratio >= aim))
+        cpu = ours["cpu_us"]
+        rows.append(Figure("c", f"{what}: CPU a mail", f"{cpu:.0f} µs", "", cpu, "", met=None))
     return rows
 
 
 def _ours(*options: str) -> dict[str, float]:
-    with Sink(*options) as sink:
-        with _times() as times, mailroom(sink=sink.port) as running:
-            load(running.url, "--count", str(MAILS), "--times", str(times))
-            posted: dict[str, float] = json.loads(times.read_text())
-            _drained(running.url, len(posted))
-        arrived = sink.arrivals()
-    return {"per_second": len(posted) / (max(arrived.values()) - min(posted.values()))}
+    with Sink(*options) as sink, mailroom(sink=sink.port) as server:
+        return send(server, sink, "--count", str(MAILS))
 
 
-def _drained(url: str, mails: int) -> None:
-    """Return once the server has sent so many."""
-    give_up = time.monotonic() + 60
-    while time.monotonic() < give_up:
-        with urllib.request.urlopen(url.replace("/email", "/metrics")) as answer:
-            lines = answer.read().decode().splitlines()
-        sent = sum(float(line.split()[1]) for line in lines if line.startswith('mailroom_settled_total{state="sent"}'))
-        if sent >= mails:
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"not all of {mails} mails were sent within a minute")
+def send(server: Running, sink: Sink, *options: str, connections: int = 64) -> dict[str, float]:
+    """Load a server and wait until all of it has come to the sink; return mails/s, ms from POST to arrival, CPU."""
+    before, cpu_seconds = sink.mails(), server.cpu_seconds()
+    with tempfile.NamedTemporaryFile(prefix="mailroom-bench-") as times:
+        load(server, "--times", times.name, *options, connections=connections)
+        posted: dict[str, float] = json.load(times)
+    sink.wait_for(before + len(posted))
+    cpu_seconds = server.cpu_seconds() - cpu_seconds
+    arrived = sink.arrivals()
+    seconds = [arrived[id_] - at for id_, at in posted.items()]
+    return {
+        "cpu_us": cpu_seconds / len(posted) * 1e6,
+        "per_second": len(posted) / (max(arrived[id_] for id_ in posted) - min(posted.values())),
+        "p50_ms": quantile(seconds, 0.5) * 1000,
+        "p99_ms": quantile(seconds, 0.99) * 1000,
+    }
 
 
 def _theirs() -> dict[str, float]:
@@ -117,7 +125,7 @@ def measure_latency(rounds: int) -> list[Figure]:
     for rate in RATES:
         kept, unkept, disk = interleaved(
             rounds,
-            lambda rate=rate: _latency("real", rate),  # type: ignore[misc]  # mypy cannot tell a lambda's default
+            lambda rate=rate: _latency(None, rate),  # type: ignore[misc]  # mypy cannot tell a lambda's default
             lambda rate=rate: _latency("unkept", rate),  # type: ignore[misc]  # likewise
             _fsync,
         )
@@ -128,23 +136,23 @@ def measure_latency(rounds: int) -> list[Figure]:
             sides = (f"{value:.2f} ms", f"{unkept[f'{share}_ms']:.2f} ms")
             what = f"POST to received at {rate}/s, {share} (against nothing kept)"
             rows.append(Figure("d", what, *sides, value, f"≤ {aim:g} ms", met=value <= aim))
+        cpu = kept["cpu_us"]
+        rows.append(Figure("d", f"CPU a mail at {rate}/s", f"{cpu:.0f} µs", "", cpu, "", met=None))
         what = f"p50 added by keeping at {rate}/s (fsync {disk['p50_ms'] * 1000:.0f} µs)"
         rows.append(Figure("d", what, f"{added:.2f} ms", "", added, f"≤ {most:.2f} ms", met=added <= most))
     return rows
 
 
-def _latency(variant: str, rate: int) -> dict[str, float]:
-    with Sink("--chunking") as sink:  # as Postfix, Exim, Exchange and Google's relay do
-        with _times() as times, mailroom(sink=sink.port, variant=variant) as running:
-            load(running.url, "--count", "300", "--rate", "100", "--first", "900000000", connections=256)  # warm up
-            load(
-                running.url, "--count", str(rate * SECONDS), "--rate", str(rate), "--times", str(times), connections=256
-            )
-            posted: dict[str, float] = json.loads(times.read_text())
-            _drained(running.url, len(posted) + 300)
-        arrived = sink.arrivals()
-    seconds = [arrived[id_] - at for id_, at in posted.items()]
-    return {"p50_ms": quantile(seconds, 0.5) * 1000, "p99_ms": quantile(seconds, 0.99) * 1000}
+def _latency(variant: str | None, rate: int) -> dict[str, float]:
+    # CHUNKING as Postfix, Exim, Exchange and Google's relay do.
+    with Sink("--chunking") as sink, mailroom(sink=sink.port, variant=variant) as server:
+        warm_up(server, sink)
+        return send(server, sink, "--count", str(rate * SECONDS), "--rate", str(rate), connections=256)
+
+
+def warm_up(server: Running, sink: Sink) -> None:
+    """Let a server open its connections and compile what it needs."""
+    send(server, sink, "--count", "300", "--rate", "100", "--first", "900000000", connections=256)
 
 
 def _fsync() -> dict[str, float]:
