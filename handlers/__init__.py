@@ -6,6 +6,7 @@ from typing import Any
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from handlers.authorizing import Networks
 from handlers.console import Console
 from handlers.email import EmailDoor
 from handlers.health import HealthDoor, Standing
@@ -43,7 +44,14 @@ def routes(
     standing: Standing,
 ) -> list[Route]:
     """Return every path that is served."""
-    health = HealthDoor(outbox=outbox, clock=clock, metrics=metrics, standing=standing, token=settings.metrics_token)
+    health = HealthDoor(
+        outbox=outbox,
+        clock=clock,
+        metrics=metrics,
+        standing=standing,
+        token=settings.metrics_token,
+        networks=Networks(settings.connector),
+    )
     table = [
         Route("/livez", health.livez, methods=["GET"]),
         Route("/readyz", health.readyz, methods=["GET"]),
@@ -64,7 +72,7 @@ def routes(
         *_posted("/email", email),
         *_posted("/webhook", webhook),
         *table,
-        *_console(settings, outbox, clock),
+        *_console(settings, outbox, clock, entropy),
     ]
 
 
@@ -73,11 +81,11 @@ def _posted(path: str, door: Callable[..., Any]) -> list[Route]:
     return [Route(path, door, methods=["POST"]), Route(f"{path}/", door, methods=["POST"])]
 
 
-def _console(settings: Settings, outbox: Outbox, clock: Clock) -> list[Route]:
+def _console(settings: Settings, outbox: Outbox, clock: Clock, entropy: Callable[[int], bytes]) -> list[Route]:
     """Open the operator's pages where they are asked for: with a password, or in development."""
     if not (settings.dev or settings.console.password):
         return []
-    console = Console(settings=settings, captured=outbox.captured, clock=clock)
+    console = Console(settings=settings, outbox=outbox, clock=clock, entropy=entropy)
     return [
         *([Route("/", console.welcome, methods=["GET"])] if settings.dev else []),
         Route("/console", console.home, methods=["GET"]),

@@ -20,14 +20,14 @@ class Authorization:
     """Compares in constant time with every accepted text, so that nothing is learned from how long it takes."""
 
     def __init__(self, accepted: Iterable[SecretStr]) -> None:
-        texts = [secret.get_secret_value().strip() for secret in accepted]
+        texts = [secret.get_secret_value() for secret in accepted]
         # Node writes header values as Latin-1 where it can, other clients as UTF-8.
         forms = {text.encode() for text in texts} | {text.encode("latin-1", "ignore") for text in texts}
         self._accepted = tuple(form for form in forms if form)
 
     def check(self, scope: Scope) -> None:
-        """Raise Refused (401) unless the request has an accepted header."""
-        given = header(scope["headers"], b"authorization") or b""
+        """Raise Refused (401) unless the request has an accepted header; blanks around it do not count."""
+        given = (header(scope["headers"], b"authorization") or b"").strip()
         matches = False
         for accepted in self._accepted:
             matches |= hmac.compare_digest(given, accepted)
@@ -66,6 +66,10 @@ class Networks:
                 return caller
         return caller
 
+    def name_caller(self, scope: Scope) -> str:
+        """Return the caller's address for the log: never what the caller wrote, at most 39 characters."""
+        return str(self.caller(scope) or "unknown")
+
 
 def _forwarded(scope: Scope) -> list[str]:
     values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
@@ -73,7 +77,11 @@ def _forwarded(scope: Scope) -> list[str]:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Parse an address, also `192.0.2.1:443`, `[2001:db8::1]:443` and `::ffff:192.0.2.1`."""
+    """Parse an address, also `192.0.2.1:443`, `[2001:db8::1]:443` and `::ffff:192.0.2.1`.
+
+    A zone (`fe80::1%eth0`, RFC 4007 §11) is left out: it may be any text of any length.
+    """
+    text = text.partition("%")[0]
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

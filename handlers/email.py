@@ -52,7 +52,8 @@ class EmailDoor:
         self._entropy = entropy
         self._metrics = metrics
         self._authorization = None if settings.dev else Authorization(settings.connector.authorization)
-        self._networks = Networks(settings.connector) if settings.connector.allowed_ips else None
+        self._networks = Networks(settings.connector)
+        self._is_restricted = bool(settings.connector.allowed_ips)
         self._code_seconds = settings.lifetimes.code.total_seconds() - READING_SECONDS
         self._invitation_seconds = settings.lifetimes.invitation.total_seconds()
         self._decoder = msgspec.json.Decoder(Envelope)
@@ -66,7 +67,8 @@ class EmailDoor:
             message = self._understood(content)
             kept = await self._acceptor.accept(message, repeat_of=content if _has_code(message) else None)
         except Refused as error:
-            log.warning("email.refused", status=error.refusal.status, reason=error.refusal.sentence)
+            caller = self._networks.name_caller(scope)
+            log.warning("email.refused", status=error.refusal.status, reason=error.refusal.sentence, caller=caller)
             self._metrics.refused(error.refusal.status)
             await refuse(send, error.refusal)
         except CannotKeep as error:
@@ -81,7 +83,7 @@ class EmailDoor:
 
     async def _authorize(self, scope: Scope, receive: Receive) -> None:
         try:
-            if self._networks:
+            if self._is_restricted:
                 self._networks.check(scope)
             if self._authorization:
                 self._authorization.check(scope)

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from handlers.authorizing import Networks
 from mailroom.clock import Clock
 from mailroom.errors import OutboxError
 from mailroom.metrics import Metrics
@@ -33,13 +34,21 @@ class HealthDoor:
     """Answers about the server itself."""
 
     def __init__(
-        self, *, outbox: Outbox, clock: Clock, metrics: Metrics, standing: Standing, token: SecretStr | None
+        self,
+        *,
+        outbox: Outbox,
+        clock: Clock,
+        metrics: Metrics,
+        standing: Standing,
+        token: SecretStr | None,
+        networks: Networks,
     ) -> None:
         self._outbox = outbox
         self._clock = clock
         self._metrics = metrics
         self._standing = standing
         self._expected = f"Bearer {token.get_secret_value()}".encode() if token else None
+        self._networks = networks
 
     async def livez(self, _request: Request) -> Response:
         """Tell that the process answers at all."""
@@ -60,6 +69,7 @@ class HealthDoor:
         """Give the counters, and the outbox's depths as they are now."""
         given = request.headers.get("authorization", "").encode("latin-1")
         if self._expected and not hmac.compare_digest(given, self._expected):
+            log.warning("metrics.refused", caller=self._networks.name_caller(request.scope))
             return PlainTextResponse("Metrics need a token.\n", status_code=401, headers={"www-authenticate": "Bearer"})
         try:
             async with asyncio.timeout(_LOOKUP_SECONDS):

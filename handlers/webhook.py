@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from handlers import reading
 from handlers.answering import UNKEPT, Refusal, Refused, answer_json, refuse
+from handlers.authorizing import Networks
 from mailroom import lifecycle
 from mailroom.clock import Clock, Instant
 from mailroom.courier import Acceptor
@@ -50,6 +51,7 @@ class WebhookDoor:
         metrics: Door,
     ) -> None:
         self._keys = [key.get_secret_value().strip().encode() for key in settings.webhook.signing_keys]
+        self._networks = Networks(settings.connector)
         self._max_age = settings.webhook.max_age
         self._rules = settings.webhook.events
         self._lifetime = settings.lifetimes.event
@@ -67,7 +69,8 @@ class WebhookDoor:
             event = await self._verified(scope, receive)
             answer = await self._answer(event, began)
         except Refused as error:
-            log.warning("webhook.refused", status=error.refusal.status, reason=error.refusal.sentence)
+            caller = self._networks.name_caller(scope)
+            log.warning("webhook.refused", status=error.refusal.status, reason=error.refusal.sentence, caller=caller)
             self._metrics.refused(error.refusal.status)
             await refuse(send, error.refusal)
         except CannotKeep as error:

@@ -56,9 +56,15 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | SecretStr) else value
 
 
+def _stripped(value: SecretStr) -> SecretStr:
+    return SecretStr(value.get_secret_value().strip())
+
+
 Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_listed)]
 """One secret or several: rotation."""
+HeaderValues = Annotated[tuple[Annotated[Secret, AfterValidator(_stripped)], ...], BeforeValidator(_listed)]
+"""The same for header values, which have no blanks around them (RFC 9110 §5.5)."""
 
 
 def _network(value: Any) -> Any:
@@ -88,7 +94,7 @@ def _host(value: str) -> str:
 class Connector(Section):
     """The door for Logto's HTTP email connector."""
 
-    authorization: Secrets = Field(
+    authorization: HeaderValues = Field(
         (), description="the `Authorization` header's exact text, as it is typed into Logto; several while rotating"
     )
     allowed_ips: tuple[Network, ...] = Field((), description="networks that may post; empty: all")

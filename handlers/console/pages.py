@@ -1,19 +1,23 @@
 """The pages themselves: for now the mails that `capture` kept, one after the other or one in full."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from handlers.console.session import Session
+from handlers.console.session import Sessions, Throttled
 from mailroom.clock import Clock, Instant
-from mailroom.outbox import Captured
+from mailroom.errors import CannotKeep
+from mailroom.outbox import Outbox
 from mailroom.settings import Settings
 
 _TEMPLATES: Final = Path(__file__).parents[2] / "templates" / "console"
@@ -32,15 +36,18 @@ _HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
 }
 """The mail's own HTML inherits the policy in its frame, and the frame's sandbox takes scripts and forms away."""
+_SIGNED_OUT: Final = "signed-out"
+
+log = structlog.get_logger()
 
 
 class Console:
     """Shows pages to who has the password, or in development to who is on this machine."""
 
-    def __init__(self, *, settings: Settings, captured: Captured, clock: Clock) -> None:
-        self._captured = captured
+    def __init__(self, *, settings: Settings, outbox: Outbox, clock: Clock, entropy: Callable[[int], bytes]) -> None:
+        self._captured = outbox.captured
         self._sandboxed = [name for name, provider in settings.providers.items() if getattr(provider, "sandbox", False)]
-        self._session = None if settings.dev else Session(settings, clock)
+        self._sessions = None if settings.dev else Sessions(settings, outbox=outbox, clock=clock, entropy=entropy)
         self._environment = Environment(
             loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
@@ -59,28 +66,48 @@ class Console:
 
     async def login(self, request: Request) -> Response:
         """Ask for the password, and take it."""
-        if self._session is None:
+        if self._sessions is None:
             return _see(_HOME)
         if request.method != "POST":
-            return self._page("login.html", wrong=False)
-        if not self._session.is_same_origin(request):
+            return self._login_page(signed_out=_SIGNED_OUT in request.query_params)
+        if not self._sessions.is_same_origin(request):
             return PlainTextResponse("This form was sent from another site.", status_code=403)
-        if not await self._session.accepts(request):
-            return self._page("login.html", status=401, wrong=True)
+        try:
+            if not await self._sessions.accepts(request):
+                return self._login_page(status=401, problem="That is not the password.")
+        except Throttled as throttled:
+            return self._throttled_page(throttled)
+        log.info("console.signed_in", caller=self._sessions.name_caller(request))
         response = _see(_HOME)
-        self._session.begin(request, response)
+        self._sessions.begin(request, response)
+        return response
+
+    def _login_page(self, *, status: int = 200, problem: str = "", signed_out: bool = False) -> Response:
+        return self._page("login.html", status=status, problem=problem, signed_out=signed_out)
+
+    def _throttled_page(self, throttled: Throttled) -> Response:
+        problem = (
+            "There were too many wrong passwords, so this one was not looked at. Wait a moment and try again, "
+            "or use a browser that has signed in before."
+        )
+        response = self._login_page(status=429, problem=problem)
+        response.headers["retry-after"] = str(ceil(throttled.seconds))
         return response
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
-        response = _see("/console/login")
-        if self._session and self._session.is_same_origin(request):
-            self._session.end(response)
+        response = _see(f"/console/login?{_SIGNED_OUT}")
+        if self._sessions and self._sessions.is_same_origin(request):
+            try:
+                await self._sessions.end(request, response)
+            except CannotKeep as error:
+                log.error("console.sign_out_failed", reason=str(error))  # noqa: TRY400 - the text says it all
+                return PlainTextResponse("The session could not be ended. Please try again.", status_code=503)
         return response
 
     async def list(self, request: Request) -> Response:
         """List the newest mails."""
-        if not self._may_look(request):
+        if not await self._may_look(request):
             return _see("/console/login")
         mails = await self._captured.newest(_SHOWN)
         return self._page(
@@ -88,16 +115,16 @@ class Console:
             mails=mails,
             sandboxed=self._sandboxed,
             base=str(request.base_url).rstrip("/"),
-            session=self._session is not None,
+            session=self._sessions is not None,
         )
 
     async def show(self, request: Request) -> Response:
         """Show one mail: as it looks, its text, its source."""
-        if not self._may_look(request):
+        if not await self._may_look(request):
             return _see("/console/login")
         raw = await self._captured.raw(request.path_params["id"])
         if raw is None:
-            return self._page("gone.html", status=404, session=self._session is not None)
+            return self._page("gone.html", status=404, session=self._sessions is not None)
         mail = message_from_bytes(raw, policy=policy.default)
         return self._page(
             "mail.html",
@@ -107,24 +134,24 @@ class Console:
             html=_part(mail, "html"),
             text=_part(mail, "plain"),
             source=raw.decode("utf-8", "replace"),
-            session=self._session is not None,
+            session=self._sessions is not None,
         )
 
     async def download(self, request: Request) -> Response:
         """Give one mail as a file that mail programs open."""
-        if not self._may_look(request):
+        if not await self._may_look(request):
             return _see("/console/login")
         raw = await self._captured.raw(request.path_params["id"])
         if raw is None:
-            return self._page("gone.html", status=404, session=self._session is not None)
+            return self._page("gone.html", status=404, session=self._sessions is not None)
         return Response(
             raw,
             media_type="message/rfc822",
             headers={**_HEADERS, "content-disposition": 'attachment; filename="mail.eml"'},
         )
 
-    def _may_look(self, request: Request) -> bool:
-        return self._session is None or self._session.holds(request)
+    async def _may_look(self, request: Request) -> bool:
+        return self._sessions is None or await self._sessions.holds(request)
 
     def _page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         page = self._environment.get_template(template).render(values)

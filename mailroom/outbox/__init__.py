@@ -230,6 +230,12 @@ class Outbox(Protocol):
         What is not indexed yet is found, too, but the more there is of it the longer that takes.
         """
 
+    async def remember(self, once: Once) -> None:
+        """Note that this happened, where no message belongs to it; durable when this returns."""
+
+    async def happened(self, what: bytes) -> bool:
+        """Tell whether this was noted, and not to be forgotten by now."""
+
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""
 

@@ -253,6 +253,19 @@ def purge(connection: apsw.Connection, calls: Sequence[tuple[Instant, Instant, i
     return gone
 
 
+# ---------------------------------------------------------------- remember
+
+_REMEMBER: Final = "INSERT OR REPLACE INTO once (key, message_id, until) VALUES (?, '', ?)"
+
+HAPPENED: Final = "SELECT 1 FROM once WHERE key = ? AND (until IS NULL OR until > ?)"
+
+
+def remember(connection: apsw.Connection, noted: Sequence[tuple[bytes, Instant | None]]) -> list[None]:
+    """Note what happened: (key, until)."""
+    connection.executemany(_REMEMBER, noted)
+    return [None] * len(noted)
+
+
 # ---------------------------------------------------------------- index
 
 _UNLISTED: Final = """

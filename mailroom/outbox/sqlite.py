@@ -164,6 +164,14 @@ class SqliteOutbox(SqliteRecords):
         """Make up to `limit` messages quick to find by their recipients; returns how many. 0: all of them are."""
         return await self._writer.run(operations.index, limit)
 
+    async def remember(self, once: Once) -> None:
+        """Note that this happened, where no message belongs to it; durable when this returns."""
+        await self._writer.run(operations.remember, (self._keys.once(once.what), once.until))
+
+    async def happened(self, what: bytes) -> bool:
+        """Tell whether this was noted, and not to be forgotten by now."""
+        return bool(await self._reader.rows(operations.HAPPENED, (self._keys.once(what), self._clock.now())))
+
     async def close(self) -> None:
         """Finish what was begun and let go of the file."""
         await super().close()

@@ -79,6 +79,16 @@ class MemoryParts:
         self.kept.append(message)
         return Kept(message.id, fresh=True)
 
+    async def remember(self, once: Once) -> None:
+        """Note that something happened."""
+        if self.full:
+            raise CannotKeep("database or disk is full")
+        self._once[once.what] = (once.until, "")
+
+    async def happened(self, what: bytes) -> bool:
+        """Tell whether it was noted and is not forgotten."""
+        return what in self._once and (self._once[what][0] or float("inf")) > self._clock.now()
+
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any."""
         return next((m.languages for m in reversed(self.kept) if m.recipient == recipient and m.languages), ())

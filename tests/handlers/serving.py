@@ -53,10 +53,11 @@ class Client:
     def answer(self) -> Answer:
         """Read one answer."""
         _, status, _ = self._file.readline().split(b" ", 2)
-        headers = {}
+        headers: dict[str, str] = {}
         while line := self._file.readline().rstrip(b"\r\n"):
             name, _, value = line.decode("latin-1").partition(": ")
-            headers[name.lower()] = value
+            above = headers.get(name.lower())
+            headers[name.lower()] = value if above is None else f"{above}\n{value}"
         return Answer(int(status), headers, self._file.read(int(headers.get("content-length", "0"))))
 
     def is_closed(self) -> bool:

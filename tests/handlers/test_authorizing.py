@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from handlers.authorizing import Networks
+from handlers.authorizing import Authorization, Networks
 from mailroom.settings import Connector
 from tests.handlers.parts import AUTHORIZATION
 from tests.handlers.serving import served
@@ -43,6 +44,7 @@ def test_without_proxies_the_peer_is_the_caller_whatever_it_says() -> None:
         (PROXY, ["2001:db8::1"], "2001:db8::1"),
         (PROXY, [], PROXY),
         (PROXY, ["10.0.0.3"], "10.0.0.3"),
+        (PROXY, ["2001:db8::1%" + "x" * 1000], "2001:db8::1"),
         (PROXY, [f"{LOGTO}, unknown"], None),
         (PROXY, [f"{LOGTO}, "], None),
         (STRANGER, [LOGTO], STRANGER),
@@ -78,6 +80,33 @@ def test_whatever_is_forwarded_gives_an_address_or_none(texts: list[str]) -> Non
     for trust in ({"trusted_hops": 2}, {"trusted_proxies": ["0.0.0.0/0"]}):
         caller = _caller(PROXY, *texts, **trust)
         assert caller is None or str(ipaddress.ip_address(caller)) == caller
+
+
+@pytest.mark.parametrize("header", ["Bearer test-token ", "  Bearer test-token", "\tBearer test-token\t "])
+def test_blanks_around_the_authorization_do_not_count(header: str) -> None:
+    """Neither where it is received, nor where it was typed into the settings."""
+    accepted = Connector.model_validate({"authorization": "\n Bearer test-token "}).authorization
+    Authorization(accepted).check({"headers": [(b"authorization", header.encode())]})
+    with served() as doors:
+        assert doors.email(b'{"to": "ada@example.com"}', authorization=header).status == 200
+
+
+REFUSED = {
+    "wrong authorization": ("POST", "/email", {"authorization": "Bearer wrong"}, LOGTO),
+    "wrong network": ("POST", "/email", {"authorization": AUTHORIZATION}, STRANGER),
+    "bad signature": ("POST", "/webhook", {"logto-signature-sha-256": "0" * 64}, STRANGER),
+    "no metrics token": ("GET", "/metrics", {}, STRANGER),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_names_the_caller_that_the_proxy_vouches_for(name: str) -> None:
+    method, path, headers, caller = REFUSED[name]
+    connector = {"authorization": AUTHORIZATION, "allowed_ips": [LOGTO], "trusted_proxies": ["127.0.0.0/8"]}
+    with served(connector=connector, metrics_token="t0ken") as doors, capture_logs() as logged:
+        for forwarded in (f"{LOGTO}, {caller}", f"{LOGTO}, \x9b2J" + "x" * 1000):
+            doors.ask(method, path, body=b"{}", **{**headers, "x-forwarded-for": forwarded})
+        assert [line["caller"] for line in logged if line["event"].endswith(".refused")] == [caller, "unknown"]
 
 
 def test_only_the_allowed_networks_may_post() -> None:

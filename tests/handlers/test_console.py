@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from email.message import EmailMessage
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ import pytest
 from mailroom.outbox import CapturedMail
 from mailroom.providers import module_of
 from tests.clock import START
-from tests.handlers.serving import Answer, Doors, served
+from tests.handlers.serving import Answer, Client, Doors, request, served
 
 PASSWORD = "correct horse & battery"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -53,7 +54,11 @@ def _sign_in(doors: Doors, password: str = PASSWORD, **headers: str) -> Answer:
 
 
 def _cookie(answer: Answer) -> str:
-    return answer.headers["set-cookie"].partition(";")[0]
+    return "; ".join(cookie.partition(";")[0] for cookie in answer.headers["set-cookie"].splitlines())
+
+
+def _guess(client: Client) -> None:
+    client.send(request("POST", "/console/login", body=b"password=wrong"))
 
 
 def test_the_list_shows_the_newest_first(dev: Doors) -> None:
@@ -149,6 +154,44 @@ def test_the_password_opens_and_signing_out_closes(closed: Doors) -> None:
     assert b"Sign out" in page.body
     out = closed.ask("POST", "/console/logout", cookie=_cookie(answer))
     assert 'mailroom_console=""' in out.headers["set-cookie"]
+    assert b"You are signed out." in closed.ask("GET", out.headers["location"]).body
+    stolen = closed.ask("GET", "/console/captured", cookie=_cookie(answer))
+    assert (stolen.status, stolen.headers["location"]) == (303, "/console/login"), "the session ended here, too"
+
+
+def test_a_session_whose_end_cannot_be_kept_says_so(closed: Doors) -> None:
+    cookie = _cookie(_sign_in(closed))
+    closed.parts.full = True
+    try:
+        assert closed.ask("POST", "/console/logout", cookie=cookie).status == 503
+    finally:
+        closed.parts.full = False
+
+
+def test_a_hundred_connections_that_guess_do_not_hold_up_the_password() -> None:
+    """Their answers wait; the clock stands still, so they would wait for ever."""
+    with served(console={"password": PASSWORD}) as doors, ExitStack() as stack:
+        for _ in range(100):
+            _guess(stack.enter_context(Client(doors.port)))
+        assert _sign_in(doors).status == 303
+
+
+def test_guesses_beyond_the_limit_are_not_looked_at() -> None:
+    with served(console={"password": PASSWORD}) as doors, ExitStack() as stack:
+        known = _sign_in(doors)
+        for _ in range(256):  # so many answers wait
+            _guess(stack.enter_context(Client(doors.port)))
+        with Client(doors.port) as client:
+            while True:
+                _guess(client)
+                answer = client.answer()
+                if answer.status == 429:
+                    break
+                assert answer.status == 401
+        assert answer.headers["retry-after"] == "1"
+        assert b"too many wrong passwords" in answer.body
+        assert _sign_in(doors).status == 429
+        assert _sign_in(doors, cookie=_cookie(known)).status == 303
 
 
 def test_behind_tls_the_cookie_is_secure(closed: Doors) -> None:

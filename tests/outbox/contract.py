@@ -448,6 +448,18 @@ class OutboxContract:
         assert not (await outbox.put(message(START + 200), once=[Once(b"for ever")])).fresh
         assert (await outbox.put(message(START + 200), once=[Once(b"a while", until=START + 300)])).fresh
 
+    async def test_what_happened_without_a_message_is_remembered_until_its_end(self, outbox: Outbox) -> None:
+        await outbox.remember(Once(b"ended", until=START + 10))
+        await outbox.remember(Once(b"ended for ever"))
+        assert await outbox.happened(b"ended")
+        assert await outbox.happened(b"ended for ever")
+        assert not await outbox.happened(b"another")
+        await outbox.remember(Once(b"over", until=START))
+        assert not await outbox.happened(b"over")
+        assert await outbox.purge(before=START, now=START + 20, limit=10) == 2
+        assert not await outbox.happened(b"ended")
+        assert await outbox.happened(b"ended for ever")
+
     # Look
 
     async def test_the_language_of_the_last_mail_is_known(self, outbox: Outbox) -> None:

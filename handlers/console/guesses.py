@@ -1,0 +1,137 @@
+"""Bounds how fast the console's password can be guessed, without holding up whoever knows it.
+
+A wrong password adds to its caller's debt (seconds); time pays it off. The answer to a wrong password waits as long as
+that takes, so that guessers who wait for answers slow down. Those who do not wait run into the limit: a try beyond it
+is refused without a comparison. Below the limit the right password is answered at once, whatever the debt.
+
+Callers are counted by address (IPv6 by /64), and together. Addresses that never failed are counted together apart from
+those that did: a crowd of guessers takes nothing from an operator at another address. A browser that has signed in
+before carries a cookie and has a debt of its own, so that guessers at its own address take nothing from it either.
+"""
+
+import asyncio
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from typing import Final
+
+import structlog
+
+from mailroom.clock import Clock
+
+_COST_SECONDS: Final = 0.2
+"""Five guesses a second for one caller …"""
+_LIMIT_SECONDS: Final = 120.0
+"""… and 600 at once."""
+_SHARED_COST_SECONDS: Final = 0.1
+"""Ten guesses a second for all callers …"""
+_SHARED_LIMIT_SECONDS: Final = 120.0
+"""… and 1,200 at once."""
+_PAUSE_SECONDS: Final = (1.0, 25.0)
+"""Shortest and longest; proxies wait for 30 s."""
+_MOST_CALLERS: Final = 4096
+"""Remembered; about 1 MiB. The one that has not failed for the longest time is forgotten first."""
+_MOST_PAUSES: Final = 256
+"""Answers that wait at a time; a wrong password beyond is answered at once."""
+_SITE_BITS: Final = 64
+"""Of an IPv6 address: one customer has at least so much (RFC 6177 §2)."""
+
+log = structlog.get_logger()
+
+
+def caller_key(address: IPv4Address | IPv6Address | None) -> str:
+    """Return the name under which an address is counted."""
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, _SITE_BITS), strict=False))
+    return str(address or "unknown")
+
+
+class Guesses:
+    """Counts wrong passwords by caller; bounded in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._paid_at: dict[str, float] = {}
+        """Caller → when its debt is paid (monotonic seconds); in the order of their last failure."""
+        self._shared_paid_at = {True: 0.0, False: 0.0}
+        """The same for all callers together: those that failed before, and those that did not."""
+        self._pauses = 0
+        self._report = Report(clock)
+
+    def seconds_until_allowed(self, caller: str, device: str | None) -> float:
+        """Return how long this caller has to wait before a password of theirs is compared; 0: not at all.
+
+        `device` is the id of a browser that has signed in before.
+        """
+        now = self._clock.monotonic()
+        seconds = self._paid_at.get(device or caller, 0.0) - now + _COST_SECONDS - _LIMIT_SECONDS
+        if device is None:
+            shared = self._shared_paid_at[caller in self._paid_at]
+            seconds = max(seconds, shared - now + _SHARED_COST_SECONDS - _SHARED_LIMIT_SECONDS)
+        if seconds > 0:
+            self._report.add(caller)
+        return max(0.0, seconds)
+
+    async def punish(self, caller: str, device: str | None) -> None:
+        """Count a wrong password; return when it is to be answered."""
+        now = self._clock.monotonic()
+        self._report.add(caller)
+        paid_at = 0.0
+        if device is None:
+            failed_before = caller in self._paid_at
+            paid_at = max(self._shared_paid_at[failed_before], now) + _SHARED_COST_SECONDS
+            self._shared_paid_at[failed_before] = paid_at
+        paid_at = max(paid_at, self._add_debt(device or caller, now))
+        if self._pauses >= _MOST_PAUSES:
+            return
+        self._pauses += 1
+        try:
+            shortest, longest = _PAUSE_SECONDS
+            await self._clock.sleep(min(longest, max(shortest, paid_at - now)))
+        finally:
+            self._pauses -= 1
+
+    def _add_debt(self, key: str, now: float) -> float:
+        paid_at = max(self._paid_at.pop(key, now), now) + _COST_SECONDS
+        self._paid_at[key] = paid_at
+        if len(self._paid_at) > _MOST_CALLERS:
+            del self._paid_at[next(iter(self._paid_at))]
+        return paid_at
+
+
+_MINUTE: Final = 60.0
+_MOST_LINES: Final = 100
+_OTHERS: Final = "others"
+
+
+class Report:
+    """Logs failed logins: a caller's first at once, then one line a minute with the count."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._counts: dict[str, int] = {}
+        """Caller → failed logins since their last line."""
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, caller: str) -> None:
+        """Count a failed login."""
+        if caller not in self._counts and len(self._counts) >= _MOST_LINES:
+            caller = _OTHERS
+        if caller in self._counts:
+            self._counts[caller] += 1
+        else:
+            self._counts[caller] = 0
+            _log(caller, 1)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._each_minute(), name="console guesses")
+
+    async def _each_minute(self) -> None:
+        while self._counts:
+            await self._clock.sleep(_MINUTE)
+            counts, self._counts = self._counts, {}
+            for caller, count in counts.items():
+                if count:
+                    _log(caller, count)
+                    self._counts[caller] = 0
+
+
+def _log(caller: str, count: int) -> None:
+    log.warning("console.login_failed", caller=caller, count=count)
