@@ -437,7 +437,7 @@ def test_a_short_secret_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["Bearer 12345678", "Bearer\r\nX: 123456789", "Bearer 12345678ä0", " Bearer 123456789", "\x00" * 20, ""]
+    "header", ["Bearer 12345678", "Bearer\r\nX: 123456789", "Bearer 12345678ä0", "Bearer 12345678 ", "\x00" * 20, ""]
 )
 def test_an_authorization_that_no_header_can_carry_or_anybody_guesses_is_refused(header: str) -> None:
     file = FILE.replace(f'"{HEADER}"', repr(header).replace("'", '"').replace("\\x00", "\\u0000"))

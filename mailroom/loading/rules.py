@@ -1,11 +1,17 @@
 """What no single setting can know: which settings do not go together, and which the server does not start with."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Final
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, SecretStr
 
 from mailroom.loading.given import did_you_mean
 from mailroom.loading.shape import Path
+from mailroom.providers import ProviderSettings
 from mailroom.settings import SQLITE, Settings
 
 Refusal = tuple[Path, str]
@@ -27,6 +33,8 @@ MISSING: Final[dict[Path, str]] = {
 _SHORTEST_KEY: Final = 32
 _SHORTEST_AUTHORIZATION: Final = 16
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_PLACEHOLDER: Final = re.compile(r"…|replace[-_ ]this", re.IGNORECASE)
+"""What our own examples have in the place of secrets."""
 _DRAIN: Final = timedelta(seconds=6)
 
 _FORGETFUL: Final = {
@@ -45,6 +53,7 @@ def refusals(
 
     `names` are all providers that were named, the faulty ones too; `unordered`: variables alone name several of them.
     """
+    yield from _placeholders(settings, ())
     yield from _secrets(settings, dev=dev)
     yield from _database(settings, environ)
     yield from _routes(settings, names, unordered=unordered)
@@ -71,6 +80,10 @@ def warnings(settings: Settings) -> list[str]:
         for name, provider in settings.providers.items()
         if getattr(provider, "sandbox", False)
     ]
+    for name, provider in settings.providers.items():
+        found += [f"provider {name} {danger}" for danger in _dangers(provider)]
+    if settings.metrics_token is None and _is_public(settings.host):
+        found.append(f"/metrics is open to whoever can connect to {settings.host}: set metrics_token")
     if settings.role == "web":
         found.append('role = "web" on SQLite keeps messages and sends none: it is for measuring')
     if settings.shutdown_timeout < _DRAIN:
@@ -80,9 +93,63 @@ def warnings(settings: Settings) -> list[str]:
     return found
 
 
+def _dangers(provider: ProviderSettings) -> Iterator[str]:
+    """Yield what lets others read mails or credentials on their way to a provider."""
+    if getattr(provider, "tls_verify", True) is False:
+        yield "does not verify the server's certificate (tls_verify = false): whoever stands between reads everything"
+    if getattr(provider, "tls", "") == "none" and not _is_loopback(str(getattr(provider, "host", ""))):
+        yield 'does not encrypt (tls = "none"): whoever stands between reads everything, codes and password'
+    for setting in ("endpoint", "url"):
+        given = getattr(provider, setting, None)
+        url = urlsplit(given.get_secret_value() if isinstance(given, SecretStr) else given or "")
+        if url.scheme == "http" and not _is_loopback(url.hostname or ""):
+            yield f"does not encrypt ({setting} is http://): whoever stands between reads everything, codes and keys"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_public(host: str) -> bool:
+    """Tell whether strangers may be able to connect to what listens there."""
+    if host == "localhost":
+        return False
+    address = ip_address(host)
+    return address.is_unspecified or not (address.is_private or address.is_loopback or address.is_link_local)
+
+
+def is_placeholder(secret: SecretStr) -> bool:
+    """Tell whether a secret was copied from an example: everybody knows it."""
+    return bool(_PLACEHOLDER.search(secret.get_secret_value()))
+
+
+def _placeholders(value: Any, path: Path) -> Iterator[Refusal]:
+    """Yield the secrets below a setting that were copied from an example."""
+    match value:
+        case SecretStr() if is_placeholder(value):
+            todo = (
+                "put the real one there"
+                if path[0] in ("providers", "webhook")
+                else "`mailroom keygen` prints a new one"
+            )
+            yield path, f"is an example's placeholder, which everybody knows; {todo}"
+        case BaseModel():
+            for name, field in type(value).model_fields.items():
+                yield from _placeholders(getattr(value, name), (*path, field.alias or name))
+        case dict():
+            for name, inner in value.items():
+                yield from _placeholders(inner, (*path, name))
+        case tuple():
+            for index, inner in enumerate(value):
+                yield from _placeholders(inner, (*path, index))
+
+
 def _secrets(settings: Settings, *, dev: bool) -> Iterator[Refusal]:
     for index, key in enumerate(settings.secret_key):
-        if len(key.get_secret_value()) < _SHORTEST_KEY:
+        if len(key.get_secret_value()) < _SHORTEST_KEY and not is_placeholder(key):
             yield ("secret_key", index), f"is shorter than {_SHORTEST_KEY} characters; `mailroom keygen` prints one"
     if not settings.secret_key:
         yield ("secret_key",), MISSING["secret_key",]
@@ -91,8 +158,10 @@ def _secrets(settings: Settings, *, dev: bool) -> Iterator[Refusal]:
     for index, header in enumerate(settings.connector.authorization):
         text = header.get_secret_value()
         path = ("connector", "authorization", index)
-        if not (text.isascii() and text.isprintable()) or text != text.strip():
-            yield path, "is no header's value: printable ASCII, no line breaks, no blanks around it"
+        if is_placeholder(header):
+            continue
+        if not (text.isascii() and text.isprintable()):
+            yield path, "is no header's value: printable ASCII, no line breaks"
         elif len(text) < _SHORTEST_AUTHORIZATION and not dev:
             yield (
                 path,
