@@ -19,7 +19,7 @@ from handlers import Doors, routes
 from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Listener, bound, inherited
 from handlers.loopback import OnlyLoopback
-from mailroom import loading, logs, templates
+from mailroom import core_dumps, loading, logs, templates
 from mailroom.checking.beside import Checking, Order
 from mailroom.checking.making import Desk, vital
 from mailroom.clock import Clock, SystemClock
@@ -198,6 +198,7 @@ def _greet(settings: Settings, host: str, port: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to end; return the exit code."""
     options = _options(argv)
+    core_dumps.forbid()
     lines = logs.configure(sys.stderr)
     try:
         settings = loading.load(environ=os.environ, config=options.config, dev=options.dev)

@@ -29,6 +29,7 @@ SETTINGS = BASE | {"mailroom.settings", "mailroom.providers", "mailroom.renderin
 ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom": frozenset(),
     "mailroom.clock": frozenset(),
+    "mailroom.core_dumps": frozenset(),
     "mailroom.time_limit": frozenset(),
     "mailroom.errors": frozenset(),
     "mailroom.message": BASE,

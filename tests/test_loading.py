@@ -490,6 +490,44 @@ def test_what_works_but_should_be_known_is_a_warning() -> None:
     assert [warning.split()[0] for warning in warnings(settings)] == ["role", "shutdown_timeout"]
 
 
+@pytest.mark.parametrize(
+    ("provider", "danger"),
+    [
+        ('type = "smtp"\nhost = "smtp.acme.example"\ntls_verify = false', "tls_verify = false"),
+        ('type = "smtp"\nhost = "10.0.0.5"\ntls = "none"', 'tls = "none"'),
+        ('type = "smtp"\nhost = "127.0.0.1"\ntls = "none"', ""),
+        ('type = "smtp"\nhost = "smtp.acme.example"', ""),
+        ('type = "http"\nurl = "http://gateway.acme.example/t0ken"', "url is http://"),
+        ('type = "http"\nurl = "https://gateway.acme.example/t0ken"', ""),
+        ('type = "http"\nurl = "http://[::1]:9000/t0ken"', ""),
+        ('type = "resend"\napi_key = "re_0123456789"\nendpoint = "http://10.0.0.5:8080"', "endpoint is http://"),
+        ('type = "resend"\napi_key = "re_0123456789"\nendpoint = "http://localhost:8080"', ""),
+    ],
+)
+def test_what_lets_others_read_along_is_a_warning(provider: str, danger: str) -> None:
+    found = warnings(loaded(FILE.replace('type = "pigeon"\nhost = "loft.example"', provider)))
+    assert len(found) == bool(danger)
+    assert all(warning.startswith("provider main ") and danger in warning for warning in found)
+    assert "t0ken" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open"),
+    [
+        ("0.0.0.0", True),
+        ("::", True),
+        ("8.8.8.8", True),
+        ("10.0.0.5", False),
+        ("127.0.0.1", False),
+        ("localhost", False),
+    ],
+)
+def test_open_metrics_on_a_public_address_are_a_warning(host: str, *, is_open: bool) -> None:
+    expected = [f"/metrics is open to whoever can connect to {host}: set metrics_token"] if is_open else []
+    assert warnings(loaded(**ENOUGH, MAILROOM_HOST=host)) == expected
+    assert warnings(loaded(**ENOUGH, MAILROOM_HOST=host, MAILROOM_METRICS_TOKEN="t0ken")) == []
+
+
 # ---- development
 
 

@@ -1,13 +1,13 @@
 """The pages themselves: for now the mails that `capture` kept, one after the other or one in full."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from handlers.console.session import Sessions, Throttled
 from mailroom.clock import Clock, Instant
-from mailroom.errors import CannotKeep
+from mailroom.errors import CannotKeep, OutboxError
 from mailroom.outbox import Outbox
 from mailroom.settings import Settings
 
@@ -41,6 +41,24 @@ _SIGNED_OUT: Final = "signed-out"
 log = structlog.get_logger()
 
 
+Page: TypeAlias = Callable[["Console", Request], Awaitable[Response]]
+
+
+def _behind_login(page: Page) -> Page:
+    """Show a page in a session only; answer 503 while the outbox cannot be read."""
+
+    async def guarded(console: "Console", request: Request) -> Response:
+        try:
+            if not await console.may_look(request):
+                return _see("/console/login")
+            return await page(console, request)
+        except OutboxError as error:
+            log.warning("console.outbox_unreadable", reason=str(error))
+            return PlainTextResponse("The outbox cannot be read at the moment. Please try again.", status_code=503)
+
+    return guarded
+
+
 class Console:
     """Shows pages to who has the password, or in development to who is on this machine."""
 
@@ -55,6 +73,10 @@ class Console:
             "iso": partial(_time, "%Y-%m-%dT%H:%M:%SZ"),
             "clock": partial(_time, "%b %d, %H:%M:%S"),
         }
+
+    async def may_look(self, request: Request) -> bool:
+        """Tell whether the request may see mails. Raises OutboxError."""
+        return self._sessions is None or await self._sessions.holds(request)
 
     async def welcome(self, _request: Request) -> Response:
         """Point to where the mails are."""
@@ -105,10 +127,9 @@ class Console:
                 return PlainTextResponse("The session could not be ended. Please try again.", status_code=503)
         return response
 
+    @_behind_login
     async def list(self, request: Request) -> Response:
         """List the newest mails."""
-        if not await self._may_look(request):
-            return _see("/console/login")
         mails = await self._captured.newest(_SHOWN)
         return self._page(
             "list.html",
@@ -118,10 +139,9 @@ class Console:
             session=self._sessions is not None,
         )
 
+    @_behind_login
     async def show(self, request: Request) -> Response:
         """Show one mail: as it looks, its text, its source."""
-        if not await self._may_look(request):
-            return _see("/console/login")
         raw = await self._captured.raw(request.path_params["id"])
         if raw is None:
             return self._page("gone.html", status=404, session=self._sessions is not None)
@@ -137,10 +157,9 @@ class Console:
             session=self._sessions is not None,
         )
 
+    @_behind_login
     async def download(self, request: Request) -> Response:
         """Give one mail as a file that mail programs open."""
-        if not await self._may_look(request):
-            return _see("/console/login")
         raw = await self._captured.raw(request.path_params["id"])
         if raw is None:
             return self._page("gone.html", status=404, session=self._sessions is not None)
@@ -149,9 +168,6 @@ class Console:
             media_type="message/rfc822",
             headers={**_HEADERS, "content-disposition": 'attachment; filename="mail.eml"'},
         )
-
-    async def _may_look(self, request: Request) -> bool:
-        return self._sessions is None or await self._sessions.holds(request)
 
     def _page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         page = self._environment.get_template(template).render(values)

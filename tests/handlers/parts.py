@@ -87,6 +87,8 @@ class MemoryParts:
 
     async def happened(self, what: bytes) -> bool:
         """Tell whether it was noted and is not forgotten."""
+        if self.silent:
+            raise CannotKeep("database is locked")
         return what in self._once and (self._once[what][0] or float("inf")) > self._clock.now()
 
     async def languages(self, recipient: str) -> tuple[str, ...]:

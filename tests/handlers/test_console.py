@@ -159,6 +159,16 @@ def test_the_password_opens_and_signing_out_closes(closed: Doors) -> None:
     assert (stolen.status, stolen.headers["location"]) == (303, "/console/login"), "the session ended here, too"
 
 
+def test_while_the_outbox_cannot_be_read_nothing_is_shown(closed: Doors) -> None:
+    """Nobody knows whether the session has ended."""
+    cookie = _cookie(_sign_in(closed))
+    closed.parts.silent = True
+    try:
+        assert closed.ask("GET", "/console/captured/one", cookie=cookie).status == 503
+    finally:
+        closed.parts.silent = False
+
+
 def test_a_session_whose_end_cannot_be_kept_says_so(closed: Doors) -> None:
     cookie = _cookie(_sign_in(closed))
     closed.parts.full = True
