@@ -204,11 +204,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = loading.load(environ=os.environ, config=options.config, dev=options.dev)
         uvloop.run(serve(settings, clock=SystemClock(), fd=options.fd, environ=os.environ))
     except SettingsError as error:
-        faults = "\n".join(f"  {fault.path}: {fault.problem}" for fault in error.faults)
+        faults = "\n".join(f"  {logs.printable(f'{fault.path}: {fault.problem}')}" for fault in error.faults)
         print(f"Mailroom cannot start with these settings:\n{faults}", file=sys.stderr)  # noqa: T201 - a person reads this
         return EXIT_SETTINGS
     except (MailroomError, CannotListen) as error:
-        print(f"Mailroom cannot start: {error}", file=sys.stderr)  # noqa: T201 - likewise
+        print(f"Mailroom cannot start: {logs.printable(str(error))}", file=sys.stderr)  # noqa: T201 - likewise
         return EXIT_FAILED
     finally:
         lines.drain()

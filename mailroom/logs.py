@@ -257,7 +257,7 @@ class _Terminal:
 
 
 def printable(text: str) -> str:
-    """Show control characters instead of obeying them: a server's words may hold any."""
+    """Escape what a terminal would obey or hide: C0, C1 and bidi controls, other invisible characters."""
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -175,3 +175,17 @@ def test_the_npm_lock_names_no_host() -> None:
     lock = (ROOT / "tests" / "node" / "package-lock.json").read_text()
     assert '"resolved"' not in lock
     assert '"integrity"' in lock
+
+
+def test_commands_write_to_the_terminal_in_one_place() -> None:
+    """`mailroom.cli.printing` escapes what strangers wrote."""
+    writers = {"echo", "secho", "print", "print_exception"}
+    found = [
+        f"{module}:{node.lineno}"
+        for module, file in MODULES.items()
+        if module.startswith("mailroom.cli.") and module != "mailroom.cli.printing"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and (getattr(node.func, "id", None) or getattr(node.func, "attr", None)) in writers
+    ]
+    assert found == []

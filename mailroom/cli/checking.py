@@ -9,15 +9,13 @@ from dataclasses import asdict
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.text import Text
 
 from mailroom import templates
 from mailroom.checking import CHECKS, Finding
 from mailroom.cli.group import Desk, as_json
-from mailroom.cli.printing import print_faults, print_json, print_table
+from mailroom.cli.printing import print_faults, print_json, print_table, say
 from mailroom.errors import Fault, RenderingError, SettingsError
 from mailroom.loading import load, warnings
-from mailroom.logs import printable
 from mailroom.settings import Settings
 
 _NAMED = 3
@@ -84,36 +82,33 @@ def bar(mails: int) -> Iterator[Callable[[], None]]:
 
 def print_findings(found: list[Finding]) -> None:
     """Print findings for people: what, where, what to do."""
-    console = Console(width=None if sys.stdout.isatty() else 1000)
     if not found:
-        click.secho("The templates pass all 22 checks, in every kind and language.", fg="green")
+        say("The templates pass all 22 checks, in every kind and language.", style="green")
         return
     wrong = sum(not finding.is_warning for finding in found)
     doubtful = len(found) - wrong
     told = [f"{count} {word}" for count, word in ((wrong, "wrong"), (doubtful, "doubtful")) if count]
-    console.print(Text(f"The templates: {', '.join(told)} (docs/check.md tells more)", style="bold"))
+    say(f"The templates: {', '.join(told)} (docs/check.md tells more)", style="bold", wrap=True)
     for finding in found:
         style = "yellow" if finding.is_warning else "red"
-        where = printable(finding.place or "the settings")
-        console.print(
-            Text.assemble((f"{finding.check:4}  ", style), (where, "bold"), f": {printable(finding.problem)}")
-        )
-        console.print(Text(f"      must hold: {CHECKS[finding.check]}"))
-        console.print(Text(f"      to do: {printable(finding.remedy)}"))
+        where = finding.place or "the settings"
+        say((f"{finding.check:4}  ", style), (where, "bold"), f": {finding.problem}", wrap=True)
+        say(f"      must hold: {CHECKS[finding.check]}", wrap=True)
+        say(f"      to do: {finding.remedy}", wrap=True)
         if finding.kinds:
             seen = map(_listed, filter(None, (finding.kinds, finding.languages, finding.owners)))
-            console.print(Text(f"      seen in: {'; '.join(seen)}", style="dim"))
+            say(f"      seen in: {'; '.join(seen)}", style="dim", wrap=True)
 
 
 def _listed(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(map(printable, names[:_NAMED])) + more
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _print_summary(settings: Settings, cautions: list[str]) -> None:
-    click.secho("The settings are fit to serve with.", fg="green")
+    say("The settings are fit to serve with.", style="green")
     for caution in cautions:
-        click.secho(f"But: {caution}", fg="yellow")
+        say(f"But: {caution}", style="yellow")
     route = settings.routes.get("default") or tuple(settings.providers)
     print_table(
         ("", ""),

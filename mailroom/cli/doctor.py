@@ -5,14 +5,11 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from mailroom.cli.group import Desk, as_json
-from mailroom.cli.printing import print_json
+from mailroom.cli.printing import print_json, say
 from mailroom.clock import SystemClock
 from mailroom.doctor import Examination, Finding, Mark, System, Wishes, examine
-from mailroom.logs import printable
 from mailroom.settings import Settings
 
 _MARKS: Final = {Mark.GOOD: ("✓", "green"), Mark.WRONG: ("✗", "bold red"), Mark.UNKNOWN: ("–", "yellow")}  # noqa: RUF001 - as it is printed
@@ -109,22 +106,19 @@ def _as_json(examination: Examination) -> dict[str, Any]:
 
 
 def _print(found: list[Examination]) -> None:
-    console = Console(highlight=False)
-    for number, examination in enumerate(found):
-        heading = f"{examination.provider} ({examination.type}), mails from {printable(examination.sender.email)}"
-        console.print(Text(("\n" if number else "") + heading, style="bold"), soft_wrap=True)
+    for examination in found:
+        say(f"{examination.provider} ({examination.type}), mails from {examination.sender.email}", style="bold")
         for finding in examination.findings:
-            console.print(_line(finding), soft_wrap=True)
+            _print_finding(finding)
+        say()
     count = _count(found)
     if count:
-        console.print(Text(f"\n{count} {'thing is' if count == 1 else 'things are'} wrong.", style="bold red"))
+        say(f"{count} {'thing is' if count == 1 else 'things are'} wrong.", style="bold red")
     else:
-        console.print(Text("\nNothing is wrong.", style="green"))
+        say("Nothing is wrong.", style="green")
 
 
-def _line(finding: Finding) -> Text:
-    mark, style = _MARKS[finding.mark]
-    line = Text.assemble("  ", (mark, style), f" {finding.about:<12}", printable(finding.words))
+def _print_finding(finding: Finding) -> None:
+    say("  ", _MARKS[finding.mark], f" {finding.about:<12}", finding.words)
     if finding.todo:
-        line.append(f"\n    → {printable(finding.todo)}", style="" if finding.mark is Mark.WRONG else "dim")
-    return line
+        say(f"    → {finding.todo}", style="" if finding.mark is Mark.WRONG else "dim")

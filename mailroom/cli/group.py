@@ -4,6 +4,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,7 @@ from mailroom.cli.printing import print_faults
 from mailroom.cli.reading import Reader
 from mailroom.errors import SettingsError
 from mailroom.loading import load
+from mailroom.logs import printable
 from mailroom.settings import Settings
 
 
@@ -32,7 +34,19 @@ class Desk:
             raise click.exceptions.Exit(1) from error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Commands whose errors may quote strangers: a server's answer, a file's name."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; escape its error."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            vars(error)["message"] = printable(error.message)  # click declares it final
+            raise
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),

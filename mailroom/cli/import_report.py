@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import click
-
-from mailroom.cli.printing import print_table
+from mailroom.cli.printing import print_block, print_table, say
 from mailroom.importing.configuration import Configuration
 from mailroom.importing.folder import Placed
 from mailroom.importing.plan import Ledger
-from mailroom.logs import printable
+
+_INDENT: Final = "    "
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +64,19 @@ def print_report(report: Report) -> None:
     arranged = report.arranged
     would = "would be " if report.dry_run else ""
     if report.placed:
-        click.secho(f"Templates, in {printable(report.templates)}:", bold=True)
+        say(f"Templates, in {report.templates}:", style="bold")
         print_table(("", ""), [(f"  {file.path}", _fate(file, would)) for file in report.placed])
     if arranged.new_toml is not None:
-        click.secho(f"{report.config} {would}written.", bold=True)
+        say(f"{report.config} {would}written.", style="bold")
         if report.dry_run:
-            click.echo(_indented(arranged.new_toml))
+            print_block(arranged.new_toml, indent=_INDENT)
     for name in arranged.settled:
-        click.echo(f"{report.config} has the provider {name} already.")
+        say(f"{report.config} has the provider {name} already.")
     for name in arranged.new_variables:
-        click.echo(f"{report.env_file}: {name} {would}added.")
+        say(f"{report.env_file}: {name} {would}added.")
     if arranged.block:
-        click.secho(f"To be pasted into {report.config}:", bold=True)
-        click.echo(_indented(arranged.block))
+        say(f"To be pasted into {report.config}:", style="bold")
+        print_block(arranged.block, indent=_INDENT)
     _print_ledger(report.ledger)
 
 
@@ -85,17 +84,13 @@ def _fate(file: Placed, would: str) -> str:
     return f"{would}{file.fate}" if file.fate in ("written", "overwritten") else str(file.fate)
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"    {printable(line)}".rstrip() for line in text.splitlines())
-
-
 def _print_ledger(ledger: Ledger) -> None:
     if ledger.left_out:
-        click.secho(f"Not taken over: {len(ledger.left_out)}", fg="yellow", bold=True)
+        say(f"Not taken over: {len(ledger.left_out)}", style="bold yellow")
         for left in ledger.left_out:
-            click.secho(f"  {printable(left.source)}: {printable(left.what)}", fg="yellow")
-            click.echo(f"    {printable(left.why)}; {printable(left.remedy)}")
+            say(f"  {left.source}: {left.what}", style="yellow")
+            say(f"    {left.why}; {left.remedy}")
     for note in ledger.notes:
-        click.echo(f"Note, {printable(note.source)}: {printable(note.text)}")
+        say(f"Note, {note.source}: {note.text}")
     if not ledger.left_out:
-        click.secho("All of it is in place.", fg="green")
+        say("All of it is in place.", style="green")

@@ -5,7 +5,7 @@ import secrets
 import click
 
 from mailroom.cli.group import as_json
-from mailroom.cli.printing import print_json
+from mailroom.cli.printing import print_block, print_json
 from mailroom.loading.development import new_key
 
 
@@ -21,6 +21,6 @@ def keygen(*, as_variables: bool, as_json: bool) -> None:
     if as_json:
         print_json({"secret_key": key, "authorization": authorization})
     elif as_variables:
-        click.echo(f"MAILROOM_SECRET_KEY={key}\nMAILROOM_CONNECTOR__AUTHORIZATION={authorization}")
+        print_block(f"MAILROOM_SECRET_KEY={key}\nMAILROOM_CONNECTOR__AUTHORIZATION={authorization}")
     else:
-        click.echo(f'secret_key = "{key}"\n\n[connector]\nauthorization = "{authorization}"')
+        print_block(f'secret_key = "{key}"\n\n[connector]\nauthorization = "{authorization}"')

@@ -12,7 +12,7 @@ import click
 from mailroom import templates
 from mailroom.cli.checking import bar
 from mailroom.cli.group import Desk, as_json
-from mailroom.cli.printing import print_json
+from mailroom.cli.printing import print_json, say
 from mailroom.errors import RenderingError
 from mailroom.rendering.inventory import Owner
 
@@ -87,7 +87,7 @@ def preview(
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        click.echo(f"{len(rows)} mails: {out / 'index.html'}")
+        say(f"{len(rows)} mails: {out / 'index.html'}")
     if any(not row.name for row in rows):
         raise click.ClickException("some could not be written; the index says why")
 
@@ -108,7 +108,7 @@ def _owner(folder: str, owners: tuple[Owner, ...]) -> Owner:
 
 def _opened(server: ThreadingHTTPServer) -> None:
     address = f"http://localhost:{server.server_port}/"
-    click.echo(f"The preview is at {address}; Ctrl-C ends it.")
+    say(f"The preview is at {address}; Ctrl-C ends it.")
     webbrowser.open(address)
 
 
@@ -119,7 +119,7 @@ def serve(page: "Page", port: int, opened: Callable[[ThreadingHTTPServer], None]
         try:
             server.serve_forever(poll_interval=0.1)
         except KeyboardInterrupt:
-            click.echo()
+            say()
 
 
 def _handler(page: "Page") -> type[BaseHTTPRequestHandler]:

@@ -1,5 +1,10 @@
-"""Prints for people and for machines; what strangers wrote is shown, not obeyed."""
+"""Prints for people and for machines: the one place where commands write to the terminal.
 
+Names, addresses, subjects and providers' words are strangers' texts. Control characters (C0, C1, bidi) are escaped,
+line breaks too, and nothing is read as Rich's markup, so that no text can move the cursor, hide or imitate a line.
+"""
+
+import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -26,19 +31,36 @@ _STYLES = {
 }
 
 
+def say(*parts: str | tuple[str, str], style: str = "", wrap: bool = False, error: bool = False) -> None:
+    """Print one line: texts, or pairs of a text and its style. `wrap` breaks it between words on a terminal."""
+    console = Console(stderr=error)
+    pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+    line = Text.assemble(*((printable(text), part_style) for text, part_style in pairs), style=style)
+    console.print(line, soft_wrap=not (wrap and console.is_terminal))
+
+
+def print_block(text: str, *, indent: str = "") -> None:
+    """Print lines to copy."""
+    for line in text.removesuffix("\n").split("\n"):
+        say(f"{indent}{line}".rstrip())
+
+
 def print_json(value: Any) -> None:
-    """Print one JSON document, indented."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    """Print one JSON document, indented; what does not print is escaped as JSON has it (RFC 8259 §7)."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    click.echo("\n".join(line if line.isprintable() else _json_escaped(line) for line in text.split("\n")))
+
+
+def _json_escaped(line: str) -> str:
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
 
 
 def print_faults(faults: Sequence[Fault]) -> None:
     """Print what is wrong with the settings, to standard error."""
-    console = Console(stderr=True)
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    console.print(Text(f"The settings have {count}:", style="bold red"))
+    say(f"The settings have {count}:", style="bold red", error=True)
     for fault in faults:
-        text = Text.assemble("  ", (printable(fault.path), "bold"), ": ", printable(fault.problem))
-        console.print(text, soft_wrap=not console.is_terminal)
+        say("  ", (fault.path, "bold"), ": ", fault.problem, wrap=True, error=True)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from mailroom.cli.group import Desk, as_json
-from mailroom.cli.printing import moment, print_json, print_table, span
+from mailroom.cli.printing import moment, print_block, print_json, print_table, say, span
 from mailroom.cli.reading import looking
 from mailroom.errors import SettingsError
 from mailroom.loading import load
@@ -49,9 +49,9 @@ def providers(desk: Desk, *, type_name: str | None, as_json: bool) -> None:
         )
         return
     print_table(("type", "what it is", "needs"), [(k.type, k.sentence, ", ".join(k.needs)) for k in kinds()])
-    click.echo()
+    say()
     if settings is None:
-        click.echo("None is configured as far as can be told: the settings have faults, see `mailroom check`.")
+        say("None is configured as far as can be told: the settings have faults, see `mailroom check`.")
         return
     _print_configured(settings, known)
 
@@ -64,7 +64,8 @@ def _print_kind(type_name: str, *, as_json: bool) -> None:
     if as_json:
         print_json(_kind_as_json(found))
         return
-    click.echo(f"{found.sentence}\n")
+    say(found.sentence)
+    say()
     print_table(
         ("setting", "value", "default", ""),
         [
@@ -72,7 +73,8 @@ def _print_kind(type_name: str, *, as_json: bool) -> None:
             for row in found.own
         ],
     )
-    click.echo(f"\n{found.block()}", nl=False)
+    say()
+    print_block(found.block())
 
 
 def _settings(desk: Desk) -> Settings | None:
@@ -127,7 +129,7 @@ def _print_configured(settings: Settings, known: _Known) -> None:
         rows.append((name, provider.type, hour, ago))
     print_table(("configured", "type", "attempts of the last hour", "last outcome"), rows)
     if known.trouble:
-        click.echo(f"How they do is not known: {known.trouble}")
+        say(f"How they do is not known: {known.trouble}")
 
 
 def _kind_as_json(found: Kind) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import click
 import httpx
 
 from mailroom.cli.group import Desk, as_json
-from mailroom.cli.printing import print_json, record_as_json
+from mailroom.cli.printing import print_json, record_as_json, say
 from mailroom.cli.reading import looking
 from mailroom.cli.server_address import server_url
 from mailroom.message import State
@@ -43,12 +43,12 @@ def send(
     settings = desk.settings()
     id_ = asyncio.run(_post(settings, url or server_url(settings), address, template, locale))
     if not as_json:
-        click.echo(f"accepted as {id_}")
+        say(f"accepted as {id_}")
     record = asyncio.run(_outcome(desk, settings, id_, wait))
     if as_json:
         print_json({"id": id_, "record": record_as_json(record) if record else None})
     elif record is not None:
-        click.echo(f"{record.state}{_why(record)}")
+        say(f"{record.state}{_why(record)}")
     if record is None or record.state not in _GONE:
         raise click.ClickException(f"not sent within {wait:g} s; ask again with: mailroom outbox show {id_}")
 

@@ -8,7 +8,7 @@ import click
 import httpx
 
 from mailroom.cli.group import Desk, as_json
-from mailroom.cli.printing import print_json, print_table, span
+from mailroom.cli.printing import print_json, print_table, say, span
 from mailroom.cli.reading import looking
 from mailroom.cli.server_address import server_url
 from mailroom.message import Priority
@@ -33,7 +33,7 @@ async def _status(desk: Desk, settings: Settings, *, as_json: bool) -> None:
     if as_json:
         print_json({"server": server, "waiting": waits, "held": held})
         return
-    click.echo(f"server: {server}")
+    say(f"server: {server}")
     print_table(
         ("waiting", "messages", "oldest"),
         [(name, str(row["messages"]), _age(row["oldest_seconds"])) for name, row in waits.items()],

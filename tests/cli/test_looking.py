@@ -1,12 +1,15 @@
 """`mailroom outbox list|find|show`."""
 
+import dataclasses
 import json
+import time
 
 import pytest
 
 from mailroom.errors import OutboxError
-from mailroom.message import State
-from tests.cli.conftest import Operator, Shelf, record
+from mailroom.message import Outcome, State
+from mailroom.outbox import Tried
+from tests.cli.conftest import Operator, Server, Shelf, record
 
 
 def ids(output: str) -> list[str]:
@@ -42,6 +45,44 @@ def test_find_asks_for_one_recipient_and_fails_when_there_is_nothing(operator: O
     assert ids(operator.run("outbox", "find", "bob@example.com", "--json").output) == ["0192-2"]
     nobody = operator.run("outbox", "find", "eve@example.com", "--json")
     assert (nobody.exit_code, json.loads(nobody.output)) == (1, [])
+
+
+BIDI = "\u202e\u2066\u200f"
+HOSTILE = f"\x1b[2J\x07\x7f\x9b31m{BIDI}\r\nFAKE LINE\u2028[red]ok[/red] :smile: [link=https://evil.example]x[/link]"
+
+
+def test_nothing_that_a_stranger_wrote_is_obeyed(operator: Operator, shelf: Shelf) -> None:
+    """Names, words, addresses, payloads: control characters and line breaks are escaped, markup stays text."""
+    shelf.records = [
+        dataclasses.replace(
+            record("0192-1", recipient=f"{HOSTILE}@example.com", words=HOSTILE),
+            template=HOSTILE,
+            reason=HOSTILE,
+            provider_message_id=HOSTILE,
+            languages=(HOSTILE,),
+            payload={HOSTILE: HOSTILE, "user": {"name": HOSTILE}},
+        )
+    ]
+    shelf.on_hold = {HOSTILE: 1}
+    shelf.attempts = [Tried("main", Outcome.REJECTED, 1, time.time(), HOSTILE)]
+    for command in ("outbox show 0192-1", "outbox list", "status", "providers"):
+        for json_too in ((), ("--json",)):
+            result = operator.run(*command.split(), *json_too)
+            assert result.exit_code == 0
+            assert [char for char in result.output if not char.isprintable() and char != "\n"] == []
+            assert not any(line.lstrip().startswith("FAKE") for line in result.output.splitlines())
+            assert "[red]ok[/red] :smile: [link=https://evil.example]x[/link]" in result.output
+    told = json.loads(operator.run("outbox", "show", "0192-1", "--json").output)
+    assert told["payload"] == {HOSTILE: HOSTILE, "user": {"name": HOSTILE}}, "the same JSON, written in ASCII"
+
+
+def test_an_error_that_quotes_a_stranger_is_escaped(operator: Operator, server: Server) -> None:
+    """Whatever answers at that address may answer anything."""
+    server.status, server.answer = 400, HOSTILE.encode()
+    result = operator.run("send", "ada@example.com")
+    assert result.exit_code == 1
+    assert result.output.endswith("\n")
+    assert result.output[:-1].isprintable()
 
 
 def test_show_tells_the_attempts_and_nothing_secret(operator: Operator, shelf: Shelf) -> None:
