@@ -95,7 +95,9 @@ class Connector(Section):
     """The door for Logto's HTTP email connector."""
 
     authorization: HeaderValues = Field(
-        (), description="the `Authorization` header's exact text, as it is typed into Logto; several while rotating"
+        (),
+        description="the `Authorization` header's exact text, as it is typed into Logto (blanks around it do not "
+        "count); several while rotating",
     )
     allowed_ips: tuple[Network, ...] = Field((), description="networks that may post; empty: all")
     trusted_proxies: tuple[Network, ...] = Field(
@@ -150,7 +152,9 @@ class Lifetimes(Section):
 class Console(Section):
     """The operator's pages."""
 
-    password: Secret | None = Field(None, description="without it the console is off, except with `--dev`")
+    password: Secret | None = Field(
+        None, description="long and random; without it the console is off, except with `--dev`"
+    )
 
 
 class Settings(Section):

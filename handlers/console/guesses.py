@@ -1,12 +1,14 @@
 """Bounds how fast the console's password can be guessed, without holding up whoever knows it.
 
-A wrong password adds to its caller's debt (seconds); time pays it off. The answer to a wrong password waits as long as
-that takes, so that guessers who wait for answers slow down. Those who do not wait run into the limit: a try beyond it
-is refused without a comparison. Below the limit the right password is answered at once, whatever the debt.
+Each caller has a leaky bucket: a wrong password adds to its level (seconds), time drains it. A wrong password is
+answered when the bucket has drained, so that guessers who wait for answers slow down. Those who do not wait fill the
+bucket: a password beyond its capacity is refused without a comparison. Below that the right password is answered at
+once, whatever the level.
 
-Callers are counted by address (IPv6 by /64), and together. Addresses that never failed are counted together apart from
-those that did: a crowd of guessers takes nothing from an operator at another address. A browser that has signed in
-before carries a cookie and has a debt of its own, so that guessers at its own address take nothing from it either.
+A caller is an address (IPv6: a /64 network), and all callers together share another bucket. Addresses that never failed
+share one apart from those that did: a crowd of guessers takes nothing from an operator at another address. A browser
+that has signed in before carries a cookie and has a bucket of its own, so that guessers at its own address take nothing
+from it either.
 """
 
 import asyncio
@@ -19,11 +21,11 @@ from mailroom.clock import Clock
 
 _COST_SECONDS: Final = 0.2
 """Five guesses a second for one caller …"""
-_LIMIT_SECONDS: Final = 120.0
+_CAPACITY_SECONDS: Final = 120.0
 """… and 600 at once."""
 _SHARED_COST_SECONDS: Final = 0.1
 """Ten guesses a second for all callers …"""
-_SHARED_LIMIT_SECONDS: Final = 120.0
+_SHARED_CAPACITY_SECONDS: Final = 120.0
 """… and 1,200 at once."""
 _PAUSE_SECONDS: Final = (1.0, 25.0)
 """Shortest and longest; proxies wait for 30 s."""
@@ -49,9 +51,9 @@ class Guesses:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._paid_at: dict[str, float] = {}
-        """Caller → when its debt is paid (monotonic seconds); in the order of their last failure."""
-        self._shared_paid_at = {True: 0.0, False: 0.0}
+        self._empty_at: dict[str, float] = {}
+        """Caller → when its bucket is empty (monotonic seconds); in the order of their last failure."""
+        self._shared_empty_at = {True: 0.0, False: 0.0}
         """The same for all callers together: those that failed before, and those that did not."""
         self._pauses = 0
         self._report = Report(clock)
@@ -62,39 +64,39 @@ class Guesses:
         `device` is the id of a browser that has signed in before.
         """
         now = self._clock.monotonic()
-        seconds = self._paid_at.get(device or caller, 0.0) - now + _COST_SECONDS - _LIMIT_SECONDS
+        seconds = self._empty_at.get(device or caller, 0.0) - now + _COST_SECONDS - _CAPACITY_SECONDS
         if device is None:
-            shared = self._shared_paid_at[caller in self._paid_at]
-            seconds = max(seconds, shared - now + _SHARED_COST_SECONDS - _SHARED_LIMIT_SECONDS)
+            shared = self._shared_empty_at[caller in self._empty_at]
+            seconds = max(seconds, shared - now + _SHARED_COST_SECONDS - _SHARED_CAPACITY_SECONDS)
         if seconds > 0:
             self._report.add(caller)
         return max(0.0, seconds)
 
-    async def punish(self, caller: str, device: str | None) -> None:
-        """Count a wrong password; return when it is to be answered."""
+    async def delay(self, caller: str, device: str | None) -> None:
+        """Count a wrong password; return when it may be answered."""
         now = self._clock.monotonic()
         self._report.add(caller)
-        paid_at = 0.0
+        empty_at = 0.0
         if device is None:
-            failed_before = caller in self._paid_at
-            paid_at = max(self._shared_paid_at[failed_before], now) + _SHARED_COST_SECONDS
-            self._shared_paid_at[failed_before] = paid_at
-        paid_at = max(paid_at, self._add_debt(device or caller, now))
+            failed_before = caller in self._empty_at
+            empty_at = max(self._shared_empty_at[failed_before], now) + _SHARED_COST_SECONDS
+            self._shared_empty_at[failed_before] = empty_at
+        empty_at = max(empty_at, self._fill(device or caller, now))
         if self._pauses >= _MOST_PAUSES:
             return
         self._pauses += 1
         try:
             shortest, longest = _PAUSE_SECONDS
-            await self._clock.sleep(min(longest, max(shortest, paid_at - now)))
+            await self._clock.sleep(min(longest, max(shortest, empty_at - now)))
         finally:
             self._pauses -= 1
 
-    def _add_debt(self, key: str, now: float) -> float:
-        paid_at = max(self._paid_at.pop(key, now), now) + _COST_SECONDS
-        self._paid_at[key] = paid_at
-        if len(self._paid_at) > _MOST_CALLERS:
-            del self._paid_at[next(iter(self._paid_at))]
-        return paid_at
+    def _fill(self, key: str, now: float) -> float:
+        empty_at = max(self._empty_at.pop(key, now), now) + _COST_SECONDS
+        self._empty_at[key] = empty_at
+        if len(self._empty_at) > _MOST_CALLERS:
+            del self._empty_at[next(iter(self._empty_at))]
+        return empty_at
 
 
 _MINUTE: Final = 60.0

@@ -109,8 +109,8 @@ class Console:
 
     def _throttled_page(self, throttled: Throttled) -> Response:
         problem = (
-            "There were too many wrong passwords, so this one was not looked at. Wait a moment and try again, "
-            "or use a browser that has signed in before."
+            "There were too many wrong passwords, so this one was not checked. "
+            "Try again in a moment, or in a browser that has signed in before."
         )
         response = self._login_page(status=429, problem=problem)
         response.headers["retry-after"] = str(ceil(throttled.seconds))

@@ -71,7 +71,7 @@ class Sessions:
             raise Throttled(seconds)
         if hmac.compare_digest(given, self._password):
             return True
-        await self._guesses.punish(caller, device)
+        await self._guesses.delay(caller, device)
         return False
 
     def begin(self, request: Request, response: Response) -> None:

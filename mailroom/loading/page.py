@@ -28,7 +28,7 @@ _INTRODUCTION: Final = """\
 Settings come from one optional TOML file (the one that `MAILROOM_CONFIG` names, else `./mailroom.toml`) and from
 variables, which win. All of them can be variables, so a host that has nothing else will do. `mailroom check` prints
 everything that is wrong at once; unknown settings and misspelt variables are wrong too. `mailroom.example.toml` and
-`.env.example` are there to be copied.
+`.env.example` are there to be copied; their placeholders are refused as secrets.
 
 - **Names**: `port` is `MAILROOM_PORT`, `connector.allowed_ips` is `MAILROOM_CONNECTOR__ALLOWED_IPS` (two underscores
   where the file has a dot), `password` of the provider `main` is `MAILROOM_PROVIDERS__MAIN__PASSWORD`. A provider's

@@ -182,7 +182,7 @@ async def test_no_more_callers_are_remembered_than_fit() -> None:
         if number % 10 == 0:
             await clock.advance(1)
     await settle()
-    assert len(sessions._guesses._paid_at) == 4096
+    assert len(sessions._guesses._empty_at) == 4096
     assert clock.sleeping <= 256 + 1
 
 
