@@ -10,8 +10,9 @@ MailroomError
 │   └── MissingVariable     the request lacks what the mail exists for: its code or its link
 ├── ImportingError          what is to be imported cannot be read, or Logto does not give it
 └── SendingError            a provider did not take the mail; the four kinds decide what happens next
-    ├── Rejected            this mail will never go: stop
+    ├── Rejected            the recipient's address does not work: stop
     ├── Misconfigured       our fault (credentials, unverified sender, no credit): next provider, alert the operator
+    │   └── Declined        this provider refuses this mail, and not for the recipient's address; it may take others
     ├── Unavailable         try again, not before `retry_after`
     └── Uncertain           handed over, no answer: it may have been sent
 """
@@ -76,15 +77,17 @@ class SendingError(MailroomError):
     outcome: ClassVar[str]
     """How the attempt is recorded; one of `mailroom.message.Outcome`."""
 
-    def __init__(self, words: str, *, code: str = "") -> None:
+    def __init__(self, words: str, *, code: str = "", hint: str = "") -> None:
         super().__init__(words)
         self.words = words
         self.code = code
         """The provider's own error code (`550 5.1.1`, `MailFromDomainNotVerified`), if it gave one."""
+        self.hint = hint
+        """What the operator can do about it, in our own words."""
 
 
 class Rejected(SendingError):
-    """Permanent: this mail to this recipient will never be accepted."""
+    """Permanent: the provider says that the recipient's address does not work."""
 
     outcome = "rejected"
 
@@ -95,13 +98,17 @@ class Misconfigured(SendingError):
     outcome = "misconfigured"
 
 
+class Declined(Misconfigured):
+    """This provider refuses this mail, and the recipient's address is not the reason. It may accept other mails."""
+
+
 class Unavailable(SendingError):
     """Temporary: the provider did not take the mail, and nothing was sent."""
 
     outcome = "unavailable"
 
-    def __init__(self, words: str, *, code: str = "", retry_after: float | None = None) -> None:
-        super().__init__(words, code=code)
+    def __init__(self, words: str, *, code: str = "", hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(words, code=code, hint=hint)
         self.retry_after = retry_after
         """Seconds from now before which the provider does not want to be asked again."""
 

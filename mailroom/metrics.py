@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from mailroom.clock import Instant
 from mailroom.message import Priority
-from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Depth
+from mailroom.outbox import HELD_EXHAUSTED, HELD_LINK, HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING, Depth
 
 KINDS: Final = (
     "SignIn", "Register", "ForgotPassword", "OrganizationInvitation", "Generic", "UserPermissionValidation",
@@ -81,9 +81,9 @@ class Metrics:
             oldest = now if waiting.oldest is None else waiting.oldest
             self._queued.labels(priority.name.lower()).set(waiting.count)
             self._oldest_seconds.labels(priority.name.lower()).set(max(0.0, now - oldest))
-        reasons = dict.fromkeys((*_HELD, OTHER), 0)
+        reasons = dict.fromkeys((*_HELD.values(), OTHER), 0)
         for reason, count in held.items():
-            reasons[reason if reason in _HELD else OTHER] += count
+            reasons[_HELD.get(reason, OTHER)] += count
         for reason, count in reasons.items():
             self._held.labels(reason).set(count)
         self._free_bytes.set(float("nan") if free_bytes is None else free_bytes)
@@ -93,7 +93,14 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-_HELD: Final = (HELD_MISCONFIGURED, HELD_EXHAUSTED, HELD_RENDERING)
+_HELD: Final = {
+    HELD_MISCONFIGURED: "misconfigured",
+    HELD_REFUSED: "refused",
+    HELD_EXHAUSTED: "exhausted",
+    HELD_RENDERING: "rendering",
+    HELD_LINK: "link",
+}
+"""Reason -> label."""
 
 
 class Door:

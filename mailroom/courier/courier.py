@@ -15,7 +15,7 @@ from mailroom.courier.reporting import Report
 from mailroom.courier.route import Routes
 from mailroom.courier.tidying import Tidying, every
 from mailroom.errors import CannotKeep
-from mailroom.message import Address, Attempt, Message, Outcome, Priority, State
+from mailroom.message import Address, Attempt, Message, Priority, State
 from mailroom.metrics import Metrics
 from mailroom.outbox import HELD_MISCONFIGURED, Candidate, Kept, Lease, Leased, Once, Outbox, Settlement
 from mailroom.rendering import Writer
@@ -64,6 +64,7 @@ class Courier:
         self._routes = routes
         self._clock = clock
         self._delivers = delivers
+        self._report = Report(metrics, clock)
         self._delivery = Delivery(
             exits=exits,
             routes=routes,
@@ -72,9 +73,8 @@ class Courier:
             clock=clock,
             jitter=jitter,
             record=outbox.attempt,
-            count=self._count,
+            count=self._report.attempted,
         )
-        self._report = Report(metrics, clock)
         self._tidying = Tidying(outbox, clock, retention=retention, report=self._report)
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._chores: list[asyncio.Task[None]] = []
@@ -244,6 +244,8 @@ class Courier:
                 log.warning("lease.lost", id=message.id, template=message.template)
                 return
             self._report.settled(message, settlement)
+            if settlement.reason == HELD_MISCONFIGURED:
+                self._misconfigured.update(self._routes.providers(message.template))
             if settlement.state is State.SENT:
                 await self._mended(settlement.attempts[-1].provider)
             elif settlement.due_at is not None and (self._next_due is None or settlement.due_at < self._next_due):
@@ -266,11 +268,6 @@ class Courier:
                     log.error("outcome.unrecorded", id=settlement.id, problem=str(error))  # noqa: TRY400 - likewise
                 complained = True
                 await self._clock.sleep(_UNRECORDED_SECONDS)
-
-    def _count(self, provider: str, outcome: Outcome) -> None:
-        self._report.attempted(provider, outcome)
-        if outcome is Outcome.MISCONFIGURED:
-            self._misconfigured.add(provider)
 
     async def _mended(self, provider: str) -> None:
         """Release what is held for misconfiguration once a provider that refused us takes mail again."""

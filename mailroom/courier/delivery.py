@@ -15,6 +15,7 @@ from mailroom.courier.route import Routes
 from mailroom.courier.schedule import next_round
 from mailroom.errors import (
     CannotKeep,
+    Declined,
     Misconfigured,
     MissingVariable,
     Rejected,
@@ -24,13 +25,23 @@ from mailroom.errors import (
     Uncertain,
 )
 from mailroom.message import Address, Attempt, Email, Message, Outcome, Receipt, State, unwritten
-from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Leased, Settlement
+from mailroom.outbox import (
+    HELD_EXHAUSTED,
+    HELD_LINK,
+    HELD_MISCONFIGURED,
+    HELD_REFUSED,
+    HELD_RENDERING,
+    Leased,
+    Settlement,
+)
 from mailroom.providers import Provider
 from mailroom.rendering import Writer
 from mailroom.time_limit import TimeLimit
 
 _GRACE_SECONDS: Final = 5.0
 """How much later than its own time limit."""
+
+_LONGEST_IDENTIFIER: Final = 200
 
 log = structlog.get_logger()
 
@@ -96,9 +107,7 @@ class Delivery:
                 attempt, result = await self._try(exit_, message, attempt)
             attempts = (*attempts[:-1], attempt)
             if isinstance(result, Receipt):
-                return Settlement(
-                    message.id, State.SENT, attempts, provider_message_id=result.provider_message_id[:200]
-                )
+                return Settlement(message.id, State.SENT, attempts, provider_message_id=result.provider_message_id)
             if isinstance(result, Settlement):
                 return replace(result, attempts=attempts[:-1])
             failures.append(result)
@@ -115,7 +124,10 @@ class Delivery:
         try:
             email = self._written(exit_, message)
         except MissingVariable as error:
-            return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
+            if message.is_code:
+                return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
+            log.warning("mail.unwritten", id=message.id, template=message.template, problem=str(error))
+            return attempt, Settlement(message.id, State.HELD, (), reason=HELD_LINK)
         except RenderingError as error:
             log.warning("mail.unwritten", id=message.id, template=message.template, problem=str(error))
             return attempt, Settlement(message.id, State.HELD, (), reason=HELD_RENDERING)
@@ -126,13 +138,13 @@ class Delivery:
         result = await self._send(exit_, email)
         outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
         self.count(attempt.provider, outcome)
-        code = result.code if isinstance(result, SendingError) else ""
-        ended = replace(
-            attempt,
-            duration_seconds=self.clock.monotonic() - started,
-            outcome=outcome,
-            words=masked(f"{code} {result.words}".strip(), message, email),
-        )
+        if isinstance(result, Receipt):
+            words = masked(result.words, message, email)
+            identifier = masked(result.provider_message_id, message, email)
+            result = Receipt(identifier[:_LONGEST_IDENTIFIER], words)
+        else:
+            words = _diagnostic(result, message, email)
+        ended = replace(attempt, duration_seconds=self.clock.monotonic() - started, outcome=outcome, words=words)
         return ended, result
 
     def _written(self, exit_: Exit, message: Message) -> Email:
@@ -160,7 +172,9 @@ class Delivery:
     def _later(self, message: Message, attempts: tuple[Attempt, ...], failures: list[SendingError]) -> Settlement:
         """Decide what follows a round in which no provider took the mail."""
         if all(isinstance(failure, Misconfigured) for failure in failures):
-            return Settlement(message.id, State.HELD, attempts, reason=HELD_MISCONFIGURED)
+            refused = any(isinstance(failure, Declined) for failure in failures)
+            reason = HELD_REFUSED if refused else HELD_MISCONFIGURED
+            return Settlement(message.id, State.HELD, attempts, reason=reason)
         rounds = self.routes.rounds(message.template, attempts)
         due_at = next_round(
             message.priority,
@@ -174,6 +188,13 @@ class Delivery:
         if due_at >= message.expires_at:
             return Settlement(message.id, State.EXPIRED, attempts, reason="no further try fits into its lifetime")
         return Settlement(message.id, State.QUEUED, attempts, due_at=due_at)
+
+
+def _diagnostic(error: SendingError, message: Message, email: Email) -> str:
+    """Return what is recorded of a refusal: its code, the provider's words without secrets, and our hint."""
+    code = "" if error.words.startswith(error.code) else error.code
+    words = masked(f"{code} {error.words}".strip(), message, email)
+    return f"{words} → {error.hint}" if error.hint else words
 
 
 def _soonest(failures: list[SendingError]) -> Instant | None:

@@ -81,6 +81,10 @@ class Settlement(msgspec.Struct, frozen=True):
 
 HELD_MISCONFIGURED = "misconfigured"
 """Every provider refused for reasons that are ours. Released at restart; probed with one message at a time."""
+HELD_REFUSED = "refused"
+"""No provider takes this mail, and the recipient's address is not the reason. Released at restart."""
+HELD_LINK = "the invitation's link cannot be shown"
+"""It is `javascript:` or the like, too long, or no text: a mail without it would be of no use."""
 HELD_EXHAUSTED = "exhausted"
 """The tries are used up."""
 HELD_RENDERING = "rendering"

@@ -12,6 +12,7 @@ from mailroom.errors import SealBroken
 from mailroom.message import Attempt, Priority, new_id
 from mailroom.outbox import (
     HELD_MISCONFIGURED,
+    HELD_REFUSED,
     HELD_RENDERING,
     Candidate,
     Claimed,
@@ -293,8 +294,11 @@ def index(connection: apsw.Connection, limits: Sequence[int]) -> list[int]:
     return counts
 
 
+_RELEASED_AT_START: Final = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
+
+
 def begin(connection: apsw.Connection, now: Instant) -> None:
     """Take over what the last process left: its leases, and what waited for a restart."""
     with connection:
         connection.execute(_RECLAIM, (now,))
-        release(connection, [Release(reason, now) for reason in (HELD_MISCONFIGURED, HELD_RENDERING)])
+        release(connection, [Release(reason, now) for reason in _RELEASED_AT_START])

@@ -12,8 +12,9 @@ import httpx
 import msgspec
 
 from mailroom.clock import Instant
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import Receipt
+from mailroom.providers._refusals import classify_text
 from mailroom.providers._words import bounded
 
 LONGEST_WAIT_SECONDS: Final = 24 * 3600.0
@@ -95,12 +96,20 @@ class Answer:
     def error(
         self, kind: type[SendingError], words: str = "", *, code: str = "", retry_after: float | None = None
     ) -> SendingError:
-        """Return the error of this kind in the vendor's words; without its code the status is the code."""
+        """Return the error of this kind in the vendor's words; without its code the status is the code.
+
+        What the vendor's code leaves open, `Declined`, is decided by the words, as for an SMTP reply.
+        """
         words = bounded(words) or self.words
         code = bounded(code)[:100] or f"HTTP {self.status}"
+        row = classify_text(words)
+        kind = row.kind if kind is Declined else kind
+        hint, wait = (row.hint, row.wait_seconds) if kind is row.kind else ("", None)
         if issubclass(kind, Unavailable):
-            return kind(words, code=code, retry_after=self.retry_after() if retry_after is None else retry_after)
-        return kind(words, code=code)
+            waits = (retry_after, self.retry_after(), wait)
+            retry_after = next((seconds for seconds in waits if seconds is not None), None)
+            return kind(words, code=code, hint=hint, retry_after=retry_after)
+        return kind(words, code=code, hint=hint)
 
     def receipt(self, name: str) -> Receipt:
         """Return the receipt of a yes that has the mail's id under this name. Raises Uncertain if it has none."""
@@ -124,7 +133,7 @@ def by_status(status: int) -> type[SendingError]:
         return Unavailable
     if status in _OUR_FAULT or status in range(300, 400):
         return Misconfigured
-    return Rejected if status in range(400, 500) else Uncertain
+    return Declined if status in range(400, 500) else Uncertain
 
 
 def text_of(value: Any) -> str:

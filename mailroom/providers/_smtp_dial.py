@@ -129,7 +129,9 @@ class Dialler:
         refused = refusal(stage, reply)
         if stage is Stage.AUTH and self._repeats_credentials("\n".join(reply.lines), self._secret(token)):
             return type(refused)(
-                f"{refused.code} (the words are not kept: they repeat the password)", code=refused.code
+                f"{refused.code} (the words are not kept: they repeat the password)",
+                code=refused.code,
+                hint=refused.hint,
             )
         return refused
 

@@ -23,6 +23,8 @@ class Preset:
     access_url: str = ""
     """Where OAuth2 tokens come from."""
     scope: str = ""
+    concurrency: int | None = None
+    """How many connections the vendor allows a mailbox, where it is fewer than the default."""
 
 
 PRESETS: Final[Mapping[str, Preset]] = {
@@ -44,7 +46,11 @@ PRESETS: Final[Mapping[str, Preset]] = {
             }
         ),
     ),
-    "outlook": Preset("smtp.office365.com", scope="https://outlook.office365.com/.default"),
+    "outlook": Preset(
+        "smtp.office365.com",
+        scope="https://outlook.office365.com/.default",
+        concurrency=3,  # a fourth gets 432 4.3.2 (learn.microsoft.com: Exchange Online limits, SMTP AUTH)
+    ),
     "ses": Preset("email-smtp.{region}.amazonaws.com"),
     "mailgun": Preset(
         "smtp.mailgun.org", hosts=MappingProxyType({"us": "smtp.mailgun.org", "eu": "smtp.eu.mailgun.org"})
@@ -68,6 +74,8 @@ def filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {"host": told.get("host") or _host(preset, told.get("region"))}
     if "tls" not in told and "port" not in told:  # one without the other would not belong together
         known |= {"port": preset.port, "tls": preset.tls}
+    if preset.concurrency:
+        known["concurrency"] = preset.concurrency
     if preset.username:
         known["username"] = preset.username
     if told.get("preset") == "postmark" and "username" not in told and "oauth2" not in told and "password" in told:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Uncertain
+from mailroom.errors import Declined, Misconfigured, SendingError, Uncertain
+from mailroom.providers._refusals import TOO_LARGE
 from mailroom.providers._smtp_replies import Reply, Stage, refusal
 from mailroom.providers._smtp_wire import Lost, Wire
 
@@ -21,6 +22,7 @@ _NOT_UNDERSTOOD: Final = frozenset({500, 502, 504})
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _NEW_LINE_DOT: Final = re.compile(rb"\n\.")
 _RETURN_DOT: Final = re.compile(rb"\r\.")
+_NO_SMTPUTF8: Final = "add a provider whose server offers SMTPUTF8"
 _OCTETS: Final = re.compile(r"[0-9]{1,15}")
 
 
@@ -162,11 +164,11 @@ class Session:
 
     def _fits(self, mail: Transaction) -> None:
         if not mail.is_ascii and not self._smtputf8:
-            kind = Misconfigured if mail.recipient.isascii() else Rejected
-            raise kind("the server does not take addresses beyond ASCII (it offers no SMTPUTF8)")
+            kind = Misconfigured if mail.recipient.isascii() else Declined
+            raise kind("the server does not take addresses beyond ASCII (it offers no SMTPUTF8)", hint=_NO_SMTPUTF8)
         most = int(self._size) if self._size and _OCTETS.fullmatch(self._size) else 0
         if 0 < most < len(mail.content):
-            raise Rejected(f"the mail has {len(mail.content)} octets, the server takes at most {most}")
+            raise Declined(f"the mail has {len(mail.content)} octets, the server takes at most {most}", hint=TOO_LARGE)
 
     async def _open(self, mail: Transaction) -> None:
         """Bring the server to where it waits for the content."""

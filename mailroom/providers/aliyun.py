@@ -8,7 +8,7 @@ import msgspec
 from pydantic import AfterValidator, Field
 
 from mailroom.address import ascii_form
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Email, Receipt
 from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._acs3 import Acs3
@@ -54,7 +54,7 @@ _TOO_LONG_TO_REPLY: Final = f"Direct Mail takes display names of {LONGEST_ALIAS}
 
 KINDS: Final[tuple[tuple[str, type[SendingError]], ...]] = (
     ("InvalidToAddress", Rejected),
-    ("InvalidBody", Rejected),
+    ("InvalidBody", Declined),
     ("InvalidMailAddress", Misconfigured),
     ("InvalidFromAlias", Misconfigured),
     ("InvalidSubject", Misconfigured),  # too long for Direct Mail; another provider may take it

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
 from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
@@ -42,12 +42,12 @@ class Settings(TemplatesAtProvider, HttpSettings):
 
 
 KINDS: Final[dict[str, type[SendingError]]] = {
-    "invalid_parameter": Rejected,
-    "missing_parameter": Rejected,
-    "out_of_range": Rejected,
-    "bad_request": Rejected,
-    "unprocessable_entity": Rejected,
-    "not_acceptable": Rejected,
+    "invalid_parameter": Declined,
+    "missing_parameter": Declined,
+    "out_of_range": Declined,
+    "bad_request": Declined,
+    "unprocessable_entity": Declined,
+    "not_acceptable": Declined,
     "unauthorized": Misconfigured,
     "permission_denied": Misconfigured,
     "not_enough_credits": Misconfigured,
@@ -125,7 +125,7 @@ class Brevo(HttpProvider):
             kind = Unavailable
         elif answer.status in range(500, 600) and code:
             kind = Unavailable  # Brevo's own words; the key makes the next try safe
-        elif kind is Rejected and any(ours in words.lower() for ours in ("sender", "template")):
+        elif kind is Declined and any(ours in words.lower() for ours in ("sender", "template")):
             kind = Misconfigured
         if kind is None:
             raise self.refusal(answer)

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from mailroom.errors import Misconfigured, Rejected, SendingError
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
 from mailroom.message import Address, Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http import (
@@ -47,14 +47,14 @@ KINDS: Final[dict[str, type[SendingError]]] = {
     "mj-0003": Misconfigured,  # something mandatory is missing
     "mj-0004": Misconfigured,  # of another type
     "mj-0005": Misconfigured,  # not an allowed value
-    "mj-0006": Rejected,  # too long a subject
+    "mj-0006": Declined,  # too long a subject
     "mj-0007": Misconfigured,  # nothing in a list
     "mj-0008": Misconfigured,  # too much in a list: headers
-    "mj-0011": Rejected,  # too large
+    "mj-0011": Declined,  # too large
     "mj-0012": Misconfigured,  # an empty text
-    "mj-0013": Rejected,  # an address that is none
+    "mj-0013": Declined,  # an address that is none; of `To` it is final
     "mj-0015": Misconfigured,  # wrong keys
-    "send-0003": Rejected,  # neither text nor HTML
+    "send-0003": Declined,  # neither text nor HTML
     "send-0006": Misconfigured,  # the key may not set Sender
     "send-0007": Misconfigured,
     "send-0008": Misconfigured,  # the sender's address is not validated
@@ -144,8 +144,10 @@ def _error(answer: Answer, *place: str | int) -> SendingError | None:
         return None
     status, about = answer.text(*place, "StatusCode"), answer.text(*place, "ErrorRelatedTo", 0)
     kind = KINDS.get(code) or by_status(int(status) if status.isdecimal() else answer.status)
-    if kind is Rejected and about.startswith(("From", "ReplyTo", "Sender", "Headers")):
+    if kind is Declined and about.startswith(("From", "ReplyTo", "Sender", "Headers")):
         kind = Misconfigured
+    elif code == "mj-0013" and about.startswith("To"):
+        kind = Rejected
     return answer.error(kind, f"{words} ({about})" if about and about not in words else words, code=code)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http import (
@@ -97,6 +97,6 @@ class MailJunky(HttpProvider):
 
 def _kind(answer: Answer) -> type[SendingError]:
     kind = by_status(answer.status)
-    if kind is Rejected and any(word in answer.words.lower() for word in _OURS):
+    if kind is Declined and any(word in answer.words.lower() for word in _OURS):
         return Misconfigured
     return kind

@@ -4,7 +4,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
@@ -41,7 +41,7 @@ class Settings(TemplatesAtProvider, HttpSettings):
 KINDS: Final[dict[str, type[SendingError]]] = {
     "10": Misconfigured,  # bad or missing token
     "100": Unavailable,  # maintenance
-    "300": Rejected,  # a field is not valid: an address, usually
+    "300": Declined,  # a field is not valid: of an address it is `_RECIPIENT`
     "400": Misconfigured,  # sender signature not found
     "401": Misconfigured,  # sender signature not confirmed
     "405": Misconfigured,  # no credit left
@@ -54,8 +54,9 @@ KINDS: Final[dict[str, type[SendingError]]] = {
 }
 """By the body's `ErrorCode` (postmarkapp.com/developer/api/overview#error-codes); any other is ours to mend."""
 
+_RECIPIENT: Final = "'to'"
 _SENDERS: Final = ("'from'", "'reply-to'", "'replyto'", "metadata")
-"""What a 300 names when the fault is in our settings, not in the recipient."""
+"""What a 300 names: the recipient, or a field that comes from our settings."""
 
 
 def connect(settings: Settings, surroundings: Surroundings) -> "Postmark":
@@ -131,8 +132,10 @@ class Postmark(HttpProvider):
         if not code:
             raise self.refusal(answer)
         kind = KINDS.get(code, Unavailable if answer.status in range(500, 600) else Misconfigured)
-        if kind is Rejected and code == "300" and any(name in words.lower() for name in _SENDERS):
-            kind = Misconfigured
+        if code == "300":
+            said = words.lower()
+            ours = any(name in said for name in _SENDERS)
+            kind = Misconfigured if ours else Rejected if _RECIPIENT in said else Declined
         if kind is Misconfigured and answer.status == 429:  # noqa: PLR2004  # HTTP's
             kind = Unavailable
         raise answer.error(kind, words, code=code)

@@ -4,7 +4,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
@@ -18,6 +18,7 @@ from mailroom.providers._http import (
     mailbox_text,
 )
 from mailroom.providers._http_variables import flat
+from mailroom.providers._refusals import QUOTA_WAIT_SECONDS
 
 _RESERVED: Final = frozenset(
     {"FIRST_NAME", "LAST_NAME", "EMAIL", "UNSUBSCRIBE_URL", "RESEND_UNSUBSCRIBE_URL", "contact", "this"}
@@ -34,11 +35,11 @@ class Settings(TemplatesAtProvider, HttpSettings):
 
 
 KINDS: Final[dict[str, type[SendingError]]] = {
-    "validation_error": Rejected,
-    "missing_required_field": Rejected,
-    "invalid_attachment": Rejected,
-    "invalid_parameter": Rejected,
-    "security_error": Rejected,
+    "validation_error": Declined,
+    "missing_required_field": Declined,
+    "invalid_attachment": Declined,
+    "invalid_parameter": Declined,
+    "security_error": Declined,
     "invalid_from_address": Misconfigured,
     "missing_api_key": Misconfigured,
     "invalid_api_key": Misconfigured,
@@ -52,13 +53,13 @@ KINDS: Final[dict[str, type[SendingError]]] = {
     "invalid_idempotent_request": Uncertain,
     "concurrent_idempotent_requests": Unavailable,
     "rate_limit_exceeded": Unavailable,
-    "daily_quota_exceeded": Misconfigured,
-    "monthly_quota_exceeded": Misconfigured,
+    "daily_quota_exceeded": Unavailable,
+    "monthly_quota_exceeded": Unavailable,
     # Resend's own words for its own trouble; the key makes the next try safe.
     "application_error": Unavailable,
     "internal_server_error": Unavailable,
 }
-"""By the `name` in the body (resend.com/docs/api-reference/errors). Quotas come with 429, but waiting is no help."""
+"""By the `name` in the body (resend.com/docs/api-reference/errors). A quota is waited for longer, see `_refusals`."""
 
 
 def connect(settings: Settings, surroundings: Surroundings) -> "Resend":
@@ -108,11 +109,14 @@ class Resend(HttpProvider):
         name = answer.text("name")
         kind = KINDS.get(name)
         ours = answer.status == 403 or "template" in answer.words.lower()  # noqa: PLR2004  # HTTP's
-        if kind is Rejected and ours:  # "verify a domain" comes as validation_error
+        if kind is Declined and ours:  # "verify a domain" comes as validation_error
             kind = Misconfigured
         if kind is None:
             raise self.refusal(answer)
-        raise answer.error(kind, code=name, retry_after=answer.retry_after("ratelimit-reset"))
+        wait = answer.retry_after("ratelimit-reset")
+        if name.endswith("quota_exceeded"):
+            wait = max(wait or 0.0, QUOTA_WAIT_SECONDS)
+        raise answer.error(kind, code=name, retry_after=wait)
 
 
 def _content(email: Email) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """SendGrid: www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send."""
 
+import re
 from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
 from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
@@ -28,6 +29,7 @@ _RESERVED: Final = frozenset(
     }
 )
 """Headers that SendGrid does not take."""
+_RECIPIENT: Final = re.compile(r"personalizations\.\d+\.to\b")
 _ACCEPTED: Final = 202
 _IN_SANDBOX: Final = 200
 
@@ -122,10 +124,12 @@ def _kind(status: int, field: str, words: str) -> type[SendingError]:
     if status in range(500, 600):
         return Unavailable  # SendGrid's own words: it did not take the mail
     kind = by_status(status)
+    if kind is not Declined:
+        return kind
+    if _RECIPIENT.match(field):
+        return Rejected
     ours = field.startswith(("from", "reply_to", "headers", "custom_args", "mail_settings")) or "template" in field
-    if kind is Rejected and (ours or "sender identity" in words.lower()):
-        return Misconfigured
-    return kind
+    return Misconfigured if ours or "sender identity" in words.lower() else Declined
 
 
 def _mailbox(address: Address) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mailroom.address import ascii_form
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
 from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._aws_credentials import Fixed, Lent, from_host
@@ -71,9 +71,9 @@ class Settings(TemplatesAtProvider, HttpSettings):
 
 
 KINDS: Final[dict[str, type[SendingError]]] = {
-    "MessageRejected": Rejected,
-    "BadRequestException": Rejected,
-    "RequestEntityTooLargeException": Rejected,
+    "MessageRejected": Declined,
+    "BadRequestException": Declined,
+    "RequestEntityTooLargeException": Declined,
     "MailFromDomainNotVerifiedException": Misconfigured,
     "AccountSuspendedException": Misconfigured,
     "SendingPausedException": Misconfigured,
@@ -106,9 +106,8 @@ KINDS: Final[dict[str, type[SendingError]]] = {
 _THROTTLED: Final = ("TooManyRequests", "Throttling")
 """How the types of throttling begin; there are several."""
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
-_OURS: Final = ("not verified", "not authorized", "authority to send", "quota exceeded", "emplate")
-"""What SES says of an unverified sender (or, in its sandbox, recipient), of the day's quota and of its templates, under
-other types."""
+_OURS: Final = ("not verified", "not authorized", "authority to send", "emplate")
+"""What SES says of an unverified sender (or, in its sandbox, recipient), and of its templates, under other types."""
 _MOST_HEADERS: Final = 15
 _LONGEST_HEADER: Final = 996
 """Characters of name and value together."""
@@ -151,9 +150,9 @@ class Ses(HttpProvider):
         return (held.access_key_secret, held.session_token) if held else ()
 
     def write(self, email: Email) -> Call:
-        """Return the request for a mail. Raises Rejected for addresses beyond ASCII, which SES takes none of."""
+        """Return the request for a mail. Raises Declined for addresses beyond ASCII, which SES takes none of."""
         if not email.recipient.isascii():
-            raise Rejected("SES takes no addresses beyond ASCII")
+            raise Declined("SES takes no addresses beyond ASCII", hint="add a provider that does, for such recipients")
         fields: dict[str, Any] = {
             "Destination": {"ToAddresses": [email.recipient]},
             **(_by_template(email) if email.template_at_provider else _as_it_is(email)),
@@ -185,7 +184,7 @@ class Ses(HttpProvider):
             # Keys that are lent are fetched anew for the next try; these can only be replaced by the operator.
             raise answer.error(Unavailable if self._credentials.forget() else Misconfigured, code=code)
         kind = Unavailable if code.startswith(_THROTTLED) else KINDS.get(code)
-        if kind in (Rejected, Unavailable) and any(words in answer.words for words in _OURS):
+        if kind in (Declined, Unavailable) and any(words in answer.words for words in _OURS):
             kind = Misconfigured
         if kind is None:
             raise self.refusal(answer)

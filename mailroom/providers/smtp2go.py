@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from mailroom.errors import Misconfigured, Rejected, SendingError
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http import (
@@ -102,7 +102,7 @@ class Smtp2go(HttpProvider):
         failure = _failure(answer)
         if answer.is_success and (failure or answer.text("data", "failed") not in ("", "0")):
             words = failure or "SMTP2GO counts the mail as failed"
-            raise answer.error(Misconfigured if "sender" in words.lower() else Rejected, words, code="failed")
+            raise answer.error(Misconfigured if "sender" in words.lower() else Declined, words, code="failed")
         code = (answer.text("data", "error_code") or answer.text("error_code")).removeprefix(_PREFIX)
         if answer.is_success and not code:
             identifier = answer.text("data", "email_id")
@@ -130,10 +130,10 @@ def _words(answer: Answer) -> str:
 
 
 def _kind(answer: Answer, code: str) -> type[SendingError]:
-    kind = by_status(answer.status) if not answer.is_success else Rejected
+    kind = by_status(answer.status) if not answer.is_success else Declined
     field = answer.text("data", "field_validation_errors", "fieldname") or answer.text(
         "field_validation_errors", "fieldname"
     )
-    if kind is Rejected and not field.startswith("to"):
-        return KINDS.get(code, Misconfigured)
-    return kind
+    if kind is not Declined:
+        return kind
+    return Rejected if field.startswith("to") else KINDS.get(code, Misconfigured)

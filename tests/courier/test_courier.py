@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import structlog.testing
+from msgspec import structs
 
 from mailroom.courier import Courier, Exit, Lane, Routes
-from mailroom.errors import CannotKeep, Misconfigured, Unavailable
+from mailroom.errors import CannotKeep, Declined, Misconfigured, Unavailable
 from mailroom.message import Email, Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
-from mailroom.outbox import HELD_MISCONFIGURED, Record
+from mailroom.outbox import HELD_MISCONFIGURED, HELD_REFUSED, Record
 from mailroom.outbox.sqlite import SqliteOutbox
 from tests.clock import FakeClock
 from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
@@ -272,6 +273,26 @@ async def test_what_is_held_for_our_faults_goes_once_they_are_mended(tmp_path: P
         await it.received(3)
         await it.quiet()
         assert [(await it.record(one.id)).state for one in invitations] == [State.SENT] * 3
+
+
+async def test_a_refused_invitation_keeps_its_link_and_goes_after_the_repair(tmp_path: Path) -> None:
+    """Mail that the provider takes meanwhile does not release it: each time it would be refused again."""
+    clock = FakeClock()
+    async with house(tmp_path, Declined("554 5.7.0 we do not like it"), clock=clock) as it:
+        await it.caught_up()
+        invitation = it.new("OrganizationInvitation", Priority.INVITATION, lifetime=86400)
+        await it.courier.accept(structs.replace(invitation, payload={"link": "https://app.example/i?t=1"}))
+        await it.received(1)
+        for _ in range(3):
+            await it.courier.accept(it.new())
+            assert (await it.received(1))[0].template == "SignIn"
+        await it.quiet()
+        assert it.provider.sent.empty()
+        assert await it.outbox.held() == {HELD_REFUSED: 1}
+    async with house(tmp_path, clock=clock) as repaired:
+        await repaired.received(1)
+        await repaired.quiet()
+        assert (await repaired.record(invitation.id)).state is State.SENT
 
 
 async def test_an_expired_code_is_never_sent_and_is_an_error_line(tmp_path: Path) -> None:

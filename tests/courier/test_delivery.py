@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+import structlog.testing
+from msgspec import structs
 
 from mailroom.courier.delivery import Delivery, Exit
 from mailroom.courier.lanes import Lane
 from mailroom.courier.route import Routes
 from mailroom.errors import (
     CannotKeep,
+    Declined,
     Misconfigured,
     MissingVariable,
     Rejected,
@@ -18,7 +21,16 @@ from mailroom.errors import (
     Uncertain,
 )
 from mailroom.message import MASK, Attempt, Email, Message, Outcome, Priority, Receipt, State
-from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Leased, Settlement
+from mailroom.outbox import (
+    HELD_EXHAUSTED,
+    HELD_LINK,
+    HELD_MISCONFIGURED,
+    HELD_REFUSED,
+    HELD_RENDERING,
+    Leased,
+    Settlement,
+)
+from mailroom.providers._smtp_replies import Reply, Stage, refusal
 from tests.clock import FakeClock
 from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
 
@@ -92,7 +104,9 @@ async def test_a_mail_goes_by_the_template_of_the_provider_that_has_one() -> Non
     assert [one.sent.get_nowait().template_at_provider for one in (main, backup)] == ["", "d-SignIn"]
 
 
-@pytest.mark.parametrize("failure", [Unavailable("450 busy"), Misconfigured("535 who are you")])
+@pytest.mark.parametrize(
+    "failure", [Unavailable("450 busy"), Misconfigured("535 who are you"), Declined("554 we do not like it")]
+)
 async def test_the_next_provider_is_tried_in_the_same_breath(failure: Unavailable | Misconfigured) -> None:
     """Its attempt is recorded before it is dialled."""
     backup = ScriptedProvider([lambda _email: Receipt(f"recorded {len(journey.recorded)}")])
@@ -175,6 +189,44 @@ async def test_mail_that_every_provider_refused_for_our_faults_is_held() -> None
     assert (settlement.state, settlement.reason) == (State.HELD, HELD_MISCONFIGURED)
 
 
+@pytest.mark.parametrize(
+    "failures",
+    [
+        (Declined("554 5.6.0 no"), Declined("554 5.6.0 no")),
+        (Misconfigured("535 who are you"), Declined("554 5.6.0 no")),
+    ],
+)
+async def test_mail_that_a_provider_refuses_for_another_reason_than_its_address_is_held(
+    failures: tuple[Misconfigured, Misconfigured],
+) -> None:
+    """It is not released with the others when that provider takes another mail: it would be refused again."""
+    journey = Journey(ScriptedProvider([failures[0]]), ScriptedProvider([failures[1]]))
+    settlement = await journey.settled(message(now=journey.clock.now()))
+    assert (settlement.state, settlement.reason) == (State.HELD, HELD_REFUSED)
+
+
+async def test_the_hint_stands_behind_the_providers_words_and_no_code_is_said_twice() -> None:
+    refused = refusal(Stage.CONTENT, Reply(554, ("5.7.0 314159 is not authorized to perform ses:SendRawEmail",)))
+    journey = Journey(ScriptedProvider([refused]))
+    [attempt] = (await journey.settled(message(now=journey.clock.now()))).attempts
+    said, _, hint = attempt.words.partition(" → ")
+    assert said == f"554 5.7.0 {MASK} is not authorized to perform ses:SendRawEmail"
+    assert hint == refused.hint
+
+
+async def test_too_many_connections_delay_a_mail_by_seconds() -> None:
+    """A 432 was taken for a password transition, and held the mail for five minutes."""
+    for sent, seconds in (
+        (message(), 1),
+        (message("OrganizationInvitation", Priority.INVITATION, lifetime=86400), 30),
+    ):
+        busy = refusal(Stage.CONTENT, Reply(432, ("4.3.2 Concurrent connections limit exceeded",)))
+        journey = Journey(ScriptedProvider([busy]))
+        now = journey.clock.now()
+        settlement = await journey.settled(structs.replace(sent, expires_at=now + 86400))
+        assert (settlement.state, settlement.due_at) == (State.QUEUED, now + seconds)
+
+
 async def test_mail_whose_tries_are_used_up_is_held() -> None:
     """An operator may know more."""
     journey = Journey(ScriptedProvider([Unavailable("busy")]))
@@ -210,6 +262,18 @@ async def test_a_code_mail_without_its_code_fails() -> None:
     journey.writer.fault = MissingVariable("the request has no code")
     settlement = await journey.settled(message(now=journey.clock.now()))
     assert (settlement.state, settlement.reason) == (State.FAILED, "the request has no code")
+    assert main.sent.empty()
+
+
+async def test_an_invitation_whose_link_cannot_be_shown_is_held() -> None:
+    """The link is lost if it fails; the log names the reason."""
+    journey = Journey(main := ScriptedProvider())
+    journey.writer.fault = MissingVariable("the link is javascript:")
+    invitation = message("OrganizationInvitation", Priority.INVITATION, now=journey.clock.now(), lifetime=86400)
+    with structlog.testing.capture_logs() as lines:
+        settlement = await journey.settled(invitation)
+    assert (settlement.state, settlement.reason) == (State.HELD, HELD_LINK)
+    assert [line["problem"] for line in lines] == ["the link is javascript:"]
     assert main.sent.empty()
 
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 from pydantic import ValidationError
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Email
 from mailroom.providers import Provider, connect
 from mailroom.providers.http import Settings
@@ -134,12 +134,12 @@ class TestHttp(HttpProviderContract):
     @pytest.mark.parametrize(
         ("status", "kind"),
         [
-            (400, Rejected),
+            (400, Declined),
             (402, Misconfigured),
             (403, Misconfigured),
             (404, Misconfigured),
             (408, Unavailable),
-            (413, Rejected),
+            (413, Declined),
             (500, Uncertain),
             (502, Uncertain),
             (503, Unavailable),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.providers._http_answer import Answer, by_status
 
 NOW = 1_795_000_000.0
@@ -19,7 +19,7 @@ def answer(body: bytes = b"", status: int = 400, cut: bool = False, **headers: s
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        *((status, Rejected) for status in (400, 409, 413, 422, 451)),
+        *((status, Declined) for status in (400, 409, 413, 422, 451)),
         *((status, Misconfigured) for status in (301, 302, 308, 401, 402, 403, 404, 405, 407)),
         *((status, Unavailable) for status in (408, 429)),
         *((status, Uncertain) for status in (500, 502, 503, 504, 599, 999)),

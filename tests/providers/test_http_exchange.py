@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from mailroom.errors import Misconfigured, Rejected, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Unavailable, Uncertain
 from mailroom.providers import connect
 from mailroom.providers.resend import Settings
 from tests.clock import FakeClock
@@ -72,7 +72,7 @@ async def test_an_answer_ahead_of_time_is_heard() -> None:
     async with Recorder(VENDOR.accepted) as recorder:
         recorder.hasty = refusal
         provider = connect(_settings(recorder), surroundings())
-        with pytest.raises(Rejected, match="too large"):
+        with pytest.raises(Declined, match="too large"):
             await provider.send(HUGE)
         recorder.hasty = None
         await provider.send(email())

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
 from mailroom.providers._http import basic
@@ -123,7 +123,7 @@ class TestMailgun(HttpProviderContract, TemplatesContract):
             (refusal(400, "Sandbox subdomains are for test purposes only."), Misconfigured, "Sandbox"),
             (refusal(402, "Payment required"), Misconfigured, "Payment"),
             (refusal(400, "template not found"), Misconfigured, "template"),
-            (refusal(413, "Message size exceeds 25MB"), Rejected, "25MB"),
+            (refusal(413, "Message size exceeds 25MB"), Declined, "25MB"),
         ],
     )
     async def test_a_refusal_blames_whose_it_is(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
 from mailroom.providers._http_fields import basic
@@ -151,7 +151,7 @@ class TestMailjet(HttpProviderContract):
         assert refused.value.code == "send-0008"
 
     @pytest.mark.parametrize(
-        ("status", "kind"), [(400, Rejected), (403, Misconfigured), (429, Unavailable), (500, Uncertain)]
+        ("status", "kind"), [(400, Declined), (403, Misconfigured), (429, Unavailable), (500, Uncertain)]
     )
     async def test_a_code_that_is_not_documented_is_taken_by_its_status(
         self, provider: Provider, far_end: HttpFarEnd, status: int, kind: type[SendingError]

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider
+from mailroom.providers._refusals import QUOTA_WAIT_SECONDS
 from mailroom.providers.resend import KINDS, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated
@@ -88,10 +89,13 @@ class TestResend(HttpProviderContract, TemplatesContract):
         with pytest.raises(Misconfigured, match="not verified"):
             await provider.send(email())
 
-    async def test_a_used_up_quota_is_not_waited_for(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(refusal(429, "monthly_quota_exceeded"))
-        with pytest.raises(Misconfigured):
+    async def test_a_used_up_quota_leaves_resend_alone_for_a_while(
+        self, provider: Provider, far_end: HttpFarEnd
+    ) -> None:
+        far_end.answer(refusal(429, "monthly_quota_exceeded", **{"ratelimit-reset": "3"}))
+        with pytest.raises(Unavailable) as refused:
             await provider.send(email())
+        assert refused.value.retry_after == QUOTA_WAIT_SECONDS
 
     async def test_the_reset_of_the_rate_limit_is_honoured(self, provider: Provider, far_end: HttpFarEnd) -> None:
         far_end.answer(refusal(429, "rate_limit_exceeded", **{"ratelimit-reset": "3"}))

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
 from mailroom.providers.sendgrid import SendGrid, Settings
@@ -95,9 +95,9 @@ class TestSendGrid(HttpProviderContract, TemplatesContract):
             (refusal(401, "Maximum credits exceeded"), Misconfigured),
             (refusal(403, "The from address does not match a verified Sender Identity.", "from"), Misconfigured),
             (refusal(400, "The from email does not contain a valid address.", "from.email"), Misconfigured),
-            (refusal(400, "The content value must be a string at least one character in length.", "content"), Rejected),
+            (refusal(400, "The content value must be a string at least one character in length.", "content"), Declined),
             (refusal(400, "The template_id must be a valid UUID.", "template_id"), Misconfigured),
-            (refusal(413, "The payload is too large."), Rejected),
+            (refusal(413, "The payload is too large."), Declined),
             (refusal(503, "service unavailable"), Unavailable),
         ],
     )

@@ -17,10 +17,11 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 
 from mailroom.address import ascii_form
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
 from mailroom.providers._aws_credentials import Fixed
+from mailroom.providers._refusals import QUOTA_WAIT_SECONDS
 from mailroom.providers._sigv4 import Credentials, SigV4, authorization
 from mailroom.providers.ses import KINDS, Ses, Settings
 from tests.clock import FakeClock
@@ -147,7 +148,6 @@ class TestSes(HttpProviderContract, TemplatesContract):
                 "Email address is not verified. The following identities failed the check: a@b.example",
             ),
             ("BadRequestException", "User `arn:aws:iam::1:user/x' is not authorized to perform `ses:SendRawEmail'"),
-            ("TooManyRequestsException", "Daily message quota exceeded."),
             ("BadRequestException", "Template sign-in does not exist."),
         ],
     )
@@ -158,10 +158,21 @@ class TestSes(HttpProviderContract, TemplatesContract):
         with pytest.raises(Misconfigured):
             await provider.send(email())
 
-    async def test_a_mail_that_ses_finds_a_virus_in_is_rejected(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_a_mail_that_ses_finds_a_virus_in_is_another_providers(
+        self, provider: Provider, far_end: HttpFarEnd
+    ) -> None:
         far_end.answer(refusal(400, "MessageRejected", "Message contains a virus."))
-        with pytest.raises(Rejected, match="virus"):
+        with pytest.raises(Declined, match="virus"):
             await provider.send(email())
+
+    @pytest.mark.parametrize("code", ["TooManyRequestsException", "MessageRejected"])
+    async def test_the_days_quota_is_waited_for(self, provider: Provider, far_end: HttpFarEnd, code: str) -> None:
+        """As by SMTP."""
+        far_end.answer(refusal(400, code, "Daily message quota exceeded."))
+        with pytest.raises(Unavailable) as refused:
+            await provider.send(email())
+        assert refused.value.retry_after == QUOTA_WAIT_SECONDS
+        assert "quota" in refused.value.hint
 
     @pytest.mark.parametrize("headers", [(("X-Long", "x" * 991),), tuple((f"X-{n}", "v") for n in range(16))])
     async def test_headers_that_its_templates_cannot_have_are_refused(
@@ -176,8 +187,8 @@ class TestSes(HttpProviderContract, TemplatesContract):
         with pytest.raises(Misconfigured, match="expired"):
             await provider.send(email())
 
-    async def test_an_address_beyond_ascii_is_rejected(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        with pytest.raises(Rejected, match="ASCII"):
+    async def test_an_address_beyond_ascii_is_another_providers(self, provider: Provider, far_end: HttpFarEnd) -> None:
+        with pytest.raises(Declined, match="ASCII"):
             await provider.send(email("jörg@reader.example"))
         assert not far_end.recorder.requests
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider
 from mailroom.providers.smtp2go import KINDS, Settings, Smtp2go
@@ -85,8 +85,8 @@ class TestSmtp2go(HttpProviderContract):
         [
             (counted(0, 1, "ada@reader.example: recipient is suppressed"), Rejected),
             (counted(0, 1, {"email": "ada@reader.example", "error": "recipient is suppressed"}), Rejected),
-            (counted(0, 1), Rejected),
-            (counted(1, 1), Rejected),
+            (counted(0, 1), Declined),
+            (counted(1, 1), Declined),
             (counted(0, 0, "unable to verify sender address"), Misconfigured),
             (refusal(200, "API_EXCEPTION"), Misconfigured),
             (refusal(200, "NON_VALIDATING_IN_PAYLOAD", field="to"), Rejected),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from tests.mails import email
 from tests.providers.test_smtp_wire import sender
 from tests.wire_server import CHUNKING, EHLO, HANG_UP, wire_server
@@ -54,7 +54,7 @@ async def test_without_pipelining_there_is_nothing_to_gain() -> None:
         ("MAIL", "550 5.7.1 not you", Misconfigured),
         ("RCPT", "550 5.1.1 no such user", Rejected),
         ("RCPT", "450 4.2.0 greylisted", Unavailable),
-        ("CONTENT", "554 5.6.0 we do not like it", Rejected),
+        ("CONTENT", "554 5.6.0 we do not like it", Declined),
         ("CONTENT", "452 4.3.1 disk full", Unavailable),
         ("CONTENT", "354 more?", Unavailable),
     ],

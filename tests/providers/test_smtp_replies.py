@@ -2,7 +2,8 @@
 
 import pytest
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.providers._refusals import QUOTA_WAIT_SECONDS, ROWS, Row
 from mailroom.providers._smtp_replies import Reply, Stage, refusal
 
 CASES: list[tuple[Stage, str, type[SendingError]]] = [
@@ -34,11 +35,11 @@ CASES: list[tuple[Stage, str, type[SendingError]]] = [
     (Stage.MAIL, "452 4.3.1 Insufficient system storage", Unavailable),
     (Stage.MAIL, "454 Throttling failure: Maximum sending rate exceeded.", Unavailable),
     (Stage.MAIL, "454 Throttling failure: Daily message quota exceeded.", Unavailable),
-    (Stage.MAIL, "552 5.3.4 Message size exceeds fixed limit", Rejected),
+    (Stage.MAIL, "552 5.3.4 Message size exceeds fixed limit", Declined),
     # the recipient
     (Stage.RCPT, "550 5.1.1 The email account that you tried to reach does not exist", Rejected),
     (Stage.RCPT, "551 5.1.6 User not local", Rejected),
-    (Stage.RCPT, "552 5.2.2 Mailbox full", Rejected),
+    (Stage.RCPT, "552 5.2.2 Mailbox full", Unavailable),
     (Stage.RCPT, "553 5.1.3 Bad recipient address syntax", Rejected),
     (Stage.RCPT, "450 4.2.0 Greylisted, see you in five minutes", Unavailable),
     (Stage.RCPT, "452 4.5.3 Too many recipients", Unavailable),
@@ -47,9 +48,9 @@ CASES: list[tuple[Stage, str, type[SendingError]]] = [
     (Stage.RCPT, "563 Recipient in suppression list", Rejected),
     (Stage.RCPT, "530 5.7.0 Must issue a STARTTLS command first", Misconfigured),
     # the sender again: many servers judge it when they know the recipient, or the whole mail
-    (Stage.RCPT, "554 5.7.1 <ada@reader.example>: Relay access denied", Misconfigured),
-    (Stage.RCPT, "550 5.7.1 Relaying denied", Misconfigured),
-    (Stage.RCPT, "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain", Misconfigured),
+    (Stage.RCPT, "554 5.7.1 <ada@reader.example>: Relay access denied", Declined),
+    (Stage.RCPT, "550 5.7.1 Relaying denied", Declined),
+    (Stage.RCPT, "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain", Declined),
     (Stage.RCPT, "553 5.7.1 <no-reply@acme.example>: Sender address rejected: not owned by user acme", Misconfigured),
     (Stage.RCPT, "554 5.7.1 <unknown[203.0.113.9]>: Client host rejected: Access denied", Misconfigured),
     (Stage.CONTENT, "554 Message rejected: Email address is not verified. The following identities", Misconfigured),
@@ -61,11 +62,26 @@ CASES: list[tuple[Stage, str, type[SendingError]]] = [
     (Stage.CONTENT, "550 Domain acme.example is not allowed to send: The domain is unverified", Misconfigured),
     (Stage.CONTENT, "550 5.4.5 Daily user sending limit exceeded.", Unavailable),
     # the mail
-    (Stage.DATA, "554 5.5.1 no valid recipients", Rejected),
-    (Stage.CONTENT, "554 5.7.1 spam", Rejected),
-    (Stage.CONTENT, "552 5.3.4 too big", Rejected),
+    (Stage.DATA, "554 5.5.1 no valid recipients", Declined),
+    (Stage.CONTENT, "554 5.7.1 spam", Declined),
+    (Stage.CONTENT, "552 5.3.4 too big", Declined),
     (Stage.CONTENT, "451 4.7.0 try later", Unavailable),
     (Stage.CONTENT, "421 4.3.2 shutting down", Unavailable),
+    # the address, however it is said
+    (Stage.RCPT, "550 5.1.2 bad destination system address", Rejected),
+    (Stage.RCPT, "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup", Rejected),
+    (Stage.RCPT, "550 5.2.1 The email account that you tried to reach is disabled.", Rejected),
+    (Stage.RCPT, "550 <ada@reader.example>: User unknown in virtual mailbox table", Rejected),
+    (Stage.RCPT, "550 No such user here", Rejected),
+    (Stage.RCPT, "550 no such mailbox", Rejected),
+    (Stage.CONTENT, "550 5.1.0 unknown user", Rejected),
+    (Stage.CONTENT, "550 You tried to send to inactive recipient", Rejected),
+    # words like these, and not the address
+    (Stage.RCPT, "550 5.1.0 <no-reply@acme.example>: Sender address rejected: User unknown in table", Misconfigured),
+    (Stage.RCPT, "450 4.1.1 <ada@reader.example>: Recipient address rejected: unverified address", Unavailable),
+    (Stage.RCPT, "550 Requested action not taken: mailbox unavailable", Declined),
+    (Stage.RCPT, "550 5.7.1 <ada@reader.example>: Recipient address rejected: Access denied", Declined),
+    (Stage.MAIL, "550 5.1.1 user unknown", Misconfigured),
     # a positive reply out of place
     (Stage.DATA, "250 Ok", Unavailable),
     (Stage.MAIL, "354 what?", Unavailable),
@@ -79,6 +95,119 @@ def test_a_reply_is_of_its_kind(stage: Stage, text: str, kind: type[SendingError
     assert error.words == text
     assert error.code
     assert text.startswith(error.code)
+
+
+FIELD_REPORTS: list[tuple[Stage, Reply, type[SendingError], str]] = [
+    (
+        Stage.CONTENT,
+        Reply(432, ("4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending",)),
+        Unavailable,
+        "concurrency",
+    ),
+    (
+        Stage.CONTENT,
+        Reply(554, ("Access denied: User `arn:aws:iam::1:user/x' is not authorized to perform `ses:SendRawEmail'",)),
+        Misconfigured,
+        "IAM",
+    ),
+    (Stage.CONTENT, Reply(553, ("Relaying disallowed as no-reply@acme.example",)), Misconfigured, "`from`"),
+    (
+        Stage.RCPT,
+        Reply(554, ("5.7.1 Service unavailable; Client host [203.0.113.9] blocked using zen.spamhaus.org",)),
+        Misconfigured,
+        "block list",
+    ),
+    (
+        Stage.RCPT,
+        Reply(550, ("5.7.1 Service unavailable, Client host [203.0.113.9] blocked using Spamhaus",)),
+        Misconfigured,
+        "block list",
+    ),
+    (
+        Stage.CONTENT,
+        Reply(
+            550,
+            (
+                "5.7.1 Daily SMTP relay limit exceeded for customer. For more",
+                "5.7.1 information on SMTP relay sending limits please contact your",
+                "5.7.1 administrator. - gsmtp",
+            ),
+        ),
+        Unavailable,
+        "quota",
+    ),
+    (Stage.RCPT, Reply(502, ("5.7.0 Your SMTP account is not yet activated",)), Misconfigured, "account"),
+    (
+        Stage.CONTENT,
+        Reply(554, ("5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process",)),
+        Unavailable,
+        "quota",
+    ),
+    (Stage.RCPT, Reply(550, ("5.1.8 Access denied, bad outbound sender",)), Misconfigured, "`from`"),
+    (
+        Stage.RCPT,
+        Reply(504, ("5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname",)),
+        Misconfigured,
+        "helo_name",
+    ),
+    (Stage.RCPT, Reply(450, ("4.7.1 <mail>: Helo command rejected: Host not found",)), Unavailable, "helo_name"),
+    (Stage.EHLO, Reply(421, ("4.7.0 Try again later, closing connection. (EHLO)",)), Unavailable, "helo_name"),
+    (
+        Stage.CONTENT,
+        Reply(
+            550,
+            (
+                "5.7.26 Your email has been blocked because the sender is unauthenticated.",
+                "5.7.26 Gmail requires all senders to authenticate with either SPF or DKIM.",
+            ),
+        ),
+        Declined,
+        "doctor",
+    ),
+    (Stage.CONTENT, Reply(552, ("5.3.4 Message size exceeds fixed limit",)), Declined, "large"),
+    (Stage.CONTENT, Reply(554, ("5.6.0 we do not like it",)), Declined, "outbox retry"),
+]
+"""Public reports of servers whose refusals were taken for the recipient's fault."""
+
+
+@pytest.mark.parametrize(
+    ("stage", "reply", "kind", "hint"), FIELD_REPORTS, ids=[reply.words[:50] for _, reply, _, _ in FIELD_REPORTS]
+)
+def test_a_refusal_that_is_not_about_the_address_never_ends_a_message(
+    stage: Stage, reply: Reply, kind: type[SendingError], hint: str
+) -> None:
+    error = refusal(stage, reply)
+    assert type(error) is kind
+    assert hint in error.hint
+    assert error.words.count(str(reply.code)) == 1
+
+
+def test_an_exhausted_quota_leaves_the_provider_alone_for_a_while() -> None:
+    error = refusal(Stage.CONTENT, Reply(550, ("5.4.5 Daily user sending limit exceeded.",)))
+    assert isinstance(error, Unavailable)
+    assert error.retry_after == QUOTA_WAIT_SECONDS
+
+
+def test_a_failed_sender_verification_is_not_about_the_recipient() -> None:
+    """Exim repeats what the sender's own server said."""
+    lines = ("Verification failed for <no-reply@acme.example>", "No Such User Here", "Sender verify failed")
+    assert type(refusal(Stage.RCPT, Reply(550, lines))) is Misconfigured
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.codes} {row.source[:40]}" for row in ROWS])
+def test_every_row_has_its_source_and_only_the_recipients_go_without_a_hint(row: Row) -> None:
+    assert row.source
+    assert row.hint or row.kind is Rejected or not (row.words or row.enhanced)
+
+
+def test_only_replies_after_mail_are_final() -> None:
+    final = {stage for stage in Stage for row in ROWS if row.kind is Rejected and stage in row.stages}
+    assert final == {Stage.RCPT, Stage.DATA, Stage.CONTENT}
+
+
+def test_a_code_that_the_server_repeats_is_said_once() -> None:
+    assert Reply(550, ("550 5.1.1 no such user", "550-5.1.1 really")).words == "550 5.1.1 no such user really"
+    assert Reply(550, ("550 #5.1.0 Address rejected.",)).words == "550 5.1.0 Address rejected."
 
 
 def test_several_lines_become_one_and_the_enhanced_code_is_said_once() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Email
 from mailroom.providers._smtp_session import dotted
 from mailroom.providers.smtp import Settings, Smtp, connect
@@ -77,7 +77,7 @@ async def test_replies_that_come_octet_by_octet_are_understood(ehlo: Mapping[str
         ("RCPT", "550 5.1.1 no such user", Rejected),
         ("RCPT", "450 4.2.0 greylisted", Unavailable),
         ("DATA", "451 4.3.0 not now", Unavailable),
-        ("CONTENT", "554 5.6.0 we do not like it", Rejected),
+        ("CONTENT", "554 5.6.0 we do not like it", Declined),
     ],
 )
 async def test_after_a_refusal_the_connection_is_used_again(
@@ -220,7 +220,7 @@ async def test_addresses_beyond_ascii_are_sent_where_the_server_takes_them() -> 
 @pytest.mark.parametrize(
     ("mail", "kind"),
     [
-        (email("ådå@reader.example"), Rejected),
+        (email("ådå@reader.example"), Declined),
         (email(sender=Address("ådå@acme.example")), Misconfigured),
     ],
 )
@@ -244,10 +244,10 @@ async def test_a_senders_domain_is_written_in_ascii() -> None:
         assert server.lines[1].startswith(b"MAIL FROM:<post@xn--bcher-kva.example> SIZE=")
 
 
-async def test_a_mail_over_the_servers_limit_is_rejected_without_being_sent() -> None:
+async def test_a_mail_over_the_servers_limit_is_another_providers_and_is_not_sent() -> None:
     async with wire_server({"EHLO": "250-wire.test\r\n250 SIZE 500"}) as server:
         provider = sender(server)
-        with pytest.raises(Rejected, match="at most 500"):
+        with pytest.raises(Declined, match="at most 500"):
             await provider.send(email())
         await provider.aclose()
         assert "MAIL" not in server.verbs
