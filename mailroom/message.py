@@ -91,13 +91,16 @@ class Message(msgspec.Struct, frozen=True):
         return f"Message(id={self.id!r}, template={self.template!r})"
 
     def secrets(self) -> frozenset[str]:
-        """Return the texts that must never be seen: the payload's strings and numbers but the harmless fields."""
+        """Return the texts that must never be seen: the payload's strings and numbers but the harmless fields.
+
+        Its keys, too: anybody who invites may choose them. Plain words (`department`) are no secrets.
+        """
         found: set[str] = set()
         _hide(self.payload, _HARMLESS, found)
         return frozenset(found)
 
     def harmless(self) -> dict[str, Any]:
-        """Return the payload's shape: the known harmless fields as they are, everything else masked."""
+        """Return the payload's shape: the known harmless fields as they are, everything else masked, keys included."""
         return _masked(self.payload, _HARMLESS)
 
 
@@ -194,10 +197,28 @@ _HARMLESS: Final[_Harmless] = {"locale": None, "uiLocales": None, "application":
 _NOTHING: Final[_Harmless] = {}
 
 
+_FIELDS: Final = frozenset(
+    {
+        *("code", "link", "locale", "uiLocales", "application", "organization", "inviter", "user", "event", "ip"),
+        *("id", "name", "displayName", "description", "type", "tenantId", "createdAt", "updatedAt", "customData"),
+        *("branding", "logoUrl", "darkLogoUrl", "favicon", "darkFavicon", "color", "customCss", "isMfaRequired"),
+        *("username", "primaryEmail", "primaryPhone", "avatar", "profile", "identities", "ssoIdentities"),
+        *("applicationId", "cimdClientId", "isSuspended", "hasPassword", "lastSignInAt", "mfaVerificationFactors"),
+        *("givenName", "familyName", "middleName", "nickname", "preferredUsername", "website", "gender"),
+        *("birthdate", "zoneinfo", "address", "formatted", "streetAddress", "locality", "region", "postalCode"),
+        "country",
+    }
+)
+"""The keys that Logto's own payloads have; all others are content."""
+_PLAIN_WORD: Final = re.compile(r"[A-Za-z][A-Za-z_]{0,29}")
+
+
 def _masked(given: Mapping[str, Any], harmless: _Harmless) -> dict[str, Any]:
     masked: dict[str, Any] = {}
     for key, value in given.items():
-        if isinstance(value, dict):
+        if key not in _FIELDS:
+            masked[MASK] = MASK
+        elif isinstance(value, dict):
             masked[key] = _masked(value, harmless.get(key) or _NOTHING)
         elif value is None or (isinstance(value, str) and harmless.get(key, _NOTHING) is None):
             masked[key] = value
@@ -212,6 +233,8 @@ _WORTH_HIDING: Final = 4
 
 def _hide(given: Mapping[str, Any], harmless: _Harmless, found: set[str]) -> None:
     for key, value in given.items():
+        if key not in _FIELDS and len(key) >= _WORTH_HIDING and not _PLAIN_WORD.fullmatch(key):
+            found.add(key)
         if isinstance(value, dict):
             _hide(value, harmless.get(key) or _NOTHING, found)
         elif isinstance(value, list):

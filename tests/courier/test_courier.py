@@ -1,9 +1,11 @@
 """The loop on a real outbox: what is accepted is sent, whatever happens in between."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from email.header import Header
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ import structlog.testing
 from msgspec import structs
 
 from mailroom.courier import Courier, Exit, Lane, Routes
-from mailroom.errors import CannotKeep, Declined, Misconfigured, Unavailable
-from mailroom.message import Email, Message, Outcome, Priority, Receipt, State
+from mailroom.errors import CannotKeep, Declined, Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.message import MASK, Email, Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
 from mailroom.outbox import HELD_MISCONFIGURED, HELD_REFUSED, Record
 from mailroom.outbox.sqlite import SqliteOutbox
@@ -293,6 +295,44 @@ async def test_a_refused_invitation_keeps_its_link_and_goes_after_the_repair(tmp
         await repaired.received(1)
         await repaired.quiet()
         assert (await repaired.record(invitation.id)).state is State.SENT
+
+
+ECHOES: dict[str, Callable[[str], str]] = {
+    "as it is": "<{}@mx.example>".format,
+    "spaced": " ".join,
+    "in two": lambda code: f"{code[:3]}-{code[3:]}",
+    "base64": lambda code: b64encode(f"Subject: {code} is your code".encode()).decode(),
+    "an encoded word": lambda code: Header(f"Код {code}", "utf-8").encode(),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+@pytest.mark.parametrize("refusal", [None, Rejected, Misconfigured], ids=["accepted", "rejected", "held"])
+async def test_a_code_that_the_provider_echoes_is_not_in_the_databases_files(
+    tmp_path: Path, echo: Callable[[str], str], refusal: type[SendingError] | None
+) -> None:
+    """Neither in its words nor as its own id of the mail: not in the file, not in the write-ahead log."""
+    codes = [f"{716253 + 1117 * number}" for number in range(50)]
+
+    def answer(email: Email) -> Receipt:
+        said = echo(email.text.rpartition(" ")[2])
+        if refusal:
+            raise refusal(said, code=said)
+        return Receipt(said, said)
+
+    async with house(tmp_path, *[answer] * 50) as it:
+        kept = [await it.courier.accept(it.new(code=code)) for code in codes]
+        await it.received(50)
+        await it.quiet()
+        records = [await it.record(one.id) for one in kept]
+        files = _octets_in(tmp_path)
+    assert {record.state for record in records} <= {State.SENT, State.FAILED, State.HELD}
+    assert files.count(MASK.encode()) >= 50, "something was recorded"
+    assert [code for code in codes if code.encode() in files or echo(code).encode() in files] == []
+
+
+def _octets_in(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir())
 
 
 async def test_an_expired_code_is_never_sent_and_is_an_error_line(tmp_path: Path) -> None:
