@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from mailroom.address import ascii_form
 from mailroom.providers import Mailbox, ProviderSettings
 from mailroom.rendering import Brand
+from mailroom.rendering.links import DANGEROUS_SCHEMES, SCHEME
 
 SQLITE: Final = "sqlite:///"
 
@@ -83,6 +84,15 @@ def _domain(value: str) -> str:
         return ascii_form(f"postmaster@{value}").rpartition("@")[2]
     except ValueError:
         raise ValueError("write a domain: mail.acme.example") from None
+
+
+def _link_scheme(value: str) -> str:
+    scheme = value.lower()
+    if not SCHEME.fullmatch(scheme):
+        raise ValueError("write a scheme without its colon: acme")
+    if scheme in DANGEROUS_SCHEMES:
+        raise ValueError("links with this scheme can run code or show what is not yours")
+    return scheme
 
 
 def _host(value: str) -> str:
@@ -185,6 +195,9 @@ class Settings(Section):
     sender_domains: tuple[Annotated[str, AfterValidator(_domain)], ...] = Field(
         (),
         description="domains that a template's `send_from` may use, beside those of `from` and the providers' `from`",
+    )
+    link_schemes: tuple[Annotated[str, AfterValidator(_link_scheme)], ...] = Field(
+        (), description="schemes that an invitation's link may have beside http and https: `acme` for `acme://join?…`"
     )
     host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on")

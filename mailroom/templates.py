@@ -26,6 +26,7 @@ def recipe(settings: Settings) -> "partial[TemplateWriter]":
         message_id_domain=_domain(settings.sender.email),
         default_locale=settings.default_locale,
         sender_domains=sender_domains(settings),
+        link_schemes=settings.link_schemes,
         overlay=settings.templates,
     )
 

@@ -11,8 +11,9 @@ from mailroom.checking.mail import Complaint, Mail
 from mailroom.checking.samples import Sample, message
 from mailroom.errors import RenderingError
 from mailroom.message import Address, Payload
-from mailroom.rendering.inert import code, link
+from mailroom.rendering.inert import code
 from mailroom.rendering.inventory import Ingredients, Inventory, Owner
+from mailroom.rendering.links import address
 from mailroom.rendering.writer import TemplateWriter
 
 VITAL: Final = frozenset({1, 2})
@@ -107,10 +108,10 @@ def has_what_it_is_for(mail: Mail) -> Iterator[Complaint]:
             yield _lacks("code", "HTML")
         if email.text.strip() and secret not in _SPACE.sub("", email.text):
             yield _lacks("code", "text")
-    if address := link(payload.get("link")):
-        if address not in unescape(email.html):
+    if href := address(payload.get("link")):
+        if href not in unescape(email.html):
             yield _lacks("link", "HTML")
-        if email.text.strip() and address not in email.text:
+        if email.text.strip() and href not in email.text:
             yield _lacks("link", "text")
 
 

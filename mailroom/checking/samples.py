@@ -145,4 +145,4 @@ def _poisoned(value: Any, key: str) -> Any:
         return {name: _poisoned(item, name) for name, item in value.items()}
     if key in ("code", "id", "event", "type", "locale", "uiLocales"):
         return value
-    return _ASTRAY if key in ("link", "avatar", "logoUrl", "darkLogoUrl") else _MARKUP
+    return _ASTRAY if key in ("avatar", "logoUrl", "darkLogoUrl") else _MARKUP

@@ -49,7 +49,7 @@ class Sources:
         waiting = list(names)
         while waiting:
             name = waiting.pop(0)
-            if name not in found and self._text(name):
+            if name not in found and name in self._templates:
                 found[name] = None
                 waiting += [other for other in meta.find_referenced_templates(self.tree(name)) if other]
         return tuple(found)

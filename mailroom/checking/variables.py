@@ -20,8 +20,8 @@ from mailroom.rendering.inventory import Ingredients
 from mailroom.rendering.words import PLACEHOLDERS
 
 _GIVEN: Final = PLACEHOLDERS | {
-    "link", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono", "range", "namespace",
-    "locale", "uiLocales", "application", "user", "organization", "inviter", "event",
+    "link", "link_text", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono",
+    "range", "namespace", "locale", "uiLocales", "application", "user", "organization", "inviter", "event",
 }  # fmt: skip
 _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "brand": frozenset(Brand.model_fields),

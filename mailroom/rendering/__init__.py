@@ -5,7 +5,7 @@ from typing import ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mailroom.message import Address, Email, Message
-from mailroom.rendering.inert import logo
+from mailroom.rendering.links import logo
 
 
 class Brand(BaseModel):

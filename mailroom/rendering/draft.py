@@ -12,7 +12,8 @@ from mailroom.errors import MissingVariable, RenderingError
 from mailroom.message import Address, Message
 from mailroom.rendering import Brand
 from mailroom.rendering.identity import identify, person
-from mailroom.rendering.inert import code, line, link, name
+from mailroom.rendering.inert import code, line, name
+from mailroom.rendering.links import Link
 from mailroom.rendering.logto import LogtoTemplate
 from mailroom.rendering.markup import as_text, with_harmless_links, with_inline_style
 from mailroom.rendering.placeholders import Template
@@ -40,11 +41,15 @@ class House:
     brand: Brand
     sender_domains: frozenset[str]
     """Which a template may send from, beside its sender's own."""
+    link_schemes: frozenset[str]
+    """Which links may have, beside http and https."""
     tell: Callable[[RenderingError], None]
     """Told of what in a template is not followed."""
 
 
-def by_jinja(kind: Kind, message: Message, *, house: House, sender: Address, reply_to: Address | None) -> Draft:
+def by_jinja(
+    kind: Kind, message: Message, link: Link, *, house: House, sender: Address, reply_to: Address | None
+) -> Draft:
     """Render a kind of mail. Raises RenderingError or MissingVariable."""
     locale = kind.locale
     payload = message.payload
@@ -66,14 +71,15 @@ def by_jinja(kind: Kind, message: Message, *, house: House, sender: Address, rep
     variables: dict[str, Any] = {
         **payload,
         **values,
-        "link": link(payload.get("link")),
+        "link": link.href,
+        "link_text": link.text,
         "logo": identity.logo,
         "words": words,
         **locale.constants,
     }
     html = kind.html.render(variables)
     if kind.is_foreign:
-        html = with_harmless_links(html)
+        html = with_harmless_links(html, house.link_schemes)
     text = kind.text.render(variables) if kind.text else as_text(html)
     if kind.is_styled:
         html = _in_ascii(with_inline_style(html), like=html)
@@ -88,9 +94,13 @@ def by_jinja(kind: Kind, message: Message, *, house: House, sender: Address, rep
     )
 
 
-def by_logto(imported: Imported, message: Message, *, house: House, sender: Address, reply_to: Address | None) -> Draft:
+def by_logto(
+    imported: Imported, message: Message, link: Link, *, house: House, sender: Address, reply_to: Address | None
+) -> Draft:
     """Fill a template of Logto's, `sendFrom` and `replyTo` as Logto's SMTP connector does. Raises RenderingError."""
     template, payload = imported.template, message.payload
+    if link.shown:
+        payload = {**payload, "link": link.shown}
     if template.send_from:
         sender = _sender(template, template.send_from, message, house, sender)
     if template.reply_to:
@@ -98,7 +108,7 @@ def by_logto(imported: Imported, message: Message, *, house: House, sender: Addr
     try:
         return Draft(
             subject=template.filled_subject(payload) or identify(payload, house.brand, sender).app,
-            html=template.filled_html(payload),
+            html=template.filled_html(payload, house.link_schemes),
             text=template.filled_text(payload),
             language=imported.language,
             sender=sender,

@@ -6,7 +6,8 @@ import msgspec
 
 from mailroom.message import Address, Payload
 from mailroom.rendering import Brand
-from mailroom.rendering.inert import logo, name
+from mailroom.rendering.inert import name
+from mailroom.rendering.links import logo
 
 _BUILT_IN: Final = ("demo-app", "account-center")
 """Logto's own applications: "Account Center" is nobody's product."""

@@ -49,7 +49,7 @@ class Markup:
             if not isinstance(piece, str) and piece[1] == Place.NOWHERE.shown:
                 yield piece[0].source
 
-    def fill(self, payload: Payload) -> str:
+    def fill(self, payload: Payload, schemes: frozenset[str] = frozenset()) -> str:
         """Return HTML with the values in it; links that a mail must not have lead nowhere."""
         made = []
         for piece in self._pieces:
@@ -59,7 +59,7 @@ class Markup:
             placeholder, shown = piece
             text = placeholder.text(payload)
             made.append(placeholder.source if text is None else shown(written(text)))
-        html = with_harmless_links(_bounded("".join(made)))
+        html = with_harmless_links(_bounded("".join(made)), schemes)
         return with_inline_style(html) if self._is_styled else html
 
 
@@ -80,9 +80,9 @@ class LogtoTemplate:
         """Return the subject, one line."""
         return line(self.subject.fill(payload, written))
 
-    def filled_html(self, payload: Payload) -> str:
+    def filled_html(self, payload: Payload, schemes: frozenset[str] = frozenset()) -> str:
         """Return the HTML part; empty for plain text. Raises RenderingError if it becomes too long."""
-        return whole(self.html.fill(payload)) if self.html else ""
+        return whole(self.html.fill(payload, schemes)) if self.html else ""
 
     def filled_text(self, payload: Payload) -> str:
         """Return the text part. Raises RenderingError if it becomes too long."""

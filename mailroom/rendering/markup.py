@@ -7,6 +7,7 @@ harm in four places: an attribute without quotes, a style, a script, and a link.
 import re
 from collections.abc import Generator, Iterator
 from enum import Enum
+from functools import partial
 from html import escape, unescape
 from typing import Final
 
@@ -15,7 +16,7 @@ from inscriptis import get_text
 from inscriptis.css_profiles import STRICT_CSS_PROFILE
 from inscriptis.model.config import ParserConfig
 
-from mailroom.rendering.inert import link
+from mailroom.rendering.links import address
 
 MARK: Final = "\ue000"
 """Stands for a value where `places` looks for one."""
@@ -38,7 +39,7 @@ class Place(Enum):
         if self is Place.UNQUOTED:
             return _UNSAFE_UNQUOTED.sub(lambda match: f"&#{ord(match[0])};", value)
         if self is Place.STYLE:
-            harmless = _STYLE_WORD.fullmatch(value) or (link(value) == value and not _STYLE_SYNTAX.search(value))
+            harmless = _STYLE_WORD.fullmatch(value) or (address(value) == value and not _STYLE_SYNTAX.search(value))
             return escape(value) if harmless else ""
         return ""
 
@@ -122,15 +123,15 @@ _SCHEMES: Final = frozenset({"https", "http", "mailto", "tel", "sms", "cid"})
 _PICTURE: Final = re.compile(r"data:image/(?:png|jpe?g|gif);base64,[A-Za-z0-9+/=]*\Z")
 
 
-def with_harmless_links(html: str) -> str:
-    """Return HTML in which every link goes nowhere that has another scheme than a mail's links may have."""
-    return _SCHEMED.sub(_checked, html)
+def with_harmless_links(html: str, schemes: frozenset[str] = frozenset()) -> str:
+    """Return HTML in which every link with another scheme than a mail's, or these, leads nowhere."""
+    return _SCHEMED.sub(partial(_checked, _SCHEMES | schemes), html)
 
 
-def _checked(match: re.Match[str]) -> str:
-    address = _IGNORED.sub("", unescape(match[1] or match[2] or match[3]))
-    scheme = _SCHEME.match(address)
-    if not scheme or scheme[1].lower() in _SCHEMES or _PICTURE.match(address):
+def _checked(schemes: frozenset[str], match: re.Match[str]) -> str:
+    target = _IGNORED.sub("", unescape(match[1] or match[2] or match[3]))
+    scheme = _SCHEME.match(target)
+    if not scheme or scheme[1].lower() in schemes or _PICTURE.match(target):
         return match[0]
     start = match.start()
     leads = _LEADS.search(match.string[max(0, start - _LONGEST_LEAD) : start])

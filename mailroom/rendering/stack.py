@@ -43,6 +43,8 @@ class Kind:
     """Whether some of the HTML is the operator's."""
     is_styled: bool
     """Whether that has a style sheet."""
+    place: str
+    """The file of the highest layer among those that make the HTML, for errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,7 @@ class Stack:
             locale=locale,
             is_foreign=bool(operators),
             is_styled=any(is_styled(self.sources[one].text) for one in operators),
+            place=self.sources[max(operators or [html], key=lambda one: self.levels[one])].place,
         )
         return kind
 

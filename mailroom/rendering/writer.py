@@ -18,15 +18,17 @@ from msgspec.structs import replace
 from mailroom.address import ascii_form
 from mailroom.clock import Clock
 from mailroom.errors import Fault, MissingVariable, RenderingError
-from mailroom.message import Address, Email, Message, Payload
+from mailroom.message import Address, Email, Message, Payload, Priority
 from mailroom.rendering import Brand, mime
 from mailroom.rendering.colors import palette
 from mailroom.rendering.draft import Draft, House, by_jinja, by_logto
 from mailroom.rendering.edition import Edition
 from mailroom.rendering.inert import code
 from mailroom.rendering.inventory import Inventory, Owner
+from mailroom.rendering.links import LONGEST_LINK, Link, is_given, link
 from mailroom.rendering.locales import choose
 from mailroom.rendering.overlay import Overlay, Stamp, bundled, read, stamp
+from mailroom.rendering.purpose import shows_code, shows_link
 from mailroom.rendering.stack import Imported, Kind, Stack
 
 BUNDLED: Final = Path(__file__).parents[2] / "templates" / "mails"
@@ -57,17 +59,20 @@ class TemplateWriter:
         message_id_domain: str,
         default_locale: str = "en",
         sender_domains: Collection[str] = (),
+        link_schemes: Collection[str] = (),
         overlay: Path | None = None,
         tell: Callable[[Fault], None] = log_fault,
         templates: Path = BUNDLED,
     ) -> None:
         """Read everything; a fault in the overlay is told, and what lies below stands in.
 
-        `sender_domains` are those that a template may send from, beside its sender's own. Raises RenderingError, with
-        file and line, for bundled templates or a default locale that cannot be used.
+        `sender_domains` are those that a template may send from, beside its sender's own; `link_schemes` those that
+        links may have, beside http and https. Raises RenderingError, with file and line, for bundled templates or a
+        default locale that cannot be used.
         """
         self._domain = message_id_domain
-        self._house = House(brand, frozenset(domain.lower() for domain in sender_domains), self._tell)
+        domains = frozenset(domain.lower() for domain in sender_domains)
+        self._house = House(brand, domains, frozenset(link_schemes), self._tell)
         self._default_locale = default_locale
         self._folder = overlay
         self._templates = templates
@@ -155,7 +160,8 @@ class TemplateWriter:
     ) -> Email:
         """Write the mail; the same arguments always give the same bytes.
 
-        Raises RenderingError (the operator can mend it) or MissingVariable (a code's request lacks the code).
+        Raises RenderingError (the operator can mend it) or MissingVariable (a code's request lacks the code, or an
+        invitation's link cannot be shown).
         """
         try:
             recipient = ascii_form(message.recipient)
@@ -163,24 +169,38 @@ class TemplateWriter:
             raise RenderingError("the recipient is no address") from None
         if message.is_code and not code(message.payload.get("code")):
             raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
+        link = self._link(message)
         if not template_at_provider:
-            return self._email(message, recipient, self._drafted(message, sender, reply_to))
+            return self._email(message, recipient, self._drafted(message, link, sender, reply_to))
         try:
-            draft = self._drafted(message, sender, reply_to)
+            draft = self._drafted(message, link, sender, reply_to)
         except RenderingError:  # the provider has the words
             language = choose(message.languages, self._edition.root.tags, self._edition.root.default)
             draft = Draft("", "", "", language, sender, reply_to)
         variables = {"locale": draft.language, **message.payload}
+        if link.shown:
+            variables["link"] = link.shown
         email = self._email(message, recipient, draft)
         return replace(email, template_at_provider=template_at_provider, variables=variables)
 
-    def _drafted(self, message: Message, sender: Address, reply_to: Address | None) -> Draft:
+    def _link(self, message: Message) -> Link:
+        """Return how to show the payload's link. Raises MissingVariable for an invitation's that cannot be shown."""
+        value = message.payload.get("link")
+        found = link(value, self._house.link_schemes)
+        if not found.shown and message.priority is Priority.INVITATION and is_given(value):
+            raise MissingVariable(
+                f"{message.template[:60]}: the link cannot be shown: it is no text, is longer than {LONGEST_LINK} "
+                "characters, or has a scheme like javascript:"
+            )
+        return found
+
+    def _drafted(self, message: Message, link: Link, sender: Address, reply_to: Address | None) -> Draft:
         """Return what the mail says, by the best templates that work."""
         edition = self._edition
         first: RenderingError | None = None
         for stack in edition.stacks(message.payload):
             try:
-                return self._draft(stack, message, sender, reply_to)
+                return self._draft(stack, message, link, sender, reply_to)
             except MissingVariable:
                 raise
             except RenderingError as error:
@@ -190,11 +210,20 @@ class TemplateWriter:
         assert first  # there is always a stack
         raise first
 
-    def _draft(self, stack: Stack, message: Message, sender: Address, reply_to: Address | None) -> Draft:
+    def _draft(self, stack: Stack, message: Message, link: Link, sender: Address, reply_to: Address | None) -> Draft:
+        """Return what the mail says by one stack. Raises RenderingError also where an operator's lacks code or link."""
         found = self._found(stack, message)
         if isinstance(found, Imported):
-            return by_logto(found, message, house=self._house, sender=sender, reply_to=reply_to)
-        return by_jinja(found, message, house=self._house, sender=sender, reply_to=reply_to)
+            place = found.template.place
+            draft = by_logto(found, message, link, house=self._house, sender=sender, reply_to=reply_to)
+        else:
+            place = found.place
+            draft = by_jinja(found, message, link, house=self._house, sender=sender, reply_to=reply_to)
+            if not found.is_foreign:
+                return draft
+        if lacking := _lacking(draft, message, link):
+            raise RenderingError(f"{place}: the mail does not show its {lacking}, so another template is used")
+        return draft
 
     def _found(self, stack: Stack, message: Message) -> Kind | Imported:
         if found := stack.find(message):
@@ -230,6 +259,15 @@ class TemplateWriter:
             template=message.template,
             raw=raw,
         )
+
+
+def _lacking(draft: Draft, message: Message, link: Link) -> str:
+    """Return the name of the variable that a mail exists for and does not show, or nothing."""
+    if message.is_code:
+        return "" if shows_code(draft, code(message.payload.get("code"))) else "code"
+    if message.priority is Priority.EVENT or not link.shown or shows_link(draft, link.shown):
+        return ""
+    return "link" if link.href else "link_text (the payload's link cannot be one)"
 
 
 _AUTOMATIC: Final = (

@@ -36,7 +36,8 @@ def test_a_word_over_a_bundled_one_is_judged_in_its_own_file(tmp_path: Path) -> 
 def test_a_template_of_logtos_is_judged_in_its_languages(tmp_path: Path) -> None:
     files = {
         "SignIn/logto/en.toml": 'subject = "{{code}} is it"\n',
-        "SignIn/logto/en.html": "<p>No number.</p>",
+        "SignIn/logto/en.html": "<p>{{code}}</p>",
+        "SignIn/logto/en.txt": "No number.",
     }
     writing = desk(tmp_path / "mine", files)
     assert set(writing.inventory.kinds["SignIn"]) >= {"en", "de"}

@@ -10,7 +10,7 @@ from mailroom.checking.running import check, count
 from mailroom.checking.samples import Sample
 from mailroom.errors import Fault
 from mailroom.rendering.writer import BUNDLED
-from tests.checking.test_checks import PLACED, SPOILT, kinds_of
+from tests.checking.test_checks import CODE, PLACED, SPOILT, kinds_of
 from tests.rendering.overlays import lay
 from tests.rendering.samples import SENDER, writer
 
@@ -29,7 +29,7 @@ def spoilt(file: str, old: str, new: str, *, times: int = -1) -> str:
 
 SEVERAL: Final = [row for row in SPOILT if row in PLACED and row[0] in (3, 5, 6, 8, 9, 10, 11, 16, 22)][::2]
 """Of the checks that name a line."""
-WHOLE: Final = [row for row in SPOILT if row[0] in (2, 15, 17, 18)][::2]
+WHOLE: Final = [row for row in SPOILT if row[0] in (2, 15, 17, 18) and row[1:] != (CODE, "{{ code }}", "")][::2]
 """Of those that tell what is not there, or too much."""
 
 
@@ -64,7 +64,8 @@ def test_what_is_spoilt_for_one_organization_is_caught_in_the_language_that_it_t
 def test_a_template_of_logtos_for_one_application_is_judged(tmp_path: Path) -> None:
     files = {
         "applications/app1/SignIn/logto/en.toml": 'subject = "{{code}} is it"\n',
-        "applications/app1/SignIn/logto/en.html": "<p>No number.</p>",
+        "applications/app1/SignIn/logto/en.html": "<p>{{code}}</p>",
+        "applications/app1/SignIn/logto/en.txt": "No number.",
     }
     found = [one for one in check(desk(tmp_path, files), kinds=["SignIn"], languages=["en"]) if one.check == 2]
     assert {(one.file, one.owners) for one in found} == {
@@ -83,6 +84,14 @@ def test_what_fails_for_one_application_is_told_as_a_fault(tmp_path: Path) -> No
     broken = "{{ code }} {{ user.name|length + organization.name.x|length }}"
     check(desk(tmp_path, {"applications/app1/SignIn/html.jinja": broken}, told), kinds=["SignIn"], languages=["en"])
     assert [fault.path for fault in told] == ["mine/applications/app1/SignIn/html.jinja, line 1"]
+
+
+def test_a_mail_without_its_code_is_told_as_a_fault_of_the_file_that_lacks_it(tmp_path: Path) -> None:
+    told: list[Fault] = []
+    found = check(desk(tmp_path, {f"applications/app1/{CODE}": ""}, told), kinds=["SignIn"], languages=["en"])
+    assert [fault.path for fault in told] == [f"mine/applications/app1/{CODE}"]
+    assert "does not show its code" in told[0].problem
+    assert not [finding for finding in found if finding.check == 2], "the bundled template stands in"
 
 
 def test_what_everybodys_mails_show_is_told_once_and_of_everybody(tmp_path: Path) -> None:

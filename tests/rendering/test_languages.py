@@ -91,7 +91,7 @@ SHAPES: Final[dict[str, dict[str, Any]]] = {
         "application": {"name": HOSTILE, "branding": {"logoUrl": "javascript:alert(1)"}},
         "organization": {"name": HOSTILE},
         "inviter": HOSTILE,
-        "link": "javascript:alert(1)",
+        "link": HOSTILE,
         "lang": HOSTILE,
         "dir": HOSTILE,
         "words": HOSTILE,

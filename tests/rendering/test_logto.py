@@ -60,8 +60,8 @@ def test_a_missing_content_type_means_html_and_text_beside_it_is_the_text_part(t
 
 
 def test_raw_keys_are_not_escaped_and_all_others_are(tmp_path: Path) -> None:
-    author = over(tmp_path, logto(more='raw = ["user.name"]', content="{{user.name}}{{application.name}}"))
-    assert write(author, user={"name": "<b>"}, application={"name": "<i>"}).html == "<b>&lt;i&gt;"
+    author = over(tmp_path, logto(more='raw = ["user.name"]', content="{{user.name}}{{application.name}}{{code}}"))
+    assert write(author, user={"name": "<b>"}, application={"name": "<i>"}).html == "<b>&lt;i&gt;314159"
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_the_language_is_chosen_as_for_our_own_words(tmp_path: Path, languages: 
 
 
 def test_the_default_language_goes_before_the_default_template(tmp_path: Path) -> None:
-    files = {**logto(content="default"), **logto(tag="en", content="english")}
-    assert write(over(tmp_path, files), "SignIn", {"code": "1", "locale": "es"}).html == "english"
+    files = {**logto(content="default {{code}}"), **logto(tag="en", content="english {{code}}")}
+    assert write(over(tmp_path, files), "SignIn", {"code": "1", "locale": "es"}).html == "english 1"
 
 
 def test_a_code_without_a_template_gets_that_of_generic_as_logto_has_it(tmp_path: Path) -> None:
@@ -103,10 +103,14 @@ def test_a_kind_that_the_operator_has_in_jinja_is_not_generics(tmp_path: Path) -
 
 
 def test_within_a_folder_logtos_goes_first_and_an_upper_folder_before_it(tmp_path: Path) -> None:
-    files = {**logto(content="logto"), "SignIn/html.jinja": "jinja", "organizations/org1/SignIn/html.jinja": "org"}
+    files = {
+        **logto(content="logto {{code}}"),
+        "SignIn/html.jinja": "jinja {{ code }}",
+        "organizations/org1/SignIn/html.jinja": "org {{ code }}",
+    }
     author = over(tmp_path, files)
-    assert write(author).html == "logto"
-    assert write(author, organization={"id": "org1"}).html == "org"
+    assert write(author).html == "logto 314159"
+    assert write(author, organization={"id": "org1"}).html == "org 314159"
 
 
 def test_an_imported_event_mail_is_written_too(tmp_path: Path) -> None:
@@ -314,7 +318,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Lay a template in which every header takes a payload's value."""
     global EVERYTHING  # noqa: PLW0603 - Hypothesis and function-scoped fixtures do not mix
     more = 'send_from = "{{user.name}} <{{user.name}}@acme.example>"\nreply_to = "{{user.mail}}"'
-    files = logto(more=more, content=PLACES.replace("{{x}}", "{{user.name}}"))
+    files = logto(more=more, content=PLACES.replace("{{x}}", "{{user.name}}") + "<p>{{code}}</p>")
     files["SignIn/logto/default.toml"] = files["SignIn/logto/default.toml"].replace("for", "{{user.name}} for {{x}}")
     EVERYTHING = over(tmp_path_factory.mktemp("everything"), files)
 

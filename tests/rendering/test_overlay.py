@@ -268,14 +268,15 @@ def test_a_value_where_escaping_does_not_help_is_a_fault(tmp_path: Path, source:
 
 
 HTML = """<!doctype html><html lang="{{ x }}"><head><title>{{ x }}</title></head><body><p title='{{ x }}'>{{ x }}</p>
-{# {{ x }} #}<a href="{{ x }}">{{ x.y }}</a><a href='{{ x }}'>{{ link }}</a><!-- {{ x }} -->
+{{ code }}{# {{ x }} #}<a href="{{ x }}">{{ x.y }}</a><a href='{{ x }}'>{{ link }}</a><!-- {{ x }} -->
 <!--[if mso]><i class="{{ x }}">{{ x }}</i><![endif]--><img src="{{ x }}" alt="{{ x }}"></body></html>"""
 
 
 @pytest.fixture(scope="module")
 def hostile_overlay(tmp_path_factory: pytest.TempPathFactory) -> TemplateWriter:
     """Return a writer whose template prints a payload's value wherever a template may."""
-    author = over(tmp_path_factory.mktemp("hostile"), {"SignIn/html.jinja": HTML, "SignIn/text.jinja": "{{ x }}"})
+    files = {"SignIn/html.jinja": HTML, "SignIn/text.jinja": "{{ x }} {{ code }}"}
+    author = over(tmp_path_factory.mktemp("hostile"), files)
     assert not author.faults
     return author
 

@@ -63,7 +63,7 @@ def test_new_files_and_removed_ones_are_seen(tmp_path: Path) -> None:
     ],
 )
 def test_the_last_good_version_is_kept_and_the_fault_told_once(tmp_path: Path, name: str, good: str, bad: str) -> None:
-    author = over(tmp_path, {"SignIn/logto/default.html": "x", name: good} if "logto" in name else {name: good})
+    author = over(tmp_path, {"SignIn/logto/default.html": "{{code}}", name: good} if "logto" in name else {name: good})
     before = write(author).raw
     lay(tmp_path, {name: bad})
     with structlog.testing.capture_logs() as logs:

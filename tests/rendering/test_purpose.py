@@ -1,0 +1,169 @@
+"""A mail shows what it exists for, whatever an operator's template has forgotten."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mailroom.errors import Fault
+from mailroom.message import Address
+from mailroom.rendering.draft import Draft
+from mailroom.rendering.purpose import shows_code, shows_link
+from tests.rendering.overlays import over, write
+from tests.rendering.samples import SENDER, full, message, writer
+
+PLAIN = writer()
+LINK = "https://app.example.com/join?a=1&b='2'"
+
+
+def _draft(html: str = "", text: str = "") -> Draft:
+    return Draft("subject", html, text, "en", Address("a@b.example"), None)
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        _draft(text="Your code: 314159."),
+        _draft(text="Your code: 3 1 4 - 1 5 9."),
+        _draft("<p>314159</p>", "Nothing."),
+        _draft("<!-- 314159 --><style>.a{color:#314159}</style><p title='314159'>Code: 314159</p>"),
+        _draft("<img alt='314159' src='https://app.example/1.png'>"),
+        _draft("<td>3</td>\n<td>1</td><td>4</td><td>1</td><td>5</td><td>9</td>", "Nothing."),
+        _draft("<p>&#51;14159</p>"),
+        _draft("<a href='https://app.example/?code=314159'>Sign in</a>"),
+        _draft("<p>314<wbr>159</p>"),
+    ],
+)
+def test_a_code_is_found_however_the_template_shows_it(draft: Draft) -> None:
+    assert shows_code(draft, "314159")
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        _draft("<p>Hello</p>", "Your code: 314159"),
+        _draft("<p style='color:#314159'>Hello</p>", "Hello"),
+        _draft("<!-- <p>314159</p> --><style>.a{color:#314159}</style><title>314159</title>"),
+        _draft("<script>314159</script>"),
+        _draft("<p>3141</p>", "59"),
+    ],
+)
+def test_a_code_that_nobody_sees_is_not_shown(draft: Draft) -> None:
+    assert not shows_code(draft, "314159")
+
+
+def test_a_code_of_letters_may_be_written_in_capitals() -> None:
+    assert shows_code(_draft(text="A1B2C3"), "a1b2c3")
+    assert shows_code(_draft(text="***"), "***")
+    assert not shows_code(_draft(text="*"), "***")
+
+
+def test_a_link_is_found_in_the_part_that_most_readers_see() -> None:
+    shown = [
+        _draft("<a href='https://app.example.com/join?a=1&amp;b=&#39;2&#39;'>Join</a>"),
+        _draft("<!-- mso --><a href=\"https://app.example.com/join?a=1&amp;b='2'\">Join</a>"),
+        _draft("<p>https://app.example.com/join?a=1&amp;b=&#x27;2&#x27;</p>"),
+        _draft("<a href=https://t.example/?to=https%3A%2F%2Fapp.example.com%2Fjoin%3Fa%3D1%26b%3D%272%27>Join</a>"),
+        _draft(text=LINK),
+    ]
+    for draft in shown:
+        assert shows_link(draft, LINK), draft.html
+    for draft in (_draft("<p>Join us</p>", LINK), _draft(f'<!-- <a href="{LINK}"> --><a href="#">Join</a>', LINK)):
+        assert not shows_link(draft, LINK)
+
+
+BESIDE = {"SignIn/logto/en.toml": 'subject = "Welcome back"\n'}
+FORGETFUL: dict[str, Mapping[str, str]] = {
+    "an overlay": {"SignIn/html.jinja": "<p>Hello {{ name }}</p>"},
+    "an overlay's text": {"SignIn/html.jinja": "<p>Hello</p>", "SignIn/text.jinja": "Hello"},
+    "a layout": {"layout.html.jinja": "<p>{{ words.title }}</p>", "layout.text.jinja": "{{ words.title }}"},
+    "a part": {"parts/code.html.jinja": "", "SignIn/text.jinja": "Hello"},
+    "a template of Logto's": {**BESIDE, "SignIn/logto/en.html": "<p>Hello</p>"},
+    "a plain one": {**BESIDE, "SignIn/logto/en.txt": "Hello {{ user.name }}"},
+    "a typing error": {**BESIDE, "SignIn/logto/en.html": "<p>{{ cod }}</p>"},
+    "a style": {**BESIDE, "SignIn/logto/en.html": '<p style="width:{{code}}px">Hello</p>'},
+}
+
+
+@pytest.mark.parametrize("files", FORGETFUL.values(), ids=FORGETFUL)
+def test_a_code_goes_out_by_the_bundled_template_if_the_operators_lacks_it(
+    tmp_path: Path, files: Mapping[str, str]
+) -> None:
+    told: list[Fault] = []
+    email = write(over(tmp_path / "mine", files, tell=told.append))
+    assert email.raw == write(PLAIN).raw
+    assert "314159" in email.text
+    [fault] = told
+    assert fault.path.startswith("mine/")
+    assert "does not show its code" in fault.problem
+
+
+def test_the_layer_in_between_stands_in_first(tmp_path: Path) -> None:
+    files = {"applications/app1/SignIn/html.jinja": "<p>Hello</p>", "SignIn/html.jinja": "<b>{{ code }}</b>"}
+    author = over(tmp_path / "mine", files)
+    payload = full("SignIn") | {"application": {"id": "app1", "name": "One"}}
+    assert write(author, payload=payload).html == "<b>314159</b>"
+    assert [fault.path for fault in author.faults] == ["mine/applications/app1/SignIn/html.jinja"]
+
+
+def test_a_code_in_the_html_is_enough(tmp_path: Path) -> None:
+    """`mailroom check` says that the text lacks it."""
+    author = over(tmp_path, {"SignIn/html.jinja": "<p>{{ code }}</p>", "SignIn/text.jinja": "Hello"})
+    assert (write(author).html, write(author).text) == ("<p>314159</p>", "Hello")
+    assert author.faults == ()
+
+
+INVITATION = "OrganizationInvitation"
+LINKLESS: dict[str, Mapping[str, str]] = {
+    "an overlay": {f"{INVITATION}/html.jinja": "<p>{{ words.reason }}</p>"},
+    "a button": {"parts/button.html.jinja": "<a href='https://app.example.com/'>{{ words.button }}</a>"},
+    "a template of Logto's": {
+        f"{INVITATION}/logto/default.toml": 'subject = "Join"\n',
+        f"{INVITATION}/logto/default.html": "<p>Join {{ organization.name }}</p>",
+    },
+}
+
+
+@pytest.mark.parametrize("files", LINKLESS.values(), ids=LINKLESS)
+def test_an_invitation_goes_out_by_the_bundled_template_if_the_operators_lacks_its_link(
+    tmp_path: Path, files: Mapping[str, str]
+) -> None:
+    author = over(tmp_path / "mine", files)
+    email = write(author, INVITATION)
+    assert f'href="{full(INVITATION)["link"]}"' in email.html
+    assert ["does not show its link," in fault.problem for fault in author.faults] == [True]
+
+
+@pytest.mark.parametrize("schemes", [(), ("acme",)])
+def test_a_template_of_logtos_shows_an_applications_own_scheme_where_it_is_allowed(
+    tmp_path: Path, schemes: tuple[str, ...]
+) -> None:
+    """Where it is not, its button would lead nowhere: the bundled template has the address to be copied."""
+    files = {
+        f"{INVITATION}/logto/default.toml": 'subject = "Join"\n',
+        f"{INVITATION}/logto/default.html": '<a href="{{link}}">Join</a>',
+    }
+    author = over(tmp_path, files, link_schemes=schemes)
+    email = write(author, INVITATION, link="acme://join?t={1}")
+    if not schemes:
+        assert "acme://join?t={1}" in email.html
+        assert "\nacme://join?t={1}\n" in email.text
+        assert "link_text" in author.faults[0].problem
+    else:
+        assert email.html == '<a href="acme://join?t=%7B1%7D">Join</a>'
+
+
+def test_an_invitation_without_a_link_keeps_the_operators_template(tmp_path: Path) -> None:
+    author = over(tmp_path, LINKLESS["an overlay"])
+    assert write(author, INVITATION, link=None).html.startswith("<p>")
+    assert author.faults == ()
+
+
+def test_a_template_at_the_provider_is_not_judged(tmp_path: Path) -> None:
+    """The provider has the words; should it ignore its template, the mail is whole all the same."""
+    author = over(tmp_path, FORGETFUL["an overlay"])
+    asked = message("SignIn", full("SignIn"))
+    email = author.write(asked, sender=SENDER, reply_to=None, template_at_provider="d-1")
+    assert email.template_at_provider == "d-1"
+    assert email.variables["code"] == "314159"
+    assert "314159" in email.text
