@@ -14,8 +14,9 @@ from mailroom.address import usable
 from mailroom.clock import Clock
 from mailroom.courier import Acceptor
 from mailroom.errors import CannotKeep
-from mailroom.message import Message, Priority, languages_of, new_id
+from mailroom.message import CODE_TYPES, Message, Priority, languages_of, new_id
 from mailroom.metrics import Door
+from mailroom.rendering.inert import code
 from mailroom.settings import Settings
 
 INVITATION: Final = "OrganizationInvitation"
@@ -27,6 +28,7 @@ READING_SECONDS: Final = 30.0
 _LONGEST_TYPE: Final = 64
 _LONGEST_IP: Final = 45
 
+_NO_CODE: Final = Refusal(400, "The email was not sent because its verification code is missing.")
 _NO_ADDRESS: Final = Refusal(400, "The recipient is not an email address that mail can be sent to.")
 
 log = structlog.get_logger()
@@ -97,6 +99,8 @@ class EmailDoor:
         reading.check_depth(content, payload)
         if not usable(envelope.to):
             raise Refused(_NO_ADDRESS)
+        if envelope.type in CODE_TYPES and not code(payload.get("code")):
+            raise Refused(_NO_CODE)
         now = self._clock.now()
         template = _template(envelope.type)
         invitation = template == INVITATION

@@ -53,6 +53,15 @@ class Priority(IntEnum):
     """Lifecycle mail: Welcome and whatever `[webhook.events]` names."""
 
 
+CODE_TYPES: Final = frozenset(
+    {
+        *("SignIn", "Register", "ForgotPassword", "Generic", "UserPermissionValidation", "BindNewIdentifier"),
+        *("MfaVerification", "BindMfa"),
+    }
+)
+"""Logto's message types that carry a code."""
+
+
 class Outcome(StrEnum):
     """What came of an attempt. An attempt without one was cut off by the end of its process."""
 

@@ -444,6 +444,26 @@ def test_an_authorization_that_no_header_can_carry_or_anybody_guesses_is_refused
     assert list(faults(file)) == ["connector.authorization"]
 
 
+def test_schemes_of_links_are_listed() -> None:
+    settings = load(environ=ENOUGH | {"MAILROOM_LINK_SCHEMES": "acme,Com.Acme.App"})
+    assert settings.link_schemes == ("acme", "com.acme.app")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "complaint"),
+    [
+        ("javascript", "can run code"),
+        ("Data", "can run code"),
+        ("vbscript", "can run code"),
+        ("acme://", "without its colon"),
+        ("1acme", "without its colon"),
+    ],
+)
+def test_a_scheme_that_is_none_or_is_dangerous_is_a_fault(scheme: str, complaint: str) -> None:
+    [problem] = faults(environ=ENOUGH | {"MAILROOM_LINK_SCHEMES": scheme}).values()
+    assert complaint in problem
+
+
 @pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://h/d"])
 def test_postgresql_is_not_there_yet(url: str) -> None:
     assert "PostgreSQL is not supported yet" in faults(environ=ENOUGH | {"DATABASE_URL": url})["DATABASE_URL"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from mailroom.message import Message, Payload, Priority
+from mailroom.message import CODE_TYPES, Message, Payload, Priority
 from mailroom.rendering.inventory import Owner
 
 
@@ -29,12 +29,6 @@ DARK_LOGO: Final = "https://cdn.example.com/logo-dark.png"
 PROBE: Final = "x-probe"
 """The element, attribute, property and scheme of hostile values: no mail's own."""
 
-CODE_KINDS: Final = frozenset(
-    {
-        "SignIn", "Register", "ForgotPassword", "Generic", "UserPermissionValidation", "BindNewIdentifier",
-        "MfaVerification", "BindMfa",
-    }
-)  # fmt: skip
 INVITATION: Final = "OrganizationInvitation"
 
 _ID: Final = "01935a5e-8f3c-7d2a-9c41-5b0e6f7a8d90"
@@ -74,7 +68,7 @@ def message(
 ) -> Message:
     """Return a message as the doors would make it, in this language; `given` overrules the sample's payload."""
     chosen = payload(kind, sample, language, owner) if given is None else given
-    priority = Priority.CODE if kind in CODE_KINDS else Priority.EVENT
+    priority = Priority.CODE if kind in CODE_TYPES else Priority.EVENT
     return Message(
         id=_ID,
         template=kind,
@@ -112,7 +106,7 @@ def _sampled(sample: Sample, kind: str, whole: dict[str, Any]) -> dict[str, Any]
 
 
 def _minimal(kind: str) -> dict[str, Any]:
-    if kind in CODE_KINDS:
+    if kind in CODE_TYPES:
         return {"code": CODE}
     if kind == INVITATION:
         return {}
@@ -121,7 +115,7 @@ def _minimal(kind: str) -> dict[str, Any]:
 
 def _whole(kind: str, language: str) -> dict[str, Any]:
     known = {"locale": language, "uiLocales": language, "application": _APPLICATION}
-    if kind in CODE_KINDS:
+    if kind in CODE_TYPES:
         return {"code": CODE, **known, "user": _USER, "organization": _ORGANIZATION}
     if kind == INVITATION:
         return {"link": LINK, **known, "organization": _ORGANIZATION, "inviter": _USER}

@@ -7,7 +7,8 @@ from email.message import Message
 from typing import Any, Final
 
 from mailroom.checking.mail import Complaint, Mail
-from mailroom.checking.samples import CODE_KINDS, INVITATION
+from mailroom.checking.samples import INVITATION
+from mailroom.message import CODE_TYPES
 
 LONGEST_LINE: Final = 998
 """Octets, RFC 5322 §2.1.1."""
@@ -67,7 +68,7 @@ def headers_fit(mail: Mail) -> Iterator[Complaint]:
     headers = {name.lower(): text for name, text in email.headers}
     if headers.get("auto-submitted") != "auto-generated":
         yield Complaint(20, "Auto-Submitted: auto-generated is missing", "without it out-of-office answers come back")
-    is_asked_for = mail.kind in CODE_KINDS or mail.kind == INVITATION
+    is_asked_for = mail.kind in CODE_TYPES or mail.kind == INVITATION
     for name in (name for name in headers if is_asked_for and _ADVERTISING.match(name)):
         yield Complaint(20, f"a mail that was asked for says {name}", "leave it out: filters file it as advertising")
     if "list-unsubscribe" in headers and headers.get("list-unsubscribe-post") != "List-Unsubscribe=One-Click":

@@ -14,6 +14,7 @@ from mailroom.rendering.draft import Draft
 _UNSEEN: Final = re.compile(r"<!--.*?-->|<(style|script|title)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 _TAG: Final = re.compile(r"<[^>]*>")
 _SEEN: Final = re.compile(r"""\s(?:href|src|alt|value)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
+_UNSEEN_TAGS: Final = ("<style", "<script", "<title")
 _BETWEEN: Final = r"[\W_]*"
 
 
@@ -35,7 +36,7 @@ def shows_link(draft: Draft, link: str) -> bool:
 
 
 def _is_plainly_in(draft: Draft, value: str) -> bool:
-    """Return, quickly, whether the value stands between tags, or in a link, with nothing unseen behind it.
+    """Return, quickly, whether the value first stands between tags, or in a link, with no comment's end behind it.
 
     No proves nothing. Takes under 2 % of rendering an operator's template.
     """
@@ -43,14 +44,12 @@ def _is_plainly_in(draft: Draft, value: str) -> bool:
     if not html:
         return value in draft.text
     at = html.find(value if value.isalnum() else escape(value))
-    return (
-        at >= 0
-        and (html.rfind("<", 0, at) < html.rfind(">", 0, at) or html.endswith('href="', 0, at))
-        and html.find("-->", at) < 0
-        and html.find("</style", at) < 0
-        and html.find("</script", at) < 0
-        and html.find("</title", at) < 0
-    )
+    if at < 0 or html.find("-->", at) >= 0:
+        return False
+    tag = html.rfind("<", 0, at)
+    if html.rfind(">", 0, at) < tag:
+        return html.endswith('href="', 0, at)
+    return not html.startswith(_UNSEEN_TAGS, tag)
 
 
 def _seen(draft: Draft) -> Iterator[str]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mailroom.checking.samples import CODE, CODE_KINDS, PROBE, Sample, message, payload
-from mailroom.message import Priority
+from mailroom.checking.samples import CODE, PROBE, Sample, message, payload
+from mailroom.message import CODE_TYPES, Priority
 from mailroom.metrics import KINDS
 
 
@@ -26,7 +26,7 @@ def test_every_kind_has_all_four(kind: str) -> None:
 def test_messages_are_as_the_doors_make_them(kind: str) -> None:
     made = message(kind, Sample.HOSTILE, "ja")
     assert made.languages == ("ja",)
-    assert made.is_code == (kind in CODE_KINDS)
+    assert made.is_code == (kind in CODE_TYPES)
     assert (made.payload.get("code") == CODE) == made.is_code
     assert (made.priority is Priority.INVITATION) == (kind == "OrganizationInvitation")
 

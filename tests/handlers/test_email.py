@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mailroom.message import Priority
+from mailroom.message import CODE_TYPES, Priority
 from tests.clock import START
 from tests.handlers.parts import AUTHORIZATION
 from tests.handlers.serving import WIRE, Answer, Client, Doors, captured, request, served
@@ -71,7 +71,8 @@ def test_a_repeated_body_with_a_code_is_kept_once_within_a_minute(doors: Doors) 
     "payload", [{"code": "000000"}, {"code": ""}, {"code": None}, {"code": 123456}, {"link": "x"}, {}]
 )
 def test_what_has_no_real_code_may_be_repeated(doors: Doors, payload: dict[str, Any]) -> None:
-    first, second = doors.email(_mail(payload=payload)), doors.email(_mail(payload=payload))
+    kind = "SignIn" if payload.get("code") else "BrandNew"
+    first, second = (doors.email(_mail(type=kind, payload=payload)) for _ in range(2))
     assert (first.status, second.status) == (200, 200)
     assert first.body != second.body
 
@@ -86,8 +87,10 @@ def test_what_has_no_real_code_may_be_repeated(doors: Doors, payload: dict[str, 
         ({"type": "../../etc/passwd"}, "Generic"),
         ({"type": "Sign\0In"}, "Generic"),
         ({"type": "S" * 65}, "Generic"),
-        ({"payload": None}, "SignIn"),
-        ({"payload": ...}, "SignIn"),
+        ({"payload": None, "type": "BrandNew"}, "BrandNew"),
+        ({"payload": ..., "type": "BrandNew"}, "BrandNew"),
+        ({"payload": {}, "type": None}, "Generic"),
+        ({"payload": {}, "type": "OrganizationInvitation"}, "OrganizationInvitation"),
         ({"ip": None, "surprise": [{"any": 1}]}, "SignIn"),
         ({"ip": {"odd": 1}}, "SignIn"),
         ({"payload": {"code": "1", "organization": "a plain string", "deep": [[[1.5, None, True]]]}}, "SignIn"),
@@ -96,6 +99,21 @@ def test_what_has_no_real_code_may_be_repeated(doors: Doors, payload: dict[str, 
 def test_what_is_unknown_or_missing_is_tolerated(doors: Doors, changes: dict[str, Any], template: str) -> None:
     assert doors.email(_mail(**changes)).status == 200
     assert doors.parts.kept[0].template == template
+
+
+@pytest.mark.parametrize("kind", sorted(CODE_TYPES))
+@pytest.mark.parametrize(
+    "payload",
+    [None, ..., {}, {"code": None}, {"code": ""}, {"code": " \n"}, {"code": ["1"]}, {"code": True}, {"code": "1" * 65}],
+)
+def test_a_code_type_without_a_usable_code_is_refused_in_words_for_its_reader(
+    doors: Doors, kind: str, payload: Any
+) -> None:
+    """Logto would otherwise tell its user to look for a mail that never comes."""
+    answer = doors.email(_mail(type=kind, payload=payload))
+    _assert_refused(answer, 400)
+    assert answer.body == b"The email was not sent because its verification code is missing."
+    assert not doors.parts.kept
 
 
 @pytest.mark.parametrize(
@@ -179,7 +197,7 @@ def test_without_the_authorization_nothing_is_kept(doors: Doors, given: str | No
 
 def test_while_rotating_either_authorization_will_do() -> None:
     with served(connector={"authorization": ["Bearer neu-ä", "Bearer old"]}) as doors:
-        body = _mail(payload={})
+        body = _mail(payload={"code": "000000"})
         assert doors.email(body, authorization="Bearer neu-ä").status == 200  # Latin-1, as Node writes it
         assert doors.email(body, authorization="Bearer neu-ä".encode().decode("latin-1")).status == 200
         assert doors.email(body, authorization="Bearer old").status == 200
