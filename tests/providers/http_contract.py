@@ -88,6 +88,17 @@ class HttpProviderContract(ProviderContract):
         with pytest.raises(far_end.vendor.server_error):
             await provider.send(email())
 
+    @pytest.mark.parametrize("status", [400, 406, 409, 413, 422, 451])
+    @pytest.mark.parametrize("body", [b"", b"{}", b"We do not like it", b'{"message": "We do not like it"}'])
+    async def test_a_refusal_that_does_not_speak_of_the_address_is_not_final(
+        self, provider: Provider, far_end: HttpFarEnd, status: int, body: bytes
+    ) -> None:
+        """The next provider is asked, and without one the message is held."""
+        far_end.answer(Answer(status, body))
+        with pytest.raises(Misconfigured) as refused:
+            await provider.send(email())
+        assert refused.value.words
+
     @pytest.mark.parametrize("status", [500, 502, 504])
     async def test_a_gateways_error_page_is_uncertain(
         self, provider: Provider, far_end: HttpFarEnd, status: int

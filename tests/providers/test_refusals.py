@@ -1,0 +1,26 @@
+"""A vendor's API and its SMTP server say a fault in the same words: it is of the same kind, with the same hint."""
+
+import httpx
+import pytest
+
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.providers._http import Answer
+from mailroom.providers._smtp_replies import Reply, Stage, refusal
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Message contains a virus.", Declined),
+        ("something that nobody documented", Declined),
+        ("no such user here", Rejected),
+        ("Daily message quota exceeded.", Unavailable),
+        ("User `arn:aws:iam::1:user/x' is not authorized to perform `ses:SendRawEmail'", Misconfigured),
+        ("Your SMTP account is not yet activated", Misconfigured),
+    ],
+)
+def test_the_words_decide(text: str, kind: type[SendingError]) -> None:
+    answer = Answer(400, httpx.Headers(), b"", now=0)
+    by_api, by_smtp = answer.error(Declined, text), refusal(Stage.CONTENT, Reply(550, (text,)))
+    assert type(by_api) is type(by_smtp) is kind
+    assert by_api.hint == by_smtp.hint
