@@ -140,7 +140,9 @@ class Delivery:
         self.count(attempt.provider, outcome)
         if isinstance(result, Receipt):
             words = masked(result.words, message, email)
-            identifier = masked(result.provider_message_id, message, email)
+            identifier = result.provider_message_id
+            if identifier not in words:  # by SMTP it is taken from them
+                identifier = masked(identifier, message, email)
             result = Receipt(identifier[:_LONGEST_IDENTIFIER], words)
         else:
             words = _diagnostic(result, message, email)

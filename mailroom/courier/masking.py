@@ -53,6 +53,9 @@ class _Needle(msgspec.Struct, frozen=True):
     """How it stands in a text that does not take it apart; None: `letters` alone find it."""
 
 
+_PUNCTUATION: Final = bytes(octet for octet in range(0x80) if not chr(octet).isalnum())
+_NO_LETTERS: Final = _PUNCTUATION + bytes(range(0x80, 0x100))
+_LETTERS: Final = re.compile(rb"[0-9A-Za-z]+")
 _APART: Final = re.compile(r"[\W_]+")
 _BETWEEN: Final = r"[\W_]+"
 
@@ -89,21 +92,34 @@ def _one_line(text: str) -> str:
 
 
 def _may_show(line: str, secrets: Iterable[str]) -> bool:
-    """Return, quickly, whether the line may show one of the secrets: nearly all lines do not."""
-    texts = [line, *(text for run, _ in _base64_runs(line) for text in _base64_texts(run))]
-    if any(map(_ENCODED.search, texts)):
+    """Return, quickly, whether the line may show one of the secrets: nearly all lines do not. Works on octets."""
+    texts = [line.encode()]
+    if _BASE64_HINT.search(line):
+        texts += (_base64_octets(run[at:]) for run, _ in _base64_runs(line) for at in range(4))
+    if any(_is_encoded(octets) for octets in texts):
         return True
-    shown = "\n".join(map(_letters, texts))
-    return any(known in shown for secret in secrets for known in _hints(secret))
+    shown = b"\n".join([octets.translate(None, _NO_LETTERS).lower() for octets in texts])
+    if not line.isascii() or len(texts) > 1:
+        shown += b"\n" + b"\n".join([octets.translate(None, _PUNCTUATION).lower() for octets in texts])
+    return any(hint in shown for secret in secrets for hint in _hints(secret))
 
 
-def _hints(secret: str) -> list[str]:
-    """Return letters and digits of which some stand in every text that shows the secret."""
-    _, is_link, rest = secret.partition("://")
-    if not is_link:
-        return [_letters(secret)]
-    runs = [_letters(run) for run in _APART.split(rest.partition("/")[2]) if len(run) >= _FEWEST_BEGUN]
-    return runs or [""]
+def _is_encoded(octets: bytes) -> bool:
+    return not _BEGINS_ENCODED.isdisjoint(octets) and bool(_ENCODED.search(octets.decode("utf-8", "replace")))
+
+
+def _hints(secret: str) -> Iterable[bytes]:
+    """Return octets of which some are in every text that shows the secret, in lower case and without punctuation."""
+    if secret.isascii() and secret.isalnum():  # as most codes are
+        return (secret.lower().encode(),)
+    if "://" in secret:
+        tail = secret.partition("://")[2].partition("/")[2].lower().encode("utf-8", "replace")
+        return [run for run in _LETTERS.findall(tail) if len(run) >= _FEWEST_BEGUN] or (b"",)
+    runs = _LETTERS.findall(secret.encode("utf-8", "replace").translate(None, _PUNCTUATION).lower())
+    if runs:
+        return (max(runs, key=len),)
+    char = next((char for char in secret if char.isprintable() and not char.isascii()), "")
+    return [form.encode() for form in (char, char.lower(), char.upper())]
 
 
 def _shown(
@@ -157,6 +173,7 @@ _ENCODED: Final = re.compile(
     r"|(?P<printable>(?:=[0-9A-Fa-f]{2})+)"
     r"|(?P<soft>=(?=\s)\s+)"
 )
+_BEGINS_ENCODED: Final = frozenset(b"=<&%\\")
 
 
 def _decoded(text: str) -> tuple[str, list[tuple[int, int]]]:
@@ -217,6 +234,10 @@ _FOLDED_RUN: Final = re.compile(r"[A-Za-z0-9+/_-]+(?:\s+[A-Za-z0-9+/_-]+)*")
 _NO_BASE64: Final = re.compile(r"[A-Za-z]?[a-z]*|[0-9A-F-]*|[0-9a-f-]*")
 """Words, and the hexadecimal ids of receipts: base64 of digits has M to P in each group of four."""
 _OUTSIDE_BASE64: Final = re.compile(r"[^A-Za-z0-9+/_-]+")
+_BASE64_HINT: Final = re.compile(
+    r"(?<![\w+/-])(?!(?:[A-Za-z]?[a-z]*|[0-9A-F-]*|[0-9a-f-]*)(?![\w+/-]))[A-Za-z0-9+/_-]{6}", re.ASCII
+)
+"""The beginning of a run that `_NO_BASE64` does not match."""
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 

@@ -61,6 +61,9 @@ class Link(msgspec.Struct, frozen=True):
         return self.href or self.text
 
 
+_NO_LINK: Final = Link()
+
+
 def is_given(value: Any) -> bool:
     """Return whether a payload has a link, of whatever kind: null, an empty text or an empty object is none."""
     return bool(value.strip()) if isinstance(value, str) else bool(value)
@@ -68,6 +71,8 @@ def is_given(value: Any) -> bool:
 
 def link(value: Any, schemes: Collection[str] = ()) -> Link:
     """Return how to show any JSON value that stands for a link; `schemes` are allowed beside http and https."""
+    if value is None:  # as in the mails of codes
+        return _NO_LINK
     href = address(value, schemes)
     return Link(href=href) if href else Link(text=_copyable(value))
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mailroom.courier.masking import masked
+from mailroom.courier.masking import _may_show, _needles, _shown, masked
 from mailroom.message import MASK, Address, Message, Priority, unwritten
 
 
@@ -159,6 +159,17 @@ def test_no_form_of_a_code_survives(spelling: Callable[[str], str], code: str, b
         assert code.casefold() not in reading, left
     assert left.startswith("550 5.7.1 refused:")
     assert left.endswith("- end")
+
+
+@given(
+    st.text("04815162 -.Ab=<&%?/:+é\u00b7M", max_size=40),
+    st.sampled_from(["481516", "0481", "AbAb0481", "Ab é", "https://a.b/48151?6=Ab", "··é·", "4-8-1-5"]),
+)
+@settings(deadline=None)
+def test_the_quick_look_overlooks_nothing(words: str, secret: str) -> None:
+    line = " ".join(words.split())
+    needles = list(_needles(secret))
+    assert _may_show(line, [secret]) or not _shown(line, needles, is_cut=False)
 
 
 LINKS: Final = st.builds(
