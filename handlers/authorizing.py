@@ -12,6 +12,9 @@ from handlers.answering import Refusal, Refused
 from handlers.reading import header
 from mailroom.settings import Connector
 
+AUTHORIZED: Final = "mailroom.authorized"
+"""In the scope of a request that passed every check: under load its body is kept, and others are refused first."""
+
 _WRONG_AUTHORIZATION: Final = Refusal(401, "The mail server did not accept the authorization.")
 _WRONG_NETWORK: Final = Refusal(401, "The mail server does not accept requests from this address.")
 

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from handlers import reading
 from handlers.answering import UNKEPT, Refusal, Refused, answer_json, refuse
-from handlers.authorizing import Authorization, Networks
+from handlers.authorizing import AUTHORIZED, Authorization, Networks
 from mailroom.address import usable
 from mailroom.clock import Clock
 from mailroom.courier import Acceptor
@@ -92,6 +92,7 @@ class EmailDoor:
         except Refused:
             await reading.discard(receive)
             raise
+        scope[AUTHORIZED] = True
 
     def _understood(self, content: bytes) -> Message:
         envelope = reading.decoded(content, self._decoder)

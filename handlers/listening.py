@@ -11,13 +11,15 @@ import os
 import signal
 import socket
 from collections.abc import Generator, Mapping
+from functools import partial
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from handlers.connection_table import IDLE_SECONDS, ConnectionTable, connection_limit
 from handlers.health import Standing
-from handlers.whole_answers import WholeAnswers
+from handlers.http_protocol import BoundedHttpProtocol
 from mailroom.clock import Clock
 from mailroom.metrics import Metrics
 
@@ -30,8 +32,6 @@ _NEWCOMER_SECONDS: Final = 1.0
 """How long a connection that was accepted last may take to say what it wants."""
 _TICK_SECONDS: Final = 0.02
 _BACKLOG: Final = 2048
-_KEEP_ALIVE_SECONDS: Final = 75
-"""Well past the idle time of Logto and of the proxies in between."""
 _FIRST_SYSTEMD_FD: Final = 3
 
 
@@ -68,10 +68,11 @@ class Listener(uvicorn.Server):
     """Serves an app on open sockets until it is told to end."""
 
     def __init__(self, app: ASGIApp, *, standing: Standing, metrics: Metrics, clock: Clock) -> None:
+        self._connections = ConnectionTable(clock.monotonic(), most=connection_limit(), metrics=metrics)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=WholeAnswers,
+                http=partial(BoundedHttpProtocol, self._connections),  # type: ignore[arg-type]  # called, not subclassed
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -80,12 +81,18 @@ class Listener(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_keep_alive=IDLE_SECONDS,
             )
         )
         self._standing = standing
         self._metrics = metrics
         self._clock = clock
+        metrics.connections.set_function(lambda: len(self.server_state.connections))
+
+    async def on_tick(self, counter: int) -> bool:
+        """Expire overdue connections; uvicorn calls this every 0.1 s."""
+        self._connections.sweep(self._clock.monotonic())
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

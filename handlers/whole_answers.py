@@ -1,6 +1,7 @@
 """Sends an answer's head together with its body. uvicorn writes them one after the other: two packets, two wake-ups."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,14 +15,20 @@ class WholeAnswers(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         super().connection_made(cast("asyncio.Transport", transport))  # uvloop's are none by inheritance
-        self.transport = cast("asyncio.Transport", _Joining(self.transport))
+        self.transport = cast("asyncio.Transport", _Joining(self.transport, self.close_transport))
+        self._unjoined = cast("asyncio.Transport", transport)
+
+    def close_transport(self) -> None:
+        """Close; everything was written."""
+        self._unjoined.close()
 
 
 class _Joining:
     """What uvicorn uses of a transport once it is connected. A head waits for what follows in the same turn."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self._transport = transport
+        self._close = close
         self._head = b""
         self.is_closing = transport.is_closing
         self.set_protocol = transport.set_protocol
@@ -37,7 +44,7 @@ class _Joining:
 
     def close(self) -> None:
         self._flush()
-        self._transport.close()
+        self._close()
 
     def _flush(self) -> None:
         if self._head and not self._transport.is_closing():

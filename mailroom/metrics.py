@@ -57,6 +57,14 @@ class Metrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 3600),
         )
         self.draining = Gauge("mailroom_draining", "1 while the server is ending", registry=self.registry)
+        self.connections = Gauge("mailroom_connections", "Open connections to this server", registry=self.registry)
+        self.connections_evicted = Counter(
+            "mailroom_connections_evicted_total",
+            "Connections ended early to spare descriptors or memory",
+            ["reason"],
+            registry=self.registry,
+        )
+        """reason: descriptors, memory"""
         self._queued = Gauge(
             "mailroom_queued", "Messages that wait or are being sent", ["priority"], registry=self.registry
         )

@@ -1,0 +1,165 @@
+"""Bounds a server's connections: their number, how long each is waited for, and what their requests hold in memory.
+
+A connection that is waited for stands in one list, the longest waiting first. Every connection of a list is given the
+same time, so only its first ones can be overdue, and no connection needs a timer of its own.
+"""
+
+import contextlib
+import resource
+from collections.abc import Hashable
+from http import HTTPStatus
+from typing import Final, Protocol
+
+import structlog
+
+from mailroom.metrics import Metrics
+
+HEAD_SECONDS: Final = 10.0
+"""For the head of a request, from its first octet; for a new connection from the start."""
+IDLE_SECONDS: Final = 75
+"""Between two requests. Well past the idle time of Logto and of the proxies in between."""
+_BODY_SECONDS: Final = 15.0
+"""For a body that no endpoint bounds itself: those in `reading` give it 10 s and answer in their own words."""
+_BLOCKED_SECONDS: Final = 10.0
+"""For a client that does not read its responses."""
+_CLOSING_SECONDS: Final = 10.0
+"""For the rest of a request that was answered already (RFC 9112 §9.6)."""
+_UNUSED_SECONDS: Final = 6.0
+"""Logto closes a connection that it has not used for 5 s: nobody misses an older one."""
+_LONGEST_TICK_SECONDS: Final = 1.0
+"""Of a longer one the rest is not counted: this process was stopped, and octets may be waiting for it."""
+
+MOST_CONNECTIONS: Final = 4096
+"""Also where there are more descriptors: an idle connection takes 3 to 6 KiB."""
+_RESERVED_DESCRIPTORS: Final = 256
+"""For the outbox, the providers, the logs, and for connections that are being closed."""
+MOST_HELD: Final = 22 * 1024 * 1024
+"""Octets of all unfinished requests: 64 mails of 300 kB at once, and less than 30 MiB with what Python adds."""
+
+_REPORT_SECONDS: Final = 60.0
+
+log = structlog.get_logger()
+
+
+class Connection(Hashable, Protocol):
+    """What the table knows of a connection."""
+
+    held: int
+    """Octets of unfinished requests that the table counts for it."""
+
+    @property
+    def is_authorized(self) -> bool:
+        """Whether the request under way has shown Logto's authorization."""
+
+    def expire(self, status: HTTPStatus) -> None:
+        """End the wait: refuse an unfinished request with this status, close an idle connection."""
+
+    def evict(self) -> None:
+        """Expire, and give the descriptor back at once."""
+
+
+class WaitingList(dict[Connection, float]):
+    """Connections that are waited for, and until when; in the order of their deadlines."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+class ConnectionTable:
+    """The connections of one server."""
+
+    def __init__(self, now: float, *, most: int, metrics: Metrics) -> None:
+        self.now = now
+        """Seconds, advanced by `sweep`."""
+        self.idle = WaitingList(IDLE_SECONDS)
+        self.heads = WaitingList(HEAD_SECONDS)
+        """The head of a request is not complete."""
+        self.bodies = WaitingList(_BODY_SECONDS)
+        """The body of a request is not complete, and there is no response yet."""
+        self.blocked = WaitingList(_BLOCKED_SECONDS)
+        """The client does not read."""
+        self.closing = WaitingList(_CLOSING_SECONDS)
+        """The response is sent, and what still comes is discarded."""
+        self.held = 0
+        self._most = most
+        self._metrics = metrics
+        self._clock = now
+        self._unreported = 0
+        self._reported_at = float("-inf")
+        self._eviction_order: tuple[tuple[WaitingList, float], ...] = (
+            (self.idle, _UNUSED_SECONDS),
+            (self.closing, 1.0),
+            (self.blocked, 1.0),
+            (self.heads, 0.0),
+            (self.closing, 0.0),
+            (self.blocked, 0.0),
+            (self.idle, 0.0),
+        )
+        """List → seconds that a connection has waited in it at least."""
+
+    def sweep(self, clock: float) -> None:
+        """Expire what is overdue; `clock` is the monotonic time. To be called several times a second."""
+        self.now += min(clock - self._clock, _LONGEST_TICK_SECONDS)
+        self._clock = clock
+        for waiting in (self.idle, self.heads, self.bodies, self.blocked, self.closing):
+            while waiting and waiting[first := next(iter(waiting))] <= self.now:
+                first.expire(HTTPStatus.REQUEST_TIMEOUT)
+        if self._unreported and self.now >= self._reported_at + _REPORT_SECONDS:
+            log.warning("connections.evicted", count=self._unreported, most=self._most, most_held=MOST_HELD)
+            self._unreported, self._reported_at = 0, self.now
+
+    def make_room(self, count: int) -> bool:
+        """Evict until a connection more than `count` may stay; False: all are being served."""
+        if count < self._most:
+            return True
+        victim = self._longest_unused() or self._oldest_body()
+        if victim is None:
+            return False
+        victim.evict()
+        self._report("descriptors")
+        return True
+
+    def hold(self, connection: Connection, octets: int) -> None:
+        """Count what a connection holds now. If all hold too much, refuse what has been unfinished for longest."""
+        self.held += octets - connection.held
+        connection.held = octets
+        while self.held > MOST_HELD and connection.held:
+            victim = self._longest_unfinished() or self._oldest_body() or connection
+            victim.expire(HTTPStatus.SERVICE_UNAVAILABLE)
+            self._report("memory")
+
+    def _longest_unused(self) -> Connection | None:
+        for waiting, seconds in self._eviction_order:
+            for first, deadline in waiting.items():
+                if deadline - waiting.seconds + seconds <= self.now:
+                    return first
+                break
+        return None
+
+    def _longest_unfinished(self) -> Connection | None:
+        """Spare bodies with Logto's authorization: nobody else can push them out."""
+        body = next((connection for connection in self.bodies if not connection.is_authorized), None)
+        head = next(iter(self.heads), None)
+        if body is None or head is None:
+            return body or head
+        return body if self.bodies[body] - _BODY_SECONDS <= self.heads[head] - HEAD_SECONDS else head
+
+    def _oldest_body(self) -> Connection | None:
+        anonymous = (connection for connection in self.bodies if not connection.is_authorized)
+        return next(anonymous, None) or next(iter(self.bodies), None)
+
+    def _report(self, reason: str) -> None:
+        self._unreported += 1
+        self._metrics.connections_evicted.labels(reason).inc()
+
+
+def connection_limit() -> int:
+    """Raise this process's limit of open files as far as it may; return how many connections that has room for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS: the kernel's own limit is lower
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, soft - min(_RESERVED_DESCRIPTORS, soft // 4))
