@@ -140,7 +140,7 @@ class ConnectionTable:
     def _longest_unfinished(self) -> Connection | None:
         """Spare bodies with Logto's authorization: nobody else can push them out."""
         body = next((connection for connection in self.bodies if not connection.is_authorized), None)
-        head = next(iter(self.heads), None)
+        head = next((connection for connection in self.heads if connection.held), None)
         if body is None or head is None:
             return body or head
         return body if self.bodies[body] - _BODY_SECONDS <= self.heads[head] - HEAD_SECONDS else head

@@ -160,6 +160,8 @@ class BoundedHttpProtocol(WholeAnswers):
             self._head_lines = len(self.headers)
             if self._head_lines > MOST_LINES or (self._framing > LARGEST_HEAD and self._head_size() > LARGEST_HEAD):
                 raise _HeadTooLarge
+            if self.parser.should_upgrade() and self.parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserError  # there are no tunnels here (RFC 9110 §9.3.6)
             super().on_headers_complete()
             self._stage = self._table.bodies
         self._is_replaying = False

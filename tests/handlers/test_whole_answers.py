@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import uvicorn
@@ -13,30 +12,8 @@ from starlette.routing import Route
 from uvicorn.server import ServerState
 
 from handlers.whole_answers import WholeAnswers
+from tests.handlers.connection import Recording
 from tests.handlers.serving import request
-
-
-class Recording(asyncio.Transport):
-    """What a protocol writes, write by write."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
-        self.writes: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: Any) -> None:
-        assert not self.closed
-        self.writes.append(bytes(data))
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
 
 
 async def text(_: Request) -> Response:

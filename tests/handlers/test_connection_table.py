@@ -1,0 +1,140 @@
+"""Who is evicted when there are too many connections, and what the operator learns of it."""
+
+import resource
+from http import HTTPStatus
+
+import pytest
+from structlog.testing import capture_logs
+
+from handlers.connection_table import MOST_CONNECTIONS, ConnectionTable, connection_limit
+from mailroom.metrics import Metrics
+from tests.handlers.connection import Connected
+
+GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+
+
+def crowd(count: int) -> list[Connected]:
+    """Return connections to a server that takes no more."""
+    first = Connected()
+    others = [Connected(first) for _ in range(count - 1)]
+    first.table._most = count
+    return [first, *others]
+
+
+def gone(connections: list[Connected]) -> list[int]:
+    """Return which of them were ended, and forget them as the transport would."""
+    ended = [number for number, connection in enumerate(connections) if connection.transport.closed]
+    for number in ended:
+        if connections[number].protocol in connections[0].state.connections:
+            connections[number].lose()
+    return ended
+
+
+async def test_idle_for_more_than_six_seconds_goes_first() -> None:
+    """Logto closes what it has not used for 5 s."""
+    connections = crowd(4)
+    await connections[1].send(b"GET /")
+    await connections[2].send(GET)
+    connections[0].pass_seconds(1)
+    await connections[3].send(GET)
+    connections[0].pass_seconds(6)
+    newcomer = Connected(connections[0])
+    assert gone(connections) == [2]
+    assert connections[2].statuses == [200]
+    assert not newcomer.end()
+
+
+async def test_then_the_oldest_incomplete_head_then_the_oldest_idle_one() -> None:
+    connections = crowd(4)
+    for number in (2, 3):
+        await connections[number].send(GET)
+    await connections[1].send(b"GET /")
+    connections[0].pass_seconds(5)
+    newcomers = [Connected(connections[0])]
+    assert gone(connections) == [0]
+    assert connections[0].written == b""
+    newcomers.append(Connected(connections[0]))
+    assert gone(connections) == [0, 1]
+    assert connections[1].statuses == [503]
+    for newcomer in newcomers:
+        await newcomer.send(GET)
+    newcomers.append(Connected(connections[0]))
+    assert gone(connections) == [0, 1, 2]
+    assert not any(newcomer.end() for newcomer in newcomers)
+
+
+async def test_then_bodies_and_never_what_is_being_served() -> None:
+    connections = crowd(2)
+    connections[0].app.may_respond.clear()
+    await connections[0].send(POST)
+    await connections[1].send(GET)
+    newcomer = Connected(connections[0])
+    assert gone(connections) == [0]
+    assert connections[0].statuses == [503]
+    await newcomer.send(GET)
+    another = Connected(connections[0])
+    assert another.statuses == [503]
+    assert another.end() == "closed"
+    another.lose()
+    connections[0].app.may_respond.set()
+    await newcomer.settle()
+    assert [connection.statuses for connection in (connections[1], newcomer)] == [[200], [200]]
+
+
+async def test_one_that_was_refused_is_not_waited_for_when_there_are_too_many() -> None:
+    connections = crowd(2)
+    await connections[0].send(b"nonsense\r\n\r\n")
+    connections[0].pass_seconds(1)
+    await connections[1].send(GET)
+    Connected(connections[0])
+    assert connections[0].end() == "aborted"
+    assert not connections[1].end()
+
+
+async def test_evictions_are_counted_and_told_once_a_minute() -> None:
+    connections = crowd(3)
+    with capture_logs() as lines:
+        for _ in range(5):
+            connections.append(Connected(connections[0]))
+            gone(connections)
+        connections[0].pass_seconds(1)
+        assert [(line["event"], line["count"], line["most"]) for line in lines] == [("connections.evicted", 5, 3)]
+        connections.append(Connected(connections[0]))
+        gone(connections)
+        connections[0].pass_seconds(59)
+        assert len(lines) == 1
+        connections[0].pass_seconds(1)
+        assert [line["count"] for line in lines] == [5, 1]
+    text = connections[0].metrics.text()
+    assert b'mailroom_connections_evicted_total{reason="descriptors"} 6.0' in text
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [((256, 1024), 768), ((128, 128), 96), ((1024, 1_000_000), MOST_CONNECTIONS), ((64, -1), 48), ((-1, -1), 4096)],
+)
+def test_the_limit_of_open_files_is_raised_and_some_are_reserved(
+    limits: tuple[int, int], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """-1 is unlimited; where that cannot be had (macOS), the limit stays."""
+    current = limits
+
+    def set_limits(_: int, wanted: tuple[int, int]) -> None:
+        nonlocal current
+        if wanted[0] == resource.RLIM_INFINITY:
+            raise ValueError
+        current = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: current)
+    monkeypatch.setattr(resource, "setrlimit", set_limits)
+    assert connection_limit() == most
+
+
+def test_an_empty_table_has_room_for_nobody_only_if_it_is_full() -> None:
+    table = ConnectionTable(0.0, most=1, metrics=Metrics())
+    assert table.make_room(0)
+    assert not table.make_room(1)
+    table.sweep(100)
+    assert table.now == 1
+    assert HTTPStatus.OK
