@@ -26,6 +26,8 @@ _CLOSING_SECONDS: Final = 10.0
 """For the rest of a request that was answered already (RFC 9112 §9.6)."""
 _UNUSED_SECONDS: Final = 6.0
 """Logto closes a connection that it has not used for 5 s: nobody misses an older one."""
+_ARRIVAL_SECONDS: Final = 0.2
+"""A head usually follows its connection within a round trip: a younger one is not the attacker's."""
 _LONGEST_TICK_SECONDS: Final = 1.0
 """Of a longer one the rest is not counted: this process was stopped, and octets may be waiting for it."""
 
@@ -91,10 +93,11 @@ class ConnectionTable:
             (self.idle, _UNUSED_SECONDS),
             (self.closing, 1.0),
             (self.blocked, 1.0),
+            (self.heads, _ARRIVAL_SECONDS),
+            (self.idle, 0.0),
             (self.heads, 0.0),
             (self.closing, 0.0),
             (self.blocked, 0.0),
-            (self.idle, 0.0),
         )
         """List → seconds that a connection has waited in it at least."""
 

@@ -98,8 +98,7 @@ class BoundedHttpProtocol(WholeAnswers):
         if self._stage is self._table.closing:
             self._discarded += len(data)
             if self._discarded > _MOST_DISCARDED:
-                self._abort()
-                return
+                self.flow.pause_reading()  # until it is closed
         if len(data) <= LARGEST_HEAD:
             self._parse(data)
             return

@@ -64,10 +64,12 @@ class Server:
         *,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        open_files: int | None = None,
     ) -> None:
         self.directory = directory
         self.log_file = directory / "server.log"
         self._arguments = arguments
+        self._wrapper = () if open_files is None else ("sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh")
         self._environment = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **(environment or {})}
         if configuration is not None:
             (directory / "mailroom.toml").write_text(configuration)
@@ -98,6 +100,7 @@ class Server:
         moment = time.time()
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
+                *self._wrapper,
                 sys.executable,
                 str(ROOT / "server.py"),
                 "--fd",
@@ -162,6 +165,11 @@ class Server:
     def pid(self) -> int:
         """The serving process."""
         return self._serving().pid
+
+    def resident_octets(self) -> int:
+        """Return the memory that the serving process has."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(status.partition("VmRSS:")[2].split()[0])
 
     def log(self) -> str:
         """Return what all processes so far wrote to stdout and stderr."""

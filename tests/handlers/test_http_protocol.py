@@ -236,7 +236,10 @@ class TestSize:
         connection = Connected()
         await connection.send(b"nonsense\r\n\r\n", *[b"x" * 256_000] * 10)
         assert not connection.transport.closed
+        assert not connection.transport.paused
         await connection.send(*[b"x" * 256_000] * 10)
+        assert connection.transport.paused
+        connection.pass_seconds(10)
         assert connection.end() == "aborted"
 
 

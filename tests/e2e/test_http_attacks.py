@@ -1,0 +1,196 @@
+"""What a stranger does to the port of a real server, and what Logto and the operator notice of it: nothing."""
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e import node
+from tests.e2e.harness import AUTHORIZATION, Server, configuration, unless
+
+MAIL = {"to": "ada@example.com", "type": "SignIn", "payload": {"code": "329452"}, "ip": "203.0.113.7"}
+MIB = 1024 * 1024
+MOST_MEMORY = 30 * MIB
+"""More than before the attack."""
+LONGEST_WAIT = 0.5
+"""Seconds until /livez answers."""
+CROWD = 1100
+MIXED = (b"", b"GET /livez HTTP/1.1\r\nHost: a\r\n", b"\r\n", b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+"""Silent, half a head, an empty line, and a request after which the connection idles."""
+
+
+@pytest.fixture(autouse=True)
+def _many_open_files() -> Iterator[None]:
+    """Let the tests themselves have more connections than the server has descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@dataclass(slots=True)
+class Attacked:
+    """A server, and what was seen of it meanwhile."""
+
+    server: Server
+    longest_wait: float = 0.0
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection."""
+        return await asyncio.open_connection("127.0.0.1", self.server.port)
+
+    async def crowd(self, stack: AsyncExitStack, pieces: tuple[bytes, ...], count: int = CROWD) -> None:
+        """Open connections that stay until the stack ends, and send a piece on each."""
+        for number in range(count):
+            _, writer = await self.connect()
+            stack.callback(writer.close)
+            writer.write(pieces[number % len(pieces)])
+
+
+@asynccontextmanager
+async def attacked(directory: Path, *, open_files: int | None = None) -> AsyncIterator[Attacked]:
+    """Run a server; fail if it takes too much memory or answers too late within the context."""
+    async with Server(directory, configuration('type = "capture"'), open_files=open_files) as server:
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as logto:
+            for number in range(50):
+                mail = MAIL | {"to": f"u{number}@example.com"}
+                await logto.post("/email", json=mail, headers={"authorization": AUTHORIZATION})
+        target = Attacked(server)
+        before, most = server.resident_octets(), 0
+        is_over = asyncio.Event()
+
+        async def watch() -> None:
+            nonlocal most
+            while not is_over.is_set():
+                began = time.monotonic()
+                reader, writer = await target.connect()
+                writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+                writer.close()
+                target.longest_wait = max(target.longest_wait, time.monotonic() - began)
+                most = max(most, server.resident_octets())
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield target
+        finally:
+            is_over.set()
+            await watching
+        assert most - before <= MOST_MEMORY, f"{(most - before) / MIB:.0f} MiB more"
+        assert target.longest_wait <= LONGEST_WAIT
+        assert "Traceback" not in server.log()
+
+
+async def send(server: Server, client: httpx.AsyncClient, number: int) -> int:
+    """Post a mail as Logto does; return the status."""
+    mail = MAIL | {"to": f"v{number}@example.com"}
+    answer = await client.post(f"{server.url}/email", json=mail, headers={"authorization": AUTHORIZATION})
+    return answer.status_code
+
+
+@unless(node.missing())
+async def test_logtos_connector_meets_no_reset_beside_1100_connections(tmp_path: Path) -> None:
+    """Under a limit of 1,024 open files; a reset would show the code and our authorization to the end user."""
+    async with attacked(tmp_path, open_files=1024) as target, node.connector() as logto, AsyncExitStack() as stack:
+        await target.crowd(stack, MIXED)
+        crowding = asyncio.create_task(target.crowd(stack, MIXED))
+        answers = []
+        for batch in range(20):
+            mails = [MAIL | {"to": f"w{batch}.{number}@example.com"} for number in range(10)]
+            endpoint = f"{target.server.url}/email"
+            answers += await asyncio.gather(*(logto.send(endpoint, AUTHORIZATION, mail) for mail in mails))
+        await crowding
+        assert [(answer.status, answer.dropped) for answer in answers] == [(200, "")] * 200
+        async with httpx.AsyncClient(base_url=target.server.url, trust_env=False) as prometheus:
+            metrics = (await prometheus.get("/metrics")).text
+        values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+        assert 700 <= float(values["mailroom_connections"]) <= 768
+        assert float(values['mailroom_connections_evicted_total{reason="descriptors"}']) > CROWD
+        assert 1 <= target.server.log().count("connections.evicted") <= 2
+
+
+async def test_with_few_descriptors_the_outbox_and_new_connections_still_have_some(tmp_path: Path) -> None:
+    """A quarter is reserved; whoever connects is answered, and nothing of ours fails to open a file."""
+    async with (
+        attacked(tmp_path, open_files=128) as target,
+        httpx.AsyncClient(trust_env=False) as logto,
+        AsyncExitStack() as stack,
+    ):
+        for number in range(10):
+            await target.crowd(stack, MIXED, 60)
+            assert await send(target.server, logto, number) == httpx.codes.OK
+        assert "Too many open files" not in target.server.log()
+
+
+CHUNKED = b"POST /webhook HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "rest", "status"),
+    [
+        pytest.param(b"GET /livez HTTP/1.1\r\n", b"X: y\r\n", 431, id="header lines"),
+        pytest.param(b"GET /livez HTTP/1.1\r\nX: ", b"y", 431, id="one header"),
+        pytest.param(b"GET /", b"x", 414, id="URL"),
+        pytest.param(CHUNKED + b"5;a=", b"b", 431, id="chunk extension"),
+        pytest.param(CHUNKED + b"0\r\nX: ", b"y", 431, id="trailer"),
+        pytest.param(CHUNKED + b"0\r\n", b"X: y\r\n", 431, id="trailer lines"),
+    ],
+)
+async def test_what_never_ends_is_refused(begin: bytes, rest: bytes, status: int, tmp_path: Path) -> None:
+    """A client that sends 256 MiB reads why it was refused, and has not sent much by then."""
+    async with attacked(tmp_path) as target:
+
+        async def flood() -> tuple[bytes, int]:
+            reader, writer = await target.connect()
+            writer.write(begin)
+            piece, sent = rest * (MIB // len(rest)), 0
+            responding = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+            try:
+                while not responding.done() and sent < 256:
+                    writer.write(piece)
+                    await writer.drain()
+                    sent += 1
+                return await responding, sent
+            finally:
+                writer.transport.abort()
+
+        for head, sent in await asyncio.gather(*(flood() for _ in range(10))):
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert sent < 32
+
+
+async def test_half_sent_bodies_hold_little_and_keep_no_mail_away(tmp_path: Path) -> None:
+    """300 of nearly 1 MiB each; the oldest are told 503, and Logto's mails pass, large and small."""
+    head = b"POST /webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n"
+    large = MAIL | {"payload": {"code": "329452", "context": "x" * 300_000}}
+    async with attacked(tmp_path) as target, httpx.AsyncClient(trust_env=False) as logto, AsyncExitStack() as stack:
+        readers = []
+        for number in range(300):
+            reader, writer = await target.connect()
+            stack.callback(writer.close)
+            readers.append(reader)
+            writer.write(head + b"x" * 1_000_000)
+            await writer.drain()
+            if number % 10 == 0:
+                assert await send(target.server, logto, number) == httpx.codes.OK
+                assert (await logto.post(f"{target.server.url}/webhook", content=b"{}")).status_code == 401
+        posts = [
+            logto.post(
+                f"{target.server.url}/email",
+                json=large | {"to": f"x{number}@example.com"},
+                headers={"authorization": AUTHORIZATION},
+                timeout=30,
+            )
+            for number in range(64)
+        ]
+        assert [answer.status_code for answer in await asyncio.gather(*posts)] == [httpx.codes.OK] * 64
+        refusal = await asyncio.wait_for(readers[0].read(4096), 5)
+        assert refusal.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 5\r\n" in refusal
+        assert refusal.endswith(b"\r\n\r\nThe mail server is busy. Please try again.")
