@@ -35,8 +35,10 @@ MOST_CONNECTIONS: Final = 4096
 """Also where there are more descriptors: an idle connection takes 3 to 6 KiB."""
 _RESERVED_DESCRIPTORS: Final = 256
 """For the outbox, the providers, the logs, and for connections that are being closed."""
-MOST_HELD: Final = 22 * 1024 * 1024
-"""Octets of all unfinished requests: 64 mails of 300 kB at once, and less than 30 MiB with what Python adds."""
+MOST_HELD: Final = 20 * 1024 * 1024
+"""Octets of all unfinished requests without Logto's authorization; with what Python adds, 26 MiB were measured."""
+MOST_HELD_AUTHORIZED: Final = 64 * 1024 * 1024
+"""Octets of those with it, which have an account of their own: more than 200 mails of 300 kB at once."""
 
 _REPORT_SECONDS: Final = 60.0
 
@@ -47,7 +49,9 @@ class Connection(Hashable, Protocol):
     """What the table knows of a connection."""
 
     held: int
-    """Octets of unfinished requests that the table counts for it."""
+    """Octets of unfinished requests that are counted for it."""
+    account: "Account | None"
+    """Where they are counted."""
 
     @property
     def is_authorized(self) -> bool:
@@ -68,6 +72,14 @@ class WaitingList(dict[Connection, float]):
         self.seconds = seconds
 
 
+class Account:
+    """Octets that requests hold in memory."""
+
+    def __init__(self, most: int) -> None:
+        self.octets = 0
+        self.most = most
+
+
 class ConnectionTable:
     """The connections of one server."""
 
@@ -83,7 +95,8 @@ class ConnectionTable:
         """The client does not read."""
         self.closing = WaitingList(_CLOSING_SECONDS)
         """The response is sent, and what still comes is discarded."""
-        self.held = 0
+        self.anonymous = Account(MOST_HELD)
+        self.authorized = Account(MOST_HELD_AUTHORIZED)
         self._most = most
         self._metrics = metrics
         self._clock = now
@@ -109,7 +122,7 @@ class ConnectionTable:
             while waiting and waiting[first := next(iter(waiting))] <= self.now:
                 first.expire(HTTPStatus.REQUEST_TIMEOUT)
         if self._unreported and self.now >= self._reported_at + _REPORT_SECONDS:
-            log.warning("connections.evicted", count=self._unreported, most=self._most, most_held=MOST_HELD)
+            log.warning("connections.evicted", count=self._unreported, most=self._most)
             self._unreported, self._reported_at = 0, self.now
 
     def make_room(self, count: int) -> bool:
@@ -125,10 +138,13 @@ class ConnectionTable:
 
     def hold(self, connection: Connection, octets: int) -> None:
         """Count what a connection holds now. If all hold too much, refuse what has been unfinished for longest."""
-        self.held += octets - connection.held
-        connection.held = octets
-        while self.held > MOST_HELD and connection.held:
-            victim = self._longest_unfinished() or self._oldest_body() or connection
+        if connection.account is not None:
+            connection.account.octets -= connection.held
+        account = self.authorized if connection.is_authorized else self.anonymous
+        account.octets += octets
+        connection.held, connection.account = octets, account
+        while account.octets > account.most and connection.held:
+            victim = self._longest_unfinished(is_authorized=account is self.authorized) or connection
             victim.expire(HTTPStatus.SERVICE_UNAVAILABLE)
             self._report("memory")
 
@@ -140,10 +156,10 @@ class ConnectionTable:
                 break
         return None
 
-    def _longest_unfinished(self) -> Connection | None:
-        """Spare bodies with Logto's authorization: nobody else can push them out."""
-        body = next((connection for connection in self.bodies if not connection.is_authorized), None)
-        head = next((connection for connection in self.heads if connection.held), None)
+    def _longest_unfinished(self, *, is_authorized: bool) -> Connection | None:
+        """Nobody pushes out a body with Logto's authorization but those that have it, too."""
+        body = next((connection for connection in self.bodies if connection.is_authorized is is_authorized), None)
+        head = None if is_authorized else next((connection for connection in self.heads if connection.held), None)
         if body is None or head is None:
             return body or head
         return body if self.bodies[body] - _BODY_SECONDS <= self.heads[head] - HEAD_SECONDS else head

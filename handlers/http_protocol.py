@@ -17,7 +17,7 @@ from typing import Any, Final
 import httptools
 
 from handlers.authorizing import AUTHORIZED
-from handlers.connection_table import ConnectionTable, WaitingList
+from handlers.connection_table import Account, ConnectionTable, WaitingList
 from handlers.whole_answers import WholeAnswers
 
 LARGEST_HEAD: Final = 32 * 1024
@@ -55,7 +55,10 @@ class BoundedHttpProtocol(WholeAnswers):
         super().__init__(**given)
         self._table = table
         self.held = 0
-        self.url, self.headers = b"", []  # uvicorn has none before the first request
+        self.account: Account | None = None
+        # uvicorn has none before the first request.
+        self.url, self.headers = b"", []
+        self.scope = {}  # type: ignore[typeddict-item]
         self._stage: WaitingList | None = table.heads
         """What the connection is waited for; None: a response of ours."""
         self._waiting: WaitingList | None = None

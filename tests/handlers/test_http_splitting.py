@@ -69,5 +69,5 @@ def test_the_application_sees_the_same_requests(requests: list[tuple[bytes, byte
         assert connection.app.requests == one_by_one.app.requests
         assert connection.statuses == [200] * len(sent)
         assert not connection.end()
-        assert connection.table.held == 0
+        assert connection.table.anonymous.octets == 0
         assert list(connection.table.idle) == [connection.protocol]
