@@ -150,15 +150,19 @@ async def test_what_never_ends_is_refused(begin: bytes, rest: bytes, status: int
             reader, writer = await target.connect()
             writer.write(begin)
             piece, sent = rest * (MIB // len(rest)), 0
-            responding = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
-            try:
-                while not responding.done() and sent < 256:
+
+            async def write() -> None:
+                nonlocal sent
+                while sent < 256:
                     writer.write(piece)
                     await writer.drain()
                     sent += 1
-                return await responding, sent
-            finally:
-                writer.transport.abort()
+
+            writing = asyncio.create_task(write())
+            head = await reader.readuntil(b"\r\n\r\n")
+            writing.cancel()
+            writer.transport.abort()
+            return head, sent
 
         for head, sent in await asyncio.gather(*(flood() for _ in range(10))):
             assert head.startswith(b"HTTP/1.1 %d " % status)
