@@ -26,8 +26,8 @@ _CLOSING_SECONDS: Final = 10.0
 """For the rest of a request that was answered already (RFC 9112 §9.6)."""
 _UNUSED_SECONDS: Final = 6.0
 """Logto closes a connection that it has not used for 5 s: nobody misses an older one."""
-_ARRIVAL_SECONDS: Final = 0.2
-"""A head usually follows its connection within a round trip: a younger one is not the attacker's."""
+_FEW: Final = 4
+"""Less than this part of all connections."""
 _LONGEST_TICK_SECONDS: Final = 1.0
 """Of a longer one the rest is not counted: this process was stopped, and octets may be waiting for it."""
 
@@ -35,8 +35,8 @@ MOST_CONNECTIONS: Final = 4096
 """Also where there are more descriptors: an idle connection takes 3 to 6 KiB."""
 _RESERVED_DESCRIPTORS: Final = 256
 """For the outbox, the providers, the logs, and for connections that are being closed."""
-MOST_HELD: Final = 20 * 1024 * 1024
-"""Octets of all unfinished requests without Logto's authorization; with what Python adds, 26 MiB were measured."""
+MOST_HELD: Final = 16 * 1024 * 1024
+"""Octets of all unfinished requests without Logto's authorization; with what Python adds, 20 to 26 MiB."""
 MOST_HELD_AUTHORIZED: Final = 64 * 1024 * 1024
 """Octets of those with it, which have an account of their own: more than 200 mails of 300 kB at once."""
 
@@ -102,17 +102,6 @@ class ConnectionTable:
         self._clock = now
         self._unreported = 0
         self._reported_at = float("-inf")
-        self._eviction_order: tuple[tuple[WaitingList, float], ...] = (
-            (self.idle, _UNUSED_SECONDS),
-            (self.closing, 1.0),
-            (self.blocked, 1.0),
-            (self.heads, _ARRIVAL_SECONDS),
-            (self.idle, 0.0),
-            (self.heads, 0.0),
-            (self.closing, 0.0),
-            (self.blocked, 0.0),
-        )
-        """List → seconds that a connection has waited in it at least."""
 
     def sweep(self, clock: float) -> None:
         """Expire what is overdue; `clock` is the monotonic time. To be called several times a second."""
@@ -137,7 +126,11 @@ class ConnectionTable:
         return True
 
     def hold(self, connection: Connection, octets: int) -> None:
-        """Count what a connection holds now. If all hold too much, refuse what has been unfinished for longest."""
+        """Count what a connection holds now. If all hold too much, refuse what has been unfinished for longest.
+
+        Half as much again may be held by requests that are complete and have no response yet: 64 mails of 300 kB may
+        arrive before the first of them can show its authorization.
+        """
         if connection.account is not None:
             connection.account.octets -= connection.held
         account = self.authorized if connection.is_authorized else self.anonymous
@@ -145,16 +138,20 @@ class ConnectionTable:
         connection.held, connection.account = octets, account
         while account.octets > account.most and connection.held:
             victim = self._longest_unfinished(is_authorized=account is self.authorized) or connection
+            if victim is connection and account.octets <= 1.5 * account.most:
+                return
             victim.expire(HTTPStatus.SERVICE_UNAVAILABLE)
             self._report("memory")
 
     def _longest_unused(self) -> Connection | None:
-        for waiting, seconds in self._eviction_order:
-            for first, deadline in waiting.items():
-                if deadline - waiting.seconds + seconds <= self.now:
-                    return first
-                break
-        return None
+        for waiting, seconds in ((self.idle, _UNUSED_SECONDS), (self.closing, 1.0), (self.blocked, 1.0)):
+            first = next(iter(waiting), None)
+            if first is not None and waiting[first] - waiting.seconds + seconds <= self.now:
+                return first
+        # Where heads are few, even the oldest may have come just now, and the rest of it is on the way.
+        are_few = len(self.heads) <= self._most // _FEW
+        lists = (self.idle, self.heads) if are_few else (self.heads, self.idle)
+        return next((first for waiting in (*lists, self.closing, self.blocked) for first in waiting), None)
 
     def _longest_unfinished(self, *, is_authorized: bool) -> Connection | None:
         """Nobody pushes out a body with Logto's authorization but those that have it, too."""

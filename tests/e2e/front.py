@@ -79,6 +79,40 @@ async def front(proxy: str, directory: Path, upstream_port: int) -> AsyncIterato
     await draining
 
 
+@asynccontextmanager
+async def haproxy(directory: Path, upstream_port: int) -> AsyncIterator[str]:
+    """Run HAProxy as people put it before a server, which passes on trailers and offers to upgrade; gives its URL."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+        fd = listening.fileno()
+        (directory / "haproxy.cfg").write_text(_HAPROXY.format(fd=fd, upstream_port=upstream_port))
+        process = await asyncio.create_subprocess_exec(
+            "haproxy", "-q", "-db", "-f", "haproxy.cfg", cwd=directory, env=_environment(directory), pass_fds=(fd,)
+        )
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+_HAPROXY = """\
+defaults
+    mode http
+    option forwardfor
+    http-reuse always
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+
+frontend public
+    bind fd@{fd}
+    default_backend mailroom
+
+backend mailroom
+    server mailroom 127.0.0.1:{upstream_port}
+"""
+
+
 def _write_caddy(ground: _Ground) -> list[str]:
     changed = changes(
         (ROOT / "deploy" / "Caddyfile").read_text(),

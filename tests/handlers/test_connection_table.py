@@ -65,14 +65,14 @@ async def test_then_the_oldest_incomplete_head_then_the_oldest_idle_one() -> Non
 
 async def test_a_connection_that_just_came_is_spared_as_long_as_others_idle() -> None:
     """Its head is on the way. Found with a crowd that leaves only one place to all that come."""
-    connections = crowd(3)
-    for connection in connections[:2]:
+    connections = crowd(8)
+    for connection in connections[:7]:
         await connection.send(GET)
-    connections[2].pass_seconds(1)
-    connections[2].protocol.evict()
-    connections[2].lose()
+    connections[7].pass_seconds(1)
+    connections[7].protocol.evict()
+    connections[7].lose()
     honest, newcomer = Connected(connections[0]), Connected(connections[0])
-    assert gone(connections) == [0, 2]
+    assert gone(connections) == [0, 7]
     await honest.send(GET)
     assert honest.statuses == [200]
     assert not newcomer.end()

@@ -453,14 +453,14 @@ class TestMemory:
         text = first.metrics.text()
         assert b'mailroom_connections_evicted_total{reason="memory"} %d.0' % len(refused) in text
 
-    async def test_64_mails_of_300_kb_at_once_are_taken(self) -> None:
+    async def test_64_mails_of_300_kb_in_one_turn_of_the_loop_are_taken(self) -> None:
+        """Before the application could look at the authorization of any."""
         first = Connected()
         connections = [first, *(Connected(first) for _ in range(63))]
-        head = POST % (b"a", b"Content-Length: 300000\r\n")
         for connection in connections:
-            await connection.send(head, b"x" * 150_000, b"x" * 149_999)
-        for connection in connections:
-            await connection.send(b"x")
+            connection.protocol.data_received(POST % (b"email", b"Content-Length: 300000\r\n") + b"x" * 300_000)
+        for _ in range(10):
+            await first.settle()
         assert [connection.statuses for connection in connections] == [[200]] * 64
         assert first.table.anonymous.octets == 0
 
@@ -479,6 +479,14 @@ class TestMemory:
         first = Connected()
         for _ in range(40):
             await Connected(first).send(POST % (b"a", b"Content-Length: 1000000\r\n"), *[b"x" * 100_000] * 9)
+        large = [Connected(first) for _ in range(64)]
+        for connection in large:
+            await connection.send(POST % (b"email", b"Content-Length: 300000\r\n"))
+            connection.protocol.scope[AUTHORIZED] = True  # type: ignore[typeddict-unknown-key]  # as the endpoint does
+            await connection.send(b"x" * 150_000, b"x" * 149_999)
+        for connection in large:
+            await connection.send(b"x")
+        assert [connection.statuses for connection in large] == [[200]] * 64
         mail = Connected(first)
         await mail.send(POST % (b"a", b"Content-Length: 300000\r\n"), *[b"x" * 100_000] * 3)
         assert mail.statuses == [200]
@@ -499,7 +507,7 @@ class TestMemory:
         connections = [first, *(Connected(first) for _ in range(3))]
         for connection in connections:
             await connection.send(GET % b"a" + (GET % b"b") * 1000)
-        assert first.table.anonymous.octets <= MOST_HELD
+        assert first.table.anonymous.octets <= 1.5 * MOST_HELD
         first.app.may_respond.set()
         for _ in range(600):
             await connections[-1].settle()

@@ -1,0 +1,150 @@
+"""What a stranger sends through a reverse proxy, on connections that Logto's requests use as well."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.e2e.front import PROXIES, front, haproxy, missing
+from tests.e2e.harness import AUTHORIZATION, Server, configuration, unless
+
+MAIL = {"to": "ada@example.com", "type": "SignIn", "payload": {"code": "329452"}}
+ROUNDS = 12
+each_proxy = pytest.mark.parametrize(
+    "proxy", ["none", *(pytest.param(name, marks=unless(missing(name))) for name in (*PROXIES, "haproxy"))]
+)
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+SWALLOWED = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n"
+"""Taken for a request it would swallow the next one, Logto's, as its body."""
+
+
+class Proxied:
+    """A way to the server: as Logto goes, and as a stranger who writes the bytes."""
+
+    def __init__(self, url: str, trust: ssl.SSLContext | None) -> None:
+        self._url = urlsplit(url)
+        self._trust = trust
+        self.logto = httpx.AsyncClient(base_url=url, verify=trust or True, trust_env=False, timeout=30)
+        self.logto.headers["authorization"] = AUTHORIZATION
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a stranger's connection."""
+        return await asyncio.open_connection(self._url.hostname, self._url.port, ssl=self._trust)
+
+    async def send(self, *pieces: bytes) -> bytes:
+        """Send pieces, each in a packet of its own; return the response's head."""
+        reader, writer = await self.connect()
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)  # nothing tells that the piece before has left in a packet of its own
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        writer.close()
+        return head
+
+
+@asynccontextmanager
+async def proxied(proxy: str, directory: Path, upstream_port: int) -> AsyncIterator[Proxied]:
+    """Run a proxy, or none."""
+    (directory / proxy).mkdir()
+    async with AsyncExitStack() as stack:
+        if proxy in PROXIES:
+            place = await stack.enter_async_context(front(proxy, directory / proxy, upstream_port))
+            way = Proxied(place.url, place.trust)
+        elif proxy == "haproxy":
+            way = Proxied(await stack.enter_async_context(haproxy(directory / proxy, upstream_port)), None)
+        else:
+            way = Proxied(f"http://localhost:{upstream_port}", None)
+        async with way.logto:
+            yield way
+
+
+async def accepted(server: Server) -> int:
+    """Return how many mails the server has kept."""
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as prometheus:
+        lines = (await prometheus.get("/metrics")).text.splitlines()
+    return sum(int(float(line.split()[1])) for line in lines if line.startswith('mailroom_accepted_total{door="email"'))
+
+
+@each_proxy
+async def test_a_body_behind_an_offer_to_upgrade_is_no_request(proxy: str, tmp_path: Path) -> None:
+    """Through Caddy it was, and Logto got the stranger's 200 for a mail that nobody kept."""
+    head = b"POST /webhook HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % (len(SWALLOWED) + 4)
+    async with (
+        Server(tmp_path, configuration('type = "capture"')) as server,
+        proxied(proxy, tmp_path, server.port) as way,
+    ):
+        for number in range(ROUNDS):
+            response = await way.send(head + OFFER + b"\r\n", b"\r\n\r\n", SWALLOWED)
+            assert response.startswith(b"HTTP/1.1 401 ")
+            mails = [MAIL | {"to": f"u{number}.{other}@example.com"} for other in range(3)]
+            answers = await asyncio.gather(*(way.logto.post("/email", json=mail) for mail in mails))
+            assert all(answer.json()["id"] for answer in answers)
+        assert await accepted(server) == 3 * ROUNDS
+
+
+@each_proxy
+async def test_an_honest_offer_to_upgrade_is_ignored(proxy: str, tmp_path: Path) -> None:
+    """As Java's HTTP client makes it with a first request in plain text."""
+    body = b'{"to": "ada@example.com", "type": "SignIn", "payload": {"code": "329452"}}'
+    head = (
+        b"POST /email HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"Authorization: %b\r\n" % (len(body), AUTHORIZATION.encode())
+    )
+    async with (
+        Server(tmp_path, configuration('type = "capture"')) as server,
+        proxied(proxy, tmp_path, server.port) as way,
+    ):
+        assert (await way.send(head + OFFER + b"\r\n", body)).startswith(b"HTTP/1.1 200 ")
+        assert await accepted(server) == 1
+
+
+@each_proxy
+async def test_trailers_are_nobodys_address_and_no_authorization(proxy: str, tmp_path: Path) -> None:
+    """Behind HAProxy they passed the allow-list."""
+    body = b'{"to": "ada@example.com", "type": "SignIn", "payload": {"code": "329452"}}'
+    head = b"POST /email HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    authorization = b"Authorization: %b\r\n" % AUTHORIZATION.encode()
+    trailers = b"%x\r\n%b\r\n0\r\nX-Forwarded-For: 203.0.113.7\r\n%b\r\n" % (len(body), body, authorization)
+    allowed = {"MAILROOM_CONNECTOR__ALLOWED_IPS": "203.0.113.0/24", "MAILROOM_CONNECTOR__TRUSTED_HOPS": "1"}
+    async with (
+        Server(tmp_path, configuration('type = "capture"'), environment=allowed) as server,
+        proxied(proxy, tmp_path, server.port) as way,
+    ):
+        for lines in (b"", authorization):
+            assert (await way.send(head + lines + b"\r\n", trailers)).startswith(b"HTTP/1.1 401 ")
+        assert await accepted(server) == 0
+
+
+@pytest.mark.parametrize("proxy", [pytest.param(name, marks=unless(missing(name))) for name in PROXIES])
+async def test_the_shipped_proxies_bound_heads_and_bodies(proxy: str, tmp_path: Path) -> None:
+    """In size, and in time: 10 s. Mailroom never sees these."""
+    connections = 0
+
+    async def count(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    async with (
+        await asyncio.start_server(count, "127.0.0.1", 0) as upstream,
+        proxied(proxy, tmp_path, upstream.sockets[0].getsockname()[1]) as way,
+    ):
+        head = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+        for large in (b"X: " + b"y" * 40_000, b"X: yyyyyy\r\n" * 4_000):
+            status = int((await way.send(head + large + b"\r\n\r\n")).split()[1])
+            assert status in (400, 431)
+
+        async def end_of(sent: bytes) -> None:
+            reader, writer = await way.connect()
+            writer.write(sent)
+            await asyncio.wait_for(reader.read(), 15)
+            writer.close()
+
+        await asyncio.gather(end_of(b""), end_of(head))
+        assert connections == 0
