@@ -1,6 +1,8 @@
 """Answers: short, plain, and without internals, because Logto shows error bodies to its end users word for word."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from starlette.types import Send
@@ -40,6 +42,16 @@ async def refuse(send: Send, refusal: Refusal) -> None:
 async def answer_json(send: Send, content: bytes) -> None:
     """Answer 200 with this JSON."""
     await _send(send, 200, content, _JSON)
+
+
+def closing_response(refusal: Refusal, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the octets of an HTTP/1.1 response that ends a connection, with these headers beside the refusal's own."""
+    content = refusal.sentence.encode()
+    length = (b"content-length", str(len(content)).encode())
+    lines = dict.fromkeys((*headers, _TEXT, *refusal.headers, length, (b"connection", b"close")))
+    head = b"".join(b"%b: %b\r\n" % line for line in lines)
+    phrase = HTTPStatus(refusal.status).phrase.encode()
+    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (refusal.status, phrase, head, content)
 
 
 async def _send(send: Send, status: int, content: bytes, *headers: tuple[bytes, bytes]) -> None:

@@ -7,7 +7,6 @@ same time, so only its first ones can be overdue, and no connection needs a time
 import contextlib
 import resource
 from collections.abc import Hashable
-from http import HTTPStatus
 from typing import Final, Protocol
 
 import structlog
@@ -57,11 +56,14 @@ class Connection(Hashable, Protocol):
     def is_authorized(self) -> bool:
         """Whether the request under way has shown Logto's authorization."""
 
-    def expire(self, status: HTTPStatus) -> None:
-        """End the wait: refuse an unfinished request with this status, close an idle connection."""
+    def expire(self) -> None:
+        """End a wait that took too long: refuse an unfinished request with 408, close an idle connection."""
+
+    def shed(self) -> None:
+        """Refuse an unfinished request with 503, to spare memory."""
 
     def evict(self) -> None:
-        """Expire, and give the descriptor back at once."""
+        """Refuse an unfinished request with 503, close an idle connection, and give the descriptor back at once."""
 
 
 class WaitingList(dict[Connection, float]):
@@ -109,7 +111,7 @@ class ConnectionTable:
         self._clock = clock
         for waiting in (self.idle, self.heads, self.bodies, self.blocked, self.closing):
             while waiting and waiting[first := next(iter(waiting))] <= self.now:
-                first.expire(HTTPStatus.REQUEST_TIMEOUT)
+                first.expire()
         if self._unreported and self.now >= self._reported_at + _REPORT_SECONDS:
             log.warning("connections.evicted", count=self._unreported, most=self._most)
             self._unreported, self._reported_at = 0, self.now
@@ -140,7 +142,7 @@ class ConnectionTable:
             victim = self._longest_unfinished(is_authorized=account is self.authorized) or connection
             if victim is connection and account.octets <= 1.5 * account.most:
                 return
-            victim.expire(HTTPStatus.SERVICE_UNAVAILABLE)
+            victim.shed()
             self._report("memory")
 
     def _longest_unused(self) -> Connection | None:

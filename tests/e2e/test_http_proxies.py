@@ -1,6 +1,7 @@
 """What a stranger sends through a reverse proxy, on connections that Logto's requests use as well."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,7 @@ from tests.e2e.front import PROXIES, front, haproxy, missing
 from tests.e2e.harness import AUTHORIZATION, Server, configuration, unless
 
 MAIL = {"to": "ada@example.com", "type": "SignIn", "payload": {"code": "329452"}}
+BODY = json.dumps(MAIL).encode()
 ROUNDS = 12
 each_proxy = pytest.mark.parametrize(
     "proxy", ["none", *(pytest.param(name, marks=unless(missing(name))) for name in (*PROXIES, "haproxy"))]
@@ -42,7 +44,6 @@ class Proxied:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.01)  # nothing tells that the piece before has left in a packet of its own
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         writer.close()
         return head
@@ -73,7 +74,7 @@ async def accepted(server: Server) -> int:
 
 @each_proxy
 async def test_a_body_behind_an_offer_to_upgrade_is_no_request(proxy: str, tmp_path: Path) -> None:
-    """Through Caddy it was, and Logto got the stranger's 200 for a mail that nobody kept."""
+    """Through Caddy it was, and Logto got the stranger's 200 for a mail that nobody kept. An honest one is ignored."""
     head = b"POST /webhook HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % (len(SWALLOWED) + 4)
     async with (
         Server(tmp_path, configuration('type = "capture"')) as server,
@@ -85,32 +86,19 @@ async def test_a_body_behind_an_offer_to_upgrade_is_no_request(proxy: str, tmp_p
             mails = [MAIL | {"to": f"u{number}.{other}@example.com"} for other in range(3)]
             answers = await asyncio.gather(*(way.logto.post("/email", json=mail) for mail in mails))
             assert all(answer.json()["id"] for answer in answers)
-        assert await accepted(server) == 3 * ROUNDS
-
-
-@each_proxy
-async def test_an_honest_offer_to_upgrade_is_ignored(proxy: str, tmp_path: Path) -> None:
-    """As Java's HTTP client makes it with a first request in plain text."""
-    body = b'{"to": "ada@example.com", "type": "SignIn", "payload": {"code": "329452"}}'
-    head = (
-        b"POST /email HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        b"Authorization: %b\r\n" % (len(body), AUTHORIZATION.encode())
-    )
-    async with (
-        Server(tmp_path, configuration('type = "capture"')) as server,
-        proxied(proxy, tmp_path, server.port) as way,
-    ):
-        assert (await way.send(head + OFFER + b"\r\n", body)).startswith(b"HTTP/1.1 200 ")
-        assert await accepted(server) == 1
+        # As Java's HTTP client offers it with a first request in plain text.
+        honest = b"POST /email HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\n" % AUTHORIZATION.encode()
+        response = await way.send(honest + OFFER + b"Content-Length: %d\r\n\r\n" % len(BODY), BODY)
+        assert response.startswith(b"HTTP/1.1 200 ")
+        assert await accepted(server) == 3 * ROUNDS + 1
 
 
 @each_proxy
 async def test_trailers_are_nobodys_address_and_no_authorization(proxy: str, tmp_path: Path) -> None:
     """Behind HAProxy they passed the allow-list."""
-    body = b'{"to": "ada@example.com", "type": "SignIn", "payload": {"code": "329452"}}'
     head = b"POST /email HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
     authorization = b"Authorization: %b\r\n" % AUTHORIZATION.encode()
-    trailers = b"%x\r\n%b\r\n0\r\nX-Forwarded-For: 203.0.113.7\r\n%b\r\n" % (len(body), body, authorization)
+    trailers = b"%x\r\n%b\r\n0\r\nX-Forwarded-For: 203.0.113.7\r\n%b\r\n" % (len(BODY), BODY, authorization)
     allowed = {"MAILROOM_CONNECTOR__ALLOWED_IPS": "203.0.113.0/24", "MAILROOM_CONNECTOR__TRUSTED_HOPS": "1"}
     async with (
         Server(tmp_path, configuration('type = "capture"'), environment=allowed) as server,

@@ -1,0 +1,199 @@
+"""One HTTP connection of uvicorn: what it is waited for, in which list of the `ConnectionTable`, and how it ends.
+
+A connection ends in two steps (RFC 9112 §9.6): we write the last response and the end of our side; then what the
+client still sends is discarded until it closes, too. Closed at once, it could be reset before the response is read.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from handlers.answering import Refusal, closing_response
+from handlers.authorizing import AUTHORIZED
+from handlers.connection_table import Account, ConnectionTable, WaitingList
+from handlers.whole_answers import WholeAnswers
+
+_REQUEST_OVERHEAD: Final = 12 * 1024
+"""Octets that an unfinished request takes beside its body: uvicorn's objects, a task, a timer."""
+_WRITE_BUFFER: Final = 16 * 1024
+"""Octets of responses that wait in this process for a client which does not read."""
+
+_TOO_SLOW: Final = Refusal(408, "The request took too long.")
+_BUSY: Final = Refusal(503, "The mail server is busy. Please try again.", ((b"retry-after", b"5"),))
+
+
+class TrackedConnection(WholeAnswers):
+    """A connection in a table. What is parsed, and when a request is refused, is up to a subclass."""
+
+    def __init__(self, table: ConnectionTable, **given: Any) -> None:
+        super().__init__(**given)
+        self.held = 0
+        self.account: Account | None = None
+        # uvicorn has none before the first request.
+        self.url, self.headers = b"", []
+        self.scope = {}  # type: ignore[typeddict-item]
+        self._table = table
+        self._stage: WaitingList | None = table.heads
+        """What the connection is waited for; None: a response of ours."""
+        self._waiting: WaitingList | None = None
+        """The list that it is in: that of its stage, or `blocked`."""
+        self._is_parsing = True
+        self._framing = 0
+        """Octets since the end of the last message that are no body."""
+        self._body = 0
+        """Octets of bodies without a response."""
+        self._discarded = 0
+        """Octets since the response to the request under way."""
+        self._refusal = b""
+        """The last response of this connection, once those before it are sent."""
+
+    @property
+    def is_authorized(self) -> bool:
+        """Whether the request under way has shown Logto's authorization."""
+        return AUTHORIZED in self.scope
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; evict another connection if there are too many."""
+        has_room = self._table.make_room(len(self.connections))
+        super().connection_made(transport)
+        self._unjoined.set_write_buffer_limits(high=_WRITE_BUFFER)
+        self._update_waiting()
+        if not has_room:
+            self._refuse(_BUSY)
+            self._unjoined.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        self._leave(None)
+
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read."""
+        super().pause_writing()
+        self._update_waiting()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        self._update_waiting()
+
+    def on_response_complete(self) -> None:
+        """Start the next request that is here, or wait for one."""
+        self.server_state.total_requests += 1
+        if self._unjoined.is_closing() or self._stage is self._table.closing:
+            return
+        if self.pipeline:
+            self.flow.resume_reading()
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._release()
+        if self._refusal:
+            self._half_close(self._refusal)
+            return
+        self.flow.resume_reading()
+        if self._stage is None:
+            self._stage = self._table.idle
+        elif self._stage is self._table.bodies:
+            self._stage, self._discarded = self._table.closing, 0
+        self._update_waiting()
+
+    def close_transport(self) -> None:
+        """Close; in two steps while a request has not arrived in full."""
+        if self._unjoined.is_closing():
+            return
+        if self._stage is self._table.bodies:
+            self._half_close()
+        else:
+            self._unjoined.close()
+            self._leave(self._table.closing)  # aborted later if the buffer cannot be written
+
+    def expire(self) -> None:
+        """End a wait that took too long: refuse an unfinished request with 408, close an idle connection."""
+        waiting = self._waiting
+        if self.flow.read_paused and (waiting is self._table.heads or waiting is self._table.bodies):
+            self._wait_in(waiting)  # it is us who do not read
+        else:
+            self._end_wait(_TOO_SLOW)
+
+    def shed(self) -> None:
+        """Refuse an unfinished request with 503, to spare memory."""
+        self._end_wait(_BUSY)
+
+    def evict(self) -> None:
+        """Refuse an unfinished request with 503, close an idle connection, and give the descriptor back at once."""
+        self._end_wait(_BUSY)
+        self._unjoined.close()
+
+    def _end_wait(self, refusal: Refusal) -> None:
+        table, waiting = self._table, self._waiting
+        if waiting is table.closing or waiting is table.blocked:
+            self._abort()
+        elif waiting is table.idle or not (self._framing or self.cycle is not None):
+            self.close_transport()
+        else:
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Parse nothing more; respond after the requests before this one, and close."""
+        self._is_parsing = False
+        self._refusal = closing_response(refusal, self.server_state.default_headers)
+        cycle, stage, has_queue = self.cycle, self._stage, bool(self.pipeline)
+        is_responding = cycle is not None and not cycle.response_complete  # type: ignore[redundant-expr]  # None at first
+        if refusal is _BUSY:
+            self.pipeline.clear()
+        elif has_queue and stage is self._table.bodies:
+            self.pipeline.popleft()  # this very request
+        if has_queue or (is_responding and stage is not self._table.bodies):
+            self._leave(None)
+        elif stage is self._table.closing:
+            self._half_close()
+        elif stage is self._table.bodies and cycle.response_started:
+            self._abort()
+        else:
+            if stage is self._table.bodies:
+                cycle.disconnected, cycle.waiting_for_100_continue = True, False
+                cycle.message_event.set()
+            self._half_close(self._refusal)
+
+    def _half_close(self, response: bytes = b"") -> None:
+        """Write the last response and the end of our side."""
+        self._is_parsing = False
+        self.flow.resume_reading()
+        self.transport.write(response)
+        if not self._unjoined.is_closing():
+            self._unjoined.write_eof()
+        self._leave(self._table.closing)
+
+    def _abort(self) -> None:
+        self._is_parsing = False
+        self._unjoined.abort()
+        self._stage = None
+        self._release()
+        self._wait_in(None)  # also if it is blocked
+
+    def _leave(self, stage: WaitingList | None) -> None:
+        """Go to this stage, and hold nothing."""
+        self._stage = stage
+        self._release()
+        self._update_waiting()
+
+    def _update_waiting(self) -> None:
+        wanted = self._table.blocked if self.flow.write_paused else self._stage
+        if wanted is not self._waiting:
+            self._wait_in(wanted)
+
+    def _wait_in(self, waiting: WaitingList | None) -> None:
+        if self._waiting is not None:
+            del self._waiting[self]
+        self._waiting = waiting
+        if waiting is not None:
+            waiting[self] = self._table.now + waiting.seconds
+
+    def _hold(self) -> None:
+        requests = len(self.pipeline) + (self._stage is self._table.bodies)
+        octets = self._body + max(0, self._framing) + requests * _REQUEST_OVERHEAD
+        self._table.hold(self, octets)
+
+    def _release(self) -> None:
+        self._body = 0
+        if self.held:
+            self._table.hold(self, 0)
