@@ -207,3 +207,26 @@ async def test_64_large_mails_at_once_pass_beside_half_sent_bodies(tmp_path: Pat
             *(logto.post(f"{server.url}/email", json=mail, headers=headers) for mail in mails)
         )
         assert [answer.status_code for answer in answers] == [httpx.codes.OK] * 64
+
+
+async def test_nobody_is_waited_for_without_end(tmp_path: Path) -> None:
+    """10 s for a head, whether it is silent or drips, and for the rest of a body that was answered early."""
+    cases = (
+        (b"", b"", b""),
+        (b"GET /livez HTTP/1.1\r\nHost: a\r\n", b"X: y\r\n", b"HTTP/1.1 408 "),
+        (b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", b"x", b"HTTP/1.1 405 "),
+    )
+    async with attacked(tmp_path) as target:
+
+        async def drip(begin: bytes, rest: bytes, expected: bytes) -> None:
+            reader, writer = await target.connect()
+            began = time.monotonic()
+            writer.write(begin)
+            reading = asyncio.create_task(reader.read())
+            while not (await asyncio.wait({reading}, timeout=0.5))[0]:
+                writer.write(rest)
+            assert 9 <= time.monotonic() - began <= 13
+            assert (await reading).startswith(expected)
+            writer.close()
+
+        await asyncio.gather(*(drip(*case) for case in cases))

@@ -1,14 +1,22 @@
 """Who is evicted when there are too many connections, and what the operator learns of it."""
 
 import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+import handlers
 from handlers.connection_table import MOST_CONNECTIONS, ConnectionTable, connection_limit
+from handlers.health import Standing
+from handlers.listening import Listener
 from mailroom.metrics import Metrics
+from tests.clock import FakeClock
 from tests.handlers.connection import Connected
 
+ROOT = Path(__file__).parents[2]
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
 
@@ -143,6 +151,25 @@ def test_the_limit_of_open_files_is_raised_and_some_are_reserved(
     monkeypatch.setattr(resource, "getrlimit", lambda _: current)
     monkeypatch.setattr(resource, "setrlimit", set_limits)
     assert connection_limit() == most
+
+
+def test_a_real_process_raises_its_soft_limit() -> None:
+    script = (
+        "import resource; from handlers.connection_table import connection_limit;"
+        "print(connection_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    shell = 'ulimit -Sn 200; ulimit -Hn 512; exec "$0" -c "$1"'
+    done = subprocess.run(["sh", "-c", shell, sys.executable, script], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.split() == [b"384", b"512", b"512"]
+
+
+async def test_uvicorns_tick_sweeps() -> None:
+    clock = FakeClock()
+    listener = Listener(handlers.Doors([]), standing=Standing(), metrics=Metrics(), clock=clock)
+    began = listener._connections.now
+    await clock.advance(0.5)
+    await listener.on_tick(1)
+    assert listener._connections.now == began + 0.5
 
 
 def test_an_empty_table_has_room_for_nobody_only_if_it_is_full() -> None:
