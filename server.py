@@ -20,8 +20,8 @@ from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Listener, bound, inherited
 from handlers.loopback import OnlyLoopback
 from mailroom import core_dumps, loading, logs, templates
-from mailroom.checking.beside import Checking, Order
-from mailroom.checking.making import Desk, vital
+from mailroom.checking.changed import watch_templates
+from mailroom.checking.making import Desk
 from mailroom.clock import Clock, SystemClock
 from mailroom.courier import Courier, Exit, Lane, Routes
 from mailroom.errors import MailroomError, SettingsError
@@ -60,8 +60,6 @@ async def build(
     """Open the outbox and connect the parts. Raises OutboxError, SealBroken or RenderingError."""
     metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
     writer = templates.writer(settings)
-    for finding in vital(Desk(writer, settings.sender, settings.reply_to, templates.sender_domains(settings))):
-        log.error("template.faulty", **finding.told())
     outbox = await kept_in.open(
         settings.database_path, secret_keys=[key.get_secret_value() for key in settings.secret_key], clock=clock
     )
@@ -126,11 +124,7 @@ async def serve(
     if parts is None:
         return
     seconds_left = 0.0
-    checking = Checking(_order(settings), known=lambda: parts.writer.faults)
-    beside = (
-        asyncio.create_task(parts.writer.watch(clock, then=checking.ask), name="templates"),
-        asyncio.create_task(checking.run(), name="check"),
-    )
+    watching: asyncio.Task[None] | None = None
     try:
         sockets = sockets or [bound(settings.host, settings.port)]
         standing = Standing()
@@ -141,14 +135,15 @@ async def serve(
         gc.set_threshold(_GC_THRESHOLD)
         _greet(settings, *sockets[0].getsockname()[:2])
         if settings.templates:
-            checking.ask()
+            desk = Desk(parts.writer, settings.sender, settings.reply_to)
+            watching = asyncio.create_task(watch_templates(desk, clock), name="templates")
         seconds_left = await Listener(app, standing=standing, metrics=parts.metrics, clock=clock).serve_until(
             ending, sockets, shutdown_seconds=settings.shutdown_timeout.total_seconds()
         )
     finally:
-        for task in beside:
-            task.cancel()
-        await asyncio.wait(beside)
+        if watching:
+            watching.cancel()
+            await asyncio.wait((watching,))
         await parts.courier.drain(seconds_left)
         for provider in parts.providers:
             await provider.aclose()
@@ -167,11 +162,6 @@ async def _unless(asked: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | Non
     working.cancel()
     await asyncio.wait((working,))
     return None
-
-
-def _order(settings: Settings) -> Order:
-    domains = templates.sender_domains(settings)
-    return Order(templates.recipe(settings), settings.sender, settings.reply_to, domains, settings.default_locale)
 
 
 def _greet(settings: Settings, host: str, port: int) -> None:
