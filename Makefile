@@ -14,6 +14,7 @@ setup: .venv/.runtime
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PIP) install --require-hashes -r requirements.txt
 	$(PIP) install --no-deps -e .
+	@$(BIN)/python -m compileall -q server.py handlers mailroom
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.txt

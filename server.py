@@ -1,8 +1,14 @@
 """The machine on one screen: settings → parts → app; `python server.py` serves it."""
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # while everything is imported: nothing of it is garbage
+
+import mailroom.structlog_alone  # noqa: F401, I001 - before structlog
+
 import argparse
 import asyncio
-import gc
 import os
 import random
 import sys
@@ -218,4 +224,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
     sys.exit(main())

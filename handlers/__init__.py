@@ -7,7 +7,6 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from handlers.authorizing import Networks
-from handlers.console import Console
 from handlers.email import EmailDoor
 from handlers.health import HealthDoor, Standing
 from handlers.webhook import WebhookDoor
@@ -85,6 +84,8 @@ def _console(settings: Settings, outbox: Outbox, clock: Clock, entropy: Callable
     """Open the operator's pages where they are asked for: with a password, or in development."""
     if not (settings.dev or settings.console.password):
         return []
+    from handlers.console import Console  # noqa: PLC0415 - most servers have none
+
     console = Console(settings=settings, outbox=outbox, clock=clock, entropy=entropy)
     return [
         *([Route("/", console.welcome, methods=["GET"])] if settings.dev else []),

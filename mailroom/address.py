@@ -2,18 +2,15 @@
 
 import re
 from functools import lru_cache
-from typing import Final
-
-import email_validator
-from email_validator import EmailNotValidError, ValidatedEmail, validate_email
+from typing import TYPE_CHECKING, Final
 
 from mailroom.message import Address
 
+if TYPE_CHECKING:
+    from email_validator import ValidatedEmail
+
 LONGEST_NAME: Final = 50
 """Display names are cut here: from 59 characters on CPython's folding loses their quotes (gh-80222)."""
-
-# Its documented switch: mail within a house goes to .local, tests to .invalid.
-email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 def usable(address: str) -> bool:
@@ -24,7 +21,7 @@ def usable(address: str) -> bool:
         return False  # validate_email says so too, but takes 0.2 s over 300 kB
     try:
         _validated(address)
-    except EmailNotValidError:
+    except ValueError:
         return False
     return True
 
@@ -59,20 +56,26 @@ def mailbox(text: str) -> Address:
     """
     name, separator, rest = text.rpartition("<")
     if not separator:
-        return Address(_validated(text.strip()).normalized)
+        return Address(_normalized(text.strip()))
     if not rest.endswith(">"):
         raise ValueError("a mailbox is written as Name <address>")
     cleaned = " ".join(name.split()).strip('"')
     if len(cleaned) > LONGEST_NAME:
         raise ValueError(f"a display name has at most {LONGEST_NAME} characters")
-    return Address(_validated(rest[:-1].strip()).normalized, cleaned)
+    return Address(_normalized(rest[:-1].strip()), cleaned)
 
 
 _ATOM: Final = r"[A-Za-z0-9_!#$%&'*+\-/=?^`{|}~]++"
 _LABEL: Final = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PLAIN: Final = re.compile(rf"({_ATOM}(?:\.{_ATOM})*+)@({_LABEL}(?:\.{_LABEL})*)\Z")
 _LONGEST: Final = 254
-_LOWERED: Final = frozenset(email_validator.rfc_constants.CASE_INSENSITIVE_MAILBOX_NAMES)
+_LOWERED: Final = frozenset(
+    {
+        "info", "marketing", "sales", "support", "abuse", "noc", "security", "postmaster", "hostmaster", "usenet",
+        "news", "webmaster", "www", "uucp", "ftp",
+    }
+)  # fmt: skip
+"""Local parts of which email-validator changes the case (RFC 2142)."""
 
 
 @lru_cache(maxsize=256)  # asked three times for each mail
@@ -86,8 +89,17 @@ def _plain(address: str) -> re.Match[str] | None:
     return match if match and match[1].lower() not in _LOWERED else None
 
 
-def _validated(address: str) -> ValidatedEmail:
-    return validate_email(
+def _normalized(address: str) -> str:
+    plain = _plain(address)
+    return f"{plain[1]}@{plain[2].lower()}" if plain else _validated(address).normalized
+
+
+def _validated(address: str) -> "ValidatedEmail":
+    import email_validator  # noqa: PLC0415 - 20 ms, and most addresses are plain
+
+    # Its documented switch: mail within a house goes to .local, tests to .invalid.
+    email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+    return email_validator.validate_email(
         address,
         check_deliverability=False,
         test_environment=True,

@@ -14,12 +14,12 @@ _NEAR = st.text(alphabet=_ATEXT + '.@"<> \n\r\0[]()\\é', min_size=1, max_size=2
 _DOMAIN = st.text(alphabet=string.ascii_letters + string.digits + "-.x", min_size=1, max_size=20)
 
 
-def _long_way(text: str) -> tuple[str, str] | None:
+def _long_way(text: str) -> tuple[str, str, str] | None:
     try:
         valid = address._validated(text)
     except EmailNotValidError:
         return None
-    return f"{valid.local_part.casefold()}@{valid.ascii_domain}", str(valid.ascii_email)
+    return f"{valid.local_part.casefold()}@{valid.ascii_domain}", str(valid.ascii_email), valid.normalized
 
 
 @given(local=_NEAR, domain=_DOMAIN)
@@ -34,7 +34,7 @@ def _long_way(text: str) -> tuple[str, str] | None:
 def test_what_is_plain_is_what_email_validator_says(local: str, domain: str) -> None:
     text = f"{local}@{domain}"
     if address._plain(text):
-        assert _long_way(text) == (address.identity(text), address.ascii_form(text))
+        assert _long_way(text) == (address.identity(text), address.ascii_form(text), address.mailbox(text).email)
 
 
 @pytest.mark.parametrize("text", ["ada@example.com", "Ada.Lovelace+tag@Mail.Example.COM", "o'brien@a-b.example"])

@@ -34,6 +34,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.errors": frozenset(),
     "mailroom.message": BASE,
     "mailroom.address": BASE,
+    "mailroom.structlog_alone": frozenset(),
     "mailroom.logs": BASE,
     "mailroom.sealing": BASE,
     "mailroom.outbox": BASE | {"mailroom.sealing"},

@@ -9,10 +9,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -24,6 +23,9 @@ from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import MASK
 from mailroom.providers._pem import private_key_in
 from mailroom.providers._words import bounded
+
+if TYPE_CHECKING:
+    import httpx
 
 _RENEW_SECONDS: Final = 60.0
 """So long before its end a token is not used any more."""
@@ -123,10 +125,12 @@ class Tokens:
         username: str,
         url: str,
         scope: str,
-        transport: httpx.AsyncBaseTransport,
+        transport: "httpx.AsyncBaseTransport",
         clock: Clock,
     ) -> None:
         """`url` is the token endpoint; `username` the mailbox that a service account acts for."""
+        import httpx  # noqa: PLC0415 - for OAuth2 only
+
         self._settings = settings
         self._username = username
         self._url = url
@@ -213,7 +217,7 @@ class Tokens:
         return kind(bounded(f"{self._url} gives no access token: {words}"), code=code or f"HTTP {status}")
 
 
-def _fields(response: httpx.Response) -> dict[str, Any]:
+def _fields(response: "httpx.Response") -> dict[str, Any]:
     try:
         found = msgspec.json.decode(response.content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -7,7 +7,6 @@ import ssl
 from pathlib import Path
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
-from mailroom.providers._http_proxy import open_tunnel
 from mailroom.providers._http_settings import parse_proxy
 from mailroom.providers._http_wire import Lost
 from mailroom.providers._http_wire import Wire as RawWire
@@ -36,6 +35,8 @@ class Connector:
         try:
             if proxy is None:
                 return await self._direct()
+            from mailroom.providers._http_proxy import open_tunnel  # noqa: PLC0415 - h11, for proxies only
+
             tunnel = _Tunnel()
             try:
                 await asyncio.get_running_loop().create_connection(

@@ -7,7 +7,6 @@ from typing import Final
 from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers._http_settings import HttpSettings
-from mailroom.providers._http_transport import Transport
 from mailroom.providers._oauth2 import Token, Tokens
 from mailroom.providers._smtp_connect import Connector, connection_failure
 from mailroom.providers._smtp_replies import Reply, Stage, refusal
@@ -147,6 +146,8 @@ def _tokens(settings: Settings, clock: Clock) -> Tokens | None:
     """Return where tokens come from; they are asked for over the way that mails take."""
     if settings.oauth2 is None:
         return None
+    from mailroom.providers._http_transport import Transport  # noqa: PLC0415 - httpx and h11, for OAuth2 only
+
     way = HttpSettings(
         type="oauth2",
         local_address=settings.local_address,

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-import langcodes
-
 _FARTHEST: Final = 8
 """Of langcodes' distances: 4 is a regional variant (fr-CA, fr), 8 what its readers read anyway (gsw, de).
 
@@ -24,9 +22,18 @@ def choose(tags: Iterable[str], available: tuple[str, ...], default: str) -> str
     return default
 
 
+def is_tag(tag: str) -> bool:
+    """Tell whether this is a language tag (BCP 47) of registered parts."""
+    import langcodes  # noqa: PLC0415 - its tables take 25 ms to load
+
+    return langcodes.tag_is_valid(tag)
+
+
 @lru_cache(maxsize=1024)
 def _closest(tag: str, available: tuple[str, ...]) -> str | None:
     """Return the closest of `available`, or None. The tags are a stranger's: the cache is bounded."""
+    import langcodes  # noqa: PLC0415 - likewise
+
     language, *_ = tag.replace("_", "-").lower().split("-", 1)
     try:
         found, _ = langcodes.closest_match(_ALIASES.get(language, tag), list(available), max_distance=_FARTHEST)

@@ -7,16 +7,14 @@ harm in four places: an attribute without quotes, a style, a script, and a link.
 import re
 from collections.abc import Generator, Iterator
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from html import escape, unescape
-from typing import Final
-
-import css_inline
-from inscriptis import get_text
-from inscriptis.css_profiles import STRICT_CSS_PROFILE
-from inscriptis.model.config import ParserConfig
+from typing import TYPE_CHECKING, Final
 
 from mailroom.rendering.links import address
+
+if TYPE_CHECKING:
+    from css_inline import CSSInliner
 
 MARK: Final = "\ue000"
 """Stands for a value where `places` looks for one."""
@@ -138,11 +136,6 @@ def _checked(schemes: frozenset[str], match: re.Match[str]) -> str:
     return '="#"' if leads else match[0]
 
 
-_INLINER: Final = css_inline.CSSInliner(
-    load_remote_stylesheets=False,
-    keep_style_tags=True,  # what cannot be inline stays: hover, dark mode
-    remove_inlined_selectors=True,
-)
 _STYLE_SHEET: Final = re.compile(r"<style\b", re.IGNORECASE)
 
 
@@ -157,19 +150,34 @@ def with_inline_style(html: str) -> str:
     HTML that css-inline cannot read stays as it is.
     """
     try:
-        return _INLINER.inline(html)
-    except (css_inline.InlineError, ValueError):
+        return _inliner().inline(html)
+    except ValueError:  # InlineError is one
         return html
 
 
-_READABLE: Final = ParserConfig(css=STRICT_CSS_PROFILE, display_links=True)
+@cache
+def _inliner() -> "CSSInliner":
+    from css_inline import CSSInliner  # noqa: PLC0415 - for operators' style sheets only
+
+    return CSSInliner(
+        load_remote_stylesheets=False,
+        keep_style_tags=True,  # what cannot be inline stays: hover, dark mode
+        remove_inlined_selectors=True,
+    )
+
+
 _MARKDOWN_LINK: Final = re.compile(r"\[([^\[\]]*)\]\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
 _BLANK_LINES: Final = re.compile(r"[ \t\u00a0]*\n(?:[ \t\u00a0]*\n){2,}")
 
 
 def as_text(html: str) -> str:
     """Return the text of HTML, with each link's address behind its words. Takes about 2 ms."""
-    text = _MARKDOWN_LINK.sub(_written_link, get_text(html, _READABLE))
+    from inscriptis import get_text  # noqa: PLC0415 - lxml, for operators' templates without a text part only
+    from inscriptis.css_profiles import STRICT_CSS_PROFILE  # noqa: PLC0415 - likewise
+    from inscriptis.model.config import ParserConfig  # noqa: PLC0415 - likewise
+
+    readable = ParserConfig(css=STRICT_CSS_PROFILE, display_links=True)
+    text = _MARKDOWN_LINK.sub(_written_link, get_text(html, readable))
     return _BLANK_LINES.sub("\n\n", text).strip("\n") + "\n"
 
 

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias, TypeVar
 
-import langcodes
-
 from mailroom.errors import Fault, RenderingError
 from mailroom.rendering import logto, words
 from mailroom.rendering.engine import ENDING, Source, check
+from mailroom.rendering.locales import is_tag
 from mailroom.rendering.logto import LogtoTemplate
 from mailroom.rendering.markup import MARK, Place, places
 from mailroom.rendering.words import Tables
@@ -225,12 +224,15 @@ class _Reading:
 
     def _words(self, given: dict[PurePosixPath, str]) -> Tables:
         [(path, text)] = given.items()
-        return words.parse(text, tag=path.stem, place=f"{self._label}{path}", minutes=self._minutes)
+        place = f"{self._label}{path}"
+        if self._label and not is_tag(path.stem):  # the bundled ones are known to be
+            raise RenderingError(f"{place}: its name is no language tag (BCP 47)")
+        return words.parse(text, tag=path.stem, place=place, minutes=self._minutes)
 
     def _logto(self, given: dict[PurePosixPath, str]) -> LogtoTemplate:
         sources = {path.suffix[1:]: Source(text, f"{self._label}{path}") for path, text in given.items()}
         [tag] = {path.stem for path in given}
-        if tag != DEFAULT and not langcodes.tag_is_valid(tag):
+        if tag != DEFAULT and not is_tag(tag):
             raise RenderingError(f"{sources['toml'].place}: its name is no language tag (BCP 47), nor `{DEFAULT}`")
         template = logto.parse(tag, sources.pop("toml"), sources)
         for misplaced in template.html.misplaced() if template.html else ():

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import langcodes
-
 from mailroom.errors import RenderingError
 from mailroom.rendering.plurals import rule
 
@@ -140,8 +138,6 @@ class _Reader:
         self._lines = source.splitlines()
 
     def tables(self) -> Tables:
-        if not langcodes.tag_is_valid(self._tag):
-            raise RenderingError(f"{self._name}: its name is no language tag (BCP 47)")
         try:
             content = tomllib.loads(self._source)
         except tomllib.TOMLDecodeError as error:

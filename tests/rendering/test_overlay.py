@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mailroom.errors import RenderingError
 from mailroom.message import Priority
+from mailroom.rendering.locales import is_tag
 from mailroom.rendering.writer import BUNDLED, TemplateWriter
 from tests.rendering.overlays import lay, over, write
 from tests.rendering.samples import SENDER, message, unhurried, writer
@@ -115,6 +116,12 @@ def test_an_organization_goes_before_an_application_before_the_rest(tmp_path: Pa
     assert ">app</h1>" in both.html
     assert write(author, "Register", application=APP, organization=ORG).subject == "root 314159"
     assert write(author, application=APP, organization=ORG).raw == both.raw
+
+
+def test_words_must_be_named_after_a_language(tmp_path: Path) -> None:
+    author = over(tmp_path, {"locales/english words.toml": 'direction = "ltr"\n'})
+    assert [fault.problem for fault in author.faults] == ["its name is no language tag (BCP 47)"]
+    assert all(map(is_tag, PLAIN.inventory({}).kinds["SignIn"])), "ours are not looked at"
 
 
 @pytest.mark.parametrize("owner", [None, "org1", [], {}, {"id": None}, {"id": ["org1"]}, {"id": {}}, {"id": "../x"}])

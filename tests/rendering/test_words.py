@@ -72,11 +72,6 @@ def test_a_polish_sentence_needs_its_three_forms(tmp_path: Path) -> None:
         load(put(tmp_path, GOOD, "pl-PL"), minutes=10)
 
 
-def test_a_file_must_be_named_after_a_language(tmp_path: Path) -> None:
-    with pytest.raises(RenderingError, match="no language tag"):
-        load(put(tmp_path, GOOD, "english words"), minutes=10)
-
-
 def test_a_file_that_is_not_utf_8_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "en.toml").write_bytes(b"\xff")
     with pytest.raises(RenderingError, match=r"en\.toml: cannot be read"):
