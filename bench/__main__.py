@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import accept, against, comparison, http, languages, memory, mime, smtp, whole
+from bench import accept, against, comparison, http, languages, memory, mime, smtp, start, whole
 from bench.figures import Figure, show, ticks
 
 ROWS: dict[str, Callable[[int], list[Figure]]] = {
@@ -17,10 +17,11 @@ ROWS: dict[str, Callable[[int], list[Figure]]] = {
     "f": memory.measure,
     "g": lambda _rounds: languages.figures(),
     "h": lambda _rounds: http.figures(),
+    "i": start.measure,
 }
 _NAMES: Final = (
     "a accepting, b SMTP, c the whole way, d latency, e rendering, f memory, g languages, h HTTP providers, "
-    "i the start (only with --against)"
+    "i the start, and changes of templates"
 )
 
 

@@ -127,12 +127,13 @@ def mailroom(
     variant: str | None = None,
     tree: Path = ROOT,
     role: str = "all",
+    templates: str = "",
 ) -> Iterator[Running]:
     """Run the Mailroom of a tree, or a variant of `bench.variants`, until the block ends; wait until it is idle.
 
     It sends to this SMTP port, or by a provider of these settings.
     """
-    with starting(sink=sink, provider=provider, variant=variant, tree=tree, role=role) as server:
+    with starting(sink=sink, provider=provider, variant=variant, tree=tree, role=role, templates=templates) as server:
         server.wait_until_ready()
         server.wait_until_idle()
         yield server
@@ -146,6 +147,7 @@ def starting(
     variant: str | None = None,
     tree: Path = ROOT,
     role: str = "all",
+    templates: str = "",
 ) -> Iterator[Running]:
     """Run the same, from its first moment of listening."""
     smtp = {"TYPE": "smtp", "HOST": "127.0.0.1", "PORT": str(sink), "TLS": "none", "CONCURRENCY": "16"}
@@ -157,6 +159,7 @@ def starting(
         "MAILROOM_PORT": "{port}",
         "MAILROOM_DATABASE_URL": "sqlite:///{folder}/mailroom.db",
         "MAILROOM_ROLE": role,
+        **({"MAILROOM_TEMPLATES": templates} if templates else {}),
         **{f"MAILROOM_PROVIDERS__MAIN__{name}": value for name, value in (provider or smtp).items()},
     }
     command = ("-m", "bench.variants", variant) if variant else (tree / "server.py",)

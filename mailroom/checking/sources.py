@@ -6,8 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, TemplateError, meta, nodes
+from jinja2 import Environment, TemplateError, nodes
 
+from mailroom.rendering.engine import references
 from mailroom.rendering.inventory import Ingredients, Inventory
 
 _FILLED_IN: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
@@ -51,12 +52,12 @@ class Sources:
             name = waiting.pop(0)
             if name not in found and name in self._templates:
                 found[name] = None
-                waiting += [other for other in meta.find_referenced_templates(self.tree(name)) if other]
+                waiting += [other for other in references(self._text(name)) if other]
         return tuple(found)
 
     def choose_while_written(self, names: tuple[str, ...]) -> bool:
         """Tell whether one of these names another only when it is rendered: `{% include part %}`."""
-        return any(None in meta.find_referenced_templates(self.tree(file)) for file in self.files(names))
+        return any(None in references(self._text(file)) for file in self.files(names))
 
     def place(self, ingredients: Ingredients, html: str, line: str) -> tuple[str, int | None]:
         """Return file and line of the template that most likely made this line of the HTML.

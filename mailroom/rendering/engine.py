@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType
@@ -14,6 +14,7 @@ from typing import Any, Final
 from jinja2 import (
     BytecodeCache,
     ChainableUndefined,
+    Environment,
     FunctionLoader,
     Template,
     TemplateError,
@@ -65,6 +66,18 @@ def read(folder: Path) -> dict[str, Source]:
     return found
 
 
+@lru_cache(maxsize=1024)
+def references(text: str) -> tuple[str | None, ...]:
+    """Return the names of templates that one extends, includes or imports; None: one that it chooses when it runs."""
+    try:
+        return tuple(meta.find_referenced_templates(_PARSER.parse(text)))
+    except TemplateError:
+        return ()
+
+
+_PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - it renders nothing
+
+
 def check(source: Source) -> None:
     """Raise RenderingError, with file and line, if a template would not compile."""
     with _told(source):
@@ -87,23 +100,21 @@ def _told(source: Source) -> Iterator[None]:
 class Compiled(BytecodeCache):
     """Keeps what was compiled, for engines that have most of their templates in common."""
 
-    def __init__(self) -> None:
-        self._codes: dict[tuple[str, str], CodeType] = {}
-
-    def copy(self) -> "Compiled":
-        """Return one that begins with what is here."""
-        made = Compiled()
-        made._codes |= self._codes
-        return made
+    def __init__(self, before: "Compiled | None" = None) -> None:
+        """Begin with nothing; what was compiled `before` is taken over as it is asked for, and the rest forgotten."""
+        self.codes: dict[tuple[str, str], CodeType] = {}
+        self._before: Mapping[tuple[str, str], CodeType] = before.codes if before else {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
         """Give the code back if there is one."""
-        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+        key = bucket.key, bucket.checksum
+        bucket.code = self.codes.get(key) or self._before.get(key)
+        self.dump_bytecode(bucket)
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Keep the code."""
         if bucket.code is not None:
-            self._codes[bucket.key, bucket.checksum] = bucket.code
+            self.codes[bucket.key, bucket.checksum] = bucket.code
 
 
 class Engine:
@@ -191,8 +202,7 @@ class Engine:
         source = self._sources.get(name)
         if source is None:
             return []
-        found = meta.find_referenced_templates(self._environment.parse(source.text))
-        return [one for one in found if one is not None]
+        return [one for one in references(source.text) if one is not None]
 
     def _error(self, name: str) -> RenderingError:
         """Return what is being handled as an error of ours. Its own text could hold what the payload holds."""

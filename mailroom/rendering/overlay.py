@@ -215,6 +215,8 @@ class _Reading:
     def _template(self, given: dict[PurePosixPath, str]) -> Source:
         [(path, text)] = given.items()
         source = Source(text, f"{self._label}{path}")
+        if text == self._before.get(path.as_posix()):
+            return source
         check(source)
         if path.name.endswith("html.jinja"):
             for place in places(_EXPRESSION.sub(MARK, _STATEMENT.sub("", text))):

@@ -63,9 +63,9 @@ class Kit:
     default_locale: str
     compiled: Compiled = field(default_factory=Compiled)
 
-    def copy(self) -> "Kit":
-        """Return one for another reading, which need not compile again what is compiled."""
-        return replace(self, compiled=self.compiled.copy())
+    def renewed(self) -> "Kit":
+        """Return one for the next reading, which need not compile again what stays as it is."""
+        return replace(self, compiled=Compiled(self.compiled))
 
 
 class Stack:

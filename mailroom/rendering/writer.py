@@ -139,7 +139,9 @@ class TemplateWriter:
 
     def _read(self, before: Overlay | None) -> Edition:
         overlay = read(self._folder, minutes=self._minutes, before=before) if self._folder else None
-        edition = Edition(self._base, overlay, self._kit.copy())
+        kit = self._kit.renewed()
+        edition = Edition(self._base, overlay, kit)
+        self._kit = kit
         self._known, self._told = self._told, dict.fromkeys(edition.faults)
         for fault in edition.faults:
             if fault not in self._known:

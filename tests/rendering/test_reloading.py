@@ -3,9 +3,11 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from jinja2 import Environment
 
 from mailroom.errors import Fault
 from mailroom.rendering.writer import TemplateWriter
@@ -136,3 +138,21 @@ def test_a_fault_that_a_mail_met_is_told_once_for_all_readings(tmp_path: Path) -
     write(author)
     assert [fault.path for fault in told] == [f"{tmp_path.name}/SignIn/html.jinja, line 1"]
     assert author.faults == tuple(told)
+
+
+def test_a_reading_compiles_what_changed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling holds Python's lock, and so up codes."""
+    author = over(tmp_path, {**code_part("old"), "Welcome/html.jinja": "{{ name }}", "parts/x.html.jinja": "x"})
+    compiled: set[str | None] = set()
+    compile_ = Environment.compile
+
+    def noted(self: Environment, source: Any, name: Any = None, filename: Any = None, *more: Any, **named: Any) -> Any:
+        compiled.add(filename)
+        return compile_(self, source, name, filename, *more, **named)
+
+    monkeypatch.setattr(Environment, "compile", noted)
+    for text in ("newer", "newest"):
+        lay(tmp_path, code_part(text))
+        assert settle(author)
+        assert compiled == {f"{tmp_path.name}/SignIn/html.jinja"}
+        assert write(author).html == f"{text} 314159"
