@@ -3,8 +3,8 @@
 import pytest
 
 from mailroom.checking.making import unwritable
-from mailroom.checking.samples import CODE_KINDS
 from mailroom.errors import RenderingError
+from mailroom.message import CODE_TYPES
 from tests.checking.conftest import Copy
 
 
@@ -20,7 +20,7 @@ def test_a_template_that_fails_is_found_with_its_line(copy: Copy) -> None:
 
 def test_a_mail_without_its_code_is_found(copy: Copy) -> None:
     copy.replace("Generic/text.jinja", "{{ code }}", "")
-    [found] = copy.check(CODE_KINDS)
+    [found] = copy.check(sorted(CODE_TYPES))
     assert (found.check, found.file) == (2, "Generic/html.jinja")
     assert len(found.kinds) == 8
 
