@@ -103,7 +103,7 @@ class WebhookDoor:
         happened = _happened(event)
         if happened is None:
             raise Refused(_UNDATED)
-        age_seconds = self._clock.now() - happened
+        age_seconds = self._clock.wall() - happened
         if age_seconds > self._max_age.total_seconds():
             raise Refused(_STALE)
         if -age_seconds > self._max_age.total_seconds():

@@ -15,13 +15,18 @@ class FakeClock:
 
     def __init__(self, now: Instant = START) -> None:
         self._now = now
+        self._jumped = 0.0
         self._monotonic = 1000.0
         self._order = count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
 
     def now(self) -> Instant:
-        """Return the wall clock's time."""
+        """Return the time by which messages are ordered, due and expire."""
         return self._now
+
+    def wall(self) -> Instant:
+        """Return the wall clock's time."""
+        return self._now + self._jumped
 
     def monotonic(self) -> float:
         """Return seconds that never run backwards."""
@@ -58,8 +63,12 @@ class FakeClock:
         self._move(end)
 
     def set(self, now: Instant) -> None:
-        """Let the wall clock jump, as an operator or NTP may; wakes nobody."""
+        """Be at another moment, as after a restart; wakes nobody."""
         self._now = now
+
+    def set_wall(self, seconds: float) -> None:
+        """Set the wall clock forward by so many seconds, or back, as an operator or NTP may; `now` goes on."""
+        self._jumped += seconds
 
     async def until_asleep(self, tasks: int = 1) -> None:
         """Return once so many tasks sleep: a safe moment to `advance`."""

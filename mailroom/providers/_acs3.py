@@ -40,7 +40,7 @@ class Acs3(httpx.Auth):
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Add `x-acs-date`, `x-acs-signature-nonce`, `x-acs-content-sha256` and `Authorization`."""
         headers = request.headers
-        headers["x-acs-date"] = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        headers["x-acs-date"] = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         headers["x-acs-signature-nonce"] = self._nonce()
         headers["x-acs-content-sha256"] = sha256(request.content).hexdigest()
         headers["Authorization"] = authorization(

@@ -66,7 +66,7 @@ class Lent:
         AWS takes expired ones while its own lenders are out of order.
         """
         async with self._lock:
-            now = self._clock.now()
+            now = self._clock.wall()
             if self.held is not None and now < self._good_until:
                 return self.held
             try:

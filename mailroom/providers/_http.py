@@ -190,7 +190,7 @@ class HttpProvider(ABC):
             response.status_code,
             response.headers,
             body,
-            now=self._clock.now(),
+            now=self._clock.wall(),
             cut=response.extensions.get("cut", False),
         )
 

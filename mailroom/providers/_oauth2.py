@@ -199,7 +199,7 @@ class Tokens:
         return {"grant_type": grant, **form}
 
     def _assertion(self, key: RSAPrivateKey) -> str:
-        now = int(self._clock.now())
+        now = int(self._clock.wall())
         claims = {"iss": self._settings.service_client, "sub": self._username, "scope": self._scope, "aud": self._url}
         parts = ({"alg": "RS256", "typ": "JWT"}, {**claims, "iat": now, "exp": now + _ASSERTION_SECONDS})
         signed = b".".join(_base64url(json.dumps(part).encode()) for part in parts)

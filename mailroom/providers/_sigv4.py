@@ -53,7 +53,7 @@ class SigV4(httpx.Auth):
         """Add `X-Amz-Date`, `X-Amz-Security-Token` and `Authorization`."""
         credentials = await self._source.credentials()
         headers = request.headers
-        headers["X-Amz-Date"] = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y%m%dT%H%M%SZ")
+        headers["X-Amz-Date"] = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y%m%dT%H%M%SZ")
         if credentials.session_token:
             headers["X-Amz-Security-Token"] = credentials.session_token
         headers["Authorization"] = authorization(
