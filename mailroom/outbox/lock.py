@@ -1,8 +1,14 @@
-"""The lock beside the file: whoever holds it is the one process that serves from the outbox."""
+"""The lock that makes one process the only one to serve from the outbox.
+
+Two files are locked: `<path>.lock`, which also tells who holds it, and an octet of the database itself. So after
+`rm data/*.lock` a second process still cannot serve from the same database.
+"""
 
 import errno
 import fcntl
 import os
+import struct
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -11,43 +17,101 @@ from mailroom.errors import OutboxError, OutboxInUse
 
 _POLL_SECONDS: Final = 0.1
 
+# `struct flock`, whose padding is the machine's own: one octet far beyond what SQLite locks, at 1 GiB.
+_ONE_OCTET: Final = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 1 << 40, 1, 0)
+
 
 class Lock:
-    """A held lock. The system lets go of it when the process dies, however it dies."""
+    """A lock on the outbox at `path`. The system lets go of it when the process dies, however it dies."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor: int | None = descriptor
+    def __init__(self, path: Path) -> None:
+        self._beside = path.with_name(path.name + ".lock")
+        self._path = path
+        self._beside_descriptor: int | None = None
+        # Open for as long as SQLite has the file open: closing any descriptor of it drops the process's POSIX locks.
+        self._descriptor: int | None = None
 
     @classmethod
     async def take(cls, path: Path, *, clock: Clock, wait_seconds: float) -> "Lock":
-        """Hold `<path>.lock`, waiting for whoever holds it now: during a deploy two processes overlap.
+        """Hold the lock, waiting for whoever holds it now: during a deploy two processes overlap.
 
         Raises OutboxInUse after `wait_seconds`, OutboxError when the file system cannot lock.
         """
-        beside = path.with_name(path.name + ".lock")
-        try:
-            descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise OutboxError(
-                f"{beside} cannot be written ({error.strerror}): let the server's user own the directory"
-            ) from error
+        lock = cls(path)
         try:
             waited_until = clock.monotonic() + wait_seconds
-            while not _locked(descriptor, beside):
-                _give_up_after(waited_until, clock, path, descriptor)
+            while not lock.hold():
+                if clock.monotonic() >= waited_until:
+                    raise OutboxInUse(lock.refusal())  # noqa: TRY301 - what was opened is closed below
                 await clock.sleep(_POLL_SECONDS)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         except BaseException:
-            os.close(descriptor)
+            lock.release()
             raise
-        return cls(descriptor)
+        return lock
+
+    def hold(self) -> bool:
+        """Lock the files that are at their paths now, unless they are locked already; False: another process has them.
+
+        A database that is not at its path any more stays locked unless another one there could be locked.
+        """
+        beside = _opened(self._beside, self._beside_descriptor, os.O_CREAT)
+        self._beside_descriptor = _replaced(self._beside_descriptor, beside)
+        if not _locked(beside, self._beside):
+            return False
+        if self._path.exists():
+            database = _opened(self._path, self._descriptor)
+            if not _octet_locked(database):
+                if database != self._descriptor:
+                    os.close(database)
+                return False
+            self._descriptor = _replaced(self._descriptor, database)
+        os.ftruncate(beside, 0)
+        os.pwrite(beside, str(os.getpid()).encode(), 0)
+        return True
+
+    def is_on_database(self) -> bool:
+        """Tell whether the file at the path is the database that was locked."""
+        return self._descriptor is not None and _is_at(self._path, self._descriptor)
+
+    def refusal(self) -> str:
+        """Say who holds the lock, and what to do."""
+        told = b"" if self._beside_descriptor is None else os.pread(self._beside_descriptor, 20, 0)
+        pid = told.decode(errors="replace").strip()
+        holder = f"process {pid}" if pid.isdecimal() else "another process"
+        return (
+            f"{self._path} is served by {holder}: one process may serve from a SQLite outbox; stop the other one, "
+            'or use PostgreSQL (database_url = "postgresql://…") for several'
+        )
 
     def release(self) -> None:
-        """Let go; the file stays, for removing it would race with who waits."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        """Let go; the file stays, for removing it would race with who waits. SQLite must have closed the database."""
+        self._beside_descriptor = _replaced(self._beside_descriptor, None)
+        self._descriptor = _replaced(self._descriptor, None)
+
+
+def _opened(path: Path, descriptor: int | None, flags: int = 0) -> int:
+    """Return the descriptor if it is that of the file at the path, else a new one."""
+    try:
+        if descriptor is not None and _is_at(path, descriptor):
+            return descriptor
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    except OSError as error:
+        raise OutboxError(
+            f"{path} cannot be written ({error.strerror}): let the server's user own the directory"
+        ) from error
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _replaced(old: int | None, new: int | None) -> int | None:
+    if old is not None and old != new:
+        os.close(old)
+    return new
 
 
 def _locked(descriptor: int, path: Path) -> bool:
@@ -63,12 +127,17 @@ def _locked(descriptor: int, path: Path) -> bool:
     return True
 
 
-def _give_up_after(end: float, clock: Clock, path: Path, descriptor: int) -> None:
-    if clock.monotonic() < end:
-        return
-    pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-    holder = f"process {pid}" if pid.isdecimal() else "another process"
-    raise OutboxInUse(
-        f"{path} is served by {holder}: one process may serve from a SQLite outbox; stop the other one, "
-        'or use PostgreSQL (database_url = "postgresql://…") for several'
-    )
+def _octet_locked(descriptor: int) -> bool:
+    """Lock an octet of the database for this descriptor; not for the process: SQLite's closing would drop that.
+
+    Not by flock: a network file system would let it collide with SQLite's own locks, as other systems than Linux do.
+    """
+    if sys.platform != "linux":
+        return True
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _ONE_OCTET)
+    except BlockingIOError:
+        return False
+    except OSError:  # this file system has no such locks: the other file's must do
+        return True
+    return True
