@@ -26,7 +26,7 @@ class Clock(Protocol):
 
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Counts the time during which the machine was suspended, too, where the system can: a code ages while a laptop sleeps."""
+"""Counts the time during which the machine is suspended, where the system can: a code ages while a laptop sleeps."""
 
 
 def _elapsed() -> float:
@@ -36,8 +36,8 @@ def _elapsed() -> float:
 class SystemClock:
     """The machine's own clock.
 
-    `now` is the wall clock's time when this object was made, plus the time elapsed since. What happens to the wall clock
-    afterwards:
+    `now` is the wall clock's time when this object was made, plus the time elapsed since. What happens to the wall
+    clock afterwards:
 
     - Set back: `now` goes on. What was queued is due when it would have been, and expires by elapsed time.
     - Set forward: `now` goes on. Nothing expires or becomes due early. (Following it would end every queued code.)

@@ -240,6 +240,12 @@ class Outbox(Protocol):
     async def happened(self, what: bytes) -> bool:
         """Tell whether this was noted, and not to be forgotten by now."""
 
+    async def truncate_log(self) -> bool:
+        """Drop what only the database's own log still has of settled messages: their sealed payloads.
+
+        False: not now, somebody reads it. Nothing to do where the log is not ours (PostgreSQL).
+        """
+
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""
 

@@ -1,5 +1,6 @@
 """The SQLite file: how it is made, opened, and brought to the present schema."""
 
+import ctypes
 import os
 import re
 from collections.abc import Sequence
@@ -50,9 +51,35 @@ def _make_directory(directory: Path) -> None:
         os.close(parent)
 
 
-def connect(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+class Connection(apsw.Connection):
+    """A connection that can tell whether its files are still the ones at their paths."""
+
+    def __init__(self, path: Path, *, flags: int, vfs: str | None) -> None:
+        super().__init__(str(path), flags=flags, vfs=vfs)
+        self._log = f"{path}-wal"
+        self._log_identity: tuple[int, int] | None = None
+        self._answer = ctypes.c_int()
+        self._answer_address = ctypes.addressof(self._answer)
+
+    def database_moved(self) -> bool:
+        """Tell whether the database was deleted, moved or replaced; 2 µs."""
+        self.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._answer_address)
+        return bool(self._answer.value)
+
+    def log_moved(self) -> bool:
+        """Tell whether the write-ahead log was deleted, moved or replaced since this was asked first; 2 µs."""
+        try:
+            found = os.stat(self._log)  # noqa: PTH116 - for each commit; a Path costs as much again
+        except FileNotFoundError:  # SQLite makes it when it writes first
+            return self._log_identity is not None
+        identity = found.st_dev, found.st_ino
+        self._log_identity = self._log_identity or identity
+        return identity != self._log_identity
+
+
+def connect(path: Path, *, vfs: str | None = None) -> Connection:
     """Open the file for writing as we want it written. Raises apsw.Error."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    connection = Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         connection.set_busy_timeout(_BUSY_MILLISECONDS)
         _log_ahead(connection)
@@ -61,6 +88,7 @@ def connect(path: Path, *, vfs: str | None = None) -> apsw.Connection:
         connection.pragma("cache_size", -_CACHE_KIB)
         connection.pragma("journal_size_limit", _LARGEST_LOG)
         connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
+        connection.log_moved()
     except BaseException:
         connection.close(True)
         raise
@@ -72,11 +100,26 @@ def _log_ahead(connection: apsw.Connection) -> None:
         raise apsw.CantOpenError("the file system lacks what SQLite's write-ahead log needs (shared memory)")
 
 
-def connect_readonly(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+def connect_readonly(path: Path, *, vfs: str | None = None) -> Connection:
     """Open the file for reading, beside whoever writes it. Raises apsw.Error."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    connection = Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     connection.set_busy_timeout(_BUSY_MILLISECONDS)
     return connection
+
+
+def truncate_log(connection: apsw.Connection) -> bool:
+    """Write what is in the log to the database, and empty the log; False: not now, somebody else reads.
+
+    Raises apsw.Error.
+    """
+    connection.set_busy_timeout(0)
+    try:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except apsw.BusyError:
+        return False
+    finally:
+        connection.set_busy_timeout(_BUSY_MILLISECONDS)
+    return True
 
 
 def migrate(connection: apsw.Connection, schema: Path = SCHEMA) -> None:
@@ -129,6 +172,23 @@ def unlock_seal(connection: apsw.Connection, secret_keys: Sequence[str], *, entr
     """Return the seal whose data key lies in the file. Raises SealBroken when no secret fits."""
     data_key, _ = unwrap(connection.execute(_WRAPPED).get, secret_keys)
     return Seal(data_key, entropy=entropy)
+
+
+def wrapped_key(path: Path, *, vfs: str | None = None) -> bytes | None:
+    """Return what identifies an outbox and its copies, the wrapped data key; None: the file has none.
+
+    Only the database is read, without its log and without locks. Raises apsw.Error.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags, vfs=vfs)
+    try:
+        wrapped: bytes | None = connection.execute(_WRAPPED).get
+    except apsw.SQLError:  # no such table
+        return None
+    else:
+        return wrapped
+    finally:
+        connection.close(True)
 
 
 def own_seal(connection: apsw.Connection, secret_keys: Sequence[str], *, entropy: Entropy) -> Seal:

@@ -79,7 +79,7 @@ def claim(connection: apsw.Connection, claims: Sequence[Claim]) -> list[Claimed]
 
 def _claim(connection: apsw.Connection, claim: Claim) -> Claimed:
     leased: list[Leased] = []
-    broken: list[tuple[str, str]] = []
+    broken: list[tuple[str, Any]] = []
     left = claim.limit + _SCANNED
     without = msgspec.json.encode(claim.without).decode()
     for priority in Priority:
@@ -89,12 +89,15 @@ def _claim(connection: apsw.Connection, claim: Claim) -> Claimed:
         for text, *row in connection.execute(_DUE, (int(priority), claim.now, claim.now, without, left)):
             left -= 1
             try:
-                found = _chosen(claim, tuple(row), text)
+                message, attempts = message_of(tuple(row), claim.seal), attempts_of(text)
             except SealBroken as error:  # it must not stand in the way of the others
                 broken.append((str(error), row[0]))
                 continue
-            if found:
-                leased.append(found)
+            except Exception as error:  # noqa: BLE001 - nor must what nobody thought of
+                broken.append((f"it cannot be read: {type(error).__name__}", row[0]))
+                continue
+            if provider := claim.choose(Candidate(message.id, message.template, message.priority, attempts)):
+                leased.append(Leased(message, (*attempts, Attempt(provider, claim.now))))
             if len(leased) >= claim.limit:
                 break
     connection.executemany(_HOLD, broken)
@@ -103,13 +106,6 @@ def _claim(connection: apsw.Connection, claim: Claim) -> Claimed:
         connection.execute(_LEASE.format(values=values(piece)), flat(piece))
     nexts = [connection.execute(_NEXT, (int(priority), claim.now)).get for priority in Priority]
     return Claimed(tuple(leased), min((due_at for due_at in nexts if due_at is not None), default=None))
-
-
-def _chosen(claim: Claim, row: tuple[Any, ...], text: str) -> Leased | None:
-    """Show a message to `choose`, which spends a place on it; so it is opened before. Raises SealBroken."""
-    message, attempts = message_of(row, claim.seal), attempts_of(text)
-    provider = claim.choose(Candidate(message.id, message.template, message.priority, attempts))
-    return Leased(message, (*attempts, Attempt(provider, claim.now))) if provider else None
 
 
 # ---------------------------------------------------------------- attempt and settle
@@ -211,6 +207,16 @@ _RECLAIM: Final = """
 """
 
 
+# The clock was set back since these were accepted. Nobody knows how long ago that was, so they live as from now.
+_REDATE: Final = """
+    UPDATE messages
+       SET expires_at = expires_at - (created_at - ?),
+           due_at = CASE state WHEN 'held' THEN expires_at - (created_at - ?)
+                               ELSE min(?, expires_at - (created_at - ?)) END
+     WHERE id >= ? AND created_at > ? AND due_at IS NOT NULL
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
     """A `release`."""
@@ -301,4 +307,5 @@ def begin(connection: apsw.Connection, now: Instant) -> None:
     """Take over what the last process left: its leases, and what waited for a restart."""
     with connection:
         connection.execute(_RECLAIM, (now,))
+        connection.execute(_REDATE, (now, now, now, now, new_id(max(0.0, now), bytes(10)), now))
         release(connection, [Release(reason, now) for reason in _RELEASED_AT_START])

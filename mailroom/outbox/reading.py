@@ -13,7 +13,7 @@ from mailroom.clock import Instant
 from mailroom.errors import OutboxError
 from mailroom.message import Outcome, Priority, State, new_id
 from mailroom.outbox import Depth, Record, Tried
-from mailroom.outbox.database import connect_readonly, expect_current, rows_of, unlock_seal
+from mailroom.outbox.database import Connection, connect_readonly, expect_current, rows_of, unlock_seal
 from mailroom.outbox.rows import RECORD_COLUMNS, Keys, languages_of_text, record_of
 
 Result = TypeVar("Result")
@@ -75,9 +75,9 @@ _ENDED: Final = "state NOT IN ('queued', 'sending', 'sent', 'delivered')"
 class Reader:
     """A read-only connection in a thread of its own."""
 
-    def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
+    def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
-        self._connection: apsw.Connection | None = None
+        self._connection: Connection | None = None
         self._closed = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="outbox-reader")
 
@@ -93,6 +93,8 @@ class Reader:
 
     def _run(self, read: Callable[[apsw.Connection], Result]) -> Result:
         try:
+            if self._connection is not None and (self._connection.database_moved() or self._connection.log_moved()):
+                self._disconnect()
             if self._connection is None:
                 self._connection = self._connect()
             return read(self._connection)

@@ -10,11 +10,22 @@ from typing import Final
 import apsw
 
 from mailroom.clock import Clock, Instant
-from mailroom.errors import OutboxError
+from mailroom.errors import OutboxError, OutboxInUse
 from mailroom.message import Attempt, Message, State
 from mailroom.outbox import Candidate, Captured, Claimed, Ended, Kept, Lease, Once, Settlement, operations
 from mailroom.outbox.captured import SqliteCaptured
-from mailroom.outbox.database import SCHEMA, connect, connect_readonly, create, migrate, own_seal
+from mailroom.outbox.database import (
+    SCHEMA,
+    Connection,
+    connect,
+    connect_readonly,
+    create,
+    migrate,
+    own_seal,
+    truncate_log,
+    wrapped_key,
+)
+from mailroom.outbox.files import Files
 from mailroom.outbox.lock import Lock
 from mailroom.outbox.operations import Claim, Release
 from mailroom.outbox.putting import Put
@@ -79,13 +90,23 @@ class SqliteOutbox(SqliteRecords):
             connection, seal, repeats = await asyncio.to_thread(
                 _prepared, opened, path=path, schema=schema, secret_keys=secret_keys, entropy=entropy, now=clock.now()
             )
+            wrapped = await asyncio.to_thread(wrapped_key, path, vfs=vfs)
         except BaseException:
             lock.release()
             raise
+
+        def admit() -> None:
+            if lock.is_on_database():
+                return
+            if wrapped_key(path, vfs=vfs) != wrapped:
+                raise OutboxError("it is not the outbox that was served before")
+            if not lock.hold():
+                raise OutboxInUse(lock.refusal())
+
         return cls(
             path,
             lock,
-            Writer(opened, connection),
+            Writer(Files(path, vfs=vfs, admit=admit), connection),
             Reader(partial(connect_readonly, path, vfs=vfs)),
             keys=Keys(seal),
             repeats=repeats,
@@ -109,7 +130,8 @@ class SqliteOutbox(SqliteRecords):
         repeat_key = None if repeat_of is None else self._keys.repeat(repeat_of)
         row = row_of(message, keys=self._keys, repeat_key=repeat_key, lease=lease, owner=self._owner)
         names = tuple((self._keys.once(one.what), one.until) for one in once)
-        return await self._writer.run(self._put, Putting(row, message.id, message.created_at, repeat_key, names))
+        putting = Putting(row, message.id, message.created_at, repeat_key, names)
+        return await self._writer.run(self._put, putting, keeps=True)
 
     async def claim(
         self,
@@ -172,6 +194,10 @@ class SqliteOutbox(SqliteRecords):
         """Tell whether this was noted, and not to be forgotten by now."""
         return bool(await self._reader.rows(operations.HAPPENED, (self._keys.once(what), self._clock.now())))
 
+    async def truncate_log(self) -> bool:
+        """Empty SQLite's log, which still has the payloads of settled messages; False: another process reads it."""
+        return await self._writer.truncate_log()
+
     async def close(self) -> None:
         """Finish what was begun and let go of the file."""
         await super().close()
@@ -180,14 +206,14 @@ class SqliteOutbox(SqliteRecords):
 
 
 def _prepared(
-    connect: Callable[[], apsw.Connection],
+    connect: Callable[[], Connection],
     *,
     path: Path,
     schema: Path,
     secret_keys: Sequence[str],
     entropy: Entropy,
     now: Instant,
-) -> tuple[apsw.Connection, Seal, Repeats]:
+) -> tuple[Connection, Seal, Repeats]:
     try:
         connection = connect()
         try:
@@ -195,6 +221,8 @@ def _prepared(
             seal = own_seal(connection, secret_keys, entropy=entropy)
             operations.begin(connection, now)
             repeats = Repeats.read(connection, now)
+            truncate_log(connection)
+            connection.log_moved()
         except BaseException:
             connection.close(True)
             raise

@@ -15,6 +15,8 @@ import apsw
 import msgspec
 
 from mailroom.errors import CannotKeep
+from mailroom.outbox.database import Connection, truncate_log
+from mailroom.outbox.files import Files
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -51,6 +53,7 @@ class _Operation(msgspec.Struct, frozen=True, eq=False):
     work: Work[Any, Any]
     argument: Any
     late: bool
+    keeps: bool
     future: "asyncio.Future[Any]"
 
 
@@ -63,8 +66,8 @@ class _Done(msgspec.Struct, frozen=True):
 class Writer:
     """Runs operations in another thread, many in one transaction. Belongs to the loop in which it was made."""
 
-    def __init__(self, connect: Callable[[], apsw.Connection], connection: apsw.Connection | None = None) -> None:
-        self._connect = connect
+    def __init__(self, files: Files, connection: Connection | None = None) -> None:
+        self._files = files
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._gathered: list[_Operation] = []
@@ -74,20 +77,27 @@ class Writer:
         self._thread = Thread(target=self._work, name="outbox-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, work: Work[Argument, Result], argument: Argument, *, late: bool = False) -> Result:
+    async def run(
+        self, work: Work[Argument, Result], argument: Argument, *, late: bool = False, keeps: bool = False
+    ) -> Result:
         """Return the operation's result once it is durable.
 
         Raises CannotKeep when the disk did not take it, and whatever the work itself raises. A `late` operation
-        comes last in its transaction: it is not run again because another one failed. Giving up the wait
-        does not undo what has begun.
+        comes last in its transaction: it is not run again because another one failed. One that `keeps` is refused
+        when the file is not at its path any more; the others go on in the file that is open, for what was
+        acknowledged before is only there. Giving up the wait does not undo what has begun.
         """
         if self._closed:
             raise CannotKeep("the outbox is closed")
         future: asyncio.Future[Result] = self._loop.create_future()
         if not self._gathered:  # what arrives in the same turn of the loop goes together
             self._loop.call_soon(self._hand_over)
-        self._gathered.append(_Operation(work, argument, late, future))
+        self._gathered.append(_Operation(work, argument, late, keeps, future))
         return await future
+
+    async def truncate_log(self) -> bool:
+        """Empty SQLite's log, between two transactions; False: somebody reads just now. Raises CannotKeep."""
+        return await self.run(_truncate, None)
 
     async def close(self) -> None:
         """Finish what was begun, then close the connection and end the thread."""
@@ -119,7 +129,8 @@ class Writer:
         while not last:
             operations, last = self._take()
             operations = [operation for operation in operations if not operation.future.cancelled()]
-            done = self._run(operations)
+            done = self._run([operation for operation in operations if operation.work is not _truncate])
+            done += self._run([operation for operation in operations if operation.work is _truncate])
             if done:
                 self._tell(self._resolve, done)
         self._disconnect()
@@ -166,23 +177,33 @@ class Writer:
     def _transact(self, operations: list[_Operation]) -> list[_Done]:
         if not operations:
             return []
+        if operations[0].work is _truncate:
+            emptied = _truncate(self._connected(), [None] * len(operations))
+            return [_Done(operation.future, result) for operation, result in zip(operations, emptied, strict=True)]
         groups: dict[Work[Any, Any], list[_Operation]] = {}
         for operation in sorted(operations, key=_lateness):
             groups.setdefault(operation.work, []).append(operation)
-        if self._connection is None:
-            self._connection = self._connect()
-        connection = self._connection
+        connection = self._connected()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            done = []
+            done: list[tuple[_Operation, Any]] = []
             for work, members in groups.items():
                 results = work(connection, [member.argument for member in members])
-                done += [_Done(member.future, result) for member, result in zip(members, results, strict=True)]
+                done += zip(members, results, strict=True)
             connection.execute("COMMIT")
         except BaseException:
             self._roll_back(connection)
             raise
-        return done
+        self._connection, problem = self._files.verify(connection)
+        return [
+            _refused(operation, CannotKeep(problem)) if problem and operation.keeps else _Done(operation.future, result)
+            for operation, result in done
+        ]
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._files.connect()
+        return self._connection
 
     def _roll_back(self, connection: apsw.Connection) -> None:
         if connection.in_transaction:  # SQLite has rolled back by itself after some errors
@@ -207,6 +228,11 @@ class Writer:
 
 def _lateness(operation: _Operation) -> bool:
     return operation.late
+
+
+def _truncate(connection: apsw.Connection, calls: Sequence[None]) -> Sequence[bool]:
+    """Empty SQLite's log; the one work that is done outside of a transaction."""
+    return [truncate_log(connection)] * len(calls)
 
 
 def _refused(operation: _Operation, error: Exception) -> _Done:

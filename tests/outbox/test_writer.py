@@ -9,22 +9,25 @@ import apsw
 import pytest
 
 from mailroom.errors import CannotKeep
+from mailroom.outbox.database import Connection, create
+from mailroom.outbox.files import Files
 from mailroom.outbox.writer import Apart, Writer
 
 
-class Table:
+class Table(Files):
     """A table of numbers, and how it was written."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
+        create(path)
         self.opened = 0
         self.calls: list[list[Any]] = []
         self.connect().execute("CREATE TABLE numbers (n)")
 
-    def connect(self) -> apsw.Connection:
+    def connect(self) -> Connection:
         """Open the file."""
         self.opened += 1
-        return apsw.Connection(str(self.path))
+        return super().connect()
 
     def insert(self, connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
         """Insert numbers; a negative one is an error of its own."""
@@ -48,7 +51,7 @@ def table(tmp_path: Path) -> Table:
 @pytest.fixture
 async def writer(table: Table) -> AsyncIterator[Writer]:
     """Return a writer of it."""
-    writer = Writer(table.connect)
+    writer = Writer(table)
     yield writer
     await writer.close()
 
@@ -141,13 +144,9 @@ async def test_a_broken_connection_is_opened_anew(writer: Writer, table: Table) 
 
 async def test_a_file_that_cannot_be_opened_refuses(tmp_path: Path) -> None:
     """And is tried again each time."""
-
-    def connect() -> apsw.Connection:
-        return apsw.Connection(str(tmp_path / "missing" / "x.db"))
-
-    writer = Writer(connect)
+    writer = Writer(Files(tmp_path / "missing" / "x.db"))
     for _ in range(2):
-        with pytest.raises(CannotKeep, match="unable to open"):
+        with pytest.raises(CannotKeep, match=r"x\.db was deleted or moved"):
             await writer.run(lambda connection, numbers: list(numbers), 1)
     await writer.close()
 
