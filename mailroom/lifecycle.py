@@ -1,5 +1,6 @@
 """Decides which mail a Logto event sends: event in, message or the reason for none out."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,6 +8,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from mailroom.address import usable
 from mailroom.clock import Instant
@@ -15,6 +17,10 @@ from mailroom.outbox import Once
 from mailroom.settings import Event as Rule
 
 CREATED: Final = "User.Created"
+_LOOKUP_SECONDS: Final = 2.0
+"""The language is worth less than Logto's patience: it waits for 10 s."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +79,23 @@ async def answer(
         created_at=now,
         expires_at=now + lifetime.total_seconds(),
         ip=ip if isinstance(ip, str) else None,
-        languages=languages or await last_languages(address),
+        languages=languages or await _looked_up(last_languages, address),
     )
     once = [Once(b"webhook:" + _fingerprint(event), remembered_until)]
     user_id = user.get("id")
     if name == CREATED and isinstance(user_id, str) and user_id:
         once.append(Once(b"welcome:" + user_id.encode()))
     return Answer(message, tuple(once))
+
+
+async def _looked_up(last_languages: Callable[[str], Awaitable[tuple[str, ...]]], address: str) -> tuple[str, ...]:
+    """Return the languages of the last mail, () if they cannot be had: the mail goes out without them."""
+    try:
+        async with asyncio.timeout(_LOOKUP_SECONDS):
+            return await last_languages(address)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the event is kept
+        log.warning("webhook.language_unknown", problem=str(error) or type(error).__name__)
+        return ()
 
 
 def is_console_test(event: Mapping[str, Any]) -> bool:

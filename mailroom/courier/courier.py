@@ -171,6 +171,9 @@ class Courier:
             except CannotKeep as error:
                 log.error("outbox.unwritable", problem=str(error))  # noqa: TRY400 - the text says it all
                 leased = False
+            except Exception:  # without this loop nothing would be sent any more
+                log.exception("claim.failed")
+                leased = False
             if not leased:
                 await self._rest(_POLL_SECONDS)
 
@@ -198,7 +201,7 @@ class Courier:
                 ],
             )
             leased = claimed.leased
-        except CannotKeep:
+        except Exception:
             self._behind = _better(self._behind, waiting)
             raise
         finally:
@@ -251,6 +254,8 @@ class Courier:
             elif settlement.due_at is not None and (self._next_due is None or settlement.due_at < self._next_due):
                 self._next_due = settlement.due_at
                 self._wake.set()
+        except Exception:  # the message is due again when its lease ends
+            log.exception("delivery.failed", id=message.id, template=message.template)
         finally:
             del self._deliveries[message.id]
             lane.give_back(code=message.is_code)

@@ -14,6 +14,11 @@ from mailroom.outbox import Outbox
 _EXPIRE_SECONDS: Final = 5.0
 _INDEX_SECONDS: Final = 5.0
 _PURGE_SECONDS: Final = 60.0
+_TRUNCATE_SECONDS: Final = 30.0
+"""A payload stays in the database's log for at most twice as long after its message was settled, with nothing to do."""
+_CLOCK_SECONDS: Final = 60.0
+_JUMPED_SECONDS: Final = 30.0
+"""How far the wall clock must have been set before it is worth a line."""
 _STEP: Final = 100
 """Rows a transaction: about 5 ms, so that no request waits for tidiness."""
 _PAUSE_SECONDS: Final = 0.05
@@ -30,6 +35,7 @@ class Tidying:
         self._clock = clock
         self._retention_seconds = retention.total_seconds()
         self._report = report
+        self._jumped_seconds = 0.0
 
     def chores(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Return what is to be run until it is cancelled, by name."""
@@ -37,6 +43,8 @@ class Tidying:
             "expire": every(_EXPIRE_SECONDS, self.expire, clock=self._clock),
             "index": every(_INDEX_SECONDS, self.index, clock=self._clock),
             "purge": every(_PURGE_SECONDS, self.purge, clock=self._clock),
+            "truncate": every(_TRUNCATE_SECONDS, self.truncate, clock=self._clock),
+            "clock": every(_CLOCK_SECONDS, self.watch_clock, clock=self._clock),
         }
 
     async def expire(self) -> None:
@@ -61,6 +69,22 @@ class Tidying:
             if not await self._outbox.purge(before=now - self._retention_seconds, now=now, limit=_STEP):
                 return
             await self._clock.sleep(_PAUSE_SECONDS)
+
+    async def truncate(self) -> None:
+        """Empty the database's log, which still has the payloads of settled messages."""
+        await self._outbox.truncate_log()
+
+    async def watch_clock(self) -> None:
+        """Say once that the wall clock was set: dates follow it only after a restart."""
+        jumped_seconds = self._clock.wall() - self._clock.now()
+        if abs(jumped_seconds - self._jumped_seconds) < _JUMPED_SECONDS:
+            return
+        self._jumped_seconds = jumped_seconds
+        log.warning(
+            "clock.set",
+            seconds_ahead=round(jumped_seconds),
+            remedy="messages are due and expire by elapsed time; restart so that their dates follow the clock",
+        )
 
 
 async def every(seconds: float, chore: Callable[[], Awaitable[None]], *, clock: Clock) -> None:

@@ -69,6 +69,7 @@ class Writer:
     def __init__(self, files: Files, connection: Connection | None = None) -> None:
         self._files = files
         self._connection = connection
+        self._problem = ""  # why nothing may be kept just now
         self._loop = asyncio.get_running_loop()
         self._gathered: list[_Operation] = []
         self._queue: SimpleQueue[list[_Operation] | None] = SimpleQueue()
@@ -180,10 +181,19 @@ class Writer:
         if operations[0].work is _truncate:
             emptied = _truncate(self._connected(), [None] * len(operations))
             return [_Done(operation.future, result) for operation, result in zip(operations, emptied, strict=True)]
+        connection = self._connected()
+        if self._problem:
+            keeping = [operation for operation in operations if operation.keeps]
+            others = [operation for operation in operations if not operation.keeps]
+            return [_refused(operation, CannotKeep(self._problem)) for operation in keeping] + self._commit(
+                connection, others
+            )
+        return self._commit(connection, operations)
+
+    def _commit(self, connection: Connection, operations: list[_Operation]) -> list[_Done]:
         groups: dict[Work[Any, Any], list[_Operation]] = {}
         for operation in sorted(operations, key=_lateness):
             groups.setdefault(operation.work, []).append(operation)
-        connection = self._connected()
         connection.execute("BEGIN IMMEDIATE")
         try:
             done: list[tuple[_Operation, Any]] = []
@@ -194,15 +204,18 @@ class Writer:
         except BaseException:
             self._roll_back(connection)
             raise
-        self._connection, problem = self._files.verify(connection)
+        self._connection, self._problem = self._files.verify(connection)
+        lost = CannotKeep(self._problem) if self._problem else None
         return [
-            _refused(operation, CannotKeep(problem)) if problem and operation.keeps else _Done(operation.future, result)
+            _refused(operation, lost) if lost and operation.keeps else _Done(operation.future, result)
             for operation, result in done
         ]
 
     def _connected(self) -> Connection:
+        if self._problem and self._connection is not None:  # it may be over
+            self._connection, self._problem = self._files.verify(self._connection)
         if self._connection is None:
-            self._connection = self._files.connect()
+            self._connection, self._problem = self._files.connect(), ""
         return self._connection
 
     def _roll_back(self, connection: apsw.Connection) -> None:

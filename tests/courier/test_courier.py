@@ -372,7 +372,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_insisted_on(
         kept = await it.courier.accept(it.new())
         await it.received(1)
         for _ in range(3):
-            await it.clock.until_asleep(4)  # three chores and the delivery
+            await it.clock.until_asleep(7)  # six chores and the delivery
             await it.clock.advance(1)
         await it.quiet()
         assert (await it.record(kept.id)).state is State.SENT
