@@ -70,7 +70,7 @@ class Connection(apsw.Connection):
         """Tell whether the write-ahead log was deleted, moved or replaced since this was asked first; 2 µs."""
         try:
             found = os.stat(self._log)  # noqa: PTH116 - for each commit; a Path costs as much again
-        except FileNotFoundError:  # SQLite makes it when it writes first
+        except OSError:  # SQLite makes it when it writes first
             return self._log_identity is not None
         identity = found.st_dev, found.st_ino
         self._log_identity = self._log_identity or identity

@@ -45,7 +45,7 @@ class Files:
             raise apsw.CantOpenError(self._missing())
         try:
             self._admit()
-        except OutboxError as error:
+        except (OSError, OutboxError) as error:
             raise apsw.CantOpenError(str(error)) from error
         return connect(self._path, vfs=self._vfs)
 
@@ -56,10 +56,13 @@ class Files:
         """
         following: Connection | None = connection
         problem = ""
-        if connection.database_moved():
-            following, problem = self._follow(connection)
-        elif connection.log_moved():
-            following, problem = self._save_log(connection)
+        try:
+            if connection.database_moved():
+                following, problem = self._follow(connection)
+            elif connection.log_moved():
+                following, problem = self._save_log(connection)
+        except (apsw.Error, OSError) as error:
+            problem = f"nobody can tell whether {self._path} is still there: {error}"
         if problem != self._problem:
             self._problem = problem
             if problem:

@@ -21,6 +21,17 @@ _HAPPENED: Final = "SELECT message_id FROM once WHERE key = ? AND (until IS NULL
 _HAPPENS: Final = "INSERT OR REPLACE INTO once (key, message_id, until) VALUES (?, ?, ?)"
 
 
+_FORGET: Final = "DELETE FROM messages WHERE id = ?"
+
+_FORGET_ONCE: Final = "DELETE FROM once WHERE message_id = ?"
+
+
+def forget(connection: apsw.Connection, puttings: Sequence[Putting]) -> None:
+    """Undo what `Put` has done for these."""
+    for sql in (_FORGET, _FORGET_ONCE):
+        connection.executemany(sql, [(putting.id,) for putting in puttings])
+
+
 class Put:
     """Inserts messages, all in few statements; one by one what may have come before."""
 

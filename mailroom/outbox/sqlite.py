@@ -28,7 +28,7 @@ from mailroom.outbox.database import (
 from mailroom.outbox.files import Files
 from mailroom.outbox.lock import Lock
 from mailroom.outbox.operations import Claim, Release
-from mailroom.outbox.putting import Put
+from mailroom.outbox.putting import Put, forget
 from mailroom.outbox.reading import Reader, SqliteRecords
 from mailroom.outbox.repeats import Repeats
 from mailroom.outbox.rows import Keys, Putting, attempts_text, row_of
@@ -131,7 +131,7 @@ class SqliteOutbox(SqliteRecords):
         row = row_of(message, keys=self._keys, repeat_key=repeat_key, lease=lease, owner=self._owner)
         names = tuple((self._keys.once(one.what), one.until) for one in once)
         putting = Putting(row, message.id, message.created_at, repeat_key, names)
-        return await self._writer.run(self._put, putting, keeps=True)
+        return await self._writer.run(self._put, putting, undo=forget)
 
     async def claim(
         self,

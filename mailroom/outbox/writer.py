@@ -6,6 +6,7 @@ gives up the GIL and has to get it back from a busy event loop.)
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from threading import Thread
@@ -23,6 +24,9 @@ Result = TypeVar("Result")
 
 Work: TypeAlias = Callable[[apsw.Connection, Sequence[Argument]], Sequence[Result]]
 """Serves a list of arguments within a transaction, and returns one result for each."""
+
+Undo: TypeAlias = Callable[[apsw.Connection, Sequence[Argument]], None]
+"""Takes back what the work has done for these arguments."""
 
 _MOST: Final = 512
 """Operations a transaction; about 10 ms of inserts, so that the first do not wait long for the last."""
@@ -53,7 +57,7 @@ class _Operation(msgspec.Struct, frozen=True, eq=False):
     work: Work[Any, Any]
     argument: Any
     late: bool
-    keeps: bool
+    undo: Undo[Any] | None
     future: "asyncio.Future[Any]"
 
 
@@ -79,21 +83,28 @@ class Writer:
         self._thread.start()
 
     async def run(
-        self, work: Work[Argument, Result], argument: Argument, *, late: bool = False, keeps: bool = False
+        self,
+        work: Work[Argument, Result],
+        argument: Argument,
+        *,
+        late: bool = False,
+        undo: Undo[Argument] | None = None,
     ) -> Result:
         """Return the operation's result once it is durable.
 
         Raises CannotKeep when the disk did not take it, and whatever the work itself raises. A `late` operation
-        comes last in its transaction: it is not run again because another one failed. One that `keeps` is refused
-        when the file is not at its path any more; the others go on in the file that is open, for what was
-        acknowledged before is only there. Giving up the wait does not undo what has begun.
+        comes last in its transaction: it is not run again because another one failed. Giving up the wait
+        does not undo what has begun.
+
+        An operation with `undo` is refused, and undone, when the database is not at its path any more. The others
+        go on in the file that is open: what was acknowledged before is only there.
         """
         if self._closed:
             raise CannotKeep("the outbox is closed")
         future: asyncio.Future[Result] = self._loop.create_future()
         if not self._gathered:  # what arrives in the same turn of the loop goes together
             self._loop.call_soon(self._hand_over)
-        self._gathered.append(_Operation(work, argument, late, keeps, future))
+        self._gathered.append(_Operation(work, argument, late, undo, future))
         return await future
 
     async def truncate_log(self) -> bool:
@@ -183,11 +194,9 @@ class Writer:
             return [_Done(operation.future, result) for operation, result in zip(operations, emptied, strict=True)]
         connection = self._connected()
         if self._problem:
-            keeping = [operation for operation in operations if operation.keeps]
-            others = [operation for operation in operations if not operation.keeps]
-            return [_refused(operation, CannotKeep(self._problem)) for operation in keeping] + self._commit(
-                connection, others
-            )
+            lost = CannotKeep(self._problem)
+            refused = [_refused(operation, lost) for operation in operations if operation.undo]
+            return refused + self._commit(connection, [operation for operation in operations if not operation.undo])
         return self._commit(connection, operations)
 
     def _commit(self, connection: Connection, operations: list[_Operation]) -> list[_Done]:
@@ -205,9 +214,15 @@ class Writer:
             self._roll_back(connection)
             raise
         self._connection, self._problem = self._files.verify(connection)
-        lost = CannotKeep(self._problem) if self._problem else None
+        if not self._problem:
+            return [_Done(operation.future, result) for operation, result in done]
+        lost = CannotKeep(self._problem)
+        with contextlib.suppress(apsw.Error):  # then they may be sent although they were refused
+            for operation in operations:
+                if operation.undo:
+                    operation.undo(connection, [operation.argument])
         return [
-            _refused(operation, lost) if lost and operation.keeps else _Done(operation.future, result)
+            _refused(operation, lost) if operation.undo else _Done(operation.future, result)
             for operation, result in done
         ]
 

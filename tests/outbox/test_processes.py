@@ -170,3 +170,19 @@ async def test_a_full_file_system_refuses_and_recovers(small_disk: Path) -> None
 
 def _fill(path: Path, size: int) -> None:
     path.write_bytes(bytes(size))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux locks an octet for a descriptor")
+async def test_deleting_the_locks_file_lets_nobody_in(tmp_path: Path, serve: Serve) -> None:
+    """The database itself is locked, too; SQLite's own work does not disturb that."""
+    first = await serve("write")
+    assert await _line(first) == "open"
+    for _ in range(200):
+        await _line(first)
+    for _ in range(2):  # the one that is refused makes a new file
+        (tmp_path / "mailroom.db.lock").unlink()
+        with pytest.raises(OutboxInUse, match="another process"):
+            await _open(tmp_path / "mailroom.db")
+    first.kill()
+    await first.communicate()
+    await (await _open(tmp_path / "mailroom.db")).close()
