@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import apsw
@@ -20,13 +20,13 @@ HEADERS = {"authorization": AUTHORIZATION}
 
 @contextlib.asynccontextmanager
 async def mailroom(
-    directory: Path, *, limit: float = 30
+    directory: Path, *, limit: float = 30, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[Server, SmtpServer, httpx.AsyncClient]]:
     """Run the server, its SMTP server, and a client."""
     async with smtp_server(tls="none") as smtp:
         provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {smtp.port}\ntls = "none"\ntimeout = {limit}'
         async with (
-            Server(directory, configuration(provider)) as server,
+            Server(directory, configuration(provider), environment=environment) as server,
             httpx.AsyncClient(base_url=server.url, headers=HEADERS, trust_env=False, timeout=20) as client,
         ):
             yield server, smtp, client
