@@ -7,7 +7,9 @@ from random import Random
 from typing import Any
 
 import pytest
+import structlog.testing
 
+from mailroom.errors import OutboxError, SealBroken
 from mailroom.lifecycle import Answer, Ignored, answer
 from mailroom.message import Priority
 from mailroom.settings import Event as Rule
@@ -38,6 +40,30 @@ async def _answer(
         entropy=Random(1).randbytes,
         last_languages=last_languages,
     )
+
+
+@pytest.mark.parametrize(
+    "fault", [OutboxError("disk I/O error"), SealBroken("languages"), KeyError("x"), TimeoutError()]
+)
+async def test_without_a_language_the_mail_is_kept_all_the_same(fault: Exception) -> None:
+    """The look-up is a courtesy."""
+
+    async def broken(recipient: str) -> tuple[str, ...]:
+        raise fault
+
+    with structlog.testing.capture_logs() as lines:
+        decision = await answer(
+            _event("User.Created-experience-register-email-code"),
+            rules=WELCOME,
+            lifetime=timedelta(days=3),
+            remembered_until=START + 99,
+            now=START,
+            entropy=Random(1).randbytes,
+            last_languages=broken,
+        )
+    assert isinstance(decision, Answer)
+    assert decision.message.languages == ()
+    assert [line["event"] for line in lines] == ["webhook.language_unknown"]
 
 
 async def _message(event: dict[str, Any], rules: dict[str, Rule] | None = None, languages: tuple[str, ...] = ()) -> Any:

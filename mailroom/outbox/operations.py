@@ -210,10 +210,10 @@ _RECLAIM: Final = """
 # The clock was set back since these were accepted. Nobody knows how long ago that was, so they live as from now.
 _REDATE: Final = """
     UPDATE messages
-       SET expires_at = expires_at - (created_at - ?),
-           due_at = CASE state WHEN 'held' THEN expires_at - (created_at - ?)
-                               ELSE min(?, expires_at - (created_at - ?)) END
-     WHERE id >= ? AND created_at > ? AND due_at IS NOT NULL
+       SET created_at = ?1,
+           expires_at = ?1 + expires_at - created_at,
+           due_at = CASE state WHEN 'held' THEN ?1 + expires_at - created_at ELSE ?1 END
+     WHERE id >= ?2 AND created_at > ?1 AND due_at IS NOT NULL
 """
 
 
@@ -307,5 +307,5 @@ def begin(connection: apsw.Connection, now: Instant) -> None:
     """Take over what the last process left: its leases, and what waited for a restart."""
     with connection:
         connection.execute(_RECLAIM, (now,))
-        connection.execute(_REDATE, (now, now, now, now, new_id(max(0.0, now), bytes(10)), now))
+        connection.execute(_REDATE, (now, new_id(max(0.0, now), bytes(10))))
         release(connection, [Release(reason, now) for reason in _RELEASED_AT_START])

@@ -14,7 +14,7 @@ import structlog.testing
 from msgspec import structs
 
 from mailroom.courier import Courier, Exit, Lane, Routes
-from mailroom.errors import CannotKeep, Declined, Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.errors import CannotKeep, Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable
 from mailroom.message import MASK, Email, Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
 from mailroom.outbox import HELD_MISCONFIGURED, HELD_REFUSED, Record
@@ -459,6 +459,107 @@ async def test_old_records_are_purged(tmp_path: Path) -> None:
         await it.clock.until_asleep(4)
         await it.clock.advance(61)
         await _until(lambda: _gone(it, kept.id))
+
+
+async def test_no_exception_ends_the_loop_that_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one that nobody thought of: it is logged, and a second later the loop goes on."""
+    async with house(tmp_path) as it:
+        await it.caught_up()
+        claim, faults = it.outbox.claim, [ZeroDivisionError("of the tests"), OutboxError("of the tests")]
+
+        async def broken(**facts: Any) -> Any:
+            if faults:
+                raise faults.pop()
+            return await claim(**facts)
+
+        monkeypatch.setattr(it.outbox, "claim", broken)
+        await it.outbox.put(it.new())
+        with structlog.testing.capture_logs() as lines:
+            it.courier._fall_behind(Priority.CODE)
+            for _ in range(2):
+                await it.clock.until_asleep(7)  # six chores and the loop
+                await it.clock.advance(1)
+            await it.received(1)
+        assert [line["event"] for line in lines if line["log_level"] == "error"] == ["claim.failed"] * 2
+
+
+async def test_a_delivery_that_breaks_harms_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place is given back, and the message is tried again when its lease ends."""
+    async with house(tmp_path, concurrency=1) as it:
+        await it.caught_up()
+        settle, faults = it.outbox.settle, [ZeroDivisionError("of the tests")]
+
+        async def broken(settlement: Any) -> bool:
+            if faults:
+                raise faults.pop()
+            return await settle(settlement)
+
+        monkeypatch.setattr(it.outbox, "settle", broken)
+        with structlog.testing.capture_logs() as lines:
+            first = await it.courier.accept(it.new())
+            await it.received(1)
+            await it.quiet()
+        assert [(line["event"], line["id"]) for line in lines] == [("delivery.failed", first.id)]
+        others = [await it.courier.accept(it.new()) for _ in range(3)]
+        assert {mail.id for mail in await it.received(3)} == {kept.id for kept in others}
+
+
+@pytest.mark.parametrize("chore", ["expire", "index", "purge", "truncate_log", "release"])
+async def test_a_chore_that_breaks_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chore: str) -> None:
+    """Each of them, five minutes of them all."""
+    async with house(tmp_path) as it:
+        await it.caught_up()
+        calls: list[int] = []
+
+        async def broken(*_: Any, **__: Any) -> Any:
+            calls.append(1)
+            raise ZeroDivisionError("of the tests")
+
+        monkeypatch.setattr(it.outbox, chore, broken)
+        with structlog.testing.capture_logs() as lines:
+            while len(calls) < 3:
+                await it.clock.until_asleep(6)
+                await it.clock.advance(1)
+        assert [line["event"] for line in lines] == ["chore.failed"] * len(calls)
+
+
+async def test_a_settled_payload_leaves_the_log_within_a_minute(tmp_path: Path) -> None:
+    """On an idle server; the log was the last to have it."""
+    async with house(tmp_path) as it:
+        await it.caught_up()
+        it.provider.answering.clear()
+        await it.courier.accept(it.new())
+        ((sealed,),) = await it.outbox._reader.rows("SELECT sealed FROM messages")
+        it.provider.answering.set()
+        await it.received(1)
+        await it.quiet()
+        log = tmp_path / "mailroom.db-wal"
+        assert sealed in _content(log)
+        for _ in range(60):
+            await it.clock.until_asleep(6)
+            await it.clock.advance(1)
+        await _until(lambda: _lacks(log, sealed))
+    assert sealed not in _content(tmp_path / "mailroom.db")
+
+
+def _content(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+async def _lacks(file: Path, content: bytes) -> bool:
+    return content not in _content(file)
+
+
+async def test_a_clock_that_is_set_is_told_once(tmp_path: Path) -> None:
+    """With what follows from it."""
+    async with house(tmp_path) as it:
+        await it.caught_up()
+        it.clock.set_wall(-3600)
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(180):
+                await it.clock.until_asleep(6)
+                await it.clock.advance(1)
+        assert [(line["event"], line["seconds_ahead"]) for line in lines] == [("clock.set", -3600)]
 
 
 async def _told(lines: list[Any]) -> bool:

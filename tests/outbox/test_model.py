@@ -10,7 +10,9 @@ from typing import Any, Final
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from msgspec.structs import replace
 
+from mailroom.errors import CannotKeep
 from mailroom.message import Message, Priority, State
 from mailroom.outbox import (
     HELD_MISCONFIGURED,
@@ -87,7 +89,9 @@ class Outboxes(RuleBasedStateMachine):
         kept = self._run(self.outbox.put(one, repeat_of=body, lease=Lease("main", now + _LEASE) if lease else None))
         earlier = [row for row in self.rows.values() if body is not None and row.body == body]
         repeated = [
-            row for row in earlier if row.state is not State.FAILED and now - row.message.created_at < REPEAT_SECONDS
+            row
+            for row in earlier
+            if row.state is not State.FAILED and abs(now - row.message.created_at) < REPEAT_SECONDS
         ]
         if repeated:
             assert (kept.id, kept.fresh) == (repeated[-1].message.id, False)
@@ -201,11 +205,41 @@ class Outboxes(RuleBasedStateMachine):
         self._run(self.clock.advance(seconds))
 
     @rule()
-    def restart(self) -> None:
-        """Another process takes over."""
+    def truncate_log(self) -> None:
+        """Empty SQLite's log; nothing else changes."""
+        assert self._run(self.outbox.truncate_log())
+
+    @rule()
+    def lose_log(self) -> None:
+        """Delete SQLite's log; the next commit saves what was in it."""
+        log = Path(self.folder.name) / "mailroom.db-wal"
+        log.unlink(missing_ok=True)
+        self._run(self.outbox.index(limit=1))
+
+    @rule()
+    def lose_database(self) -> None:
+        """Move the database away and back; in between nothing is kept."""
+        database = Path(self.folder.name) / "mailroom.db"
+        away = database.rename(database.with_name("away"))
+        try:
+            self._run(self.outbox.put(message(self.clock.now())))
+        except CannotKeep:
+            away.rename(database)
+        else:
+            raise AssertionError("it was kept where nobody finds it")
+
+    @rule(back=st.sampled_from([0.0, 0.0, 20.0, 3600.0]))
+    def restart(self, back: float) -> None:
+        """Another process takes over, perhaps with the clock set back meanwhile."""
         self._run(self.outbox.close())
+        now = self.clock.now() - back
+        self.clock.set(now)
         self.outbox = self._open()
-        now = self.clock.now()
+        for row in self.rows.values():
+            ahead = row.message.created_at - now
+            if ahead > 0 and not row.state.settled:  # accepted by a clock that was ahead: as if accepted now
+                row.message = replace(row.message, created_at=now, expires_at=row.message.expires_at - ahead)
+                row.due_at = now if row.state is not State.HELD else row.message.expires_at
         for row in self.rows.values():
             released = row.state is State.HELD and row.reason in {HELD_MISCONFIGURED, HELD_RENDERING}
             if row.state is State.SENDING or (released and now < row.message.expires_at):

@@ -111,6 +111,68 @@ async def test_closing_finishes_what_was_begun(open_outbox: Open) -> None:
         await outbox.put(message())
 
 
+async def test_what_a_clock_ahead_of_ours_accepted_lives_as_from_the_start(open_outbox: Open, clock: FakeClock) -> None:
+    """The clock was set back by an hour while nobody served: nothing waits for that hour, nothing lives longer."""
+    first = await open_outbox()
+    queued, leased, held, earlier = message(), message(), message(lifetime=7200), message(START - 7200, lifetime=86400)
+    await first.put(queued)
+    await first.put(leased, lease=Lease("main", START + 300))
+    await first.put(held, lease=Lease("main", START + 300))
+    await first.settle(Settlement(held.id, State.HELD, (), reason=HELD_EXHAUSTED))
+    await first.put(earlier, lease=Lease("main", START + 300))
+    await first.close()
+    clock.set(START - 3600)
+    await (await open_outbox()).close()  # once is enough
+    outbox = await open_outbox()
+    claimed = await claim(outbox, START - 3600)
+    assert {one.message.id for one in claimed.leased} == {queued.id, leased.id, earlier.id}
+    ends = {id_: (await outbox.get(id_)).expires_at for id_ in (queued.id, leased.id, held.id, earlier.id)}  # type: ignore[union-attr]  # they are there
+    assert ends == {
+        queued.id: START - 3600 + 570,
+        leased.id: START - 3600 + 570,
+        held.id: START - 3600 + 7200,
+        earlier.id: START - 7200 + 86400,
+    }
+    assert held.id in {one.id for one in await outbox.expire(now=START + 3601, limit=9)}
+
+
+async def test_a_row_that_cannot_be_read_stands_in_nobodys_way(outbox: SqliteOutbox) -> None:
+    """Whatever is wrong with it: it is held, with the reason."""
+    broken, sound = message(), message()
+    await outbox.put(broken)
+    await outbox.put(sound)
+    sealed = outbox._keys.seal.seal_json(broken.id, "sealed", ["of another shape"])
+
+    def change(connection: apsw.Connection, ids: Any) -> list[None]:
+        connection.execute("UPDATE messages SET sealed = ? WHERE id = ?", (sealed, *ids))
+        return [None]
+
+    await outbox._writer.run(change, broken.id)
+    assert (await claim_one(outbox, START)).message == sound
+    assert await outbox.held() == {"it cannot be read: TypeError": 1}
+
+
+async def test_the_log_is_emptied_unless_somebody_reads(outbox: SqliteOutbox, path: Path) -> None:
+    """Whoever reads it is not waited for."""
+    log = path.with_name("mailroom.db-wal")
+    await outbox.put(message())
+    reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM messages").get == 1
+    await outbox.put(message())
+    assert not await outbox.truncate_log()
+    assert _size(log)
+    reader.close(True)
+    assert await outbox.truncate_log()
+    assert not _size(log)
+    await outbox.put(message())
+    assert len((await claim(outbox, START)).leased) == 3
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
 async def test_a_directory_that_cannot_be_made_is_told_clearly(tmp_path: Path, clock: FakeClock) -> None:
     """With the path and what to do."""
     (tmp_path / "file").write_text("in the way")
