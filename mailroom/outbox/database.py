@@ -174,19 +174,23 @@ def unlock_seal(connection: apsw.Connection, secret_keys: Sequence[str], *, entr
     return Seal(data_key, entropy=entropy)
 
 
-def wrapped_key(path: Path, *, vfs: str | None = None) -> bytes | None:
-    """Return what identifies an outbox and its copies, the wrapped data key; None: the file has none.
+def wrapped_key(connection: apsw.Connection) -> bytes | None:
+    """Return the wrapped data key, which identifies an outbox and its copies."""
+    wrapped: bytes | None = connection.execute(_WRAPPED).get
+    return wrapped
+
+
+def wrapped_at(path: Path, *, vfs: str | None = None) -> bytes | None:
+    """Return that of a file that is not open; None: it has none.
 
     Only the database is read, without its log and without locks. Raises apsw.Error.
     """
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags, vfs=vfs)
     try:
-        wrapped: bytes | None = connection.execute(_WRAPPED).get
+        return wrapped_key(connection)
     except apsw.SQLError:  # no such table
         return None
-    else:
-        return wrapped
     finally:
         connection.close(True)
 

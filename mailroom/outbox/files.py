@@ -112,7 +112,7 @@ class Files:
 
 
 def _copy_unsettled(old: Connection, new: Connection) -> None:
-    """Copy each message that is not settled in one of them, as the old one has it."""
+    """Copy each message that is not settled in one of them, as the old one has it, and what may happen once."""
     columns = [name for (name,) in rows_of(old, _COLUMNS)]
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
@@ -122,3 +122,4 @@ def _copy_unsettled(old: Connection, new: Connection) -> None:
     rows = rows_of(old, read, (msgspec.json.encode(ids).decode(),))
     with new:
         new.executemany(write, rows)
+        new.executemany("INSERT OR IGNORE INTO once VALUES (?, ?, ?)", rows_of(old, "SELECT * FROM once"))

@@ -12,7 +12,12 @@ from mailroom.message import new_id
 from mailroom.outbox import REPEAT_SECONDS
 from mailroom.outbox.database import rows_of
 
-_LATELY: Final = "SELECT repeat_key, id, created_at FROM messages WHERE id >= ? AND repeat_key IS NOT NULL ORDER BY id"
+_LATELY: Final = """
+    SELECT repeat_key, id, created_at
+      FROM messages
+     WHERE id >= ? AND repeat_key IS NOT NULL
+     ORDER BY number
+"""
 
 
 class Repeats:

@@ -23,6 +23,7 @@ from mailroom.outbox.database import (
     migrate,
     own_seal,
     truncate_log,
+    wrapped_at,
     wrapped_key,
 )
 from mailroom.outbox.files import Files
@@ -87,10 +88,9 @@ class SqliteOutbox(SqliteRecords):
         lock = await Lock.take(path, clock=clock, wait_seconds=wait_seconds)
         try:
             opened = partial(connect, path, vfs=vfs)
-            connection, seal, repeats = await asyncio.to_thread(
+            connection, seal, repeats, wrapped = await asyncio.to_thread(
                 _prepared, opened, path=path, schema=schema, secret_keys=secret_keys, entropy=entropy, now=clock.now()
             )
-            wrapped = await asyncio.to_thread(wrapped_key, path, vfs=vfs)
         except BaseException:
             lock.release()
             raise
@@ -98,7 +98,7 @@ class SqliteOutbox(SqliteRecords):
         def admit() -> None:
             if lock.is_on_database():
                 return
-            if wrapped_key(path, vfs=vfs) != wrapped:
+            if wrapped_at(path, vfs=vfs) != wrapped:
                 raise OutboxError("it is not the outbox that was served before")
             if not lock.hold():
                 raise OutboxInUse(lock.refusal())
@@ -213,7 +213,7 @@ def _prepared(
     secret_keys: Sequence[str],
     entropy: Entropy,
     now: Instant,
-) -> tuple[Connection, Seal, Repeats]:
+) -> tuple[Connection, Seal, Repeats, bytes | None]:
     try:
         connection = connect()
         try:
@@ -221,11 +221,12 @@ def _prepared(
             seal = own_seal(connection, secret_keys, entropy=entropy)
             operations.begin(connection, now)
             repeats = Repeats.read(connection, now)
+            wrapped = wrapped_key(connection)
             truncate_log(connection)
-            connection.log_moved()
+            connection.log_moved()  # the first answer is what later ones are compared with
         except BaseException:
             connection.close(True)
             raise
     except apsw.Error as error:
         raise OutboxError(f"{path} cannot be opened as the outbox: {error}") from error
-    return connection, seal, repeats
+    return connection, seal, repeats, wrapped

@@ -14,7 +14,7 @@ import structlog.testing
 
 from mailroom.errors import CannotKeep
 from mailroom.message import State
-from mailroom.outbox import Lease, Settlement
+from mailroom.outbox import Lease, Once, Settlement
 from mailroom.outbox.sqlite import SqliteOutbox
 from tests.clock import START, FakeClock
 from tests.outbox.contract import claim_one, message
@@ -173,7 +173,7 @@ async def test_a_copy_in_its_place_is_used_with_what_was_acknowledged_since(outb
     await outbox.truncate_log()
     copy(path, path.with_name("backup"))
     assert await outbox.settle(Settlement(sent.id, State.SENT, ()))
-    await outbox.put(since)
+    await outbox.put(since, once=[Once(b"welcome")])
     await outbox.put(leased, lease=Lease("main", START + 300))
     delete(*files(path))
     with pytest.raises(CannotKeep):
@@ -182,6 +182,7 @@ async def test_a_copy_in_its_place_is_used_with_what_was_acknowledged_since(outb
     after = message()
     await outbox.put(after)
     assert await outbox.settle(Settlement(leased.id, State.SENT, ()))
+    assert (await outbox.put(message(), once=[Once(b"welcome")])).id == since.id
     found = await states(at_a_crash(path, path.parent.with_name("crash")))
     wanted = {old.id: State.QUEUED, sent.id: State.SENT, since.id: State.QUEUED, leased.id: State.SENT}
     assert found | wanted | {after.id: State.QUEUED} == found

@@ -42,6 +42,8 @@ class Row:
     reason: str = ""
     body: bytes | None = None
     attempts: int = 0
+    ahead: float = 0.0
+    """How far the clock that accepted it was ahead of the one that it was dated anew by; its id tells still."""
 
 
 class Outboxes(RuleBasedStateMachine):
@@ -189,7 +191,11 @@ class Outboxes(RuleBasedStateMachine):
     def purge(self, age: float) -> None:
         """Delete what is settled and old."""
         now = self.clock.now()
-        gone = [id_ for id_, row in self.rows.items() if row.state.settled and row.message.created_at < now - age]
+        gone = [
+            id_
+            for id_, row in self.rows.items()
+            if row.state.settled and row.message.created_at + row.ahead < now - age
+        ]
         assert self._run(self.outbox.purge(before=now - age, now=now, limit=1000)) == len(gone)
         for id_ in gone:
             del self.rows[id_]
@@ -239,6 +245,7 @@ class Outboxes(RuleBasedStateMachine):
             ahead = row.message.created_at - now
             if ahead > 0 and not row.state.settled:  # accepted by a clock that was ahead: as if accepted now
                 row.message = replace(row.message, created_at=now, expires_at=row.message.expires_at - ahead)
+                row.ahead += ahead
                 row.due_at = now if row.state is not State.HELD else row.message.expires_at
         for row in self.rows.values():
             released = row.state is State.HELD and row.reason in {HELD_MISCONFIGURED, HELD_RENDERING}
