@@ -110,7 +110,7 @@ async def test_trailers_are_nobodys_address_and_no_authorization(proxy: str, tmp
 
 
 @pytest.mark.parametrize("proxy", [pytest.param(name, marks=unless(missing(name))) for name in PROXIES])
-async def test_the_shipped_proxies_bound_heads_and_bodies(proxy: str, tmp_path: Path) -> None:
+async def test_the_shipped_proxies_bound_heads(proxy: str, tmp_path: Path) -> None:
     """In size, and in time: 10 s. Mailroom never sees these."""
     connections = 0
 
