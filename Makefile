@@ -29,9 +29,9 @@ run: setup
 demo: setup
 	@$(BIN)/python bench/demo.py
 
-# ARGS="-k webhook -x" goes to pytest.
+# Everything, on all cores; ARGS="-k webhook -x" goes to pytest instead, which then runs on one.
 test: .venv/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),-n auto --dist loadfile --no-loadscope-reorder)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

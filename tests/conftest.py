@@ -1,10 +1,28 @@
-"""What every test stands on."""
+"""What every test stands on, and which come first."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
+
+_SLOWEST = (
+    "e2e/test_restart.py",
+    "test_server.py",
+    "e2e/test_faults.py",
+    "e2e/test_kill.py",
+    "test_deploy.py",
+    "cli/test_checking.py",
+    "bench/",
+    "e2e/",
+    "checking/",
+)
+"""Files and folders that take longest, the longest first. Those not named here come after them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left with it while the others have nothing more to do."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(_SLOWEST) if f"tests/{name}" in item.nodeid), 99))
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from mailroom.message import Receipt
+from tests.ports import free_port
 from tests.smtp_server import authority
 
 HOST: Final = "127.0.0.1"
@@ -165,7 +165,7 @@ async def postfix(*, without: str = "") -> AsyncIterator[Relay]:
     """Run Postfix without offering these extensions: `chunking`, `size pipelining`."""
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        port = _free_port()
+        port = free_port()
         _furnish(place, port, without)
         await _run("postfix", "-c", f"{place}/conf", "check")  # makes the folders of the queue
         daemons = (await _run("postconf", "-dh", "daemon_directory")).strip()
@@ -202,9 +202,3 @@ async def _run(*command: str) -> str:
     said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
     return said.decode()
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port

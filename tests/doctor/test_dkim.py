@@ -42,7 +42,7 @@ async def read(world: World, *records: str) -> Key | None:
         (f"v=DKIM1;h=sha1 : sha256;s=*;p={RSA_2048[:100]} {RSA_2048[100:]};", "RSA, 2048 bits", ""),
         (f"v=DKIM1; p={RSA_1024}", "RSA, 1024 bits", "2048 bits"),
         (f"v=DKIM1; t=y; p={RSA_2048}", "RSA, 2048 bits", "a test"),
-        (f"v=DKIM1; k=ed25519; p={ED25519}", "Ed25519", "RSA"),
+        pytest.param(f"v=DKIM1; k=ed25519; p={ED25519}", "Ed25519", "RSA", id="ed25519"),  # workers make other keys
     ],
 )
 async def test_a_key_is_read(world: World, record: str, words: str, advice: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import trustme
 
 from tests.e2e.harness import ROOT
+from tests.ports import free_port
 
 PROXIES = ("caddy", "nginx")
 _READY = {"caddy": "serving initial configuration", "nginx": "start worker process "}
@@ -51,9 +51,7 @@ async def front(proxy: str, directory: Path, upstream_port: int) -> AsyncIterato
     """Run `deploy/`'s configuration of this proxy, changed in nothing but host, ports and certificate."""
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
-    ground = _Ground(
-        directory, _free_port(), _free_port(), upstream_port, directory / "chain.pem", directory / "key.pem"
-    )
+    ground = _Ground(directory, free_port(), free_port(), upstream_port, directory / "chain.pem", directory / "key.pem")
     certificate.private_key_pem.write_to_path(ground.key)
     ground.chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     trust = ssl.create_default_context()
@@ -173,9 +171,3 @@ http {{
 def _environment(directory: Path) -> dict[str, str]:
     home = str(directory)
     return {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": home, "XDG_DATA_HOME": home}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
