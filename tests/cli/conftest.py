@@ -1,8 +1,10 @@
 """A desk to test commands at: settings in the working directory, and an outbox that is a list."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,12 +13,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from mailroom import providers
+from mailroom import providers, templates
 from mailroom.cli.group import Desk, mailroom
 from mailroom.cli.reading import Reader
 from mailroom.clock import Instant
 from mailroom.message import Attempt, Outcome, Priority, State
 from mailroom.outbox import Depth, Record, Tried
+from mailroom.rendering.writer import BUNDLED, TemplateWriter
 from mailroom.settings import Settings
 
 SETTINGS = """
@@ -160,3 +163,15 @@ def server() -> Iterator[Server]:
         yield state
         listening.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the writer read a copy of the templates, which may be changed, in English alone: twenty languages take 4 s."""
+    folder = tmp_path / "mails"
+    shutil.copytree(BUNDLED, folder)
+    for words in (folder / "locales").glob("*.toml"):
+        if words.stem != "en":
+            words.unlink()
+    monkeypatch.setattr(templates, "TemplateWriter", partial(TemplateWriter, templates=folder))
+    return folder

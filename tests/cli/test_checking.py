@@ -1,14 +1,10 @@
 """`mailroom check`."""
 
 import json
-import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from mailroom import templates
-from mailroom.rendering.writer import BUNDLED, TemplateWriter
 from tests.cli.conftest import SETTINGS, Operator
 
 
@@ -31,6 +27,7 @@ def test_all_faults_are_printed_and_the_exit_says_so(operator: Operator) -> None
     assert "0123456789" not in result.output
 
 
+@pytest.mark.usefixtures("english")
 def test_machines_read_the_same(operator: Operator) -> None:
     assert json.loads(operator.run("check", "--json").output) == {
         "faults": [],
@@ -43,6 +40,7 @@ def test_machines_read_the_same(operator: Operator) -> None:
     assert [fault["path"] for fault in json.loads(result.output)["faults"]] == ["port"]
 
 
+@pytest.mark.usefixtures("english")
 def test_faults_in_the_operators_templates_are_faults_too(operator: Operator) -> None:
     Path("mine").mkdir()
     Path("mine/layout.html.jinja").write_text("one\n{% if %}")
@@ -56,6 +54,7 @@ def test_faults_in_the_operators_templates_are_faults_too(operator: Operator) ->
     assert 7 in {finding["check"] for finding in mended["findings"]}, "it can be used, but tells no language"
 
 
+@pytest.mark.usefixtures("english")
 def test_what_one_applications_templates_spoil_is_told_with_its_folder(operator: Operator) -> None:
     template = Path("mine/applications/app1/SignIn/en/text.jinja")
     template.parent.mkdir(parents=True)
@@ -67,6 +66,7 @@ def test_what_one_applications_templates_spoil_is_told_with_its_folder(operator:
     assert "seen in: SignIn; en; applications/app1" in result.output
 
 
+@pytest.mark.usefixtures("english")
 def test_it_needs_no_outbox_while_a_server_has_it(operator: Operator) -> None:
     """Neither its lock nor its file; not even the folder is made."""
     assert operator.run("check").exit_code == 0
@@ -86,20 +86,8 @@ def test_what_a_key_holds_does_not_drive_the_terminal(operator: Operator) -> Non
     assert "\\x1b[2J[red]: unknown setting" in result.output
 
 
-@pytest.fixture
-def spoilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the writer read a copy of the templates that may be spoilt."""
-    folder = tmp_path / "mails"
-    shutil.copytree(BUNDLED, folder)
-    for words in (folder / "locales").glob("*.toml"):
-        if words.stem != "en":
-            words.unlink()
-    monkeypatch.setattr(templates, "TemplateWriter", partial(TemplateWriter, templates=folder))
-    return folder
-
-
-def test_a_finding_says_where_and_what_to_do_and_fails(operator: Operator, spoilt: Path) -> None:
-    layout = spoilt / "layout.html.jinja"
+def test_a_finding_says_where_and_what_to_do_and_fails(operator: Operator, english: Path) -> None:
+    layout = english / "layout.html.jinja"
     layout.write_text(layout.read_text().replace('role="presentation" width="480"', 'width="480"'))
     result = operator.run("check")
     assert result.exit_code == 1
@@ -113,8 +101,8 @@ def test_a_finding_says_where_and_what_to_do_and_fails(operator: Operator, spoil
     assert (finding["check"], finding["file"], finding["is_warning"]) == (8, "layout.html.jinja", False)
 
 
-def test_what_is_doubtful_is_told_and_does_not_fail(operator: Operator, spoilt: Path) -> None:
-    words = spoilt / "locales" / "en.toml"
+def test_what_is_doubtful_is_told_and_does_not_fail(operator: Operator, english: Path) -> None:
+    words = english / "locales" / "en.toml"
     words.write_text(
         words.read_text().replace("is your {app} sign-in code", "is the code that signs you in to {app}, " * 2)
     )
@@ -124,8 +112,8 @@ def test_what_is_doubtful_is_told_and_does_not_fail(operator: Operator, spoilt: 
     assert "locales/en.toml, line " in result.output
 
 
-def test_templates_that_cannot_be_read_are_one_finding(operator: Operator, spoilt: Path) -> None:
-    (spoilt / "Generic" / "html.jinja").write_text("\n{% if %}")
+def test_templates_that_cannot_be_read_are_one_finding(operator: Operator, english: Path) -> None:
+    (english / "Generic" / "html.jinja").write_text("\n{% if %}")
     result = operator.run("check")
     assert result.exit_code == 1
     assert "Generic/html.jinja, line 2: " in result.output

@@ -251,6 +251,7 @@ def test_a_logto_that_refuses_is_reported(logto: Logto) -> None:
     assert written() == {}
 
 
+@pytest.mark.usefixtures("english")
 def test_the_secret_of_an_import_is_no_fault_to_the_server(operator: Operator) -> None:
     """It may still be set in the shell that starts it."""
     Path("mailroom.toml").write_text(SETTINGS)
