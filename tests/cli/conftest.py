@@ -167,7 +167,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the writer read a copy of the templates, which may be changed, in English alone: twenty languages take 4 s."""
+    """Let the writer read a copy of the templates, which may be changed, in English alone: 20 languages take 4 s."""
     folder = tmp_path / "mails"
     shutil.copytree(BUNDLED, folder)
     for words in (folder / "locales").glob("*.toml"):
