@@ -74,10 +74,11 @@ async def _credentials(name: str, settings: ProviderSettings, clock: Clock) -> F
             return unknown("credentials", f"{settings.type} cannot be asked without sending", todo)
         return good("credentials", await provider.verify())
     except Misconfigured as error:
-        return wrong("credentials", str(error), f"correct [providers.{name}]; these are the provider's own words")
+        todo = f"correct [providers.{name}]: {error.hint or 'these are the words of the provider'}"
+        return wrong("credentials", str(error), todo)
     except Unavailable as error:
         todo = "check host, port and proxy, whether a firewall lets us out, or try again later"
-        return wrong("credentials", str(error), todo)
+        return wrong("credentials", str(error), error.hint or todo)
     except SendingError as error:
         return unknown("credentials", str(error), "`mailroom send` tries them with a mail")
     finally:

@@ -16,6 +16,7 @@ from tests.doctor.test_sender import GOOD
 from tests.http_recorder import Answer, Recorder
 from tests.names import SILENT
 from tests.smtp_server import smtp_server
+from tests.wire_server import wire_server
 
 SENDER = Address("no-reply@acme.example", "Acme")
 
@@ -55,6 +56,15 @@ async def test_wrong_credentials_are_told_in_the_servers_words(world: World) -> 
         assert "535" in told["credentials"].words
         assert "[providers.main]" in told["credentials"].todo
         await server.left_alone()
+
+
+@pytest.mark.parametrize("refusal", ["421 4.7.0 Try again later, closing connection.", "550 5.7.1 bad HELO name"])
+async def test_a_server_that_does_not_like_our_name_is_told_as_that(world: World, refusal: str) -> None:
+    """It looks like an outage."""
+    async with wire_server({"EHLO": refusal}) as server:
+        told = await examined(world, smtp.Settings(host=server.host, port=server.port, tls="none"))
+    assert told["credentials"].words == refusal
+    assert "helo_name" in told["credentials"].todo
 
 
 async def test_a_server_that_is_not_there_is_wrong(world: World) -> None:
