@@ -37,16 +37,13 @@ type = "capture"
 """
 
 
-async def test_the_server_writes_with_the_operators_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_writes_with_the_operators_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lay(tmp_path / "mine", {"SignIn/html.jinja": "ours {{ code }}", "layout.html.jinja": "{% if %}"})
     lay(tmp_path, {"mailroom.toml": f'templates = "mine"\n{SETTINGS}'})
-    parts = await server.build(loading.load(environ={}), SystemClock())
-    try:
-        assert write(parts.writer).html == "ours 314159"
-        assert [fault.path for fault in parts.writer.faults] == ["mine/layout.html.jinja, line 1"]
-    finally:
-        await parts.outbox.close()
+    made = server.warm(loading.load(environ={}), SystemClock())
+    assert write(made.writer).html == "ours 314159"
+    assert [fault.path for fault in made.writer.faults] == ["mine/layout.html.jinja, line 1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +236,7 @@ def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(option in told for option in ("--dev", "--fd", "--config", "mailroom check"))
 
 
-async def test_a_template_that_keeps_codes_back_is_told_at_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_template_that_keeps_codes_back_is_told_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It serves all the same: other kinds and languages may be whole."""
     spoilt = tmp_path / "mails"
     shutil.copytree(BUNDLED, spoilt)
@@ -250,8 +245,7 @@ async def test_a_template_that_keeps_codes_back_is_told_at_start(
     monkeypatch.chdir(tmp_path)
     settings = loading.load(environ={}, dev=True)
     with structlog.testing.capture_logs() as told:
-        parts = await server.build(settings, SystemClock())
-    await parts.outbox.close()
+        server.warm(settings, SystemClock())
     [fault] = [line for line in told if line["event"] == "template.faulty"]
     assert (fault["check"], fault["log_level"]) == (2, "error")
     assert "the HTML does not show it" in fault["problem"]

@@ -10,11 +10,10 @@ from typing import Final
 import apsw
 
 from mailroom.clock import Clock, Instant
-from mailroom.errors import OutboxError
 from mailroom.message import Attempt, Message, State
 from mailroom.outbox import Candidate, Captured, Claimed, Ended, Kept, Lease, Once, Settlement, operations
 from mailroom.outbox.captured import SqliteCaptured
-from mailroom.outbox.database import SCHEMA, connect, connect_readonly, create, migrate, own_seal
+from mailroom.outbox.database import SCHEMA, connect, connect_readonly, create, migrate, not_usable, own_seal
 from mailroom.outbox.lock import Lock
 from mailroom.outbox.operations import Claim, Release
 from mailroom.outbox.putting import Put
@@ -24,7 +23,7 @@ from mailroom.outbox.rows import Keys, Putting, attempts_text, row_of
 from mailroom.outbox.writer import Writer
 from mailroom.sealing import Entropy, Seal
 
-_WAIT_SECONDS: Final = 12.0
+WAIT_SECONDS: Final = 12.0
 """Longer than a predecessor's `shutdown_timeout`."""
 
 
@@ -61,16 +60,16 @@ class SqliteOutbox(SqliteRecords):
         secret_keys: Sequence[str],
         clock: Clock,
         entropy: Entropy = os.urandom,
-        wait_seconds: float = _WAIT_SECONDS,
+        wait_seconds: float | None = WAIT_SECONDS,
         schema: Path = SCHEMA,
         vfs: str | None = None,
     ) -> "SqliteOutbox":
         """Open the file as the one process that serves from it, and make it if it is missing.
 
         Whoever held it before is dead then: its leases are due again, and so is what was held for a restart.
-        Raises OutboxInUse when another process still serves after `wait_seconds`, SealBroken when none of the
-        secrets fits (the first one seals), OutboxError when the file cannot be used. `schema` and `vfs` are
-        other migrations and another disk, for tests.
+        Raises OutboxInUse when another process still serves after `wait_seconds` (None: waits without limit),
+        SealBroken when none of the secrets fits (the first one seals), OutboxError when the file cannot be used.
+        `schema` and `vfs` are other migrations and another disk, for tests.
         """
         await asyncio.to_thread(create, path)
         lock = await Lock.take(path, clock=clock, wait_seconds=wait_seconds)
@@ -199,5 +198,5 @@ def _prepared(
             connection.close(True)
             raise
     except apsw.Error as error:
-        raise OutboxError(f"{path} cannot be opened as the outbox: {error}") from error
+        raise not_usable(path, error) from error
     return connection, seal, repeats
