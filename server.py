@@ -29,8 +29,8 @@ from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Gateway, Listener, PortTaken, adopted, bound, first, inherited
 from handlers.loopback import OnlyLoopback
 from mailroom import core_dumps, loading, logs, templates
-from mailroom.checking.beside import Checking, Order
-from mailroom.checking.making import Desk, vital
+from mailroom.checking.changed import watch_templates
+from mailroom.checking.making import Desk
 from mailroom.clock import Clock, SystemClock
 from mailroom.courier import Acceptor, Courier, Exit, Lane, Routes
 from mailroom.errors import MailroomError, SealBroken, SettingsError
@@ -74,8 +74,6 @@ class Parts:
 def warm(settings: Settings, clock: Clock) -> Warm:
     """Read the templates. Raises RenderingError."""
     writer = templates.writer(settings)
-    for finding in vital(Desk(writer, settings.sender, settings.reply_to, templates.sender_domains(settings))):
-        log.error("template.faulty", **finding.told())
     metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
     return Warm(settings, writer, metrics, clock)
 
@@ -208,12 +206,8 @@ async def serve(
 
     standing = Standing()
     opening = Opening(made, build, standing, WAIT_SECONDS if parent.is_first else None, failed=ending.hurry)
-    checking = Checking(_order(settings), known=lambda: made.writer.faults)
-    beside = (
-        asyncio.create_task(made.writer.watch(clock, then=checking.ask), name="templates"),
-        asyncio.create_task(checking.run(), name="check"),
-    )
     seconds_left = 0.0
+    watching: asyncio.Task[None] | None = None
     try:
         # Connections wait in the socket while another process holds the outbox; in other trouble they are answered 503.
         await first(opening.ended_or_in_trouble(), ending.asked.wait())
@@ -222,15 +216,16 @@ async def serve(
             parent.tell("serving", sockets)
             _greet(settings, *sockets[0].getsockname()[:2])
             if settings.templates:
-                checking.ask()
+                desk = Desk(made.writer, settings.sender, settings.reply_to)
+                watching = asyncio.create_task(watch_templates(desk, clock), name="templates")
             listener = Listener(opening.app, standing=standing, metrics=made.metrics, clock=clock)
             seconds_left = await listener.serve_until(
                 ending, sockets, shutdown_seconds=settings.shutdown_timeout.total_seconds(), finish=opening.finish
             )
     finally:
-        for task in beside:
-            task.cancel()
-        await asyncio.wait(beside)
+        if watching:
+            watching.cancel()
+            await asyncio.wait((watching,))
         await opening.close(seconds_left)
     log.info("server.ended")
 
@@ -245,11 +240,6 @@ def _bound_unless_taken(settings: Settings) -> list[socket.socket]:
 
 def _secret_keys(settings: Settings) -> list[str]:
     return [key.get_secret_value() for key in settings.secret_key]
-
-
-def _order(settings: Settings) -> Order:
-    domains = templates.sender_domains(settings)
-    return Order(templates.recipe(settings), settings.sender, settings.reply_to, domains, settings.default_locale)
 
 
 def _greet(settings: Settings, host: str, port: int) -> None:

@@ -1,7 +1,6 @@
 """Makes the writer that the settings describe: brand, words, the operator's templates and who they may send from."""
 
 from collections.abc import Callable
-from functools import partial
 
 from mailroom.address import ascii_form
 from mailroom.errors import Fault
@@ -14,19 +13,14 @@ def writer(settings: Settings, *, tell: Callable[[Fault], None] = log_fault) -> 
 
     Raises RenderingError for a `default_locale` without words.
     """
-    return recipe(settings)(tell=tell)
-
-
-def recipe(settings: Settings) -> "partial[TemplateWriter]":
-    """Return how the writer is made, to be taken to another process: no secret is in it."""
-    return partial(
-        TemplateWriter,
+    return TemplateWriter(
         brand=settings.brand,
         code_lifetime=settings.lifetimes.code,
         message_id_domain=_domain(settings.sender.email),
         default_locale=settings.default_locale,
         sender_domains=sender_domains(settings),
         overlay=settings.templates,
+        tell=tell,
     )
 
 

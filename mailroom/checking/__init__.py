@@ -1,9 +1,9 @@
 """Finds what would embarrass an operator before their readers do: 22 checks of every mail that the templates make.
 
 A writer in, findings out; nothing is dialled. `running` goes through kinds, languages and samples, `samples` says what
-they are, `touched` what an upper layer changes, and each group of checks is a file: `making` (1, 2), `variables` (3,
-22), `hostile` (4), `reading` (5, 6, 17, 18), `document` (7, 8, 12, 14, 15, 21), `pictures` (9, 10), `links` (11),
-`css` (13), `contrast` (16), `wire` (19, 20).
+they are, `touched` what an upper layer changes, `changed` what a server checks by itself, and each group of checks is a
+file: `making` (1, 2), `variables` (3, 22), `hostile` (4), `reading` (5, 6, 17, 18), `document` (7, 8, 12, 14, 15, 21),
+`pictures` (9, 10), `links` (11), `css` (13), `contrast` (16), `wire` (19, 20).
 """
 
 from collections.abc import Iterable, Mapping

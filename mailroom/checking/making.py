@@ -1,4 +1,4 @@
-"""Checks 1 and 2: whether a mail can be written at all, and says what it exists for. Needs no parser: runs at start."""
+"""Checks 1 and 2: whether a mail can be written at all, and says what it exists for. Needs no parser."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Final
 
-from mailroom.checking import Finding, merged
+from mailroom.checking import Finding
 from mailroom.checking.mail import Complaint, Mail
 from mailroom.checking.samples import Sample, message
 from mailroom.errors import RenderingError
@@ -14,9 +14,6 @@ from mailroom.message import Address, Payload
 from mailroom.rendering.inert import code, link
 from mailroom.rendering.inventory import Ingredients, Inventory, Owner
 from mailroom.rendering.writer import TemplateWriter
-
-VITAL: Final = frozenset({1, 2})
-"""The checks that are here."""
 
 _TAGS: Final = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _SPACE: Final = re.compile(r"\s+")
@@ -70,30 +67,6 @@ def unwritable(
         return Finding(1, told, _CANNOT, kinds, languages, samples)
     line = int(place["line"]) if place["line"] else None
     return Finding(1, place["problem"], _CANNOT, kinds, languages, samples, place["file"], line)
-
-
-def vital(desk: Desk) -> list[Finding]:
-    """Return what keeps a code from going out, in any kind and language: checks 1 and 2, in about 0.1 s.
-
-    Of the fullest and the emptiest payload; for more, for what looks bad, and for attackers there is `mailroom check`.
-    """
-    return merged(_vital(desk))
-
-
-def _vital(desk: Desk) -> Iterator[Finding]:
-    for kind, languages in desk.inventory.kinds.items():
-        for language in languages:
-            for sample in (Sample.FULL, Sample.NULL):
-                made = desk.mail(kind, language, sample)
-                yield from [made] if isinstance(made, Finding) else _said_of(desk, made)
-
-
-def _said_of(desk: Desk, mail: Mail) -> Iterator[Finding]:
-    name = mail.ingredients.templates[0]
-    source = desk.inventory.sources.get(name)
-    file = source.place if source else name
-    for said in has_what_it_is_for(mail):
-        yield Finding(said.check, said.problem, said.remedy, (mail.kind,), (mail.language,), (mail.sample.value,), file)
 
 
 def has_what_it_is_for(mail: Mail) -> Iterator[Complaint]:

@@ -65,18 +65,16 @@ def check(
     kinds: Collection[str] = (),
     languages: Collection[str] = (),
     default_language: str = "en",
-    only_overlay: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Finding]:
     """Return what is wrong with the mails of these kinds and languages (of all, where none are named).
 
     First with everybody's, then with those that single applications' and organizations' templates make otherwise.
-    With `only_overlay` the mails that are as Mailroom brings them are left out. Takes about 5 ms a mail, of which there
-    are four for each kind and language; `progress` is called after each.
+    Takes about 5 ms a mail, of which there are four for each kind and language; `progress` is called after each.
     """
     found: list[Finding] = []
     structures: Structures = {}
-    for at, mails in _rounds(desk, only_overlay=only_overlay):
+    for at, mails in _rounds(desk):
         wanted = {
             kind: tuple(tag for tag in tags if not languages or tag in languages)
             for kind, tags in mails.items()
@@ -91,20 +89,16 @@ def check(
     return merged(found)
 
 
-def count(desk: Desk, *, only_overlay: bool = False) -> int:
+def count(desk: Desk) -> int:
     """Return how many mails there are to check."""
-    tags = (tags for _, mails in _rounds(desk, only_overlay=only_overlay) for tags in mails.values())
+    tags = (tags for _, mails in _rounds(desk) for tags in mails.values())
     return len(Sample) * sum(map(len, tags))
 
 
-def _rounds(desk: Desk, *, only_overlay: bool) -> Iterator[tuple[Desk, Mapping[str, tuple[str, ...]]]]:
+def _rounds(desk: Desk) -> Iterator[tuple[Desk, Mapping[str, tuple[str, ...]]]]:
     """Yield who is asked to write, and which mails: kind -> languages."""
     everybodys = desk.inventory
-    below = everybodys.below
-    if not only_overlay:
-        yield desk, everybodys.kinds
-    elif below:
-        yield desk, touched(everybodys, below)
+    yield desk, everybodys.kinds
     for owner in desk.writer.owners:
         own = replace(desk, owner=owner)
         yield own, touched(own.inventory, everybodys)

@@ -13,18 +13,16 @@ from mailroom.rendering.stack import Kit, Stack
 class Edition:
     """Knows which stacks a payload's mail may be written with. Never changes, but for what it has yet to join."""
 
-    def __init__(
-        self, bundled: Layer, overlay: Overlay | None, *, constants: Mapping[str, Any], default_locale: str
-    ) -> None:
-        """Lay them over each other. Raises RenderingError for a fault in the bundled templates or the settings."""
-        self._kit = Kit(constants, default_locale)
+    def __init__(self, base: Stack, overlay: Overlay | None, kit: Kit) -> None:
+        """Lay the overlay over the bundled templates. Raises RenderingError for a default language without words."""
+        self._kit = kit
         self.overlay = overlay
         self.faults: list[Fault] = list(overlay.faults) if overlay else []
-        self.base = Stack(bundled, self._kit)
+        self.base = base
         self.root = self._laid(overlay.root, self.base) if overlay else self.base
-        if not self.root.speaks(default_locale):
+        if not self.root.speaks(kit.default_locale):
             known = ", ".join(self.root.tags)
-            raise RenderingError(f"default_locale: there are no words in {default_locale!r}; there are {known}")
+            raise RenderingError(f"default_locale: there are no words in {kit.default_locale!r}; there are {known}")
         self._usual = (self.base,) if self.root is self.base else (self.root, self.base)
         self._applications = self._owned(overlay.applications) if overlay else {}
         self._organizations = self._owned(overlay.organizations) if overlay else {}

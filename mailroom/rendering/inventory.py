@@ -53,6 +53,10 @@ class Inventory:
         """What there would be without the uppermost layer."""
         return Inventory(self.stack.below, self.folders[1:]) if self.stack.below else None
 
+    def is_same(self, other: "Inventory | None") -> bool:
+        """Tell whether it writes the same mails as another one, read before or after."""
+        return other is not None and self.stack.content == other.stack.content
+
     @property
     def kinds(self) -> Mapping[str, tuple[str, ...]]:
         """Every kind that there are words or a template of Logto's for, and its languages."""

@@ -4,7 +4,7 @@ The upper layer wins, template by template and word by word. Within a layer a te
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import Formatter
 from typing import Any, Final
 
@@ -61,6 +61,10 @@ class Kit:
     default_locale: str
     compiled: Compiled = field(default_factory=Compiled)
 
+    def copy(self) -> "Kit":
+        """Return one for another reading, which need not compile again what is compiled."""
+        return replace(self, compiled=self.compiled.copy())
+
 
 class Stack:
     """A layer on the layers below it; everything in it is parsed."""
@@ -97,6 +101,11 @@ class Stack:
     def tags(self) -> tuple[str, ...]:
         """The languages that there are words in."""
         return tuple(self.locales)
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """All that its mails depend on: equal contents, equal mails."""
+        return self.sources, self.tables, self.logto
 
     def speaks(self, tag: str) -> bool:
         """Tell whether there are words in this language, or one that its readers read."""

@@ -27,7 +27,7 @@ from mailroom.rendering.inert import code
 from mailroom.rendering.inventory import Inventory, Owner
 from mailroom.rendering.locales import choose
 from mailroom.rendering.overlay import Overlay, Stamp, bundled, read, stamp
-from mailroom.rendering.stack import Imported, Kind, Stack
+from mailroom.rendering.stack import Imported, Kind, Kit, Stack
 
 BUNDLED: Final = Path(__file__).parents[2] / "templates" / "mails"
 
@@ -35,8 +35,8 @@ _SANS: Final = "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Ari
 _MONO: Final = "ui-monospace,SFMono-Regular,Menlo,Consolas,'Liberation Mono',monospace"
 
 
-_CHECK_SECONDS: Final = 1.0
-"""How often to look whether the overlay has changed."""
+_LOOK_SECONDS: Final = 0.5
+"""How often to look whether the overlay has changed. It is read at the second look, so within a second."""
 
 log = structlog.get_logger()
 
@@ -68,18 +68,20 @@ class TemplateWriter:
         """
         self._domain = message_id_domain
         self._house = House(brand, frozenset(domain.lower() for domain in sender_domains), self._tell)
-        self._default_locale = default_locale
         self._folder = overlay
         self._templates = templates
         self._complain = tell
         self._minutes = max(1, int(code_lifetime.total_seconds() // 60))
-        self._constants = {
+        constants = {
             "brand": brand.model_dump(),
             "colors": asdict(palette(brand.color)),
             "sans": _SANS,
             "mono": _MONO,
         }
-        self._bundled = bundled(templates, minutes=self._minutes)
+        self._kit = Kit(constants, default_locale)
+        self._base = Stack(bundled(templates, minutes=self._minutes), self._kit)
+        self._known: Collection[Fault] = ()
+        """What was told of the overlay as it was before."""
         self._told: dict[Fault, None] = {}
         self._changing: Stamp | None = None
         self._edition = self._read(None)
@@ -105,12 +107,10 @@ class TemplateWriter:
             folders = [*own, (f"{top.name}/", top), *folders]
         return Inventory(stack, tuple(folders[-stack.level - 1 :]))
 
-    async def watch(self, clock: Clock, then: Callable[[], None] = lambda: None) -> None:
-        """Read the overlay anew whenever it changes, and `then` call; until cancelled, away from the event loop."""
-        while self._folder:
-            await clock.sleep(_CHECK_SECONDS)
-            if await asyncio.to_thread(self.refresh):
-                then()
+    async def wait_for_change(self, clock: Clock) -> None:
+        """Return after the overlay has changed and was read anew, in a thread."""
+        while not await asyncio.to_thread(self.refresh):
+            await clock.sleep(_LOOK_SECONDS)
 
     def refresh(self) -> bool:
         """Read the overlay anew if it has changed, and has not since the last look; tell whether it was read.
@@ -134,11 +134,10 @@ class TemplateWriter:
 
     def _read(self, before: Overlay | None) -> Edition:
         overlay = read(self._folder, minutes=self._minutes, before=before) if self._folder else None
-        edition = Edition(self._bundled, overlay, constants=self._constants, default_locale=self._default_locale)
-        known = self._told
-        self._told = dict.fromkeys(edition.faults)
+        edition = Edition(self._base, overlay, self._kit.copy())
+        self._known, self._told = self._told, dict.fromkeys(edition.faults)
         for fault in edition.faults:
-            if fault not in known:
+            if fault not in self._known:
                 self._complain(fault)
         return edition
 
@@ -148,7 +147,8 @@ class TemplateWriter:
         fault = Fault(place, problem)
         if fault not in self._told and len(self._told) < _MOST_TOLD:
             self._told[fault] = None
-            self._complain(fault)
+            if fault not in self._known:
+                self._complain(fault)
 
     def write(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailroom.checking.making import Desk, vital
+from mailroom.checking.making import Desk
 from mailroom.checking.running import check
 from mailroom.rendering import Brand
 from tests.rendering.samples import BRAND, SENDER, writer
@@ -27,7 +27,3 @@ def test_every_kind_in_every_language_is_without_a_finding() -> None:
 def test_every_brand_is_served_as_well(brand: str) -> None:
     desk = Desk(writer(brand=BRANDS[brand]), SENDER)
     assert not check(desk, languages=["en", "fa-IR"])
-
-
-def test_nothing_keeps_a_code_from_going_out() -> None:
-    assert not vital(Desk(writer(), SENDER))

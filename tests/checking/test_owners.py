@@ -139,7 +139,6 @@ NONE: Final = 10 * 20 * len(Sample)
 def test_what_is_inherited_is_not_checked_again(tmp_path: Path, files: dict[str, str], more: int) -> None:
     writing = desk(tmp_path, {f"organizations/org1/{name}": text for name, text in files.items()})
     assert count(writing) == NONE + more * len(Sample)
-    assert count(writing, only_overlay=True) == more * len(Sample)
 
 
 def test_a_template_that_is_chosen_while_a_mail_is_written_counts_as_changed(tmp_path: Path) -> None:
@@ -150,10 +149,3 @@ def test_a_template_that_is_chosen_while_a_mail_is_written_counts_as_changed(tmp
     }
     writing = desk(tmp_path, files)
     assert count(writing) == NONE + 20 * len(Sample)
-    assert count(writing, only_overlay=True) == 2 * 20 * len(Sample)
-
-
-def test_without_an_overlay_there_is_nothing_of_its_own_to_check() -> None:
-    writing = Desk(writer(), SENDER)
-    assert (count(writing), count(writing, only_overlay=True)) == (NONE, 0)
-    assert not check(writing, only_overlay=True)

@@ -7,6 +7,7 @@ import pytest
 
 from mailroom.checking.samples import Sample, message
 from mailroom.errors import RenderingError
+from mailroom.rendering import engine as compiling
 from mailroom.rendering.engine import Engine, Page, Source
 from tests.rendering.samples import SENDER, writer
 
@@ -85,6 +86,12 @@ AS_THEY_ARE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make one template of many when the first mail is written."""
+    monkeypatch.setattr(compiling, "_OFTEN", 0)
+
+
 def engine_of(templates: Mapping[str, str]) -> Engine:
     return Engine({name: Source(text, name) for name, text in templates.items()}, {"brand": {"name": "Acme"}})
 
@@ -148,6 +155,16 @@ def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPat
     assert fast == [made.write(one, sender=SENDER, reply_to=None) for one in messages]
     assert len(messages) >= 800
     assert len(rendered) >= 6
+
+
+def test_only_what_is_written_often_is_made_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "_OFTEN", 2)
+    page = engine_of(FLAT["a plain one"]).page("html.jinja", CONSTANTS)
+    compiled = []
+    for _ in range(4):
+        page.render(dict(VARIABLES))
+        compiled.append("_flat" in vars(page))
+    assert compiled == [False, False, True, True]
 
 
 def test_a_template_too_deep_to_be_made_one_is_told_as_it_is_written() -> None:

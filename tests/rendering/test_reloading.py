@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from mailroom.errors import Fault
 from mailroom.rendering.writer import TemplateWriter
 from tests.clock import FakeClock
 from tests.rendering.overlays import lay, over, write
@@ -106,32 +107,32 @@ def test_a_default_language_that_vanishes_keeps_the_last_words(tmp_path: Path) -
     assert "default_locale" in author.faults[0].path
 
 
-async def test_the_folder_is_watched_by_the_clock(tmp_path: Path) -> None:
+async def test_a_change_is_read_within_a_second(tmp_path: Path) -> None:
     author = over(tmp_path, code_part("old"))
-    looks: asyncio.Queue[bool] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    refresh = author.refresh
-
-    def look() -> bool:
-        found = refresh()
-        loop.call_soon_threadsafe(looks.put_nowait, found)
-        return found
-
-    author.refresh = look  # type: ignore[method-assign]  # to know when a look has ended, in its thread
     clock = FakeClock()
-    read: list[str] = []
-    watching = asyncio.create_task(author.watch(clock, then=lambda: read.append(write(author).html)))
+    began = clock.monotonic()
+    waiting = asyncio.create_task(author.wait_for_change(clock))
+    await clock.until_asleep()
     lay(tmp_path, code_part("newer"))
-    for seen in (False, True):
-        await clock.advance(1)
-        assert await looks.get() is seen
+    for _ in range(2):
+        assert not waiting.done()
         await clock.until_asleep()
-    assert read == ["newer 314159"]
-    watching.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await watching
+        await clock.advance(0.5)
+    await waiting
+    assert write(author).html == "newer 314159"
+    assert clock.monotonic() - began <= 1
 
 
-async def test_without_a_folder_there_is_nothing_to_watch() -> None:
-    await writer().watch(FakeClock())
+def test_without_a_folder_there_is_nothing_to_read() -> None:
     assert not writer().refresh()
+
+
+def test_a_fault_that_a_mail_met_is_told_once_for_all_readings(tmp_path: Path) -> None:
+    told: list[Fault] = []
+    author = over(tmp_path, {"SignIn/html.jinja": "{{ code + 1 }}"}, tell=told.append)
+    write(author)
+    lay(tmp_path, {"Welcome/html.jinja": "x"})
+    assert settle(author)
+    write(author)
+    assert [fault.path for fault in told] == [f"{tmp_path.name}/SignIn/html.jinja, line 1"]
+    assert author.faults == tuple(told)
