@@ -155,9 +155,11 @@ class Listener(uvicorn.Server):
         # uvicorn's place for headers of every answer, its own 400 and 500 included; it copies the first to the second.
         for headers in (self.config.encoded_headers, self.server_state.default_headers):
             headers.append((b"connection", b"close"))
-        await first(self._clock.sleep(max(0.0, seconds - _NEWCOMER_SECONDS)), ending.hurried.wait())
-        self._silent = self._without_request()
-        await first(self._clock.sleep(min(seconds, _NEWCOMER_SECONDS)), ending.hurried.wait())
+        if seconds > _NEWCOMER_SECONDS:
+            await first(self._clock.sleep(seconds - _NEWCOMER_SECONDS), ending.hurried.wait())
+            self._silent = self._without_request()
+            seconds = _NEWCOMER_SECONDS
+        await first(self._clock.sleep(seconds), ending.hurried.wait())
 
     def _without_request(self) -> set[object]:
         """Return the connections over which no request has come yet."""
