@@ -157,7 +157,7 @@ async def test_a_second_sighup_drops_a_next_child_that_is_not_warm(tmp_path: Pat
         one.behave("serve")
         one.signal(signal.SIGHUP)
         (_, _), (new, _) = await one.notes_with("serving", 2)
-        assert not Path(f"/proc/{hanging}").exists()
+        assert not os.path.exists(f"/proc/{hanging}")  # noqa: ASYNC240, PTH110 - no disk is read
         assert not [line for line in one.log() if line["event"] == "reload.failed"]
         await one.notes_with("SIGTERM")
         assert one.ask() == new
@@ -241,7 +241,7 @@ async def test_a_child_that_does_not_end_in_its_time_is_killed(
         await one.notes_with("serving")
         one.signal(signal.SIGTERM)
         assert await one.ended() == 128 + signal.SIGKILL
-        [line] = await one.logged("process.overdue")
+        assert len(await one.logged("process.overdue")) == 1
 
 
 async def test_it_takes_the_sockets_of_systemd_and_passes_them_on(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""Logto's own connector notices no reload, and only what was in flight when the process that serves is killed."""
+
+import secrets
+
+import pytest
+
+from tests.e2e.harness import unless
+from tests.e2e.node import missing
+from tests.e2e.reloads import USERS, run
+
+TIMES = 5
+
+pytestmark = unless(missing())
+
+
+async def test_no_call_fails_at_a_reload_and_no_code_is_sent_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    """`make chaos` is the long run."""
+    seed = secrets.randbelow(1_000_000)
+    tally = await run("reload", TIMES, seed=seed)
+    with capsys.disabled():
+        print(f"\n{TIMES} reloads: {tally}")
+    assert (tally.failed, tally.lost, tally.repeated) == ([], [], []), f"{seed=}"
+    assert tally.calls > TIMES * USERS
+
+
+async def test_a_process_that_is_killed_is_replaced_while_callers_wait(capsys: pytest.CaptureFixture[str]) -> None:
+    """Calls that were in flight break, and nothing else: the socket is its parent's."""
+    seed = secrets.randbelow(1_000_000)
+    tally = await run("kill", TIMES, seed=seed)
+    with capsys.disabled():
+        print(f"\n{TIMES} kills of the process that serves: {tally}")
+    assert tally.lost == [], f"{seed=}"
+    assert len(tally.failed) <= TIMES * USERS, f"{seed=}"
+    assert "ECONNREFUSED" not in {answer.dropped for answer in tally.failed}, f"{seed=}"
