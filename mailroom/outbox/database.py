@@ -59,10 +59,8 @@ def not_usable(path: Path, error: apsw.Error) -> OutboxError:
             "the file is damaged, and was left as it is. Keep a copy of it and of the -wal file beside it; then "
             "put back a backup, or move both away to begin with an empty outbox"
         )
-    elif isinstance(error, apsw.FullError):
-        remedy = "make room on this disk"
     else:
-        remedy = "see that its disk can be read and written"
+        remedy = "see that its disk has room, and can be read and written"
     return OutboxError(f"{path} cannot be opened as the outbox ({error}): {remedy}")
 
 

@@ -84,7 +84,7 @@ class Server:
             await self.start()
             await self.ready()
         except BaseException:
-            await self._away()
+            await self.away()
             raise
         return self
 
@@ -92,7 +92,7 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave no process behind; how it ended matters only where `stop` is called."""
-        await self._away()
+        await self.away()
 
     async def start(self) -> float:
         """Start a process, not yet ready; returns the moment. A predecessor may still be draining."""
@@ -152,13 +152,14 @@ class Server:
         """SIGKILL to the process that serves; its parent replaces it."""
         os.kill(self.pid, signal.SIGKILL)
 
-    async def reload(self) -> None:
-        """SIGHUP; returns when the next process serves. Raises AssertionError with the log if it does not in time."""
+    async def reload(self, *, fails: bool = False) -> None:
+        """SIGHUP; returns when the next process serves, or `fails`. Raises AssertionError with the log otherwise."""
+        line = '"reload.failed"' if fails else '"server.listening"'
+        before = self.log().count(line)
         self._serving().send_signal(signal.SIGHUP)
-        before = self.log().count('"server.listening"')
         try:
             async with asyncio.timeout(_STARTS_WITHIN):
-                while self.log().count('"server.listening"') == before:  # noqa: ASYNC110 - a file has no event
+                while self.log().count(line) == before:  # noqa: ASYNC110 - a file has no event
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise AssertionError(f"no other process serves:\n{self.log()}") from None
@@ -181,6 +182,10 @@ class Server:
             raise AssertionError(f"the server did not exit within {_EXITS_WITHIN} s:\n{self.log()}") from None
         assert status == 0, f"the server exited with {status}:\n{self.log()}"
 
+    async def exit_code(self) -> int:
+        """Wait for a process that ends by itself."""
+        return await asyncio.wait_for(self._serving().wait(), _STARTS_WITHIN)
+
     @property
     def pid(self) -> int:
         """The process that serves: the parent's child, the last one if there are several."""
@@ -196,7 +201,8 @@ class Server:
         assert self._process is not None, "start it first"
         return self._process
 
-    async def _away(self) -> None:
+    async def away(self) -> None:
+        """Leave nothing behind."""
         if self._process is not None and self._process.returncode is None:
             await self.kill()
         self._socket.close()

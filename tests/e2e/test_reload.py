@@ -18,7 +18,7 @@ async def test_no_call_fails_at_a_reload_and_no_code_is_sent_twice(capsys: pytes
     seed = secrets.randbelow(1_000_000)
     tally = await run("reload", TIMES, seed=seed)
     with capsys.disabled():
-        print(f"\n{TIMES} reloads: {tally}")
+        print(f"\n{TIMES} reloads: {tally}")  # noqa: T201 - a figure to look at
     assert (tally.failed, tally.lost, tally.repeated) == ([], [], []), f"{seed=}"
     assert tally.calls > TIMES * USERS
 
@@ -28,7 +28,7 @@ async def test_a_process_that_is_killed_is_replaced_while_callers_wait(capsys: p
     seed = secrets.randbelow(1_000_000)
     tally = await run("kill", TIMES, seed=seed)
     with capsys.disabled():
-        print(f"\n{TIMES} kills of the process that serves: {tally}")
+        print(f"\n{TIMES} kills of the process that serves: {tally}")  # noqa: T201 - likewise
     assert tally.lost == [], f"{seed=}"
     assert len(tally.failed) <= TIMES * USERS, f"{seed=}"
     assert "ECONNREFUSED" not in {answer.dropped for answer in tally.failed}, f"{seed=}"
