@@ -11,6 +11,7 @@ if __name__ == "__main__" and supervisor.is_wanted(sys.argv, os.environ):
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import random
 import socket
@@ -141,9 +142,16 @@ class Opening:
     """Opens the outbox and starts to send, beside the listener, whose app answers 503 until that is done."""
 
     def __init__(
-        self, made: Warm, build: Build, standing: Standing, wait_seconds: float | None, failed: Callable[[], None]
+        self,
+        made: Warm,
+        build: Build,
+        standing: Standing,
+        wait_seconds: float | None,
+        *,
+        listen: Callable[[], object],
+        failed: Callable[[], object],
     ) -> None:
-        """Begin; `failed` is called if it can never succeed."""
+        """Begin; `listen` is called before any mail is sent, `failed` if it can never succeed."""
         unopened: Any = Unopened()
         self.app = Gateway(application(made, unopened, unopened, standing=standing))
         self._trouble = asyncio.Event()
@@ -154,6 +162,7 @@ class Opening:
                 partial(build, made), wait_seconds=wait_seconds, clock=made.clock, in_trouble=self._trouble.set
             )
             self._parts = parts
+            listen()
             await parts.courier.start()
             self.app.app = application(made, parts.courier, parts.outbox, standing=standing)
             standing.started = True
@@ -197,7 +206,8 @@ async def serve(
     for warning in loading.warnings(settings):
         log.warning("settings.doubtful", problem=warning)
     sockets = [adopted(descriptor) for descriptor in parent.descriptors] or inherited(fd, environ)
-    sockets = sockets or _bound_unless_taken(settings)
+    with contextlib.suppress(PortTaken):  # by a predecessor, if it holds the outbox, too
+        _listen(sockets, settings)
     parent.tell("listening", sockets)
     made = warm(settings, clock)
     if parent.replaces:  # better now than when the predecessor has gone
@@ -205,14 +215,16 @@ async def serve(
     parent.tell(f"warm {settings.shutdown_timeout.total_seconds()}")
 
     standing = Standing()
-    opening = Opening(made, build, standing, WAIT_SECONDS if parent.is_first else None, failed=ending.hurry)
+    wait_seconds = WAIT_SECONDS if parent.is_first else None
+    listen = partial(_listen, sockets, settings)
+    opening = Opening(made, build, standing, wait_seconds, listen=listen, failed=ending.hurry)
     seconds_left = 0.0
     watching: asyncio.Task[None] | None = None
     try:
         # Connections wait in the socket while another process holds the outbox; in other trouble they are answered 503.
         await first(opening.ended_or_in_trouble(), ending.asked.wait())
         if not ending.asked.is_set():
-            sockets = sockets or [bound(settings.host, settings.port)]
+            listen()
             parent.tell("serving", sockets)
             _greet(settings, *sockets[0].getsockname()[:2])
             if settings.templates:
@@ -230,12 +242,10 @@ async def serve(
     log.info("server.ended")
 
 
-def _bound_unless_taken(settings: Settings) -> list[socket.socket]:
-    """Return a socket of our own; none if another process listens there: a predecessor, if it holds the outbox, too."""
-    try:
-        return [bound(settings.host, settings.port)]
-    except PortTaken:
-        return []
+def _listen(sockets: list[socket.socket], settings: Settings) -> None:
+    """Have a socket to listen on: one of our own unless there is one. Raises CannotListen."""
+    if not sockets:
+        sockets.append(bound(settings.host, settings.port))
 
 
 def _secret_keys(settings: Settings) -> list[str]:
@@ -288,7 +298,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="server.py",
         description="Serve Mailroom: the endpoint of Logto's HTTP email connector and webhooks.",
         allow_abbrev=False,  # the parent looks for --dev
-        epilog="Settings come from mailroom.toml and MAILROOM_… variables; `mailroom check` looks them through.",
+        epilog="Settings come from mailroom.toml and MAILROOM_… variables; `mailroom check` looks them through. "
+        "SIGHUP starts a process with the settings of then, which takes over when it is ready.",
     )
     parser.add_argument("--dev", action="store_true", help="needs no settings; keeps mails instead of sending them")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings (MAILROOM_CONFIG, ./mailroom.toml)")

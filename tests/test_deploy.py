@@ -77,6 +77,13 @@ class TestTheToolsUnderstand:
         assert run("systemd-analyze", "verify", "--man=no", *units) == ""
 
 
+def test_the_unit_signals_the_parent_process_alone() -> None:
+    """It passes SIGTERM on: a second one would end the drain. SIGHUP to a child would be lost."""
+    service = (DEPLOY / "mailroom.service").read_text().splitlines()
+    assert "KillMode=mixed" in service
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in service
+
+
 class Upstream:
     """Stands where Mailroom stands and notes what arrives; `drops`: it closes instead of answering."""
 

@@ -204,6 +204,57 @@ async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+async def test_a_socket_of_its_own_outlives_the_process_that_bound_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    running = Process(await _started(tmp_path, settings=f"port = {port}\n{SETTINGS}"), tmp_path, port)
+    try:
+        await _says(running, "server.listening")
+        running.process.send_signal(signal.SIGHUP)
+        while running.said().count("server.listening") < 2:
+            async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+                assert (await client.get(f"{running.url}/livez")).status_code == 200
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    finally:
+        if running.process.returncode is None:
+            os.killpg(running.process.pid, signal.SIGKILL)
+            await running.process.wait()
+
+
+async def test_the_parent_is_small_and_knows_nothing_of_the_application(tmp_path: Path) -> None:
+    async with process(tmp_path) as running:
+        await running.ready()
+        [child] = _children(running.process.pid)
+        assert {"apsw", "httptools", "msgspec", "uvloop"} <= _libraries(child)
+        assert not {"apsw", "httptools", "msgspec", "uvloop"} & _libraries(running.process.pid)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _libraries(pid: int) -> set[str]:
+    """Return the folders and names of the shared libraries that a process has loaded."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {part.partition(".")[0] for line in lines if ".so" in line for part in line.split("/")}
+
+
+async def _started(place: Path, *, settings: str) -> asyncio.subprocess.Process:
+    """Start a server that binds its own socket."""
+    (place / "mailroom.toml").write_text(settings)
+    with (place / "log").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(ROOT / "server.py"),
+            cwd=place,
+            env={"PATH": os.environ["PATH"]},
+            start_new_session=True,
+            stdout=log,
+            stderr=log,
+        )
+
+
 async def _run(place: Path, *arguments: str) -> tuple[int | None, str]:
     """Run a server that cannot start; return its exit code and what it wrote."""
     running = await asyncio.create_subprocess_exec(

@@ -27,6 +27,8 @@ from tests.e2e.node import Answer, Connector, connector
 USERS = 15
 """With the pauses below about 100 calls/s."""
 _PAUSES = (0, 0.05, 0.1, 0.2, 0.3)
+SHUTDOWN = 'shutdown_timeout = "12s"\n'
+"""Of which deliveries under way have 5 s to end: the SMTP server may be slow where other tests run."""
 _OLD_SECONDS = 5.5
 """A process that is killed younger is replaced after a pause."""
 
@@ -69,14 +71,15 @@ class Tally:
         )
 
 
-async def run(what: What, times: int, *, seed: int, front: Front = direct) -> Tally:
-    """Do it so many times under load."""
+async def run(what: What, times: int, *, seed: int, provider_seconds: float = 0.0, front: Front = direct) -> Tally:
+    """Do it so many times under load; the provider takes so many seconds to answer each mail."""
     tally, over = Tally(), asyncio.Event()
     with tempfile.TemporaryDirectory(prefix="mailroom-reloads-") as folder:
-        async with sink() as place:
-            provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {place.port}\ntls = "none"'
+        async with sink(seconds=provider_seconds) as place:
+            concurrency = 10 + int(150 * provider_seconds)
+            provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {place.port}\ntls = "none"\n{concurrency = }'
             async with (
-                Server(Path(folder), configuration(provider)) as server,
+                Server(Path(folder), SHUTDOWN + configuration(provider)) as server,
                 front(server.port) as url,
                 connector() as logto,
             ):

@@ -13,14 +13,17 @@ TIMES = 5
 pytestmark = unless(missing())
 
 
-async def test_no_call_fails_at_a_reload_and_no_code_is_sent_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    """`make chaos` is the long run."""
+@pytest.mark.parametrize(("times", "provider_seconds"), [(TIMES, 0.0), (1, 0.9)])
+async def test_no_call_fails_at_a_reload_and_no_code_is_sent_twice(
+    times: int, provider_seconds: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does a slow provider lengthen it. `make chaos` is the long run."""
     seed = secrets.randbelow(1_000_000)
-    tally = await run("reload", TIMES, seed=seed)
+    tally = await run("reload", times, seed=seed, provider_seconds=provider_seconds)
     with capsys.disabled():
-        print(f"\n{TIMES} reloads: {tally}")  # noqa: T201 - a figure to look at
+        print(f"\n{times} reloads, {provider_seconds} s a mail: {tally}")  # noqa: T201 - a figure to look at
     assert (tally.failed, tally.lost, tally.repeated) == ([], [], []), f"{seed=}"
-    assert tally.calls > TIMES * USERS
+    assert tally.calls > times * USERS
 
 
 async def test_a_process_that_is_killed_is_replaced_while_callers_wait(capsys: pytest.CaptureFixture[str]) -> None:
