@@ -28,7 +28,7 @@ from starlette.types import ASGIApp
 from handlers import Doors, routes
 from handlers.health import Standing
 from handlers.listening import CannotListen, Ending, Gateway, Listener, PortTaken, adopted, bound, first, inherited
-from handlers.loopback import OnlyLoopback
+from handlers.loopback import OnlyLoopback, greeting
 from mailroom import core_dumps, loading, logs, templates
 from mailroom.checking.changed import watch_templates
 from mailroom.checking.making import Desk
@@ -202,7 +202,7 @@ async def serve(
     ending = Ending()
     ending.listen()
     parent = supervisor.Parent(environ)
-    parent.watch(asyncio.get_running_loop().add_reader, ending.hurry)
+    parent.watch(asyncio.get_running_loop(), ending.hurry)
     for warning in loading.warnings(settings):
         log.warning("settings.doubtful", problem=warning)
     sockets = [adopted(descriptor) for descriptor in parent.descriptors] or inherited(fd, environ)
@@ -226,7 +226,10 @@ async def serve(
         if not ending.asked.is_set():
             listen()
             parent.tell("serving", sockets)
-            _greet(settings, *sockets[0].getsockname()[:2])
+            host, port = sockets[0].getsockname()[:2]
+            log.info("server.listening", host=host, port=port, role=settings.role)
+            if settings.dev:
+                print(greeting(settings, port), flush=True)  # noqa: T201 - a person reads this
             if settings.templates:
                 desk = Desk(made.writer, settings.sender, settings.reply_to)
                 watching = asyncio.create_task(watch_templates(desk, clock), name="templates")
@@ -250,27 +253,6 @@ def _listen(sockets: list[socket.socket], settings: Settings) -> None:
 
 def _secret_keys(settings: Settings) -> list[str]:
     return [key.get_secret_value() for key in settings.secret_key]
-
-
-def _greet(settings: Settings, host: str, port: int) -> None:
-    log.info("server.listening", host=host, port=port, role=settings.role)
-    if not settings.dev:
-        return
-    base = f"http://localhost:{port}"
-    webhook = f"{base}/webhook" if settings.webhook.signing_keys else "off until MAILROOM_WEBHOOK__SIGNING_KEYS is set"
-    print(  # noqa: T201 - a person reads this
-        f"""
-  Mailroom, in development: it keeps every mail instead of sending it, and answers this machine only.
-
-    Logto's HTTP email connector   {base}/email   (any Authorization)
-    Logto's webhook                {webhook}
-    the mails                      {base}/console/captured
-
-  Try it:
-    curl {base}/email -d '{{"to": "ada@example.com", "type": "SignIn", "payload": {{"code": "123456"}}}}'
-""",
-        flush=True,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

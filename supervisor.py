@@ -22,7 +22,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 EXIT_SETTINGS: Final = 2
 """A child's exit code: with these settings no start can succeed. (argparse uses it likewise.)"""
@@ -69,16 +69,15 @@ class Parent:
             except OSError:  # it is gone; `watch` notices that, too
                 return
 
-    def watch(self, add_reader: Callable[[int, Callable[[], object]], object], gone: Callable[[], object]) -> None:
-        """Have `gone` called, by an event loop's `add_reader`, when the parent has died."""
-        if self._link:
-            link = self._link
+    def watch(self, loop: Any, gone: Callable[[], object]) -> None:
+        """Have `gone` called once in this event loop of asyncio's when the parent has died."""
+        if link := self._link:
 
             def ended() -> None:
-                if not link.recv(64):
-                    gone()
+                loop.remove_reader(link.fileno())
+                gone()
 
-            add_reader(link.fileno(), ended)
+            loop.add_reader(link.fileno(), ended)  # it sends nothing more
 
 
 class _Child:

@@ -37,7 +37,7 @@ async def serve(folder: Path, parent: supervisor.Parent, *, stubborn: bool) -> N
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, (lambda: None) if stubborn else (lambda: end("SIGTERM")))
     loop.add_signal_handler(signal.SIGINT, lambda: end("SIGINT"))
-    parent.watch(loop.add_reader, lambda: end("orphaned"))
+    parent.watch(loop, lambda: end("orphaned"))
     kept = parent.descriptors
     listener = socket.socket(fileno=kept[0]) if kept else socket.create_server(("127.0.0.1", 0))
     parent.tell("listening", [listener])
