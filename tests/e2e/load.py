@@ -2,13 +2,18 @@
 
 import asyncio
 import random
+import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 
-from tests.e2e.harness import AUTHORIZATION
-from tests.e2e.node import Answer, Connector
+from tests.e2e.front import Front, front
+from tests.e2e.harness import AUTHORIZATION, Server
+from tests.e2e.node import Answer, Connector, connector
 
 USERS = 40
 """With the pauses below about 190 calls/s on an idle machine."""
@@ -29,18 +34,22 @@ class Tally:
     """Calls that the connector raised for: no code was sent, and the end user was told so."""
     longest: float = 0.0
     """Seconds that the slowest call took."""
+    accepted: dict[str, float] = field(default_factory=dict)
+    """Recipient → when its code was accepted, Unix seconds."""
 
     @property
     def leaks(self) -> int:
         """Calls whose error shows our `Authorization` to the end user."""
         return sum(answer.leaked for answer in self.failed)
 
-    def add(self, answer: Answer) -> None:
+    def add(self, recipient: str, answer: Answer) -> None:
         """Count one call."""
         self.calls += 1
         self.reused += answer.reused
         self.longest = max(self.longest, answer.seconds)
-        if not answer.ok:
+        if answer.ok:
+            self.accepted[recipient] = time.time()
+        else:
             self.failed.append(answer)
 
     def __str__(self) -> str:
@@ -59,18 +68,20 @@ class Load:
         self._logto = logto
         self._endpoint = f"{url}/email"
         self._chance = chance
+        self._numbers = count()
         self._news = asyncio.Condition()
         self.over = asyncio.Event()
         self.tally = Tally()
 
-    async def ask_for_codes(self, user: int) -> None:
+    async def ask_for_codes(self) -> None:
         """Ask again and again, with pauses, until it is over."""
         while not self.over.is_set():
             code = f"{self._chance.randrange(1_000_000):06}"
-            mail = {"to": f"user{user}-{code}@example.com", "type": "SignIn", "payload": {"code": code}}
+            recipient = f"user{next(self._numbers)}-{code}@example.com"
+            mail = {"to": recipient, "type": "SignIn", "payload": {"code": code}}
             answer = await self._logto.send(self._endpoint, AUTHORIZATION, mail)
             async with self._news:
-                self.tally.add(answer)
+                self.tally.add(recipient, answer)
                 self._news.notify_all()
             idle = self._chance.randrange(_IDLE_ONE_IN) == 0
             try:
@@ -86,13 +97,26 @@ class Load:
 
 
 @asynccontextmanager
-async def load(logto: Connector, url: str, chance: random.Random, users: int = USERS) -> AsyncIterator[Load]:
+async def load(logto: Connector, url: str, chance: random.Random) -> AsyncIterator[Load]:
     """Ask for codes while the context lasts; leaving it waits for the calls under way."""
-    place = Load(logto, url, chance)
+    users = Load(logto, url, chance)
     async with asyncio.TaskGroup() as group:
-        for user in range(users):
-            group.create_task(place.ask_for_codes(user))
+        for _ in range(USERS):
+            group.create_task(users.ask_for_codes())
         try:
-            yield place
+            yield users
         finally:
-            place.over.set()
+            users.over.set()
+
+
+@asynccontextmanager
+async def site(server: Server, proxy: str, seed: int) -> AsyncIterator[tuple[Load, Front | None]]:
+    """Ask this server for codes, through a proxy of `deploy/` unless `proxy` is empty."""
+    async with AsyncExitStack() as stack:
+        place = None
+        if proxy:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailroom-front-")))
+            place = await stack.enter_async_context(front(proxy, directory, server.port))
+        logto = await stack.enter_async_context(connector(place.authority if place else None))
+        url = place.url if place else server.url
+        yield await stack.enter_async_context(load(logto, url, random.Random(seed))), place

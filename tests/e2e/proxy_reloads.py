@@ -8,7 +8,6 @@ bounds hold for Debian's Caddy 2.6: one built with Go 1.23 or later exceeds them
 
 import argparse
 import asyncio
-import random
 import secrets
 import subprocess
 import sys
@@ -16,13 +15,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.e2e.front import PROXIES, front
+from tests.e2e.front import PROXIES
 from tests.e2e.harness import Server, configuration
-from tests.e2e.load import Tally, load
-from tests.e2e.node import connector
+from tests.e2e.load import Tally, site
+from tests.e2e.reloads import CALLS_BETWEEN
 
-CALLS_BETWEEN = 100
-"""Calls that end between two reloads."""
 MOST_FAILED = {"nginx": 0.0, "caddy": 0.01}
 """Share of the calls. Caddy closes a socket at each reload: without `header Connection close` 0.022, with it 0.002."""
 _MIGRATING = Path("/proc/sys/net/ipv4/tcp_migrate_req")
@@ -31,15 +28,12 @@ _IN_NAMESPACE = ("unshare", "--map-root-user", "--net", "sh", "-c")
 
 async def reloads(proxy: str, times: int, seed: int) -> Tally:
     """Reload the proxy so many times."""
-    with tempfile.TemporaryDirectory(prefix="mailroom-reloads-") as name:
-        directory = Path(name)
-        (directory / "server").mkdir()
+    with tempfile.TemporaryDirectory(prefix="mailroom-reloads-") as folder:
         async with (
-            Server(directory / "server", configuration('type = "capture"')) as server,
-            front(proxy, directory, server.port) as place,
-            connector(place.authority) as logto,
-            load(logto, place.url, random.Random(seed)) as users,
+            Server(Path(folder), configuration('type = "capture"')) as server,
+            site(server, proxy, seed) as (users, place),
         ):
+            assert place is not None
             for _ in range(times):
                 await users.go_on(CALLS_BETWEEN)
                 await place.reload()
