@@ -41,9 +41,11 @@ lint: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m bench $(ARGS)
 
-# SIGKILL under load, again and again: make chaos KILLS=200 SEED=7
-chaos: .venv/.dev
+# SIGKILL, SIGHUP and reloads of the proxies under load, again and again: make chaos KILLS=200 SIGHUPS=100 RELOADS=20 SEED=7
+chaos: .venv/.dev node
 	$(BIN)/python -m tests.e2e.chaos --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.e2e.reloads --reloads $(or $(SIGHUPS),100) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.e2e.proxy_reloads --reloads $(or $(RELOADS),20) $(if $(SEED),--seed $(SEED))
 
 # What SpamAssassin (apt-get install spamassassin) and html-validate say of every mail in every language.
 mails: .venv/.dev node

@@ -1,5 +1,14 @@
 """The machine on one screen: settings → parts → app; `python server.py` serves it."""
 
+import os
+import sys
+
+import supervisor
+
+if __name__ == "__main__" and supervisor.is_wanted(sys.argv, os.environ):
+    # This process keeps the socket and imports nothing more; its child, which serves, gets beyond this line.
+    sys.exit(supervisor.Supervisor().run())
+
 import gc
 
 if __name__ == "__main__":
@@ -9,13 +18,14 @@ import mailroom.structlog_alone  # noqa: F401, I001 - before structlog
 
 import argparse
 import asyncio
-import os
+import contextlib
 import random
-import sys
+import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import structlog
 import uvloop
@@ -23,51 +33,69 @@ from starlette.types import ASGIApp
 
 from handlers import Doors, routes
 from handlers.health import Standing
-from handlers.listening import CannotListen, Ending, Listener, bound, inherited
-from handlers.loopback import OnlyLoopback
+from handlers.listening import CannotListen, Ending, Gateway, Listener, PortTaken, adopted, bound, first, inherited
+from handlers.loopback import OnlyLoopback, greeting
 from mailroom import core_dumps, loading, logs, templates
 from mailroom.checking.changed import watch_templates
 from mailroom.checking.making import Desk
 from mailroom.clock import Clock, SystemClock
-from mailroom.courier import Courier, Exit, Lane, Routes
-from mailroom.errors import MailroomError, SettingsError
+from mailroom.courier import Acceptor, Courier, Exit, Lane, Routes
+from mailroom.errors import MailroomError, SealBroken, SettingsError
 from mailroom.metrics import KINDS, Metrics
 from mailroom.outbox import Outbox
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox.database import check
+from mailroom.outbox.opening import Unopened, opened
+from mailroom.outbox.sqlite import WAIT_SECONDS, SqliteOutbox
 from mailroom.providers import Provider, ProviderSettings, Surroundings, connect
 from mailroom.rendering.writer import TemplateWriter
 from mailroom.settings import Settings
 
 EXIT_FAILED: Final = 1
-EXIT_SETTINGS: Final = 2
+EXIT_SETTINGS: Final = supervisor.EXIT_SETTINGS
 _GC_THRESHOLD: Final = 50_000
 """With everything frozen after the start collections may be rare: p99 of a request from 12 to 6 ms."""
 
 Connect: TypeAlias = Callable[[ProviderSettings, Surroundings], Provider]
-T = TypeVar("T")
-
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class Warm:
+    """What can be made before the outbox is open."""
+
+    settings: Settings
+    writer: TemplateWriter
+    metrics: Metrics
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """What a running server is made of."""
+    """What needs the outbox."""
 
     outbox: Outbox
     courier: Courier
     providers: tuple[Provider, ...]
-    metrics: Metrics
-    writer: TemplateWriter
+
+
+def warm(settings: Settings, clock: Clock) -> Warm:
+    """Read the templates. Raises RenderingError."""
+    writer = templates.writer(settings)
+    metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
+    return Warm(settings, writer, metrics, clock)
 
 
 async def build(
-    settings: Settings, clock: Clock, *, kept_in: type[SqliteOutbox] = SqliteOutbox, connect: Connect = connect
+    made: Warm,
+    wait_seconds: float | None = WAIT_SECONDS,
+    *,
+    kept_in: type[SqliteOutbox] = SqliteOutbox,
+    connect: Connect = connect,
 ) -> Parts:
-    """Open the outbox and connect the parts. Raises OutboxError, SealBroken or RenderingError."""
-    metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
-    writer = templates.writer(settings)
+    """Open the outbox and connect the parts. Raises OutboxError or SealBroken; `wait_seconds` is that of `open`."""
+    settings, clock = made.settings, made.clock
     outbox = await kept_in.open(
-        settings.database_path, secret_keys=[key.get_secret_value() for key in settings.secret_key], clock=clock
+        settings.database_path, secret_keys=_secret_keys(settings), clock=clock, wait_seconds=wait_seconds
     )
     exits = {
         name: Exit(
@@ -82,113 +110,155 @@ async def build(
     }
     courier = Courier(
         outbox=outbox,
-        writer=writer,
+        writer=made.writer,
         exits=exits,
         routes=Routes(settings.routes, default=settings.routes.get("default", tuple(settings.providers))),
         reply_to=settings.reply_to,
         retention=settings.retention,
         clock=clock,
-        metrics=metrics,
+        metrics=made.metrics,
         jitter=random.random,
         delivers=settings.role != "web",
     )
-    return Parts(outbox, courier, tuple(exit_.provider for exit_ in exits.values()), metrics, writer)
+    return Parts(outbox, courier, tuple(exit_.provider for exit_ in exits.values()))
 
 
-Build: TypeAlias = Callable[[Settings, Clock], Coroutine[Any, Any, Parts]]
+Build: TypeAlias = Callable[[Warm, float | None], Coroutine[Any, Any, Parts]]
 """How the parts are made; the bench exchanges some of them."""
 
 
-def application(settings: Settings, parts: Parts, *, standing: Standing, clock: Clock) -> ASGIApp:
+def application(made: Warm, acceptor: Acceptor, outbox: Outbox, *, standing: Standing) -> ASGIApp:
     """Return the doors as one app."""
     # Without the layers of `Starlette` around them, which cost a tenth of a request.
     app = Doors(
         routes(
-            settings=settings,
-            acceptor=parts.courier,
-            outbox=parts.outbox,
-            clock=clock,
+            settings=made.settings,
+            acceptor=acceptor,
+            outbox=outbox,
+            clock=made.clock,
             entropy=os.urandom,
-            metrics=parts.metrics,
+            metrics=made.metrics,
             standing=standing,
         )
     )
-    return OnlyLoopback(app) if settings.dev else app
+    return OnlyLoopback(app) if made.settings.dev else app
+
+
+class Opening:
+    """Opens the outbox and starts to send, beside the listener, whose app answers 503 until that is done."""
+
+    def __init__(
+        self,
+        made: Warm,
+        build: Build,
+        standing: Standing,
+        wait_seconds: float | None,
+        *,
+        listen: Callable[[], object],
+        failed: Callable[[], object],
+    ) -> None:
+        """Begin; `listen` is called before any mail is sent, `failed` if it can never succeed."""
+        unopened: Any = Unopened()
+        self.app = Gateway(application(made, unopened, unopened, standing=standing))
+        self._trouble = asyncio.Event()
+        self._parts: Parts | None = None
+
+        async def open_and_start() -> None:
+            parts = await opened(
+                partial(build, made), wait_seconds=wait_seconds, clock=made.clock, in_trouble=self._trouble.set
+            )
+            self._parts = parts
+            listen()
+            await parts.courier.start()
+            self.app.app = application(made, parts.courier, parts.outbox, standing=standing)
+            standing.started = True
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(_GC_THRESHOLD)
+
+        self._task = asyncio.create_task(open_and_start(), name="open")
+        self._task.add_done_callback(lambda task: failed() if task.cancelled() or task.exception() else None)
+
+    async def ended_or_in_trouble(self) -> None:
+        """Return when there is something to answer."""
+        await first(asyncio.wait((self._task,)), self._trouble.wait())
+
+    async def finish(self) -> None:
+        """Let deliveries under way end, and start no more."""
+        if self._parts:
+            await self._parts.courier.finish()
+
+    async def close(self, seconds_left: float) -> None:
+        """End everything. Raises what kept it from opening."""
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+        if self._parts:
+            await self._parts.courier.drain(seconds_left)
+            await self._parts.outbox.close()  # the next process waits for it
+            for provider in self._parts.providers:
+                await provider.aclose()
+        if not self._task.cancelled():
+            self._task.result()
 
 
 async def serve(
     settings: Settings, *, clock: Clock, fd: int | None, environ: Mapping[str, str], build: Build = build
 ) -> None:
-    """Run until told to end. Raises CannotListen and MailroomErrors before it listens."""
+    """Run until told to end. Raises CannotListen and MailroomErrors."""
     ending = Ending()
     ending.listen()
+    parent = supervisor.Parent(environ)
+    parent.watch(asyncio.get_running_loop(), ending.hurry)
     for warning in loading.warnings(settings):
         log.warning("settings.doubtful", problem=warning)
-    # Connections may be waiting in an inherited socket; one of our own is bound once a predecessor has let go.
-    sockets = inherited(fd, environ)
-    parts = await _unless(ending.asked, build(settings, clock))
-    if parts is None:
-        return
+    sockets = [adopted(descriptor) for descriptor in parent.descriptors] or inherited(fd, environ)
+    with contextlib.suppress(PortTaken):  # by a predecessor, if it holds the outbox, too
+        _listen(sockets, settings)
+    parent.tell("listening", sockets)
+    made = warm(settings, clock)
+    if parent.replaces:  # better now than when the predecessor has gone
+        check(settings.database_path, _secret_keys(settings))
+    parent.tell(f"warm {settings.shutdown_timeout.total_seconds()}")
+
+    standing = Standing()
+    wait_seconds = WAIT_SECONDS if parent.is_first else None
+    listen = partial(_listen, sockets, settings)
+    opening = Opening(made, build, standing, wait_seconds, listen=listen, failed=ending.hurry)
     seconds_left = 0.0
     watching: asyncio.Task[None] | None = None
     try:
-        sockets = sockets or [bound(settings.host, settings.port)]
-        standing = Standing()
-        app = application(settings, parts, standing=standing, clock=clock)
-        await parts.courier.start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_GC_THRESHOLD)
-        _greet(settings, *sockets[0].getsockname()[:2])
-        if settings.templates:
-            desk = Desk(parts.writer, settings.sender, settings.reply_to)
-            watching = asyncio.create_task(watch_templates(desk, clock), name="templates")
-        seconds_left = await Listener(app, standing=standing, metrics=parts.metrics, clock=clock).serve_until(
-            ending, sockets, shutdown_seconds=settings.shutdown_timeout.total_seconds()
-        )
+        # Connections wait in the socket while another process holds the outbox; in other trouble they are answered 503.
+        await first(opening.ended_or_in_trouble(), ending.asked.wait())
+        if not ending.asked.is_set():
+            listen()
+            parent.tell("serving", sockets)
+            host, port = sockets[0].getsockname()[:2]
+            log.info("server.listening", host=host, port=port, role=settings.role)
+            if settings.dev:
+                print(greeting(settings, port), flush=True)  # noqa: T201 - a person reads this
+            if settings.templates:
+                desk = Desk(made.writer, settings.sender, settings.reply_to)
+                watching = asyncio.create_task(watch_templates(desk, clock), name="templates")
+            listener = Listener(opening.app, standing=standing, metrics=made.metrics, clock=clock)
+            seconds_left = await listener.serve_until(
+                ending, sockets, shutdown_seconds=settings.shutdown_timeout.total_seconds(), finish=opening.finish
+            )
     finally:
         if watching:
             watching.cancel()
             await asyncio.wait((watching,))
-        await parts.courier.drain(seconds_left)
-        for provider in parts.providers:
-            await provider.aclose()
-        await parts.outbox.close()
+        await opening.close(seconds_left)
     log.info("server.ended")
 
 
-async def _unless(asked: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return the work's result; None: the end was asked for first, and the work was cancelled."""
-    working = asyncio.create_task(work)
-    asking = asyncio.create_task(asked.wait())
-    await asyncio.wait((working, asking), return_when=asyncio.FIRST_COMPLETED)
-    asking.cancel()
-    if working.done():
-        return working.result()
-    working.cancel()
-    await asyncio.wait((working,))
-    return None
+def _listen(sockets: list[socket.socket], settings: Settings) -> None:
+    """Have a socket to listen on: one of our own unless there is one. Raises CannotListen."""
+    if not sockets:
+        sockets.append(bound(settings.host, settings.port))
 
 
-def _greet(settings: Settings, host: str, port: int) -> None:
-    log.info("server.listening", host=host, port=port, role=settings.role)
-    if not settings.dev:
-        return
-    base = f"http://localhost:{port}"
-    webhook = f"{base}/webhook" if settings.webhook.signing_keys else "off until MAILROOM_WEBHOOK__SIGNING_KEYS is set"
-    print(  # noqa: T201 - a person reads this
-        f"""
-  Mailroom, in development: it keeps every mail instead of sending it, and answers this machine only.
-
-    Logto's HTTP email connector   {base}/email   (any Authorization)
-    Logto's webhook                {webhook}
-    the mails                      {base}/console/captured
-
-  Try it:
-    curl {base}/email -d '{{"to": "ada@example.com", "type": "SignIn", "payload": {{"code": "123456"}}}}'
-""",
-        flush=True,
-    )
+def _secret_keys(settings: Settings) -> list[str]:
+    return [key.get_secret_value() for key in settings.secret_key]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -205,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_SETTINGS
     except (MailroomError, CannotListen) as error:
         print(f"Mailroom cannot start: {logs.printable(str(error))}", file=sys.stderr)  # noqa: T201 - likewise
-        return EXIT_FAILED
+        return EXIT_SETTINGS if isinstance(error, SealBroken) else EXIT_FAILED
     finally:
         lines.drain()
     return 0
@@ -215,7 +285,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="server.py",
         description="Serve Mailroom: the endpoint of Logto's HTTP email connector and webhooks.",
-        epilog="Settings come from mailroom.toml and MAILROOM_… variables; `mailroom check` looks them through.",
+        allow_abbrev=False,  # the parent looks for --dev
+        epilog="Settings come from mailroom.toml and MAILROOM_… variables; `mailroom check` looks them through. "
+        "SIGHUP starts a process with the settings of then, which takes over when it is ready.",
     )
     parser.add_argument("--dev", action="store_true", help="needs no settings; keeps mails instead of sending them")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings (MAILROOM_CONFIG, ./mailroom.toml)")

@@ -1,21 +1,23 @@
 """Listens: the sockets, the signals, and an end that drops nobody.
 
 Logto keeps idle connections for 5 s and shows its end users our authorization header and the code when one of them
-breaks. So the end is slow: every answer says `Connection: close` while the door stays open for 6 s; by then no client
-holds a connection that it could want to use again.
+breaks. So the end is slow: every answer says `Connection: close` while new connections are accepted for 6 s; by then no
+client holds a connection that it could want to use again. Deliveries then end while requests are still answered: the
+next process accepts as soon as this one has closed the outbox, and callers must not wait for a slow provider.
 """
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.connection_table import IDLE_SECONDS, ConnectionTable, connection_limit
 from handlers.health import Standing
@@ -26,10 +28,14 @@ from mailroom.metrics import Metrics
 DRAIN_SECONDS: Final = 6.0
 """More than the 5 s after which Logto closes an idle connection."""
 _AFTER_DRAIN_SECONDS: Final = 2.0
-"""Of the time to end in: for requests in flight, the courier and the outbox."""
+"""Of the time to end in: for deliveries under way, requests in flight and the outbox."""
+_CLOSE_SECONDS: Final = 1.0
+"""The part of it in which no connection is accepted any more."""
 _HURRY_SECONDS: Final = 1.0
-_NEWCOMER_SECONDS: Final = 1.0
-"""How long a connection that was accepted last may take to say what it wants."""
+_NEWCOMER_SECONDS: Final = 0.5
+"""How long a connection that was accepted last may take to send its request: a lost packet is sent again by then."""
+_SAME_WISH_SECONDS: Final = 1.0
+"""SIGTERMs in such quick succession are one: a platform may send it to every process, and the parent passes it on."""
 _TICK_SECONDS: Final = 0.02
 _BACKLOG: Final = 2048
 _FIRST_SYSTEMD_FD: Final = 3
@@ -39,12 +45,28 @@ class CannotListen(Exception):
     """The socket is not to be had; the text tells the operator why."""
 
 
+class PortTaken(CannotListen):
+    """Another process listens there."""
+
+
+class Gateway:
+    """Passes requests to the app of the moment: one that refuses until the outbox is open, then the real one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one request."""
+        return self.app(scope, receive, send)
+
+
 class Ending:
     """The wish to end, as the signals express it: SIGTERM slowly, a second one or SIGINT at once."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.hurried = asyncio.Event()
+        self._asked_at = 0.0
 
     def listen(self) -> None:
         """Take over the signals of this process."""
@@ -53,8 +75,11 @@ class Ending:
         loop.add_signal_handler(signal.SIGINT, self.hurry)
 
     def ask(self) -> None:
-        """End; asked twice: at once."""
-        if self.asked.is_set():
+        """End; asked again after a second: at once."""
+        now = asyncio.get_running_loop().time()
+        if not self.asked.is_set():
+            self._asked_at = now
+        elif now - self._asked_at >= _SAME_WISH_SECONDS:
             self.hurried.set()
         self.asked.set()
 
@@ -88,6 +113,8 @@ class Listener(uvicorn.Server):
         self._metrics = metrics
         self._clock = clock
         metrics.connections.set_function(lambda: len(self.server_state.connections))
+        self._silent: set[object] = set()
+        """Connections that have had the time to send a request, and did not."""
 
     async def on_tick(self, counter: int) -> bool:
         """Expire overdue connections; uvicorn calls this every 0.1 s."""
@@ -99,20 +126,32 @@ class Listener(uvicorn.Server):
         """Leave the signals to `Ending`: uvicorn would close its listeners first."""
         yield
 
-    async def serve_until(self, ending: Ending, sockets: list[socket.socket], *, shutdown_seconds: float) -> float:
-        """Serve until asked to end, drain, and close; return the seconds of `shutdown_seconds` that are left."""
+    async def serve_until(
+        self,
+        ending: Ending,
+        sockets: list[socket.socket],
+        *,
+        shutdown_seconds: float,
+        finish: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> float:
+        """Serve until asked to end, drain, and close; return the seconds of `shutdown_seconds` that are left.
+
+        `finish` is called when the drain is over, and while it runs, requests are still answered.
+        """
         serving = asyncio.create_task(self.serve(sockets))
         asked = asyncio.create_task(ending.asked.wait())
-        self._standing.started = True
         await asyncio.wait((serving, asked), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         until = self._clock.monotonic() + shutdown_seconds
         if not serving.done():
             await self._drain(ending, min(DRAIN_SECONDS, max(0.0, shutdown_seconds - _AFTER_DRAIN_SECONDS)))
+            if finish:
+                limit = self._clock.sleep(until - self._clock.monotonic() - _CLOSE_SECONDS)
+                await first(finish(), limit, ending.hurried.wait())
         if ending.hurried.is_set():
             until = min(until, self._clock.monotonic() + _HURRY_SECONDS)
-        # uvicorn waits for requests in flight, and half of what is left belongs to courier and outbox.
-        self.config.timeout_graceful_shutdown = max(0.1, (until - self._clock.monotonic()) / 2)  # type: ignore[assignment]  # asyncio.wait_for takes fractions
+        # For newcomers, then for requests in flight; half of what is left belongs to courier and outbox.
+        self.config.timeout_graceful_shutdown = max(0.1, (until - self._clock.monotonic()) / 4)  # type: ignore[assignment]  # asyncio.wait_for takes fractions
         self.should_exit = True
         await serving
         return max(0.0, until - self._clock.monotonic())
@@ -123,25 +162,35 @@ class Listener(uvicorn.Server):
         # uvicorn's place for headers of every answer, its own 400 and 500 included; it copies the first to the second.
         for headers in (self.config.encoded_headers, self.server_state.default_headers):
             headers.append((b"connection", b"close"))
-        over = asyncio.create_task(self._clock.sleep(seconds))
-        hurried = asyncio.create_task(ending.hurried.wait())
-        await asyncio.wait((over, hurried), return_when=asyncio.FIRST_COMPLETED)
-        over.cancel()
-        hurried.cancel()
+        if seconds > _NEWCOMER_SECONDS:
+            await first(self._clock.sleep(seconds - _NEWCOMER_SECONDS), ending.hurried.wait())
+            self._silent = self._without_request()
+            seconds = _NEWCOMER_SECONDS
+        await first(self._clock.sleep(seconds), ending.hurried.wait())
+
+    def _without_request(self) -> set[object]:
+        """Return the connections over which no request has come yet."""
+        return {one for one in self.server_state.connections if getattr(one, "cycle", None) is None}
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, let those speak who came last, then end as uvicorn does.
+        """Stop accepting, wait for the requests of those that were accepted last, then end as uvicorn does.
 
-        uvicorn closes a connection that has not asked anything yet, even when the question is on its way.
+        uvicorn closes a connection over which no request has come yet, even when one is on its way.
         """
         for server in self.servers:
             server.close()
         until = self._clock.monotonic() + min(_NEWCOMER_SECONDS, self.config.timeout_graceful_shutdown or 0.0)
-        while self._clock.monotonic() < until and any(
-            getattr(connection, "cycle", None) is None for connection in self.server_state.connections
-        ):
+        while self._clock.monotonic() < until and self._without_request() - self._silent:
             await self._clock.sleep(_TICK_SECONDS)  # uvicorn has no event for this
         await super().shutdown(sockets)
+
+
+async def first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when one of them has ended; the others are cancelled."""
+    tasks = [asyncio.create_task(one) for one in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 def inherited(fd: int | None, environ: Mapping[str, str]) -> list[socket.socket]:
@@ -150,28 +199,29 @@ def inherited(fd: int | None, environ: Mapping[str, str]) -> list[socket.socket]
     Raises CannotListen.
     """
     if fd is not None:
-        return [_adopted(fd)]
+        return [adopted(fd)]
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     count = environ.get("LISTEN_FDS", "")
-    return [_adopted(_FIRST_SYSTEMD_FD + number) for number in range(int(count) if count.isdigit() else 0)]
+    return [adopted(_FIRST_SYSTEMD_FD + number) for number in range(int(count) if count.isdigit() else 0)]
 
 
-def _adopted(fd: int) -> socket.socket:
+def adopted(fd: int) -> socket.socket:
+    """Return the listening TCP socket that this descriptor is. Raises CannotListen."""
     try:
-        adopted = socket.socket(fileno=fd)
-        listening = adopted.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        listener = socket.socket(fileno=fd)
+        listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise CannotListen(f"File descriptor {fd} is not a socket: {error.strerror}.") from None
-    if not listening or adopted.family not in (socket.AF_INET, socket.AF_INET6):
-        adopted.detach()
+    if not listening or listener.family not in (socket.AF_INET, socket.AF_INET6):
+        listener.detach()
         raise CannotListen(f"File descriptor {fd} is not a listening TCP socket.")
-    adopted.set_inheritable(False)
-    return adopted
+    listener.set_inheritable(False)
+    return listener
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Return a socket of our own, bound and not yet listening. Raises CannotListen."""
+    """Return a listening socket of our own. Raises PortTaken or CannotListen."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         own = socket.socket(family, socket.SOCK_STREAM)
@@ -182,7 +232,9 @@ def bound(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6 and host == "::":
             own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         own.bind(address)
+        own.listen(_BACKLOG)
     except OSError as error:
         own.close()
-        raise CannotListen(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
+        kind = PortTaken if error.errno == errno.EADDRINUSE else CannotListen
+        raise kind(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
     return own

@@ -6,6 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers import reading
 from handlers.answering import Refusal, refuse
+from mailroom.settings import Settings
 
 _OURSELVES: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]", b"host.docker.internal"})
 """The last one is how a Logto in Docker Desktop calls this machine; no foreign page can be opened under it."""
@@ -47,3 +48,19 @@ def _name(host: bytes) -> bytes:
     """Return the host without its port."""
     name, colon, port = host.rpartition(b":")
     return (name if colon and port.isdigit() else host).lower()
+
+
+def greeting(settings: Settings, port: int) -> str:
+    """Return what a developer is told at the start."""
+    base = f"http://localhost:{port}"
+    webhook = f"{base}/webhook" if settings.webhook.signing_keys else "off until MAILROOM_WEBHOOK__SIGNING_KEYS is set"
+    return f"""
+  Mailroom, in development: it keeps every mail instead of sending it, and answers this machine only.
+
+    Logto's HTTP email connector   {base}/email   (any Authorization)
+    Logto's webhook                {webhook}
+    the mails                      {base}/console/captured
+
+  Try it:
+    curl {base}/email -d '{{"to": "ada@example.com", "type": "SignIn", "payload": {{"code": "123456"}}}}'
+"""

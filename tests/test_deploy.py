@@ -77,6 +77,13 @@ class TestTheToolsUnderstand:
         assert run("systemd-analyze", "verify", "--man=no", *units) == ""
 
 
+def test_the_unit_signals_the_parent_process_alone() -> None:
+    """It passes SIGTERM on: a second one would end the drain. SIGHUP to a child would be lost."""
+    service = (DEPLOY / "mailroom.service").read_text().splitlines()
+    assert "KillMode=mixed" in service
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in service
+
+
 class Upstream:
     """Stands where Mailroom stands and notes what arrives; `drops`: it closes instead of answering."""
 
@@ -114,14 +121,14 @@ def client(door: Front) -> httpx.AsyncClient:
 
 @each_proxy
 async def test_a_dead_upstream_is_answered_and_not_dropped(proxy: str, tmp_path: Path) -> None:
-    """502 in words for an end user, on a connection that stays usable: no reset, which would leak the request."""
+    """502 in words for an end user: no reset, which would leak the request."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # taken, but nobody listens: refused
         async with front(proxy, tmp_path, nobody.getsockname()[1]) as door, client(door) as logto:
             answer = await logto.post("/email", json=MAIL)
             assert answer.status_code == httpx.codes.BAD_GATEWAY
             assert answer.text.strip() == SORRY
-            assert answer.headers.get("connection", "keep-alive") == "keep-alive"
+            assert answer.headers["connection"] == "close"
 
 
 @each_proxy
@@ -131,6 +138,25 @@ async def test_a_request_that_was_sent_is_not_sent_again(proxy: str, tmp_path: P
         answer = await logto.post("/email", json=MAIL)
         assert answer.status_code == httpx.codes.BAD_GATEWAY
         assert len(place.heads) == 1
+
+
+@each_proxy
+async def test_an_upstream_that_does_not_answer_is_given_up(proxy: str, tmp_path: Path) -> None:
+    """After 30 s, here 1: Logto would wait for ever, and its end user with it."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts, nobody reads
+        changed = {"timeout 30s": "timeout 1s"}
+        async with front(proxy, tmp_path, mute.getsockname()[1], changed) as door, client(door) as logto:
+            answer = await logto.post("/email", json=MAIL)
+    assert answer.status_code in {httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT}
+    assert answer.text.strip() == SORRY
+
+
+@each_proxy
+async def test_no_connection_of_a_client_is_used_twice(proxy: str, tmp_path: Path) -> None:
+    """A reload closes idle connections; a request that was on its way would be lost, and leak."""
+    async with upstream() as (_, port), front(proxy, tmp_path, port) as door, client(door) as logto:
+        answers = [await logto.post(path, json=MAIL) for path in ("/email", "/webhook", "/email")]
+    assert [answer.headers["connection"] for answer in answers] == ["close"] * 3
 
 
 @each_proxy

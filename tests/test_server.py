@@ -1,7 +1,6 @@
 """`python server.py`, as an operator and a platform meet it."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -33,16 +32,13 @@ type = "capture"
 """
 
 
-async def test_the_server_writes_with_the_operators_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_writes_with_the_operators_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lay(tmp_path / "mine", {"SignIn/html.jinja": "ours {{ code }}", "layout.html.jinja": "{% if %}"})
     lay(tmp_path, {"mailroom.toml": f'templates = "mine"\n{SETTINGS}'})
-    parts = await server.build(loading.load(environ={}), SystemClock())
-    try:
-        assert write(parts.writer).html == "ours 314159"
-        assert [fault.path for fault in parts.writer.faults] == ["mine/layout.html.jinja, line 1"]
-    finally:
-        await parts.outbox.close()
+    made = server.warm(loading.load(environ={}), SystemClock())
+    assert write(made.writer).html == "ours 314159"
+    assert [fault.path for fault in made.writer.faults] == ["mine/layout.html.jinja, line 1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +58,11 @@ class Process:
         """Wait until it answers; its socket was listening before it ran."""
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             assert (await client.get(f"{self.url}/livez", headers={"connection": "close"})).status_code == 200
+
+    async def is_ready(self) -> int:
+        """Return the status of `/readyz`."""
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            return (await client.get(f"{self.url}/readyz", headers={"connection": "close"})).status_code
 
     async def ended(self) -> int:
         """Wait for its end; return the exit code."""
@@ -87,6 +88,7 @@ async def process(place: Path, *arguments: str, settings: str | None = SETTINGS)
             cwd=place,
             env={"PATH": os.environ["PATH"]},
             pass_fds=(own.fileno(),),
+            start_new_session=True,
             stdout=log,
             stderr=log,
         )
@@ -94,7 +96,7 @@ async def process(place: Path, *arguments: str, settings: str | None = SETTINGS)
             yield Process(running, place, own.getsockname()[1])
         finally:
             if running.returncode is None:
-                running.kill()
+                os.killpg(running.pid, signal.SIGKILL)
                 await running.wait()
 
 
@@ -123,9 +125,10 @@ async def test_a_second_sigterm_ends_the_drain(tmp_path: Path) -> None:
         clock = SystemClock()
         began = clock.monotonic()
         running.process.send_signal(signal.SIGTERM)
-        async with httpx.AsyncClient(trust_env=False) as client:
-            while (await client.get(f"{running.url}/readyz")).status_code != 503:
-                pass
+        # In the same second it is the same wish: platforms send the signal to parent and child.
+        while clock.monotonic() - began < 1:
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.is_ready() == 503
         running.process.send_signal(signal.SIGTERM)
         assert await running.ended() == 0
         assert clock.monotonic() - began < 5
@@ -152,44 +155,34 @@ async def test_in_development_it_needs_no_settings_and_tells_where_to_look(tmp_p
             assert relayed.status_code == 403
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc to see who waits")
 async def test_connections_wait_in_the_inherited_socket_while_a_predecessor_holds_the_outbox(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     lock = await Lock.take(tmp_path / "data" / "mailroom.db", clock=SystemClock(), wait_seconds=0)
     async with process(tmp_path) as running, httpx.AsyncClient(trust_env=False, timeout=30) as client:
         waiting = asyncio.create_task(client.get(f"{running.url}/readyz"))
-        await _waits_for(tmp_path / "data" / "mailroom.db.lock", running)
+        await _waits_for_the_outbox(running)
         assert not waiting.done()
         lock.release()
         assert (await waiting).status_code == 200
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux' /proc to see who waits")
 async def test_it_can_be_ended_while_it_waits(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     lock = await Lock.take(tmp_path / "data" / "mailroom.db", clock=SystemClock(), wait_seconds=0)
     try:
         async with process(tmp_path) as running:
-            await _waits_for(tmp_path / "data" / "mailroom.db.lock", running)
+            await _waits_for_the_outbox(running)
             running.process.send_signal(signal.SIGTERM)
             assert await running.ended() == 0
     finally:
         lock.release()
 
 
-async def _waits_for(lock: Path, running: Process) -> None:
-    """Return when the process has the lock's file open."""
-    while lock not in _open_files(running.process.pid):
+async def _waits_for_the_outbox(running: Process) -> None:
+    """Return when it says that it waits for the outbox."""
+    while "outbox.awaited" not in running.said():
         assert running.process.returncode is None, running.said()
         await asyncio.sleep(0.01)
-
-
-def _open_files(pid: int) -> list[Path]:
-    found = []
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
-            found.append(descriptor.readlink())
-    return found
 
 
 @pytest.mark.parametrize("fd", ["0", "999"])
@@ -209,6 +202,57 @@ async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     assert ended == server.EXIT_FAILED
     assert f"Mailroom cannot start: Cannot listen on 127.0.0.1 port {port}: Address already in use" in said
     assert "Traceback" not in said
+
+
+async def test_a_socket_of_its_own_outlives_the_process_that_bound_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    running = Process(await _started(tmp_path, settings=f"port = {port}\n{SETTINGS}"), tmp_path, port)
+    try:
+        await _says(running, "server.listening")
+        running.process.send_signal(signal.SIGHUP)
+        while running.said().count("server.listening") < 2:
+            async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+                assert (await client.get(f"{running.url}/livez")).status_code == 200
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    finally:
+        if running.process.returncode is None:
+            os.killpg(running.process.pid, signal.SIGKILL)
+            await running.process.wait()
+
+
+async def test_the_parent_is_small_and_knows_nothing_of_the_application(tmp_path: Path) -> None:
+    async with process(tmp_path) as running:
+        await running.ready()
+        [child] = _children(running.process.pid)
+        assert {"apsw", "httptools", "msgspec", "uvloop"} <= _libraries(child)
+        assert not {"apsw", "httptools", "msgspec", "uvloop"} & _libraries(running.process.pid)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _libraries(pid: int) -> set[str]:
+    """Return the folders and names of the shared libraries that a process has loaded."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {part.partition(".")[0] for line in lines if ".so" in line for part in line.split("/")}
+
+
+async def _started(place: Path, *, settings: str) -> asyncio.subprocess.Process:
+    """Start a server that binds its own socket."""
+    (place / "mailroom.toml").write_text(settings)
+    with (place / "log").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(ROOT / "server.py"),
+            cwd=place,
+            env={"PATH": os.environ["PATH"]},
+            start_new_session=True,
+            stdout=log,
+            stderr=log,
+        )
 
 
 async def _run(place: Path, *arguments: str) -> tuple[int | None, str]:

@@ -74,6 +74,7 @@ class Courier:
             jitter=jitter,
             record=outbox.attempt,
             count=self._report.attempted,
+            is_ending=lambda: self._draining,
         )
         self._tidying = Tidying(outbox, clock, retention=retention, report=self._report)
         self._deliveries: dict[str, asyncio.Task[None]] = {}
@@ -147,8 +148,18 @@ class Courier:
             self._behind = None
         self._chores = [asyncio.create_task(chore, name=f"courier.{name}") for name, chore in chores.items()]
 
+    async def finish(self) -> None:
+        """Start no mail any more and wait until those under way have ended.
+
+        What is accepted from now on waits in the outbox for the next process.
+        """
+        self._draining = True
+        await _cancel(self._chores)
+        while self._deliveries:
+            await asyncio.wait(list(self._deliveries.values()))
+
     async def drain(self, seconds: float) -> None:
-        """Lease nothing more, let deliveries end for so many seconds, cut off the rest.
+        """Do the same for at most so many seconds, then cut off the rest.
 
         What is cut off stays leased; the next process takes it over.
         """

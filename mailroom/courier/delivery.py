@@ -79,6 +79,8 @@ class Delivery:
     """Makes durable that another attempt begins (`Outbox.attempt`); False: the lease was lost."""
     count: Callable[[str, Outcome], None]
     """Told the outcome of each attempt by provider."""
+    is_ending: Callable[[], bool] = lambda: False
+    """Whether no attempt is to start any more: what waits for its turn is queued again, for the next process."""
 
     async def deliver(self, leased: Leased) -> Settlement | None:
         """Try the route's providers once around; None: the lease was lost on the way.
@@ -93,9 +95,9 @@ class Delivery:
             exit_ = self.exits[name]
             async with exit_.lane.turn(message.priority):
                 now = self.clock.now()
-                if now >= message.expires_at:
-                    done = attempts if failures else attempts[:-1]  # the begun one never started
-                    return Settlement(message.id, State.EXPIRED, done, reason="its lifetime ended while it waited")
+                started = attempts if failures else attempts[:-1]  # the begun one never started
+                if settlement := self._unstarted(message, started, now):
+                    return settlement
                 attempt = Attempt(name, now)
                 if failures:
                     try:
@@ -116,6 +118,14 @@ class Delivery:
             if isinstance(result, Uncertain) and not message.is_code:
                 break  # the same provider may recognize it: another one would surely send it twice
         return self._later(message, attempts, failures)
+
+    def _unstarted(self, message: Message, attempts: tuple[Attempt, ...], now: Instant) -> Settlement | None:
+        """Return what becomes of a message whose turn came too late; None: the next attempt may start."""
+        if now >= message.expires_at:
+            return Settlement(message.id, State.EXPIRED, attempts, reason="its lifetime ended while it waited")
+        if self.is_ending():
+            return Settlement(message.id, State.QUEUED, attempts, due_at=now)
+        return None
 
     async def _try(
         self, exit_: Exit, message: Message, attempt: Attempt

@@ -1,6 +1,7 @@
 """The SQLite file: how it is made, opened, and brought to the present schema."""
 
 import ctypes
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -33,10 +34,51 @@ def create(path: Path) -> None:
         _make_directory(path.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise OutboxError(
-            f"{path} cannot be written ({error.strerror}): let the server's user own it and its directory, "
-            "or set database_url to a place that it may write"
-        ) from error
+        raise not_writable(path, error) from error
+
+
+def not_writable(path: Path, error: OSError) -> OutboxError:
+    """Return what to raise when the system does not let us write a file."""
+    remedy = _REMEDIES.get(
+        error.errno or 0,
+        "let the server's user own it and its directory, or set database_url to a place that it may write",
+    )
+    return OutboxError(f"{path} cannot be written ({error.strerror}): {remedy}")
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "make room on this disk",
+    errno.EDQUOT: "make room in the quota of the server's user",
+    errno.EROFS: "mount this file system for writing, or set database_url to a place that can be written",
+}
+
+
+def not_usable(path: Path, error: apsw.Error) -> OutboxError:
+    """Return what to raise when SQLite cannot open or read the file."""
+    if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
+        remedy = (
+            "the file is damaged, and was left as it is. Keep a copy of it and of the -wal file beside it; then "
+            "put back a backup, or move both away to begin with an empty outbox"
+        )
+    else:
+        remedy = "see that its disk has room, and can be read and written"
+    return OutboxError(f"{path} cannot be opened as the outbox ({error}): {remedy}")
+
+
+def check(path: Path, secret_keys: Sequence[str], *, schema: Path = SCHEMA) -> None:
+    """Look at a file that another process serves from, for what waiting will not change.
+
+    Raises OutboxError when it is not ours or too new, SealBroken when no secret fits.
+    """
+    try:
+        connection = connect_readonly(path)
+        try:
+            if _version(connection, newest=max(_steps(schema))):
+                unlock_seal(connection, secret_keys, entropy=os.urandom)
+        finally:
+            connection.close(True)
+    except apsw.Error:  # it is missing or in trouble: whoever opens it to serve will see
+        return
 
 
 def _make_directory(directory: Path) -> None:

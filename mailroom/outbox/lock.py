@@ -12,10 +12,16 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from mailroom.clock import Clock
 from mailroom.errors import OutboxError, OutboxInUse
+from mailroom.outbox.database import not_writable
 
-_POLL_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.02
+"""Requests wait for as long as nobody holds the lock."""
+
+log = structlog.get_logger()
 
 # `struct flock`, whose padding is the machine's own: one octet far beyond what SQLite locks, at 1 GiB.
 _ONE_OCTET: Final = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 1 << 40, 1, 0)
@@ -32,17 +38,22 @@ class Lock:
         self._descriptor: int | None = None
 
     @classmethod
-    async def take(cls, path: Path, *, clock: Clock, wait_seconds: float) -> "Lock":
+    async def take(cls, path: Path, *, clock: Clock, wait_seconds: float | None) -> "Lock":
         """Hold the lock, waiting for whoever holds it now: during a deploy two processes overlap.
 
-        Raises OutboxInUse after `wait_seconds`, OutboxError when the file system cannot lock.
+        Raises OutboxInUse after `wait_seconds` (None: waits without limit), OutboxError when the lock's file cannot
+        be written or locked.
         """
         lock = cls(path)
+        give_up_at = None if wait_seconds is None else clock.monotonic() + wait_seconds
+        is_logged = False
         try:
-            waited_until = clock.monotonic() + wait_seconds
             while not lock.hold():
-                if clock.monotonic() >= waited_until:
+                if give_up_at is not None and clock.monotonic() >= give_up_at:
                     raise OutboxInUse(lock.refusal())  # noqa: TRY301 - what was opened is closed below
+                if not is_logged:
+                    log.info("outbox.awaited", holder=lock.holder(), at_most_seconds=wait_seconds)
+                    is_logged = True
                 await clock.sleep(_POLL_SECONDS)
         except BaseException:
             lock.release()
@@ -65,22 +76,28 @@ class Lock:
                     os.close(database)
                 return False
             self._descriptor = _replaced(self._descriptor, database)
-        os.ftruncate(beside, 0)
-        os.pwrite(beside, str(os.getpid()).encode(), 0)
+        try:
+            os.ftruncate(beside, 0)
+            os.pwrite(beside, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            raise not_writable(self._beside, error) from error
         return True
 
     def is_on_database(self) -> bool:
         """Tell whether the file at the path is the database that was locked."""
         return self._descriptor is not None and _is_at(self._path, self._descriptor)
 
+    def holder(self) -> str:
+        """Say who holds the lock."""
+        written = b"" if self._beside_descriptor is None else os.pread(self._beside_descriptor, 20, 0)
+        pid = written.decode(errors="replace").strip()
+        return f"process {pid}" if pid.isdecimal() else "another process"
+
     def refusal(self) -> str:
         """Say who holds the lock, and what to do."""
-        told = b"" if self._beside_descriptor is None else os.pread(self._beside_descriptor, 20, 0)
-        pid = told.decode(errors="replace").strip()
-        holder = f"process {pid}" if pid.isdecimal() else "another process"
         return (
-            f"{self._path} is served by {holder}: one process may serve from a SQLite outbox; stop the other one, "
-            'or use PostgreSQL (database_url = "postgresql://…") for several'
+            f"{self._path} is served by {self.holder()}: one process may serve from a SQLite outbox; "
+            'stop the other one, or use PostgreSQL (database_url = "postgresql://…") for several'
         )
 
     def release(self) -> None:
@@ -96,9 +113,7 @@ def _opened(path: Path, descriptor: int | None, flags: int = 0) -> int:
             return descriptor
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
     except OSError as error:
-        raise OutboxError(
-            f"{path} cannot be written ({error.strerror}): let the server's user own the directory"
-        ) from error
+        raise not_writable(path, error) from error
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -21,6 +21,7 @@ from mailroom.outbox.database import (
     connect_readonly,
     create,
     migrate,
+    not_usable,
     own_seal,
     truncate_log,
     wrapped_at,
@@ -36,7 +37,7 @@ from mailroom.outbox.rows import Keys, Putting, attempts_text, row_of
 from mailroom.outbox.writer import Writer
 from mailroom.sealing import Entropy, Seal
 
-_WAIT_SECONDS: Final = 12.0
+WAIT_SECONDS: Final = 12.0
 """Longer than a predecessor's `shutdown_timeout`."""
 
 
@@ -73,16 +74,16 @@ class SqliteOutbox(SqliteRecords):
         secret_keys: Sequence[str],
         clock: Clock,
         entropy: Entropy = os.urandom,
-        wait_seconds: float = _WAIT_SECONDS,
+        wait_seconds: float | None = WAIT_SECONDS,
         schema: Path = SCHEMA,
         vfs: str | None = None,
     ) -> "SqliteOutbox":
         """Open the file as the one process that serves from it, and make it if it is missing.
 
         Whoever held it before is dead then: its leases are due again, and so is what was held for a restart.
-        Raises OutboxInUse when another process still serves after `wait_seconds`, SealBroken when none of the
-        secrets fits (the first one seals), OutboxError when the file cannot be used. `schema` and `vfs` are
-        other migrations and another disk, for tests.
+        Raises OutboxInUse when another process still serves after `wait_seconds` (None: waits without limit),
+        SealBroken when none of the secrets fits (the first one seals), OutboxError when the file cannot be used.
+        `schema` and `vfs` are other migrations and another disk, for tests.
         """
         await asyncio.to_thread(create, path)
         lock = await Lock.take(path, clock=clock, wait_seconds=wait_seconds)
@@ -228,5 +229,5 @@ def _prepared(
             connection.close(True)
             raise
     except apsw.Error as error:
-        raise OutboxError(f"{path} cannot be opened as the outbox: {error}") from error
+        raise not_usable(path, error) from error
     return connection, seal, repeats, wrapped

@@ -395,6 +395,25 @@ async def test_drain_lets_what_is_on_the_wire_end(tmp_path: Path) -> None:
         assert (await it.record(later.id)).state is State.QUEUED
 
 
+async def test_what_waits_for_its_turn_at_the_end_is_left_to_the_next_process(tmp_path: Path) -> None:
+    """It was not dialled, so nothing is recorded of an attempt, and nobody need fear that it was sent."""
+    async with house(tmp_path, concurrency=1) as it:
+        await it.caught_up()
+        it.provider.answering.clear()
+        on_the_wire = await it.courier.accept(it.new())
+        await it.received(1)
+        waiting = await it.courier.accept(it.new())
+        assert (await it.record(waiting.id)).state is State.SENDING
+        finishing = asyncio.create_task(it.courier.finish())
+        await asyncio.sleep(0)
+        assert not finishing.done()
+        it.provider.answering.set()
+        await finishing
+        assert (await it.record(on_the_wire.id)).state is State.SENT
+        left = await it.record(waiting.id)
+        assert (left.state, left.attempts, left.due_at) == (State.QUEUED, (), it.clock.now())
+
+
 async def test_a_flood_is_admitted_no_faster_than_the_loop_can_send(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,10 +162,10 @@ class Sink:
 
 
 @asynccontextmanager
-async def sink() -> AsyncIterator[Sink]:
-    """Run the SMTP server that tells."""
+async def sink(*, seconds: float = 0.0) -> AsyncIterator[Sink]:
+    """Run the SMTP server that tells; it takes so many seconds to answer each mail."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(Path(__file__).with_name("sink.py")), stdout=asyncio.subprocess.PIPE
+        sys.executable, str(Path(__file__).with_name("sink.py")), str(seconds), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     place = Sink(process.stdout)

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +18,8 @@ from tests.ports import free_port
 PROXIES = ("caddy", "nginx")
 _READY = {"caddy": "serving initial configuration", "nginx": "start worker process "}
 """What each says on stderr once its sockets listen."""
+_RELOADED = {"caddy": "load complete", "nginx": "exited with code 0"}
+"""What each says on stderr at the end of a reload; nginx, when the worker of the old configuration has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,57 @@ class _Ground:
     upstream_port: int
     chain: Path
     key: Path
+    authority: Path
 
 
-@dataclass(frozen=True, slots=True)
 class Front:
     """A proxy that runs."""
 
-    url: str
-    plain_url: str
-    """Its http side."""
-    trust: ssl.SSLContext
-    """Knows the authority of its certificate."""
+    def __init__(self, ground: _Ground, proxy: str, process: asyncio.subprocess.Process) -> None:
+        self._proxy = proxy
+        self._directory = ground.directory
+        self._process = process
+        self._lines: list[str] = []
+        self._news = asyncio.Condition()
+        self.url = f"https://localhost:{ground.port}"
+        self.plain_url = f"http://localhost:{ground.plain_port}"
+        """Its http side."""
+        self.authority = ground.authority
+        """The file with the authority of its certificate."""
+        self.trust = ssl.create_default_context(cafile=ground.authority)
+
+    async def listen(self) -> None:
+        """Note what the proxy writes to stderr until it ends; nobody else reads it."""
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            async with self._news:
+                self._lines.append(line.decode())
+                self._news.notify_all()
+        async with self._news:
+            self._lines.append("")
+            self._news.notify_all()
+
+    async def says(self, words: str, since: int = 0) -> None:
+        """Wait for a line on stderr with these words. Raises AssertionError if the proxy ends before."""
+        async with asyncio.timeout(30), self._news:
+            await self._news.wait_for(lambda: any(words in line or not line for line in self._lines[since:]))
+        assert self._lines[-1], "".join([f"{self._proxy} ended:\n", *self._lines])
+
+    async def reload(self) -> None:
+        """Have the configuration read again, as `systemctl reload` does, and return when that is done."""
+        since = len(self._lines)
+        if self._proxy == "nginx":
+            self._process.send_signal(signal.SIGHUP)
+        else:
+            command = ("caddy", "reload", "--config", "Caddyfile", "--force")
+            reload = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=self._directory,
+                env=_environment(self._directory),
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            assert await reload.wait() == 0, "caddy reload failed"
+        await self.says(_RELOADED[self._proxy], since)
 
 
 def missing(proxy: str) -> str:
@@ -48,34 +91,39 @@ def missing(proxy: str) -> str:
 
 
 @asynccontextmanager
-async def front(proxy: str, directory: Path, upstream_port: int) -> AsyncIterator[Front]:
-    """Run `deploy/`'s configuration of this proxy, changed in nothing but host, ports and certificate."""
+async def front(
+    proxy: str, directory: Path, upstream_port: int, changed: Mapping[str, str] | None = None
+) -> AsyncIterator[Front]:
+    """Run `deploy/`'s configuration of this proxy, changed in nothing but host, ports, certificate and `changed`."""
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
-    ground = _Ground(directory, free_port(), free_port(), upstream_port, directory / "chain.pem", directory / "key.pem")
+    ground = _Ground(
+        directory,
+        free_port(),
+        free_port(),
+        upstream_port,
+        directory / "chain.pem",
+        directory / "key.pem",
+        directory / "authority.pem",
+    )
     certificate.private_key_pem.write_to_path(ground.key)
     ground.chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
+    authority.cert_pem.write_to_path(ground.authority)
 
-    command = _write_caddy(ground) if proxy == "caddy" else _write_nginx(ground)
+    command = (_write_caddy if proxy == "caddy" else _write_nginx)(ground, changed or {})
     process = await asyncio.create_subprocess_exec(
         *command, cwd=directory, env=_environment(directory), stderr=asyncio.subprocess.PIPE
     )
-    assert process.stderr is not None
-    said = bytearray()
+    place = Front(ground, proxy, process)
+    listening = asyncio.ensure_future(place.listen())
     try:
-        while _READY[proxy].encode() not in said:
-            line = await asyncio.wait_for(process.stderr.readline(), 30)
-            assert line, f"{proxy} ended: {said.decode()}"
-            said += line
-        draining = asyncio.ensure_future(process.stderr.read())
-        yield Front(f"https://localhost:{ground.port}", f"http://localhost:{ground.plain_port}", trust)
+        await place.says(_READY[proxy])
+        yield place
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
-    await draining
+        await listening
 
 
 @asynccontextmanager
@@ -112,21 +160,22 @@ backend mailroom
 """
 
 
-def _write_caddy(ground: _Ground) -> list[str]:
+def _write_caddy(ground: _Ground, further: Mapping[str, str]) -> list[str]:
     changed = changes(
         (ROOT / "deploy" / "Caddyfile").read_text(),
         {
-            "\tauto_https": "\tadmin off\n\tauto_https",
+            "\tauto_https": f"\tadmin unix//{ground.directory}/admin\n\tauto_https",
             "\nmail.acme.example {": f"\nhttps://localhost:{ground.port} {{\n\ttls {ground.chain} {ground.key}",
             "http://mail.acme.example {": f"http://localhost:{ground.plain_port} {{",
             "127.0.0.1:8000": f"127.0.0.1:{ground.upstream_port}",
+            **further,
         },
     )
     (ground.directory / "Caddyfile").write_text(changed)
     return ["caddy", "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
 
 
-def _write_nginx(ground: _Ground) -> list[str]:
+def _write_nginx(ground: _Ground, further: Mapping[str, str]) -> list[str]:
     changed = changes(
         (ROOT / "deploy" / "nginx.conf").read_text(),
         {
@@ -136,6 +185,7 @@ def _write_nginx(ground: _Ground) -> list[str]:
             "/etc/letsencrypt/live/mail.acme.example/privkey.pem": str(ground.key),
             "server_name mail.acme.example": "server_name localhost",
             "127.0.0.1:8000": f"127.0.0.1:{ground.upstream_port}",
+            **further,
         },
     )
     (ground.directory / "mailroom.conf").write_text(changed)

@@ -1,4 +1,4 @@
-"""Runs the real thing: `python server.py`, one process after the other, on a socket that outlives them."""
+"""Runs the real thing: `python server.py`, its parent process and its child, on a socket that outlives them."""
 
 import asyncio
 import os
@@ -77,6 +77,8 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: asyncio.subprocess.Process | None = None
+        self._lives: int | None = None
+        """A pipe that all processes of the last start hold open: its end tells that they are gone."""
 
     async def __aenter__(self) -> Self:
         """Start, and wait until it is ready."""
@@ -84,7 +86,7 @@ class Server:
             await self.start()
             await self.ready()
         except BaseException:
-            await self._away()
+            await self.away()
             raise
         return self
 
@@ -92,12 +94,14 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave no process behind; how it ended matters only where `stop` is called."""
-        await self._away()
+        await self.away()
 
     async def start(self) -> float:
         """Start a process, not yet ready; returns the moment. A predecessor may still be draining."""
         fd = self._socket.fileno()
         moment = time.time()
+        self._forget_pipe()
+        self._lives, held = os.pipe()
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._wrapper,
@@ -108,11 +112,13 @@ class Server:
                 *self._arguments,
                 cwd=self.directory,
                 env=self._environment,
-                pass_fds=(fd,),
+                pass_fds=(fd, held),
+                start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+        os.close(held)
         return moment
 
     async def ready(self) -> None:
@@ -137,11 +143,29 @@ class Server:
                 pass
 
     async def kill(self) -> float:
-        """SIGKILL; returns the moment after which it can have done nothing."""
+        """SIGKILL to parent and child; returns the moment after which they can have done nothing."""
         process = self._serving()
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        assert self._lives is not None
+        await asyncio.to_thread(os.read, self._lives, 1)
         return time.time()
+
+    async def kill_child(self) -> None:
+        """SIGKILL to the process that serves; its parent replaces it."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    async def reload(self, *, fails: bool = False) -> None:
+        """SIGHUP; returns when the next process serves, or `fails`. Raises AssertionError with the log otherwise."""
+        line = '"reload.failed"' if fails else '"server.listening"'
+        before = self.log().count(line)
+        self._serving().send_signal(signal.SIGHUP)
+        try:
+            async with asyncio.timeout(_STARTS_WITHIN):
+                while self.log().count(line) == before:  # noqa: ASYNC110 - a file has no event
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"no other process serves:\n{self.log()}") from None
 
     async def stop(self) -> None:
         """SIGTERM. Raises AssertionError with the log unless it exits in time and with 0."""
@@ -161,10 +185,16 @@ class Server:
             raise AssertionError(f"the server did not exit within {_EXITS_WITHIN} s:\n{self.log()}") from None
         assert status == 0, f"the server exited with {status}:\n{self.log()}"
 
+    async def exit_code(self) -> int:
+        """Wait for a process that ends by itself."""
+        return await asyncio.wait_for(self._serving().wait(), _STARTS_WITHIN)
+
     @property
     def pid(self) -> int:
-        """The serving process."""
-        return self._serving().pid
+        """The process that serves: the parent's child, the last one if there are several."""
+        parent = self._serving().pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return int(children[-1]) if children else parent  # in development there is no parent
 
     def resident_octets(self) -> int:
         """Return the memory that the serving process has."""
@@ -179,7 +209,14 @@ class Server:
         assert self._process is not None, "start it first"
         return self._process
 
-    async def _away(self) -> None:
+    async def away(self) -> None:
+        """Leave nothing behind."""
         if self._process is not None and self._process.returncode is None:
             await self.kill()
         self._socket.close()
+        self._forget_pipe()
+
+    def _forget_pipe(self) -> None:
+        if self._lives is not None:
+            os.close(self._lives)
+            self._lives = None

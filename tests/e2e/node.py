@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.harness import ROOT
@@ -31,11 +33,18 @@ class Answer:
     """The words of an HTTP error, which Logto shows to the end user."""
     dropped: str = ""
     """Why the connection failed (`ECONNRESET`): Logto then shows the whole request to the end user."""
+    leaked: bool = False
+    """Whether what Logto answers the end user holds our `Authorization`."""
+    seconds: float = 0.0
+    """How long the call took."""
 
     @property
     def ok(self) -> bool:
         """Whether Logto goes on as if the mail was sent."""
         return self.status is not None
+
+
+_FIELDS = tuple(field.name for field in fields(Answer))
 
 
 class Connector:
@@ -61,8 +70,7 @@ class Connector:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             told = json.loads(line)
-            fields = {name: told[name] for name in ("status", "body", "reused", "message", "dropped") if name in told}
-            self._waiting.pop(told["id"]).set_result(Answer(**fields))
+            self._waiting.pop(told["id"]).set_result(Answer(**{name: told[name] for name in _FIELDS if name in told}))
         for future in self._waiting.values():
             future.set_exception(AssertionError("the Node process ended; its last words are on stderr"))
 
@@ -82,10 +90,15 @@ def missing() -> str:
 
 
 @asynccontextmanager
-async def connector() -> AsyncIterator[Connector]:
-    """Run the connector; its connections live as long as the context."""
+async def connector(authority: Path | None = None) -> AsyncIterator[Connector]:
+    """Run the connector; its connections live as long as the context. It trusts the certificates of `authority`."""
     process = await asyncio.create_subprocess_exec(
-        "node", "client.mjs", cwd=_PLACE, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        "node",
+        "client.mjs",
+        cwd=_PLACE,
+        env={**os.environ, **({"NODE_EXTRA_CA_CERTS": str(authority)} if authority else {})},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     client = Connector(process)
     listening = asyncio.ensure_future(client.listen())

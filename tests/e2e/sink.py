@@ -1,5 +1,7 @@
 """An SMTP server in a process of its own that tells of every mail it took: a line of JSON each on stdout.
 
+    python sink.py [SECONDS]        how long it takes to say that it took a mail
+
     {"port": 40123}
     {"at": 1795253878.1, "recipient": "u1-329452@chaos.example", "whole": true}
 
@@ -22,6 +24,9 @@ from aiosmtpd.smtp import SMTP
 class Journal:
     """What aiosmtpd calls when a mail is there."""
 
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
     async def handle_DATA(self, _server: SMTP, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         """Tell of the mail, then accept it."""
         at = time.time()
@@ -31,6 +36,7 @@ class Journal:
         for recipient in envelope.rcpt_tos:
             code = recipient.partition("@")[0].rpartition("-")[2]
             tell({"at": at, "recipient": recipient, "whole": code in words})
+        await asyncio.sleep(self._seconds)
         return "250 taken"
 
 
@@ -40,13 +46,13 @@ def tell(line: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-async def main() -> None:
+async def main(seconds: float) -> None:
     """Serve until the process is ended."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(Journal()), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: SMTP(Journal(seconds)), "127.0.0.1", 0, backlog=1024)
     tell({"port": server.sockets[0].getsockname()[1]})
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(float(sys.argv[1]) if len(sys.argv) > 1 else 0.0))

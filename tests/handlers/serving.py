@@ -106,7 +106,7 @@ def served(**changes: Any) -> Iterator[Doors]:
     clock = FakeClock()
     parts = MemoryParts(clock)
     metrics = Metrics()
-    standing = Standing()
+    standing = Standing(started=True)
     app = handlers.Doors(
         routes(
             settings=chosen,
@@ -129,7 +129,6 @@ def served(**changes: Any) -> Iterator[Doors]:
         listener = Listener(
             OnlyLoopback(app) if chosen.dev else app, standing=standing, metrics=metrics, clock=SystemClock()
         )
-        listening.listen()  # connections wait until uvicorn takes over
         up.set()
         await listener.serve_until(ending[0], [listening], shutdown_seconds=3)
 

@@ -5,6 +5,9 @@
 //        {"id": 1, "ok": false, "code": "general", "message": "…"}              the endpoint's words: an end user reads them
 //        {"id": 1, "ok": false, "code": "general", "dropped": "ECONNRESET"}     the connection broke: the end user reads everything
 //
+// Every answer also has "seconds", how long the call took, and "leaked", whether what Logto answers its end user (the
+// error's data as JSON) holds the authorization.
+//
 // Lines are handled as they come, side by side, and answered in the order in which they end. Like Logto the process
 // keeps one agent, so connections are used again.
 
@@ -12,17 +15,24 @@ import { createInterface } from 'node:readline';
 
 import createConnector from '@logto/connector-http-email';
 
-const send = async ({ id, endpoint, authorization, ...mail }) => {
+const call = async ({ id, endpoint, authorization, ...mail }) => {
   const connector = await createConnector({ getConfig: async () => ({ endpoint, authorization }) });
   try {
     const response = await connector.sendMessage(mail);
     return { id, ok: true, status: response.statusCode, body: response.body, reused: response.req.reusedSocket };
   } catch (error) {
+    const leaked = (JSON.stringify(error.data) ?? '').includes(authorization);
     if (error.data instanceof Error) {
-      return { id, ok: false, code: error.code, dropped: error.data.code ?? error.data.message };
+      return { id, ok: false, leaked, code: error.code, dropped: error.data.code ?? error.data.message };
     }
-    return { id, ok: false, code: error.code, message: error.data?.message ?? String(error) };
+    return { id, ok: false, leaked, code: error.code, message: error.data?.message ?? String(error) };
   }
+};
+
+const send = async (request) => {
+  const began = performance.now();
+  const answer = await call(request);
+  return { ...answer, seconds: (performance.now() - began) / 1000 };
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
