@@ -15,7 +15,16 @@ from typing import Final
 from msgspec.structs import replace
 
 from mailroom.message import Address, Attempt, Email, Message, Outcome, Priority, State
-from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Lease, Once, Settlement
+from mailroom.outbox import (
+    HELD_EXHAUSTED,
+    HELD_LINK,
+    HELD_MISCONFIGURED,
+    HELD_REFUSED,
+    HELD_RENDERING,
+    Lease,
+    Once,
+    Settlement,
+)
 from mailroom.outbox.database import SCHEMA
 from mailroom.outbox.sqlite import SqliteOutbox
 from tests.clock import START, FakeClock
@@ -45,6 +54,10 @@ SETTLED: Final = {
     "held, tries used up": Settlement(
         "", State.HELD, (Attempt("main", START, 9.0, Outcome.UNCERTAIN),), None, HELD_EXHAUSTED
     ),
+    "held, refused": Settlement(
+        "", State.HELD, (Attempt("main", START, 0.2, Outcome.REJECTED, "554 spam"),), None, HELD_REFUSED
+    ),
+    "held for its link": Settlement("", State.HELD, (), None, HELD_LINK),
     "held for its template": Settlement("", State.HELD, (), None, HELD_RENDERING),
     # Nothing brings messages to these states yet; what reads them is there.
     **{

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from mailroom.message import Attempt, Outcome, State
-from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_RENDERING, Once, Record
+from mailroom.outbox import (
+    HELD_EXHAUSTED,
+    HELD_LINK,
+    HELD_MISCONFIGURED,
+    HELD_REFUSED,
+    HELD_RENDERING,
+    Once,
+    Record,
+)
 from mailroom.outbox.sqlite import SqliteOutbox
 from tests.clock import START, FakeClock
 from tests.outbox.contract import claim, message
@@ -51,7 +59,7 @@ async def test_every_state_is_there(outbox: SqliteOutbox) -> None:
     found = await records(outbox)
     for name, settlement in SETTLED.items():
         record = found.pop(address(name))
-        restarted = settlement.reason in {HELD_MISCONFIGURED, HELD_RENDERING}
+        restarted = settlement.reason in {HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING}
         assert record.state is (State.QUEUED if restarted else settlement.state), name
         assert record.reason == ("" if restarted else settlement.reason)
         assert record.attempts == settlement.attempts
@@ -66,21 +74,21 @@ async def test_every_state_is_there(outbox: SqliteOutbox) -> None:
     }
     assert found[address("sending")].attempts == (Attempt("main", START),)
     assert {record.state for record in (await records(outbox)).values()} >= SETTLED_STATES
-    assert await outbox.held() == {HELD_EXHAUSTED: 1}
+    assert await outbox.held() == {HELD_EXHAUSTED: 1, HELD_LINK: 1}
 
 
 async def test_what_waits_can_be_sent(outbox: SqliteOutbox) -> None:
     """Codes first; each opens as it was put."""
     claimed = await claim(outbox, START + 40)
     recipients = [one.message.recipient for one in claimed.leased]
-    codes = ("queued", "sending", "retried", "held for misconfiguration", "held for its template")
-    assert set(recipients[:5]) == {address(name) for name in codes}
-    assert recipients[5:] == [address("invited"), address("welcomed")]
-    for one in claimed.leased[:5]:
+    codes = ("queued", "sending", "retried", "held for misconfiguration", "held, refused", "held for its template")
+    assert set(recipients[:6]) == {address(name) for name in codes}
+    assert recipients[6:] == [address("invited"), address("welcomed")]
+    for one in claimed.leased[:6]:
         assert one.message.payload == CODE
         assert one.message.ip == "203.0.113.9"
         assert one.message.created_at == START
-    assert claimed.leased[5].message.payload["link"].startswith("https://acme.example/accept")
+    assert claimed.leased[6].message.payload["link"].startswith("https://acme.example/accept")
     assert await outbox.release(HELD_EXHAUSTED, now=START + 40) == 1
     (held,) = (await claim(outbox, START + 41)).leased
     assert held.message.payload == CODE
