@@ -257,6 +257,8 @@ class Courier:
             if settlement is None or not await self._recorded(settlement):
                 log.warning("lease.lost", id=message.id, template=message.template)
                 return
+            if settlement.state is State.QUEUED and len(settlement.attempts) < len(leased.attempts):
+                return  # nothing was tried: it is left to the next process
             self._report.settled(message, settlement)
             if settlement.reason == HELD_MISCONFIGURED:
                 self._misconfigured.update(self._routes.providers(message.template))

@@ -123,8 +123,8 @@ class Delivery:
         """Return what becomes of a message whose turn came too late; None: the next attempt may start."""
         if now >= message.expires_at:
             return Settlement(message.id, State.EXPIRED, attempts, reason="its lifetime ended while it waited")
-        if self.is_ending():
-            return Settlement(message.id, State.QUEUED, attempts, due_at=now)
+        if self.is_ending():  # among what waits it keeps its place
+            return Settlement(message.id, State.QUEUED, attempts, due_at=min(now, message.created_at))
         return None
 
     async def _try(
