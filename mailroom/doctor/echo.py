@@ -7,14 +7,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import SecretStr
 
 from mailroom.clock import Clock
 from mailroom.doctor.dns import IpAddress, unmapped
 from mailroom.doctor.findings import Finding, good, unknown, wrong
 from mailroom.errors import SendingError
 from mailroom.providers import ProviderSettings
-from mailroom.providers._http_settings import HttpSettings, parse_proxy
+from mailroom.providers._egress import Egress, parse_proxy
 from mailroom.providers._http_transport import Transport
 
 _LINE: Final = re.compile(r"^(?:ip=)?([0-9A-Fa-f.:]{2,45})\s*$", re.MULTILINE)
@@ -23,11 +22,10 @@ _FIELDS: Final = ("ip", "address", "ip_address", "origin", "query")
 
 def way_out(settings: ProviderSettings) -> str:
     """Return in words how a provider's mails leave this machine."""
-    proxy, local = getattr(settings, "proxy", None), getattr(settings, "local_address", None)
+    proxy, local = parse_proxy(getattr(settings, "proxy", None)), getattr(settings, "local_address", None)
     words = f"from local_address {local}" if local else "from the address that the system chooses"
-    if isinstance(proxy, SecretStr):
-        told = parse_proxy(proxy.get_secret_value())
-        words = f"through the proxy {told.host}:{told.port}" + (f", {words}" if local else "")
+    if proxy is not None:
+        words = f"through the proxy {proxy.host}:{proxy.port}" + (f", {words}" if local else "")
     return words
 
 
@@ -51,13 +49,9 @@ async def seen_address(settings: ProviderSettings, url: str | None, clock: Clock
 
 
 async def _asked(settings: ProviderSettings, url: str, clock: Clock) -> str:
-    way = HttpSettings(
-        type="echo",
-        local_address=getattr(settings, "local_address", None),
-        proxy=getattr(settings, "proxy", None),
-    )
+    egress = Egress(getattr(settings, "local_address", None), parse_proxy(getattr(settings, "proxy", None)))
     timeout = httpx.Timeout(None)  # the transport bounds the connecting, the doctor the whole
-    async with httpx.AsyncClient(transport=Transport(way, clock), trust_env=False, timeout=timeout) as client:
+    async with httpx.AsyncClient(transport=Transport(egress, clock), trust_env=False, timeout=timeout) as client:
         answer = await client.get(url, headers={"Accept": "text/plain, application/json", "User-Agent": "Mailroom"})
     return answer.text if answer.is_success else ""
 

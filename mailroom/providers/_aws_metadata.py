@@ -37,7 +37,7 @@ class _Asker:
     def __init__(self, name: str, settings: HttpSettings, clock: Clock) -> None:
         self._name = name
         self._client = httpx.AsyncClient(
-            transport=Transport(settings, clock),
+            transport=Transport(settings.egress, clock),
             trust_env=False,
             follow_redirects=False,
             timeout=None,  # noqa: S113  # `ask` bounds it

@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
-import h11
 import httpx
 import msgspec
 
@@ -25,10 +24,9 @@ from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import MASK, Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http_answer import Answer, by_status, text_of
-from mailroom.providers._http_exchange import HandOver
 from mailroom.providers._http_fields import address_text, basic, header_map, header_pairs, mailbox_text
 from mailroom.providers._http_settings import ApiKey, HttpSettings
-from mailroom.providers._http_transport import Transport
+from mailroom.providers._http_transport import HandOver, Transport
 from mailroom.time_limit import TimeLimit
 
 __all__ = [
@@ -93,7 +91,7 @@ class HttpProvider(ABC):
         self._limit = TimeLimit(settings.timeout)
         self._clock: Clock = surroundings.clock
         self._room = asyncio.Semaphore(settings.concurrency)
-        self._transport = Transport(settings, surroundings.clock)
+        self._transport = Transport(settings.egress, surroundings.clock)
         self._client = httpx.AsyncClient(
             transport=self._transport,
             trust_env=False,
@@ -152,7 +150,7 @@ class HttpProvider(ABC):
         except TimeoutError:
             kind = Uncertain if hand_over.done else Unavailable
             raise kind(f"no answer within {self._timeout:g} s") from None
-        except (h11.LocalProtocolError, httpx.InvalidURL, UnicodeError):  # their texts repeat the headers
+        except (httpx.InvalidURL, UnicodeError):  # their texts repeat the headers
             raise Misconfigured("the request's address or one of its headers cannot be written in HTTP") from None
         except httpx.HTTPError as error:
             raise (Uncertain if hand_over.done else Unavailable)(f"no answer: {type(error).__name__}") from None

@@ -7,7 +7,7 @@ from typing import Final
 import h11
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
-from mailroom.providers._http_settings import Proxy
+from mailroom.providers._egress import Proxy
 from mailroom.providers._http_wire import Lost, Wire
 from mailroom.providers._words import bounded
 

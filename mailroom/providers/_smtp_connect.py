@@ -7,7 +7,7 @@ import ssl
 from pathlib import Path
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
-from mailroom.providers._http_settings import parse_proxy
+from mailroom.providers._egress import parse_proxy
 from mailroom.providers._http_wire import Lost
 from mailroom.providers._http_wire import Wire as RawWire
 from mailroom.providers._race import race
@@ -22,7 +22,7 @@ class Connector:
     def __init__(self, settings: Settings) -> None:
         """Read what the settings say, files too; nothing is dialled."""
         self._settings = settings
-        self._proxy = parse_proxy(settings.proxy.get_secret_value()) if settings.proxy else None
+        self._proxy = parse_proxy(settings.proxy)
         self._proxy_context = _trusting_too(settings.ca_file) if self._proxy and self._proxy.scheme == "https" else None
         self.context = None if settings.tls == "none" else settings.tls_context()
         self.servername = settings.servername or settings.host

@@ -6,7 +6,7 @@ from typing import Final
 
 from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, SendingError, Unavailable
-from mailroom.providers._http_settings import HttpSettings
+from mailroom.providers._egress import Egress, parse_proxy
 from mailroom.providers._oauth2 import Token, Tokens
 from mailroom.providers._smtp_connect import Connector, connection_failure
 from mailroom.providers._smtp_replies import Reply, Stage, refusal
@@ -146,19 +146,14 @@ def _tokens(settings: Settings, clock: Clock) -> Tokens | None:
     """Return where tokens come from; they are asked for over the way that mails take."""
     if settings.oauth2 is None:
         return None
-    from mailroom.providers._http_transport import Transport  # noqa: PLC0415 - httpx and h11, for OAuth2 only
+    from mailroom.providers._http_transport import Transport  # noqa: PLC0415 - aiohttp, only for OAuth2
 
-    way = HttpSettings(
-        type="oauth2",
-        local_address=settings.local_address,
-        proxy=settings.proxy,
-        connect_timeout=settings.connect_timeout,
-    )
+    egress = Egress(settings.local_address, parse_proxy(settings.proxy), connect_timeout=settings.connect_timeout)
     return Tokens(
         settings.oauth2,
         username=settings.username or "",
         url=settings.token_url,
         scope=settings.token_scope,
-        transport=Transport(way, clock),
+        transport=Transport(egress, clock),
         clock=clock,
     )

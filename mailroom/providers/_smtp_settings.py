@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from mailroom.message import Address
 from mailroom.providers import ProviderSettings
 from mailroom.providers._dkim import Dkim
-from mailroom.providers._http_settings import ProxyUrl
+from mailroom.providers._egress import ProxyUrl
 from mailroom.providers._oauth2 import OAuth2
 from mailroom.providers._smtp_presets import PRESETS, Name, filled_in, oddities
 

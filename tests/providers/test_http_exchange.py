@@ -9,7 +9,7 @@ from mailroom.errors import Declined, Misconfigured, Unavailable, Uncertain
 from mailroom.providers import connect
 from mailroom.providers.resend import Settings
 from tests.clock import FakeClock
-from tests.http_recorder import Answer, Recorder, ca_file, json_answer
+from tests.http_recorder import Answer, Recorder, ca_file, json_answer, tls_context
 from tests.mails import email
 from tests.providers.contract import surroundings
 from tests.providers.http_far_end import HttpFarEnd, far_end_of
@@ -55,6 +55,110 @@ async def test_a_reset_in_the_middle_of_a_request_is_unavailable(
         with pytest.raises(Unavailable):
             await sending
         await provider.aclose()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["in clear", "encrypted"])
+async def test_a_close_after_the_body_is_uncertain(tls: bool) -> None:  # noqa: FBT001  # a parameter of the test
+    async with Recorder(VENDOR.accepted, tls=tls) as recorder:
+        recorder.reset_after = True
+        provider = connect(_settings(recorder), surroundings())
+        with pytest.raises(Uncertain):
+            await provider.send(email())
+        await provider.aclose()
+        assert len(recorder.requests) == 1
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["in clear", "encrypted"])
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_a_connection_that_the_vendor_ended_while_it_was_idle_is_no_failure(
+    how: str,
+    tls: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    """The loop has not seen the end yet when the next mail is sent."""
+    async with Recorder(VENDOR.accepted, tls=tls) as recorder:
+        provider = connect(_settings(recorder), surroundings())
+        await provider.send(email())
+        if how == "reset":
+            recorder.reset_idle()
+        else:
+            recorder.end_all()
+        await provider.send(email())
+        await provider.aclose()
+        assert (len(recorder.requests), recorder.connections) == (2, 2)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["in clear", "encrypted"])
+async def test_a_request_that_was_given_up_never_arrives_later(
+    pass_time: Callable[[float], None],
+    tls: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    """A mail that was counted as unsent would be sent twice."""
+    began, reads, read = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def vendor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = len(await reader.read(1))
+        began.set()
+        await reads.wait()
+        try:
+            while data := await reader.read(65536):
+                size += len(data)
+        except ConnectionError:
+            pass
+        read.set_result(size)
+        writer.close()
+
+    server = await asyncio.start_server(vendor, "127.0.0.1", 0, ssl=tls_context() if tls else None)
+    async with server:
+        url = f"http{'s' if tls else ''}://localhost:{server.sockets[0].getsockname()[1]}"
+        provider = connect(
+            Settings.model_validate({"api_key": KEY, "endpoint": url, "ca_file": ca_file()}), surroundings()
+        )
+        sending = asyncio.create_task(provider.send(HUGE))
+        await began.wait()
+        pass_time(30)
+        with pytest.raises(Unavailable):
+            await sending
+        reads.set()
+        assert await read < len(HUGE.html)
+        await provider.aclose()
+
+
+STORMS = {
+    "1xx": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 2000),
+    "chunk extensions": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 60_000),
+}
+
+
+@pytest.mark.parametrize("storm", STORMS)
+async def test_an_endless_answer_ends_with_the_time_out_and_holds_up_no_other_mail(
+    far_end: HttpFarEnd, pass_time: Callable[[float], None], storm: str
+) -> None:
+    begin, again = STORMS[storm]
+
+    async def vendor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(begin)
+        try:
+            while True:
+                writer.write(again)
+                await writer.drain()
+        except ConnectionError:
+            writer.close()
+
+    server = await asyncio.start_server(vendor, "127.0.0.1", 0)
+    async with server:
+        endpoint = f"http://localhost:{server.sockets[0].getsockname()[1]}"
+        stormy = connect(Settings.model_validate({"api_key": KEY, "endpoint": endpoint}), surroundings())
+        calm = connect(far_end.settings, surroundings())
+        sending = asyncio.create_task(stormy.send(email()))
+        for _ in range(5):
+            await calm.send(email())
+        if not sending.done():  # too long an extension may be refused at once
+            pass_time(30)
+        with pytest.raises(Uncertain):
+            await sending
+        await stormy.aclose()
+        await calm.aclose()
 
 
 async def test_a_huge_mail_arrives_as_a_whole(far_end: HttpFarEnd) -> None:

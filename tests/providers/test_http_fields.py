@@ -86,7 +86,7 @@ def test_a_login_is_written_in_base64() -> None:
     assert basic("Aladdin", SecretStr("open sesame")) == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
 
 
-@pytest.mark.parametrize("header", ["line\nbreak-s3cr3t", "ключ-s3cr3t", "\0s3cr3t", " s3cr3t"])
+@pytest.mark.parametrize("header", ["line\nbreak-s3cr3t", "ключ-s3cr3t", "\0s3cr3t"])
 async def test_what_cannot_be_written_in_http_is_ours_to_mend(header: str) -> None:
     """A generic provider's headers are free text; what is wrong with one is not shown."""
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from mailroom.providers._http_settings import Proxy, parse_proxy
+from mailroom.providers._egress import Proxy, parse_proxy
 from mailroom.providers.resend import Settings
 
 KEY = "re_AbCdEfGh_0123456789"
@@ -52,7 +52,7 @@ def test_anything_else_is_no_endpoint(given: str) -> None:
     ],
 )
 def test_a_proxy_is_a_url(url: str, proxy: Proxy) -> None:
-    assert parse_proxy(url) == proxy
+    assert parse_proxy(SecretStr(url)) == proxy
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_key_that_fits_into_no_header_is_refused(key: str) -> None:
 def test_no_secret_is_shown() -> None:
     given = settings(proxy="socks5://user:s3cr3t@proxy")
     assert KEY not in f"{given!r} {given}"
-    assert "s3cr3t" not in f"{given!r} {given} {parse_proxy('socks5://user:s3cr3t@proxy')!r}"
+    assert "s3cr3t" not in f"{given!r} {given} {parse_proxy(SecretStr('socks5://user:s3cr3t@proxy'))!r}"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"])

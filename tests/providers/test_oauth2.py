@@ -55,7 +55,7 @@ async def tokens_of(endpoint: TokenEndpoint, clock: FakeClock) -> AsyncIterator[
             username="ada@acme.example",
             url=endpoint.url,
             scope="https://mail.google.com/",
-            transport=Transport(HttpSettings(type="oauth2", **way), clock),
+            transport=Transport(HttpSettings(type="oauth2", **way).egress, clock),
             clock=clock,
         )
         made.append(tokens)
