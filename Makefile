@@ -6,7 +6,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .PHONY: setup run demo test lint bench chaos mails previews node docs lock clean
 .DELETE_ON_ERROR:
 
-setup: .venv/.runtime
+# EXTRAS=ses installs what Amazon SES needs as well.
+setup: .venv/.runtime $(EXTRAS:%=.venv/.%)
 
 # A .venv without pip is what `python3 -m venv` leaves where Debian's python3-venv is missing: begin anew.
 .venv/.runtime: requirements.txt pyproject.toml
@@ -15,6 +16,10 @@ setup: .venv/.runtime
 	$(PIP) install --require-hashes -r requirements.txt
 	$(PIP) install --no-deps -e .
 	@$(BIN)/python -m compileall -q server.py handlers mailroom
+	@touch $@
+
+.venv/.ses: .venv/.runtime requirements-ses.txt
+	$(PIP) install --require-hashes -r requirements-ses.txt
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.txt
@@ -69,11 +74,12 @@ docs: setup
 	$(BIN)/python -m mailroom.loading.provider_types > docs/providers.md
 
 # New versions: run it, read the changelogs, commit. Needs uv; the files name no index.
+lock: COMPILE = uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--no-header pyproject.toml
 lock:
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--extra postgres pyproject.toml -o requirements.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--extra postgres --group dev pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --extra postgres -o requirements.txt
+	$(COMPILE) --extra postgres --extra ses -o requirements-ses.txt
+	$(COMPILE) --extra postgres --extra ses --group dev -o requirements-dev.txt
 
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache tests/node/node_modules

@@ -9,14 +9,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
+from urllib.parse import parse_qsl, quote
 
 import httpx
 from pydantic import SecretStr
 
 from mailroom.clock import Clock
-from mailroom.providers._canonical import canonical_request, headers_to_sign
 
 _ALGORITHM: Final = "ACS3-HMAC-SHA256"
+_SIGNED: Final = ("content-type", "host")
 
 
 def _nonce() -> str:
@@ -46,7 +47,7 @@ class Acs3(httpx.Auth):
         headers["Authorization"] = authorization(
             request.method,
             request.url.raw_path.decode("ascii"),
-            headers_to_sign(headers, "x-acs-"),
+            _headers_to_sign(headers),
             self._access_key_id,
             self._access_key_secret.get_secret_value(),
         )
@@ -61,7 +62,34 @@ def authorization(
     `target` is the path with its query.
     """
     body_hash = {name.lower(): value for name, value in headers.items()}["x-acs-content-sha256"]
-    canonical, signed = canonical_request(method, target, headers, body_hash)
+    canonical, signed = _canonical_request(method, target, headers, body_hash)
     to_sign = f"{_ALGORITHM}\n{sha256(canonical.encode()).hexdigest()}"
     signature = hmac.digest(access_key_secret.encode(), to_sign.encode(), "sha256").hex()
     return f"{_ALGORITHM} Credential={access_key_id},SignedHeaders={signed},Signature={signature}"
+
+
+def _headers_to_sign(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that a signature is to cover: the vendor's own, and no others that a proxy may change."""
+    return {name: value for name, value in headers.items() if name in _SIGNED or name.startswith("x-acs-")}
+
+
+def _canonical_request(method: str, target: str, headers: Mapping[str, str], body_hash: str) -> tuple[str, str]:
+    """Return the canonical request, and the names of the headers in it.
+
+    `target` is the path with its query. The path is taken as it is: it holds nothing that would have to be encoded.
+    """
+    lower = {name.lower(): value.strip() for name, value in headers.items()}
+    names = sorted(lower)
+    signed = ";".join(names)
+    path, _, query = target.partition("?")
+    pairs = [(quote(key, safe="~"), quote(value, safe="~")) for key, value in parse_qsl(query, keep_blank_values=True)]
+    lines = (
+        method,
+        path or "/",
+        "&".join(f"{key}={value}" for key, value in sorted(pairs)),
+        *(f"{name}:{lower[name]}" for name in names),
+        "",
+        signed,
+        body_hash,
+    )
+    return "\n".join(lines), signed

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
@@ -28,6 +28,13 @@ class Proxy:
     port: int
     username: str = ""
     password: str = field(default="", repr=False)
+
+    @property
+    def url(self) -> str:
+        """The URL that `parse_proxy` takes."""
+        login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}@" if self.username else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{login}{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

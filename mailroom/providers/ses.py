@@ -2,9 +2,9 @@
 
 import base64
 import json
-import os
 from email.header import Header
-from typing import Annotated, Any, Final, Literal, Self
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,7 +12,6 @@ from mailroom.address import ascii_form
 from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
 from mailroom.providers import Surroundings, TemplatesAtProvider
-from mailroom.providers._aws_credentials import Fixed, Lent, from_host
 from mailroom.providers._http import (
     Answer,
     ApiKey,
@@ -25,9 +24,14 @@ from mailroom.providers._http import (
     mailbox_text,
 )
 from mailroom.providers._http_variables import escaped
-from mailroom.providers._sigv4 import Credentials, SigV4
+
+if TYPE_CHECKING:  # botocore comes with an extra and takes 0.3 s to import
+    from mailroom.providers._aws_auth import AwsCredentials
 
 Arn = Annotated[str, Field(pattern=r"^arn:[!-~]{1,2000}$")]
+
+
+_INSTALL: Final = "make setup EXTRAS=ses, or pip install --require-hashes -r requirements-ses.txt"
 
 
 class Settings(TemplatesAtProvider, HttpSettings):
@@ -39,8 +43,14 @@ class Settings(TemplatesAtProvider, HttpSettings):
     )
     credentials: Literal["keys", "host"] = Field(
         "keys",
-        description="`keys`: the two settings below; `host`: what the AWS host lends: `AWS_ACCESS_KEY_ID` and its kin, "
-        "an EKS web identity, an ECS task's or EKS pod's role, an EC2 instance's role",
+        description="`keys`: the two settings below; `host`: what AWS's SDKs would find: `AWS_ACCESS_KEY_ID` and its "
+        "kin, an EKS web identity, an ECS task's or EKS pod's role, an EC2 instance's role, or `profile`",
+    )
+    profile: str | None = Field(
+        None,
+        pattern=r"^[!-~]{1,200}$",
+        description="a profile of `~/.aws/config` and `~/.aws/credentials`, with all that it may name: "
+        'keys, a role, SSO, a `credential_process`; goes with `credentials = "host"`; also `AWS_PROFILE`',
     )
     access_key_id: str | None = Field(
         None, pattern=r"^\w{16,128}$", description="IAM → Users → Security credentials → Access keys"
@@ -62,11 +72,15 @@ class Settings(TemplatesAtProvider, HttpSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if find_spec("botocore") is None:
+            raise ValueError(f"Amazon SES needs botocore: {_INSTALL}")
         given = [self.access_key_id is not None, self.access_key_secret is not None]
         if self.credentials == "keys" and not all(given):
             raise ValueError('set access_key_id and access_key_secret, or credentials = "host" on an AWS host')
         if self.credentials == "host" and (any(given) or self.session_token is not None):
             raise ValueError('credentials = "host" takes its keys from the host; leave them out here')
+        if self.profile is not None and self.credentials == "keys":
+            raise ValueError('profile goes with credentials = "host"')
         return self
 
 
@@ -128,13 +142,15 @@ class Ses(HttpProvider):
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         """Read what the settings say; nothing is dialled."""
-        self._credentials = _credentials(settings, surroundings)
+        from mailroom.providers._aws_auth import AwsAuth  # noqa: PLC0415 - see above
+
+        self._credentials = _credentials(settings)
         suffix = "amazonaws.com.cn" if settings.region.startswith("cn-") else "amazonaws.com"
         super().__init__(
             settings,
             surroundings,
             host=f"https://email.{settings.region}.{suffix}",
-            auth=SigV4(self._credentials, surroundings.clock, region=settings.region, service="ses"),
+            auth=AwsAuth(self._credentials, region=settings.region, service="ses"),
         )
         given = {
             "ConfigurationSetName": settings.configuration_set_name,
@@ -146,8 +162,8 @@ class Ses(HttpProvider):
 
     def secrets(self) -> tuple[str, ...]:
         """Return the key of the moment: SES repeats a signed request that it does not like, session token and all."""
-        held = self._credentials.held
-        return (held.access_key_secret, held.session_token) if held else ()
+        current = self._credentials.current
+        return (current.secret_key, current.token or "") if current else ()
 
     def write(self, email: Email) -> Call:
         """Return the request for a mail. Raises Declined for addresses beyond ASCII, which SES takes none of."""
@@ -190,17 +206,17 @@ class Ses(HttpProvider):
             raise self.refusal(answer)
         raise answer.error(kind, code=code)
 
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await super().aclose()
-        await self._credentials.aclose()
 
+def _credentials(settings: Settings) -> "AwsCredentials":
+    from botocore.credentials import Credentials  # noqa: PLC0415 - see above
 
-def _credentials(settings: Settings, surroundings: Surroundings) -> Fixed | Lent:
-    if settings.access_key_id is None or settings.access_key_secret is None:
-        return from_host(os.environ, settings, surroundings.clock, region=settings.region)
-    token = settings.session_token.get_secret_value() if settings.session_token else ""
-    return Fixed(Credentials(settings.access_key_id, settings.access_key_secret.get_secret_value(), token))
+    from mailroom.providers._aws_auth import AwsCredentials  # noqa: PLC0415 - likewise
+
+    fixed = None
+    if settings.access_key_id is not None and settings.access_key_secret is not None:
+        token = settings.session_token.get_secret_value() if settings.session_token else None
+        fixed = Credentials(settings.access_key_id, settings.access_key_secret.get_secret_value(), token)
+    return AwsCredentials(fixed, region=settings.region, profile=settings.profile, egress=settings.egress)
 
 
 def _as_it_is(email: Email) -> dict[str, Any]:
