@@ -1,0 +1,187 @@
+"""An SMTP server with one quirk: it does what the RFCs say, but for what its script says."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+
+USERNAME: Final = "mailroom"
+PASSWORD: Final = "hunter22"
+_USERNAME_PROMPT: Final = base64.b64encode(b"Username:").decode()
+_PASSWORD_PROMPT: Final = base64.b64encode(b"Password:").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a server does otherwise than expected."""
+
+    greeting: str = "220 quirk.test ESMTP"
+    extensions: tuple[str, ...] = ("PIPELINING", "SIZE 1000000", "8BITMIME")
+    ehlo: str = ""
+    """A reply to EHLO that refuses it; HELO is taken."""
+    replies: dict[str, str] = field(default_factory=dict)
+    """By verb: this reply instead of the usual one; CONTENT is the one after the content. Empty: hang up."""
+    logins: tuple[str, ...] = ()
+    """Mechanisms that it knows; advertised unless the extensions hold an AUTH line of their own. None: open to all."""
+    hides_logins: bool = False
+    """Knows them, and does not advertise."""
+    ignores_initial_response: bool = False
+    """Asks for username and password whatever came with AUTH (RFC 4954 §4 has it otherwise)."""
+    asks_for_plain: bool = False
+    """Answers AUTH PLAIN by an empty 334, although the response came with it."""
+    loses_pipelined: bool = False
+    """Offers PIPELINING, and throws away what came with the first command."""
+    blank_line: bool = False
+    """Sends an empty line before the reply to the content."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the server saw."""
+
+    port: int = 0
+    recipients: list[str] = field(default_factory=list)
+    """The RCPT argument of each mail that it took."""
+    logged_in: list[str] = field(default_factory=list)
+    refused_logins: list[str] = field(default_factory=list)
+    """User names of failed logins, as a server logs them."""
+
+
+@contextlib.asynccontextmanager
+async def scripted_smtp(script: Script) -> AsyncIterator[Seen]:
+    """Serve on loopback."""
+    seen = Seen()
+    clients: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        clients.add(task)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError, _HungUp):
+            await _Session(script, seen, reader, writer).run()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    seen.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield seen
+        for task in clients:
+            task.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+
+class _HungUp(Exception):
+    pass
+
+
+class _Session:
+    def __init__(self, script: Script, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._script = script
+        self._seen = seen
+        self._reader = reader
+        self._writer = writer
+        self._known = not script.logins
+        self._recipient = ""
+
+    async def run(self) -> None:
+        self._say(self._script.greeting)
+        while True:
+            line = await self._line()
+            if self._script.loses_pipelined:
+                self._reader._buffer.clear()  # type: ignore[attr-defined]  # what came with it
+            verb = line.split(" ")[0].upper()
+            await self._command(verb, line)
+            if verb == "QUIT":
+                return
+
+    async def _command(self, verb: str, line: str) -> None:
+        script = self._script
+        if verb in script.replies and verb != "CONTENT":
+            if verb == "BDAT":
+                await self._reader.readexactly(int(line.split()[1]))
+            self._say(script.replies[verb])
+        elif verb == "EHLO":
+            self._say(script.ehlo or self._extensions())
+        elif verb == "AUTH":
+            await self._log_in(line.split(" ")[1:])
+        elif verb == "MAIL" and not self._known:
+            self._say("530 5.7.0 Authentication required")
+        elif verb == "RCPT":
+            self._recipient = line[len("RCPT TO:") :].partition(">")[0] + ">"
+            self._say("250 2.1.5 Ok")
+        elif verb in ("DATA", "BDAT"):
+            await self._content(line)
+        else:
+            self._say({"QUIT": "221 2.0.0 Bye"}.get(verb, "250 2.0.0 Ok"))
+
+    async def _content(self, line: str) -> None:
+        if line.upper() == "DATA":
+            self._say("354 go ahead")
+            content = b""
+            while content != b".\r\n" and not content.endswith(b"\r\n.\r\n"):
+                content += await self._reader.readuntil(b"\n")
+            if self._recipient:
+                self._take()
+            else:
+                self._say("554 5.5.1 no valid recipients")
+            return
+        await self._reader.readexactly(int(line.split()[1]))
+        if line.upper().endswith("LAST"):
+            self._take()
+        else:
+            self._say("250 2.0.0 Ok")
+
+    def _take(self) -> None:
+        self._seen.recipients.append(self._recipient)
+        if self._script.blank_line:
+            self._writer.write(b"\r\n")
+        self._say(self._script.replies.get("CONTENT", "250 2.0.0 Ok: queued as QUIRK1"))
+
+    def _extensions(self) -> str:
+        script = self._script
+        lines = ["quirk.test", *script.extensions]
+        if script.logins and not script.hides_logins and not any(line.startswith("AUTH") for line in lines):
+            lines.append(f"AUTH {' '.join(script.logins)}")
+        return "\r\n".join([*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"])
+
+    async def _log_in(self, arguments: list[str]) -> None:
+        script = self._script
+        mechanism = arguments[0].upper()
+        initial = arguments[1] if len(arguments) > 1 else None
+        if mechanism not in script.logins:
+            self._say("504 5.5.4 Unrecognized authentication type")
+            return
+        if mechanism == "PLAIN":
+            if initial is None or script.asks_for_plain:
+                initial = await self._ask("")
+            _, username, password = base64.b64decode(initial).decode().split("\0")
+        elif mechanism == "LOGIN":
+            if initial is None or script.ignores_initial_response:
+                initial = await self._ask(_USERNAME_PROMPT)
+            username = base64.b64decode(initial).decode()
+            password = base64.b64decode(await self._ask(_PASSWORD_PROMPT)).decode()
+        else:
+            challenge = b"<1896.697170952@quirk.test>"
+            answer = base64.b64decode(await self._ask(base64.b64encode(challenge).decode())).decode()
+            username, _, digest = answer.rpartition(" ")
+            good = hmac.new(PASSWORD.encode(), challenge, hashlib.md5).hexdigest()
+            password = PASSWORD if hmac.compare_digest(digest, good) else ""
+        self._known = (username, password) == (USERNAME, PASSWORD)
+        (self._seen.logged_in if self._known else self._seen.refused_logins).append(username)
+        self._say("235 2.7.0 Ok" if self._known else "535 5.7.8 Username and password not accepted")
+
+    async def _ask(self, prompt: str) -> str:
+        self._say(f"334 {prompt}")
+        return await self._line()
+
+    async def _line(self) -> str:
+        return (await self._reader.readuntil(b"\n")).decode().rstrip("\r\n")
+
+    def _say(self, reply: str) -> None:
+        if not reply:
+            raise _HungUp
+        self._writer.write(reply.encode() + b"\r\n")
