@@ -24,7 +24,7 @@ from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import MASK, Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http_answer import Answer, by_status, text_of
-from mailroom.providers._http_fields import address_text, basic, header_map, header_pairs, mailbox_text
+from mailroom.providers._http_fields import address_text, basic, header_map, header_pairs, mailbox_object, mailbox_text
 from mailroom.providers._http_settings import ApiKey, HttpSettings
 from mailroom.providers._http_transport import HandOver, Transport
 from mailroom.time_limit import TimeLimit
@@ -41,6 +41,7 @@ __all__ = [
     "header_map",
     "header_pairs",
     "json_call",
+    "mailbox_object",
     "mailbox_text",
     "text_of",
 ]

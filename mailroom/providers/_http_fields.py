@@ -39,6 +39,12 @@ def mailbox_text(mailbox: Address) -> str:
     return f"{name} <{address}>"
 
 
+def mailbox_object(mailbox: Address, email: str = "email", name: str = "name") -> dict[str, str]:
+    """Return `{"email": …, "name": …}`, without a name if there is none; a vendor may call the keys otherwise."""
+    address = address_text(mailbox.email)
+    return {email: address, name: mailbox.name} if mailbox.name else {email: address}
+
+
 def header_pairs(email: Email) -> list[tuple[str, str]]:
     """Return the mail's own headers; values beyond ASCII as encoded words (RFC 2047).
 

@@ -100,11 +100,6 @@ _AUTOMATIC: Final = frozenset({"content-language", "auto-submitted", "x-auto-res
 are there to be read, and do nothing."""
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Aliyun":
-    """Return the provider; it dials when there is a mail."""
-    return Aliyun(settings, surroundings)
-
-
 class Aliyun(HttpProvider):
     """Hands mails to Direct Mail."""
 
@@ -209,3 +204,6 @@ def _headers(email: Email) -> dict[str, str]:
     if len(written) > _MOST_HEADERS:
         raise Misconfigured(f"Direct Mail takes {_MOST_HEADERS} headers, this mail has {len(written)}")
     return written
+
+
+connect = Aliyun

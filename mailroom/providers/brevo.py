@@ -16,9 +16,9 @@ from mailroom.providers._http import (
     Call,
     HttpProvider,
     HttpSettings,
-    address_text,
     header_map,
     json_call,
+    mailbox_object,
 )
 
 _DUPLICATE: Final = frozenset({"duplicate_parameter", "duplicate_request"})
@@ -57,11 +57,6 @@ KINDS: Final[dict[str, type[SendingError]]] = {
     "too_many_requests": Unavailable,
 }
 """By the body's `code` (developers.brevo.com/docs/how-it-works and the types of its SDK)."""
-
-
-def connect(settings: Settings, surroundings: Surroundings) -> "Brevo":
-    """Return the provider; it dials when there is a mail."""
-    return Brevo(settings, surroundings)
 
 
 class Brevo(HttpProvider):
@@ -134,9 +129,9 @@ class Brevo(HttpProvider):
 
 def _mailbox(address: Address) -> dict[str, str]:
     """Return it with a name that Brevo does not drop, which it does beyond ASCII with a special character."""
-    email, name = address_text(address.email), address.name
-    if not name:
-        return {"email": email}
-    if not name.isascii() and _SPECIAL.search(name):
-        name = Header(name, "utf-8").encode(linesep="")
-    return {"email": email, "name": name}
+    if not address.name.isascii() and _SPECIAL.search(address.name):
+        address = Address(address.email, Header(address.name, "utf-8").encode(linesep=""))
+    return mailbox_object(address)
+
+
+connect = Brevo

@@ -4,7 +4,7 @@ from typing import Literal
 
 from mailroom.errors import CannotKeep, Unavailable
 from mailroom.message import Email, Receipt
-from mailroom.providers import Catcher, ProviderSettings, Surroundings
+from mailroom.providers import ProviderSettings, Surroundings
 
 
 class Settings(ProviderSettings):
@@ -13,16 +13,11 @@ class Settings(ProviderSettings):
     type: Literal["capture"] = "capture"
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Capture":  # noqa: ARG001  # the protocol's signature
-    """Return the provider."""
-    return Capture(surroundings.catcher)
-
-
 class Capture:
     """Keeps mails where they can be read."""
 
-    def __init__(self, catcher: Catcher) -> None:
-        self._catcher = catcher
+    def __init__(self, _settings: Settings, surroundings: Surroundings) -> None:
+        self._catcher = surroundings.catcher
 
     async def send(self, email: Email) -> Receipt:
         """Keep a mail. Raises Unavailable when it cannot be kept."""
@@ -34,3 +29,6 @@ class Capture:
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""
+
+
+connect = Capture

@@ -11,7 +11,7 @@ from mailroom.errors import Misconfigured, Unavailable
 from mailroom.message import Address, Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._body_template import FORM, JSON, BodyTemplate
-from mailroom.providers._http import Answer, Call, HttpProvider, HttpSettings, address_text, header_map
+from mailroom.providers._http import Answer, Call, HttpProvider, HttpSettings, header_map, mailbox_object
 from mailroom.providers._http_settings import origin
 from mailroom.providers._logto_request import logto_request
 
@@ -93,11 +93,6 @@ class Settings(HttpSettings):
         return None if self.body is None else BodyTemplate(self.body, self.content_type)
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Http":
-    """Return the provider; it dials when there is a mail."""
-    return Http(settings, surroundings)
-
-
 class Http(HttpProvider):
     """Hands mails to a service of the operator's, with our id as `Idempotency-Key`; any 2xx is its yes."""
 
@@ -162,10 +157,13 @@ def fields_of(email: Email) -> dict[str, Any]:
 
 
 def _mailbox(address: Address) -> dict[str, str]:
-    return {"email": address_text(address.email), "name": address.name}
+    return {"name": "", **mailbox_object(address)}
 
 
 def _tokens(path: str, query: str) -> list[str]:
     """Return what may be a token in a URL."""
     segments = [segment for segment in path.split("/") if len(segment) >= _LONG_ENOUGH_FOR_A_TOKEN]
     return [f"{path}?{query}", *segments, *(value for _, value in parse_qsl(query)), query]
+
+
+connect = Http

@@ -56,11 +56,6 @@ _OURS: Final = (
 """What stands in a 400 that is about us; all others are about the mail. Mailgun has no codes."""
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Mailgun":
-    """Return the provider; it dials when there is a mail."""
-    return Mailgun(settings, surroundings)
-
-
 class Mailgun(HttpProvider):
     """Hands mails to Mailgun, which knows no mail again: its users report 5xx on mail that was sent."""
 
@@ -134,3 +129,6 @@ class Mailgun(HttpProvider):
         if answer.status == 400 and any(words in said for words in _OURS):  # noqa: PLR2004  # HTTP's
             raise answer.error(Misconfigured)
         raise self.refusal(answer)
+
+
+connect = Mailgun

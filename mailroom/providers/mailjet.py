@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
-from mailroom.message import Address, Email, Receipt
+from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings
 from mailroom.providers._http import (
     Answer,
@@ -14,11 +14,11 @@ from mailroom.providers._http import (
     Call,
     HttpProvider,
     HttpSettings,
-    address_text,
     basic,
     by_status,
     header_map,
     json_call,
+    mailbox_object,
 )
 
 _FORBIDDEN: Final = frozenset(
@@ -67,11 +67,6 @@ KINDS: Final[dict[str, type[SendingError]]] = {
 """By `ErrorCode` (dev.mailjet.com/email/guides/send-api-v31#send-api-errors); others by their status."""
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Mailjet":
-    """Return the provider; it dials when there is a mail."""
-    return Mailjet(settings, surroundings)
-
-
 class Mailjet(HttpProvider):
     """Hands mails to Mailjet; our id is their `CustomID`, which comes back in its events."""
 
@@ -93,13 +88,13 @@ class Mailjet(HttpProvider):
             if name.lower() in _FORBIDDEN or _ITS_OWN.match(name):
                 raise Misconfigured(f"Mailjet has no way to set the header {name}")
         message: dict[str, Any] = {
-            "From": _mailbox(email.sender),
+            "From": mailbox_object(email.sender, "Email", "Name"),
             "To": [{"Email": email.recipient}],
             "Subject": email.subject,
             "CustomID": email.id,
         }
         if email.reply_to:
-            message["ReplyTo"] = _mailbox(email.reply_to)
+            message["ReplyTo"] = mailbox_object(email.reply_to, "Email", "Name")
         parts = {"TextPart": email.text, "HTMLPart": email.html}
         message |= {part: content for part, content in parts.items() if content}
         if headers:  # Message-ID is not among them: Mailjet writes its own
@@ -151,6 +146,4 @@ def _error(answer: Answer, *place: str | int) -> SendingError | None:
     return answer.error(kind, f"{words} ({about})" if about and about not in words else words, code=code)
 
 
-def _mailbox(address: Address) -> dict[str, str]:
-    email = address_text(address.email)
-    return {"Email": email, "Name": address.name} if address.name else {"Email": email}
+connect = Mailjet

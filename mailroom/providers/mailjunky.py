@@ -34,11 +34,6 @@ class Settings(HttpSettings):
     api_key: ApiKey = Field(description="MailJunky → API keys; starts with `mj_live_` or `mj_test_`")
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "MailJunky":
-    """Return the provider; it dials when there is a mail."""
-    return MailJunky(settings, surroundings)
-
-
 class MailJunky(HttpProvider):
     """Hands mails to MailJunky, which tells what became of one at once: `sent`, `queued` or `failed`."""
 
@@ -100,3 +95,6 @@ def _kind(answer: Answer) -> type[SendingError]:
     if kind is Declined and any(word in answer.words.lower() for word in _OURS):
         return Misconfigured
     return kind
+
+
+connect = MailJunky

@@ -59,11 +59,6 @@ _SENDERS: Final = ("'from'", "'reply-to'", "'replyto'", "metadata")
 """What a 300 names: the recipient, or a field that comes from our settings."""
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Postmark":
-    """Return the provider; it dials when there is a mail."""
-    return Postmark(settings, surroundings)
-
-
 class Postmark(HttpProvider):
     """Hands mails to one of a server's message streams."""
 
@@ -139,3 +134,6 @@ class Postmark(HttpProvider):
         if kind is Misconfigured and answer.status == 429:  # noqa: PLR2004  # HTTP's
             kind = Unavailable
         raise answer.error(kind, words, code=code)
+
+
+connect = Postmark

@@ -62,11 +62,6 @@ KINDS: Final[dict[str, type[SendingError]]] = {
 """By the `name` in the body (resend.com/docs/api-reference/errors). A quota is waited for longer, see `_refusals`."""
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Resend":
-    """Return the provider; it dials when there is a mail."""
-    return Resend(settings, surroundings)
-
-
 class Resend(HttpProvider):
     """Hands mails to Resend, which knows a mail again by its `Idempotency-Key` for 24 hours."""
 
@@ -132,3 +127,6 @@ def _takes(name: str, value: str | float) -> bool:
     """Tell whether Resend takes a variable; without it the template's fallback stands in."""
     fits = len(value) <= _LONGEST_TEXT if isinstance(value, str) else abs(value) <= _GREATEST_NUMBER
     return fits and name not in _RESERVED
+
+
+connect = Resend

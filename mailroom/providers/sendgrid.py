@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, field_validator
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
-from mailroom.message import Address, Email, Receipt
+from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings, TemplatesAtProvider
 from mailroom.providers._http import (
     Answer,
@@ -14,10 +14,10 @@ from mailroom.providers._http import (
     Call,
     HttpProvider,
     HttpSettings,
-    address_text,
     by_status,
     header_map,
     json_call,
+    mailbox_object,
 )
 
 HOSTS: Final = {"global": "https://api.sendgrid.com", "eu": "https://api.eu.sendgrid.com"}
@@ -50,11 +50,6 @@ class Settings(TemplatesAtProvider, HttpSettings):
         return templates
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "SendGrid":
-    """Return the provider; it dials when there is a mail."""
-    return SendGrid(settings, surroundings)
-
-
 class SendGrid(HttpProvider):
     """Hands mails to SendGrid; its events are matched by `mailroom_id`, for its answer's id is not theirs."""
 
@@ -76,7 +71,7 @@ class SendGrid(HttpProvider):
                 raise Misconfigured(f"SendGrid has no way to set the header {name}")
         fields: dict[str, Any] = {
             "personalizations": [{"to": [{"email": email.recipient}]}],
-            "from": _mailbox(email.sender),
+            "from": mailbox_object(email.sender),
             "subject": email.subject,
             # Text comes first, and an empty one is refused.
             "content": [
@@ -92,7 +87,7 @@ class SendGrid(HttpProvider):
             fields["template_id"] = email.template_at_provider
             fields["personalizations"][0]["dynamic_template_data"] = email.variables
         if email.reply_to:
-            fields["reply_to"] = _mailbox(email.reply_to)
+            fields["reply_to"] = mailbox_object(email.reply_to)
         if self._sandbox:
             fields["mail_settings"] = {"sandbox_mode": {"enable": True}}
         return json_call("/v3/mail/send", fields)
@@ -132,6 +127,4 @@ def _kind(status: int, field: str, words: str) -> type[SendingError]:
     return Misconfigured if ours or "sender identity" in words.lower() else Declined
 
 
-def _mailbox(address: Address) -> dict[str, str]:
-    email = address_text(address.email)
-    return {"email": email, "name": address.name} if address.name else {"email": email}
+connect = SendGrid

@@ -127,11 +127,6 @@ _LONGEST_HEADER: Final = 996
 """Characters of name and value together."""
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Ses":
-    """Return the provider; it dials when there is a mail."""
-    return Ses(settings, surroundings)
-
-
 class Ses(HttpProvider):
     """Hands mails to SES as the bytes that they are, unless a template of its own makes them.
 
@@ -254,3 +249,6 @@ def _type(answer: Answer) -> str:
     """Return the error's type without the URL that may follow or the namespace that may precede it."""
     given = answer.headers.get("x-amzn-errortype", "") or answer.text("__type") or answer.text("code")
     return given.partition(":")[0].rpartition("#")[2].strip()
+
+
+connect = Ses

@@ -29,11 +29,6 @@ _ADDRESS: Final = re.compile(r"[^\x00-\x20\x7f-\xa0<>\ud800-\udfff]{1,320}")
 _QUEUED: Final = re.compile(r"(?:queued as |\bOk:? )<?([\w.@+-]{6,200})>?\Z", re.IGNORECASE)
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Smtp":
-    """Return the provider; it dials when there is a mail."""
-    return Smtp(settings, surroundings)
-
-
 class Smtp:
     """Hands mails to one SMTP server, over at most `concurrency` connections."""
 
@@ -154,3 +149,6 @@ def _receipt(reply: Reply) -> Receipt:
     words = reply.words
     found = _QUEUED.search(words)
     return Receipt(found[1] if found else "", words)
+
+
+connect = Smtp

@@ -50,11 +50,6 @@ _PREFIX: Final = "E_ApiResponseCodes."
 _SEND: Final = "/email/send"
 
 
-def connect(settings: Settings, surroundings: Surroundings) -> "Smtp2go":
-    """Return the provider; it dials when there is a mail."""
-    return Smtp2go(settings, surroundings)
-
-
 class Smtp2go(HttpProvider):
     """Hands mails to SMTP2GO, whose 200 may well be a refusal."""
 
@@ -137,3 +132,6 @@ def _kind(answer: Answer, code: str) -> type[SendingError]:
     if kind is not Declined:
         return kind
     return Rejected if field.startswith("to") else KINDS.get(code, Misconfigured)
+
+
+connect = Smtp2go
