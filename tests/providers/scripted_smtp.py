@@ -61,9 +61,13 @@ async def scripted_smtp(script: Script) -> AsyncIterator[Seen]:
         task = asyncio.current_task()
         assert task is not None
         clients.add(task)
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError, _HungUp):
-            await _Session(script, seen, reader, writer).run()
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError, _HungUp):
+                await _Session(script, seen, reader, writer).run()
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     seen.port = server.sockets[0].getsockname()[1]
