@@ -1,9 +1,10 @@
 """`mailroom preview`: the mails as their readers will see them, as files or on a local page."""
 
+import contextlib
+import socket
 import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from mailroom.errors import RenderingError
 from mailroom.rendering.inventory import Owner
 
 if TYPE_CHECKING:
-    from mailroom.preview.page import Page
+    from starlette.applications import Starlette
 
 
 @click.command()
@@ -58,7 +59,6 @@ def preview(
     from mailroom.checking.making import Desk as WritingDesk  # noqa: PLC0415 - parsers, for few commands
     from mailroom.checking.samples import Sample  # noqa: PLC0415 - likewise
     from mailroom.preview.files import write  # noqa: PLC0415 - likewise
-    from mailroom.preview.page import Page  # noqa: PLC0415 - likewise
 
     settings = desk.settings()
     try:
@@ -80,7 +80,9 @@ def preview(
         raise click.ClickException("none of these kinds is written in these languages")
     if opens:
         kind, tag, _ = next((one for one in wanted if one[1] == settings.default_locale), wanted[0])
-        serve(Page(writing, kind=kind, language=tag, sample=chosen), port, _opened)
+        from handlers.console.preview import Preview  # noqa: PLC0415 - likewise
+
+        serve(Preview(writing, kind=kind, language=tag, sample=chosen).app(), port, _opened)
         return
     with bar(len(wanted)) as progress:
         rows = write(writing, out, wanted, progress=progress)
@@ -106,52 +108,17 @@ def _owner(folder: str, owners: tuple[Owner, ...]) -> Owner:
     return by_folder[folder]
 
 
-def _opened(server: ThreadingHTTPServer) -> None:
-    address = f"http://localhost:{server.server_port}/"
+def _opened(port: int) -> None:
+    address = f"http://localhost:{port}/"
     say(f"The preview is at {address}; Ctrl-C ends it.")
     webbrowser.open(address)
 
 
-def serve(page: "Page", port: int, opened: Callable[[ThreadingHTTPServer], None]) -> None:
-    """Serve on loopback until Ctrl-C; `opened` is told once it listens."""
-    with ThreadingHTTPServer(("127.0.0.1", port), _handler(page)) as server:
-        opened(server)
-        try:
-            server.serve_forever(poll_interval=0.1)
-        except KeyboardInterrupt:
-            say()
+def serve(app: "Starlette", port: int, opened: Callable[[int], None]) -> None:
+    """Serve on loopback until Ctrl-C; `opened` is called with the port once connections are accepted."""
+    import uvicorn  # noqa: PLC0415 - for this command only
 
-
-def _handler(page: "Page") -> type[BaseHTTPRequestHandler]:
-    from mailroom.preview.page import LARGEST  # noqa: PLC0415 - loaded by now
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 30
-
-        def do_GET(self) -> None:
-            self._respond(b"")
-
-        def do_POST(self) -> None:
-            length = self.headers.get("content-length", "")
-            if not length.isdecimal() or int(length) > LARGEST:
-                self.send_error(413)
-                return
-            self._respond(self.rfile.read(int(length)))
-
-        def _respond(self, body: bytes) -> None:
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = page.answer(self.command, self.path.partition("?")[0], headers, body)
-            self.send_response(answer.status)
-            self.send_header("content-type", answer.content_type)
-            self.send_header("content-length", str(len(answer.body)))
-            self.send_header("content-security-policy", answer.policy)
-            self.send_header("cache-control", "no-store")
-            self.send_header("referrer-policy", "no-referrer")
-            self.send_header("x-content-type-options", "nosniff")
-            self.end_headers()
-            self.wfile.write(answer.body)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing: payloads are nobody's business."""
-
-    return Handler
+    with socket.create_server(("127.0.0.1", port)) as listening, contextlib.suppress(KeyboardInterrupt):
+        opened(listening.getsockname()[1])
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+        uvicorn.Server(config).run([listening])

@@ -1,8 +1,8 @@
 """`mailroom preview`."""
 
 import json
+import signal
 from email import message_from_bytes, policy
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from urllib.request import Request, urlopen
@@ -44,20 +44,18 @@ def test_the_page_is_served_on_loopback(operator: Operator, monkeypatch: pytest.
     """Over a real socket, on a free port."""
     seen: list[str] = []
 
-    def opened(server: ThreadingHTTPServer) -> None:
-        assert server.server_address[0] == "127.0.0.1"
-        Thread(target=visit, args=(server,)).start()
+    def opened(port: int) -> None:
+        Thread(target=visit, args=(f"http://127.0.0.1:{port}/",)).start()
 
-    def visit(server: ThreadingHTTPServer) -> None:
-        address = f"http://localhost:{server.server_port}/"
+    def visit(address: str) -> None:
         try:
             with urlopen(address) as page:
                 seen.append(page.headers["content-security-policy"])
             body = json.dumps({"kind": "Welcome", "language": "fr", "sample": "minimal"}).encode()
-            with urlopen(Request(f"{address}view", body, {"content-type": "application/json"})) as answer:
-                seen.append(json.loads(answer.read())["subject"])
+            with urlopen(Request(f"{address}view", body, {"content-type": "application/json"})) as response:
+                seen.append(json.loads(response.read())["subject"])
         finally:
-            server.shutdown()
+            signal.raise_signal(signal.SIGINT)  # Ctrl-C
 
     monkeypatch.setattr(previewing, "_opened", opened)
     result = operator.run("preview", "--open")
