@@ -15,7 +15,7 @@ setup: .venv/.runtime $(EXTRAS:%=.venv/.%)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PIP) install --require-hashes -r requirements.txt
 	$(PIP) install --no-deps -e .
-	@$(BIN)/python -m compileall -q server.py handlers mailroom
+	@$(BIN)/python -m compileall -q server.py supervisor.py handlers mailroom
 	@touch $@
 
 .venv/.ses: .venv/.runtime requirements-ses.txt
