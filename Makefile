@@ -32,7 +32,7 @@ run: setup
 
 # The whole way once, on this terminal: a server, a request as Logto posts it, the mail.
 demo: setup
-	@$(BIN)/python bench/demo.py
+	@$(BIN)/python -m bench.demo
 
 # Everything, on all cores; ARGS="-k webhook -x" goes to pytest instead, which then runs on one.
 test: .venv/.dev

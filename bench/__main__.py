@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import accept, against, comparison, http, languages, memory, mime, smtp, start, whole
+from bench import accept, against, comparison, http_providers, languages, memory, mime, smtp, start, whole
 from bench.figures import Figure, show, ticks
 
 ROWS: dict[str, Callable[[int], list[Figure]]] = {
@@ -16,7 +16,7 @@ ROWS: dict[str, Callable[[int], list[Figure]]] = {
     "e": mime.figures,
     "f": memory.measure,
     "g": lambda _rounds: languages.figures(),
-    "h": lambda _rounds: http.figures(),
+    "h": lambda _rounds: http_providers.figures(),
     "i": start.measure,
 }
 _NAMES: Final = (

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 from bench.comparison import Comparison, compare, measured
 from bench.figures import in_turn
-from bench.http import taken
+from bench.http_providers import taken
 from bench.processes import LOAD_CORE, ROOT, load, mailroom, program, starting
 from bench.whole import RATES, SECONDS, Sink, send, warm_up
 
@@ -150,7 +150,7 @@ def _remembering(tree: Path) -> Iterator[Measure]:
 @contextmanager
 def _sending_over_http(tree: Path) -> Iterator[Measure]:
     numbers = count(10**6, 10**6)
-    with program("-m", "bench.http", "--serve", "{port}", core=LOAD_CORE) as vendor:
+    with program("-m", "bench.http_providers", "--serve", "{port}", core=LOAD_CORE) as vendor:
         endpoint = f"http://127.0.0.1:{vendor.port}"
         provider = {"TYPE": "resend", "API_KEY": "re_bench_0123456789", "ENDPOINT": endpoint, "CONCURRENCY": "16"}
         with mailroom(tree=tree, provider=provider) as server:

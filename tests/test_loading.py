@@ -555,7 +555,7 @@ def test_dev_needs_nothing() -> None:
     settings = developing()
     assert settings.dev is True
     assert [provider.type for provider in settings.providers.values()] == ["capture"]
-    assert (settings.host, settings.database_path) == ("127.0.0.1", Path("data/mailroom.db"))
+    assert (settings.host, settings.database_path) == ("127.0.0.1", Path("data/dev.db"))
     assert settings.connector.authorization == ()
     assert settings.sender.name == "Mailroom"
 

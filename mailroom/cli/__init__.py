@@ -9,11 +9,12 @@ from mailroom.cli.looking import outbox
 from mailroom.cli.previewing import preview
 from mailroom.cli.providers import providers
 from mailroom.cli.sending import send
+from mailroom.cli.serving import serve
 from mailroom.cli.status import status
 
 __all__ = ["main"]
 
-for command in (check, doctor, import_, keygen, preview, providers, send, status, outbox):
+for command in (check, doctor, import_, keygen, preview, providers, send, serve, status, outbox):
     mailroom.add_command(command)
 
 

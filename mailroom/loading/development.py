@@ -12,12 +12,16 @@ from mailroom.loading.given import Given
 KEY_FILE: Final = Path("data/dev-secret-key")
 """Kept, so that yesterday's outbox opens today; only its owner can read it."""
 
+DATABASE_URL: Final = "sqlite:///data/dev.db"
+"""Not the file that a server with real settings would use in the same folder: its key is another."""
+
 _SENDER: Final = "Mailroom <mailroom@localhost.localdomain>"
 
 
 def fill(given: Given) -> None:
-    """Add a sender, a provider and a secret key where there are none."""
+    """Add a sender, a provider, a database and a secret key where there are none."""
     given.tree.setdefault("from", _SENDER)
+    given.tree.setdefault("database_url", DATABASE_URL)
     given.tree.setdefault("providers", {"capture": {"type": "capture"}})
     if "secret_key" not in given.tree:
         try:

@@ -1,6 +1,6 @@
 """httpx's transport over aiohttp, which knows what was sent when a request fails.
 
-httpx's own pool costs 1.2 ms of CPU a request at 16 concurrent, this a third of it (`python -m bench.http`). aiohttp
+httpx's own pool costs 1.2 ms of CPU a request at 16 concurrent, this a third of it (bench row h). aiohttp
 connects, encrypts, speaks to proxies and keeps connections; what is added here:
 
 - A failure is Unavailable until the whole request was handed to the kernel, and Uncertain from then on, whatever

@@ -1,4 +1,4 @@
-"""What a request to a provider costs: our transport against plain httpx. `python -m bench.http` prints the rows.
+"""What a request to a provider costs beside plain httpx. `python -m bench.http_providers` prints the rows.
 
 Both sides are httpx clients that post the same mail to the same server, which runs on a core of its own and answers at
 once; CPU time of the client's process is compared. Ours writes the mail's JSON and reads the answer on top.
@@ -137,7 +137,7 @@ async def _measure(port: int, concurrency: int) -> tuple[float, float]:
 def figures() -> list[Figure]:
     """Measure at 1 and at 16 concurrent."""
     found = []
-    with program("-m", "bench.http", "--serve", "{port}") as vendor:
+    with program("-m", "bench.http_providers", "--serve", "{port}") as vendor:
         os.sched_setaffinity(0, {LOAD_CORE})
         for concurrency in (1, 16):
             ours, theirs = uvloop.run(_measure(vendor.port, concurrency))
