@@ -3,10 +3,15 @@
 import errno
 import socket
 import ssl
+from typing import Final
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers._egress import Egress
 from mailroom.providers._words import bounded
+
+_HTTP_REFUSES_US: Final = frozenset({400, 401, 403, 405, 407})
+_SOCKS_REFUSES_US: Final = frozenset({2})
+"""RFC 1928 §6: connection not allowed by ruleset."""
 
 
 def connection_failure(where: str, error: OSError, egress: Egress, *, tls_hint: str = "") -> SendingError:
@@ -32,3 +37,18 @@ def connection_failure(where: str, error: OSError, egress: Egress, *, tls_hint: 
             return Misconfigured(f"this machine cannot send from local_address {local}")
     reason = bounded(error.strerror or str(error)) or "the connection was closed"
     return Unavailable(f"cannot connect to {where}: {reason}")
+
+
+def proxy_failure(scheme: str, code: int | None, text: str) -> SendingError:
+    """Return what it means that a proxy opens no tunnel.
+
+    `code` is the HTTP status or SOCKS5's reply; None before the request: the method, the login (RFC 1928 §3, RFC 1929).
+    """
+    protocol = "HTTP" if scheme.startswith("http") else "SOCKS5"
+    reason = bounded(text)
+    if code is None:
+        kind = Misconfigured if "auth" in reason.lower() else Unavailable
+        return kind(f"the proxy opens no tunnel; does it speak {protocol}? {reason}", code=protocol)
+    refuses_us = _HTTP_REFUSES_US if protocol == "HTTP" else _SOCKS_REFUSES_US
+    kind = Misconfigured if code in refuses_us else Unavailable
+    return kind(f"the proxy opens no tunnel: {reason}", code=str(code) if protocol == "HTTP" else f"SOCKS5 {code}")

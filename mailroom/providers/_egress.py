@@ -68,9 +68,11 @@ def parse_proxy(url: SecretStr | None) -> Proxy | None:
         unquote(parts.username or ""),
         unquote(parts.password or ""),
     )
-    lengths = (len(proxy.username.encode()), len(proxy.password.encode()))
-    if proxy.scheme.startswith("socks5") and max(lengths) > _LONGEST_SOCKS_FIELD:
-        raise ValueError("SOCKS5 allows 255 octets of username and of password")
+    if proxy.scheme.startswith("socks5"):
+        if max(len(proxy.username), len(proxy.password)) > _LONGEST_SOCKS_FIELD:
+            raise ValueError("SOCKS5 allows 255 octets of username and of password")
+        if not (proxy.username + proxy.password).isascii():  # RFC 1929 names no charset, python-socks writes ASCII
+            raise ValueError("for SOCKS5, username and password must be ASCII")
     if proxy.password and not proxy.username:
         raise ValueError("a password needs a username")
     return proxy

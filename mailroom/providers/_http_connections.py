@@ -19,7 +19,7 @@ from python_socks import ProxyType
 from python_socks.async_.asyncio import Proxy as SocksProxy
 
 from mailroom.providers._egress import Egress
-from mailroom.providers._race import race
+from mailroom.smtpclient.happy_eyeballs import open_socket
 
 _PIECE: Final = 64 * 1024
 """Octets that are given to aiohttp at once, so that it is known how far a large body got."""
@@ -159,7 +159,7 @@ class _ToProxy:
 
     async def connect(self, dest_host: str, dest_port: int, timeout: float | None = None) -> socket.socket:  # noqa: ARG002, ASYNC109 - python-socks' signature
         """Return a connected socket."""
-        return await race(dest_host, dest_port, self.local_address)
+        return await open_socket(dest_host, dest_port, self.local_address)
 
 
 def _is_quiet(connection: Connection) -> bool:

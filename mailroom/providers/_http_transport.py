@@ -23,7 +23,7 @@ from yarl import URL
 
 from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
-from mailroom.providers._connection_failure import connection_failure
+from mailroom.providers._connection_failure import connection_failure, proxy_failure
 from mailroom.providers._egress import PORTS, Egress, Proxy
 from mailroom.providers._http_connections import Exchange, connector
 from mailroom.providers._words import bounded
@@ -36,9 +36,6 @@ _LONGEST_FIELD: Final = 16 * 1024
 """Octets of a status line or a header field."""
 _NOT_KEPT: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 """Headers of a body that httpx must not decode."""
-_PROXY_REFUSES_US: Final = frozenset({400, 401, 403, 405, 407})
-_NOT_ALLOWED: Final = 2
-"""RFC 1928 §6: connection not allowed by ruleset."""
 _FIRST_FINAL_STATUS: Final = 200
 
 
@@ -149,11 +146,9 @@ class Transport(httpx.AsyncBaseTransport):
             case OSError() if not started:
                 return connection_failure(where, error, self._egress)
             case aiohttp.ClientHttpProxyError():
-                refused = Misconfigured if error.status in _PROXY_REFUSES_US else Unavailable
-                reason = f"{error.status} {bounded(error.message)}".rstrip()
-                return refused(f"the proxy opens no tunnel: {reason}", code=str(error.status))
+                return proxy_failure("http", error.status, f"{error.status} {error.message}")
             case ProxyError():
-                return _socks_failure(error)
+                return proxy_failure("socks5", error.error_code, str(error))
             case aiohttp.ClientResponseError():
                 return kind("the answer is not HTTP")
             case _ if self._closed:
@@ -198,12 +193,3 @@ def _idle_seconds(keep_alive: str) -> float:
         if key == "timeout" and seconds.isdigit():
             return min(IDLE_SECONDS, max(0.0, int(seconds[:9]) - 1.0))
     return IDLE_SECONDS
-
-
-def _socks_failure(error: ProxyError) -> SendingError:
-    reason = bounded(str(error))
-    if error.error_code is None:  # before the request: the method or the login (RFC 1928 §3, RFC 1929)
-        kind = Misconfigured if "auth" in reason.lower() else Unavailable
-        return kind(f"the proxy opens no tunnel; does it speak SOCKS5? {reason}", code="SOCKS5")
-    kind = Misconfigured if error.error_code == _NOT_ALLOWED else Unavailable
-    return kind(f"the proxy opens no tunnel: {reason}", code=f"SOCKS5 {error.error_code}")

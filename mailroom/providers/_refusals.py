@@ -7,32 +7,16 @@ the operator what to change. `source` says where the row was seen: `repository#n
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
+from mailroom.smtpclient import Command
 
-
-class Stage(StrEnum):
-    """What the server was replying to."""
-
-    GREETING = "greeting"
-    EHLO = "EHLO"
-    STARTTLS = "STARTTLS"
-    AUTH = "AUTH"
-    RSET = "RSET"
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    DATA = "DATA"
-    CONTENT = "content"
-    """The mail itself, up to its final dot; also the whole request of an HTTP API."""
-
-
-_AUTH: Final = frozenset({Stage.AUTH})
-_EHLO: Final = frozenset({Stage.EHLO})
-_BEFORE_MAIL: Final = frozenset({Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.AUTH})
-_FROM_MAIL: Final = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT})
-_AFTER_MAIL: Final = _FROM_MAIL - {Stage.MAIL}
+_AUTH: Final = frozenset({Command.AUTH})
+_EHLO: Final = frozenset({Command.EHLO})
+_BEFORE_MAIL: Final = frozenset({Command.GREETING, Command.EHLO, Command.STARTTLS, Command.AUTH})
+_FROM_MAIL: Final = frozenset({Command.MAIL, Command.RCPT, Command.DATA, Command.CONTENT})
+_AFTER_MAIL: Final = _FROM_MAIL - {Command.MAIL}
 
 QUOTA_WAIT_SECONDS: Final = 300.0
 """How long a provider whose quota is used up is left alone."""
@@ -61,16 +45,16 @@ class Row:
     """Pattern of the enhanced status code (RFC 3463). With `words` as well, one of the two is enough."""
     words: str = ""
     """Pattern of the text, codes included; upper and lower case are the same."""
-    stages: frozenset[Stage] = frozenset(Stage)
+    commands: frozenset[Command] = frozenset(Command)
     hint: str = ""
     """What the operator can do."""
     wait_seconds: float | None = None
     """How long the provider is left alone, of an `Unavailable`."""
 
-    def matches(self, stage: Stage, code: str, enhanced: str, text: str) -> bool:
+    def matches(self, command: Command, code: str, enhanced: str, text: str) -> bool:
         """Return whether this row applies to a reply."""
         return (
-            stage in self.stages
+            command in self.commands
             and all(wanted in (".", digit) for wanted, digit in zip(self.codes, code, strict=True))
             and (
                 not (self.enhanced or self.words)
@@ -82,12 +66,12 @@ class Row:
 
 ROWS: Final = (
     # the connection ends, whatever was asked
-    Row(Unavailable, "Google: zitadel#4477, authelia#1146", "421", stages=_EHLO, hint=_HELO),
+    Row(Unavailable, "Google: zitadel#4477, authelia#1146", "421", commands=_EHLO, hint=_HELO),
     Row(Unavailable, "RFC 5321 §3.8", "421"),
     # vendors that mean something else than the code says
     Row(Misconfigured, "Aliyun: MAIL FROM is not the login; permanent although 4xx", "436", hint=_SENDER),
     *(
-        Row(Rejected, "Aliyun: 559 invalid recipient, 563 on its suppression list", code, stages=_AFTER_MAIL)
+        Row(Rejected, "Aliyun: 559 invalid recipient, 563 on its suppression list", code, commands=_AFTER_MAIL)
         for code in ("559", "563")
     ),
     Row(Misconfigured, "SendGrid: no credit", "451", words=r"credits? exceeded", hint=_ACCOUNT),
@@ -107,7 +91,7 @@ ROWS: Final = (
         "5..",
         enhanced=r"5\.2\.2",
         words=r"mailbox (is )?full|over.?quota|mailbox .*quota|quota .*mailbox",
-        stages=_AFTER_MAIL,
+        commands=_AFTER_MAIL,
         hint="the recipient's mailbox is full",
     ),
     Row(
@@ -117,12 +101,12 @@ ROWS: Final = (
         enhanced=r"5\.4\.5",
         words=r"SubmissionQuotaExceeded|quota (has been )?exceeded|exceeded (your|the) (\w+ ){0,3}quota"
         r"|(daily|hourly|monthly|relay) (\w+ ){0,3}(limit|quota)",
-        stages=_FROM_MAIL,
+        commands=_FROM_MAIL,
         hint=_QUOTA,
         wait_seconds=QUOTA_WAIT_SECONDS,
     ),
     # credentials
-    Row(Misconfigured, "RFC 4954 §6: a password transition is needed", "432", stages=_AUTH, hint=_CREDENTIALS),
+    Row(Misconfigured, "RFC 4954 §6: a password transition is needed", "432", commands=_AUTH, hint=_CREDENTIALS),
     *(Row(Misconfigured, "RFC 4954 §6", code, hint=_CREDENTIALS) for code in ("530", "534", "535", "538")),
     # too many connections
     Row(
@@ -142,7 +126,7 @@ ROWS: Final = (
         r"|not owned by user|relaying disallowed as|permissions? to send as|SendAsDenied"
         r"|verified sender identity|not a sender signature|not authorized to send from"
         r"|address(es)? (is|are) not verified|domain (\S+ )?is not verified|unverified (sender|domain|address)",
-        stages=_FROM_MAIL,
+        commands=_FROM_MAIL,
         hint=_SENDER,
     ),
     Row(
@@ -151,7 +135,7 @@ ROWS: Final = (
         "5..",
         enhanced=r"5\.7\.2[0-9]",
         words=r"sender is unauthenticated|\bdmarc\b|\bspf (check |validation )?fail|\bdkim (check |validation )?fail",
-        stages=_FROM_MAIL,
+        commands=_FROM_MAIL,
         hint=_DNS,
     ),
     # the content; Spamhaus and SpamCop list IP addresses
@@ -160,7 +144,7 @@ ROWS: Final = (
         "SpamAssassin, Rspamd, URI block lists (surbl.org, uribl.com)",
         "5..",
         words=r"\bspam(?!haus|cop)|virus|phish|\buribl|\bsurbl|(url|content)\b.*(rejected|blocked|listed)",
-        stages=_AFTER_MAIL,
+        commands=_AFTER_MAIL,
         hint=_CONTENT,
     ),
     # us
@@ -169,7 +153,7 @@ ROWS: Final = (
         "Postfix with a DNS block list: nodemailer#1089",
         "5..",
         words=r"client host .*(rejected|blocked)|blocked using|block ?list|blacklist|listed (in|by|on|at) \S+\.\w",
-        stages=_FROM_MAIL,
+        commands=_FROM_MAIL,
         hint=_BLOCKED,
     ),
     Row(
@@ -178,7 +162,7 @@ ROWS: Final = (
         "5..",
         words=r"relay(ing)? (access )?(is )?(denied|not permitted|not allowed|prohibited)|unable to relay"
         r"|not permitted to relay",
-        stages=_AFTER_MAIL,
+        commands=_AFTER_MAIL,
         hint="the server relays only for clients that it knows: set username and password, or add our IP address there",
     ),
     Row(
@@ -186,7 +170,7 @@ ROWS: Final = (
         "SES, identity policy: symfony#51461, data.gov#3810",
         "5..",
         words=r"not authorized to perform|\bses:Send",
-        stages=_FROM_MAIL,
+        commands=_FROM_MAIL,
         hint="allow ses:SendRawEmail and ses:SendEmail for this user in its IAM policy",
     ),
     Row(
@@ -195,7 +179,7 @@ ROWS: Final = (
         "5..",
         words=r"not (yet )?activated|account (is )?(under|pending) \w+|sending (is |has been )?(paused|suspended)"
         r"|your (\w+ )?account (is|has been|was) |is not allowed to send",
-        stages=_FROM_MAIL,
+        commands=_FROM_MAIL,
         hint=_ACCOUNT,
     ),
     # the recipient's address
@@ -210,7 +194,7 @@ ROWS: Final = (
         r"|inactive (recipient|address)|(recipient|address)\b.*\b(inactive|suppress)|suppression list"
         r"|\bto\b[`'\"]? (parameter |field )?is not an? (valid )?(e-?mail )?address|invalid [`'\"]?to\b"
         r"|missing final '@domain'|not valid in to\b",
-        stages=_AFTER_MAIL,
+        commands=_AFTER_MAIL,
     ),
     # the mail
     Row(
@@ -219,24 +203,24 @@ ROWS: Final = (
         "5..",
         enhanced=r"5\.3\.4|5\.2\.3",
         words=r"^552|(message|mail)( size)? (exceeds|is too (large|big|long))|too (large|big)\b",
-        stages=_FROM_MAIL,
+        commands=_FROM_MAIL,
         hint=TOO_LARGE,
     ),
     # before a recipient was named, a permanent refusal concerns us or the sender
-    Row(Misconfigured, "RFC 5321 §4.2.1", "5..", stages=_BEFORE_MAIL),
-    Row(Misconfigured, "RFC 5321 §4.2.1", "5..", stages=frozenset({Stage.MAIL}), hint=_SENDER),
+    Row(Misconfigured, "RFC 5321 §4.2.1", "5..", commands=_BEFORE_MAIL),
+    Row(Misconfigured, "RFC 5321 §4.2.1", "5..", commands=frozenset({Command.MAIL}), hint=_SENDER),
     # anything else
     Row(Declined, "RFC 5321 §4.2.1", "5..", hint=_UNKNOWN),
     Row(Unavailable, "RFC 5321 §4.2.1", "4.."),
 )
 
 
-def classify(stage: Stage, code: int, enhanced: str, text: str) -> Row:
+def classify(command: Command, code: int, enhanced: str, text: str) -> Row:
     """Return the row for a reply; a positive reply out of place is taken for a temporary failure."""
-    found = (row for row in ROWS if row.matches(stage, f"{code:03d}", enhanced, text))
+    found = (row for row in ROWS if row.matches(command, f"{code:03d}", enhanced, text))
     return next(found, Row(Unavailable, "a reply out of sequence"))
 
 
 def classify_text(text: str) -> Row:
     """Return the row for what an HTTP API says of a mail that it refuses for good."""
-    return classify(Stage.CONTENT, 550, "", text)
+    return classify(Command.CONTENT, 550, "", text)

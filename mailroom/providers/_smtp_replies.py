@@ -1,56 +1,87 @@
-"""One reply of an SMTP server, and the error that it stands for; `_refusals` holds the table."""
+"""What the SMTP client's errors mean for us; of replies `_refusals` holds the table."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
-import msgspec
-
-from mailroom.errors import SendingError, Unavailable
-from mailroom.providers._refusals import Stage, classify
+from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
+from mailroom.providers._connection_failure import connection_failure, proxy_failure
+from mailroom.providers._refusals import TOO_LARGE, classify
+from mailroom.providers._smtp_settings import Settings
 from mailroom.providers._words import bounded
+from mailroom.smtpclient import (
+    Command,
+    ConnectionFailed,
+    ConnectionLost,
+    NotOffered,
+    ProxyRefused,
+    Reply,
+    ReplyError,
+    SmtpError,
+    TooLarge,
+)
 
-__all__ = ["Reply", "Stage", "refusal"]
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """One reply of an SMTP server (RFC 5321 §4.2), its lines without their codes."""
-
-    code: int
-    lines: tuple[str, ...] = ()
-
-    @property
-    def is_positive(self) -> bool:
-        """Whether the command was carried out."""
-        return self.code in _POSITIVE
-
-    @property
-    def enhanced(self) -> str:
-        """The first enhanced status code (RFC 3463), `5.1.1`, or nothing."""
-        found = (match[1] for line in self.lines if (match := _ENHANCED.match(line)))
-        return next(found, "")
-
-    @property
-    def full_code(self) -> str:
-        """Both codes: `550 5.1.1`."""
-        return f"{self.code} {self.enhanced}".rstrip()
-
-    @property
-    def words(self) -> str:
-        """The whole reply on one line, printable, at most 500 characters; codes that lines repeat are said once."""
-        enhanced = rf"(?:#?{re.escape(self.enhanced)}(?:[\s:]+|\Z))?" if self.enhanced else ""
-        repeated = re.compile(rf"\s*(?:{self.code}(?:[\s-]+|\Z))?{enhanced}")
-        texts = (repeated.sub("", line, count=1) for line in self.lines)
-        return bounded(" ".join((self.full_code, *texts)))
+_TLS_HINT: Final = "; do port and tls belong together?"
+_NO_SMTPUTF8: Final = "add a provider whose server offers SMTPUTF8"
 
 
-_POSITIVE: Final = range(200, 300)
-_ENHANCED: Final = re.compile(r"(?:[245]\d\d[\s-]+)?#?([245]\.\d{1,3}\.\d{1,3})(?:[\s:]|\Z)")
-
-
-def refusal(stage: Stage, reply: Reply) -> SendingError:
+def refusal(command: Command, reply: Reply) -> SendingError:
     """Return the error that a reply stands for when it is not the expected one."""
-    words = reply.words
-    row = classify(stage, reply.code, reply.enhanced, words)
+    text, code = diagnostic(reply), full_code(reply)
+    row = classify(command, reply.code, reply.enhanced_code, text)
     if issubclass(row.kind, Unavailable):
-        return row.kind(words, code=reply.full_code, hint=row.hint, retry_after=row.wait_seconds)
-    return row.kind(words, code=reply.full_code, hint=row.hint)
+        return row.kind(text, code=code, hint=row.hint, retry_after=row.wait_seconds)
+    return row.kind(text, code=code, hint=row.hint)
+
+
+def sending_error(error: SmtpError, settings: Settings) -> SendingError:  # noqa: PLR0911 - a table
+    """Return what an error of the SMTP client means."""
+    where = f"{settings.host}:{settings.port}"
+    match error:
+        case ReplyError() if not error.handed_over:
+            return refusal(error.command, error.reply)
+        case ReplyError():
+            return Uncertain(f"handed over, then: {diagnostic(error.reply)}", code=full_code(error.reply))
+        case ConnectionLost() if error.handed_over:
+            return Uncertain(f"handed over, then: {bounded(error.text)}")
+        case ConnectionFailed():
+            return connection_failure(error.where, error.cause, settings.egress, tls_hint=_TLS_HINT)
+        case ProxyRefused():
+            return proxy_failure(error.scheme, error.code, error.text)
+        case NotOffered():
+            return _not_offered(where, error, settings)
+        case TooLarge():
+            return Declined(str(error), hint=TOO_LARGE)
+    return (Uncertain if error.handed_over else Unavailable)(f"{where}: {bounded(str(error))}")
+
+
+def _not_offered(where: str, error: NotOffered, settings: Settings) -> SendingError:
+    if error.extension == "SMTPUTF8":
+        kind = Misconfigured if error.wanted == "for the sender" else Declined
+        return kind("the server does not take addresses beyond ASCII (it offers no SMTPUTF8)", hint=_NO_SMTPUTF8)
+    if error.extension == "AUTH":
+        offered = bounded(error.offered) or "no login at all"
+        return Misconfigured(f"{where} does not let us log in by {error.wanted}; it offers: {offered}")
+    hint = (
+        'if it encrypts from the first byte (port 465), say tls = "implicit"'
+        if settings.tls == "starttls"
+        else 'the password is not sent in clear unless tls = "none"'
+    )
+    return Misconfigured(f"{where} offers no STARTTLS; {hint}")
+
+
+def full_code(reply: Reply) -> str:
+    """Return both codes: `550 5.1.1`."""
+    return f"{reply.code} {reply.enhanced_code}".rstrip()
+
+
+def diagnostic(reply: Reply) -> str:
+    """Return the whole reply on one line, printable, at most 500 characters; codes that lines repeat are said once."""
+    repeated = _repeated(reply.code, reply.enhanced_code)
+    return bounded(" ".join((full_code(reply), *(repeated.sub("", line, count=1) for line in reply.lines))))
+
+
+@lru_cache(maxsize=64)
+def _repeated(code: int, enhanced_code: str) -> re.Pattern[str]:
+    enhanced = rf"(?:#?{re.escape(enhanced_code)}(?:[\s:]+|\Z))?" if enhanced_code else ""
+    return re.compile(rf"\s*(?:{code}(?:[\s-]+|\Z))?{enhanced}")

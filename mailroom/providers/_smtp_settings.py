@@ -2,23 +2,25 @@
 
 import re
 import ssl
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from mailroom.message import Address
 from mailroom.providers import ProviderSettings
-from mailroom.providers._dkim import Dkim
-from mailroom.providers._egress import ProxyUrl
+from mailroom.providers._egress import Egress, ProxyUrl, parse_proxy
 from mailroom.providers._oauth2 import OAuth2
+from mailroom.providers._pem import private_key_in
 from mailroom.providers._smtp_presets import PRESETS, Name, filled_in, oddities
+from mailroom.smtpclient import DkimSigner
 
 PORTS: Final = {"starttls": 587, "implicit": 465, "opportunistic": 587, "none": 25}
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,75}")
 _LONGEST_VALUE: Final = 900
+_DNS_NAME: Final = r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$"
 _OURS: Final = frozenset(
     {
         *("from", "to", "cc", "bcc", "reply-to", "sender", "return-path", "subject", "date", "message-id"),
@@ -49,6 +51,32 @@ def _host(host: str) -> str:
     except UnicodeError:
         raise ValueError("this is no host name") from None
     return host
+
+
+class Dkim(BaseModel):
+    """How mails are signed."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    domain: str = Field(
+        pattern=_DNS_NAME, max_length=253, description="the domain that signs: that of `from`, or one above it"
+    )
+    selector: str = Field(
+        pattern=_DNS_NAME,
+        max_length=253,
+        description="its public key is in the DNS at `<selector>._domainkey.<domain>`",
+    )
+    private_key: SecretStr = Field(description="RSA (2048 bits) or Ed25519 in PEM format")
+
+    @model_validator(mode="after")
+    def _usable_key(self) -> Self:
+        self.signer()
+        return self
+
+    def signer(self) -> DkimSigner:
+        """Return what signs. Raises ValueError for an unusable key."""
+        key = private_key_in(self.private_key.get_secret_value())
+        return DkimSigner(key, domain=self.domain, selector=self.selector)
 
 
 class Settings(ProviderSettings):
@@ -170,14 +198,9 @@ class Settings(ProviderSettings):
         return (self.oauth2.scope if self.oauth2 else None) or known
 
     @property
-    def is_loopback(self) -> bool:
-        """Whether the host was named as this very machine, not as a proxy's."""
-        if self.proxy is not None:
-            return False
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+    def egress(self) -> Egress:
+        """How connections leave this machine."""
+        return Egress(self.local_address, parse_proxy(self.proxy), connect_timeout=self.connect_timeout)
 
     def tls_context(self) -> ssl.SSLContext:
         """Return how TLS is to be spoken. Raises ValueError if a file is of no use."""

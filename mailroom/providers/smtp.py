@@ -1,130 +1,166 @@
-"""SMTP: a provider's submission endpoint, or a relay of your own."""
+"""SMTP: a provider's submission endpoint, or a relay of your own.
+
+`mailroom.smtpclient` speaks it; here are the settings, OAuth2 tokens, and what the client's errors mean.
+"""
 
 import asyncio
 import re
+import ssl
 from collections.abc import Mapping
 from email.header import Header
 from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 from mailroom.address import ascii_form
-from mailroom.errors import Misconfigured, Rejected, Unavailable, Uncertain
+from mailroom.clock import Clock
+from mailroom.errors import Misconfigured, Rejected, Unavailable
 from mailroom.message import Email, Receipt
 from mailroom.providers import Surroundings
-from mailroom.providers._dkim import Signer
-from mailroom.providers._smtp_dial import Dialler
-from mailroom.providers._smtp_pool import Pool
-from mailroom.providers._smtp_replies import Reply
-from mailroom.providers._smtp_session import NotChunking, Session, Transaction
+from mailroom.providers._oauth2 import Tokens
+from mailroom.providers._smtp_replies import diagnostic, sending_error
 from mailroom.providers._smtp_settings import Settings
-from mailroom.providers._smtp_wire import Lost
-from mailroom.time_limit import TimeLimit
+from mailroom.smtpclient import (
+    Command,
+    Login,
+    Mail,
+    Pool,
+    Reply,
+    ReplyError,
+    Server,
+    Session,
+    SmtpError,
+    open_session,
+)
 
 __all__ = ["Settings", "Smtp", "connect"]
 
-_CHECK_AFTER_SECONDS: Final = 10
-"""A session idle for longer is asked whether it lives: a firewall that forgot it would cost the mail its time-out."""
-_CHECK_SECONDS: Final = 5
+_BAD_CREDENTIALS: Final = 535
 _ADDRESS: Final = re.compile(r"[^\x00-\x20\x7f-\xa0<>\ud800-\udfff]{1,320}")
 _QUEUED: Final = re.compile(r"(?:queued as |\bOk:? )<?([\w.@+-]{6,200})>?\Z", re.IGNORECASE)
 
 
 class Smtp:
-    """Hands mails to one SMTP server, over at most `concurrency` connections."""
+    """Sends mails to one SMTP server, over at most `concurrency` connections."""
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
-        self._timeout = settings.timeout
-        self._limit = TimeLimit(settings.timeout)
-        self._who = f"{settings.host}:{settings.port} takes " + (
-            f"the login of {settings.username}" if settings.username else "our connection without a login"
-        )
+        self._settings = settings
+        self._server = _server(settings)
+        self._login = None
+        if settings.username is not None and settings.password is not None:
+            mechanisms = ("PLAIN", "LOGIN") if settings.auth == "auto" else (settings.auth.upper(),)
+            self._login = Login(settings.username, settings.password.get_secret_value(), mechanisms)
+        self._tokens = _tokens(settings, surroundings.clock)
         self._headers = _written(settings.headers)
         self._notify = ",".join(settings.dsn).upper()
-        self._room = asyncio.Semaphore(settings.concurrency)
-        self._dialler = Dialler(settings, surroundings.clock)
-        self._signer = Signer(settings.dkim) if settings.dkim else None
+        self._signer = settings.dkim.signer() if settings.dkim else None
         self._pool = Pool(
-            surroundings.clock,
+            self._open_session,
+            size=settings.concurrency,
+            timeout_seconds=settings.timeout,
             idle_seconds=settings.idle_seconds,
-            mails_per_connection=settings.mails_per_connection,
+            mails_per_session=settings.mails_per_connection,
+            monotonic=surroundings.clock.monotonic,
+            sleep=surroundings.clock.sleep,
         )
 
     async def send(self, email: Email) -> Receipt:
-        """Hand a mail over, see `Provider`; `timeout` bounds the whole, a free connection included."""
-        transaction = self._transaction(email)
+        """Send a mail, see `Provider`; `timeout` bounds the whole, the wait for a free connection included."""
+        mail = self._mail(email)
         try:
-            with self._limit():
-                async with self._room:
-                    return _receipt(await self._hand_over(transaction))
-        except TimeoutError:
-            if transaction.refused is not None:
-                raise transaction.refused from None
-            kind = Uncertain if transaction.handed_over else Unavailable
-            raise kind(f"no answer from the server within {self._timeout:g} s") from None
+            return _receipt(await self._pool.send(mail))
+        except SmtpError as error:
+            raise sending_error(error, self._settings) from None
 
     async def verify(self) -> str:
-        """Connect, encrypt, log in and ask whether the server lives, see `Verifiable`."""
+        """Connect, encrypt, log in and ask whether the server is there, see `Verifiable`."""
         try:
-            with self._limit():
-                async with self._room:
-                    session = await self._dialler.dial()
-                    self._pool.add(session)
-                    try:
-                        await _check(session)
-                    finally:
-                        session.quit()
-        except Lost as lost:
-            raise Unavailable(lost.words, code=lost.code) from None
-        except TimeoutError:
-            raise Unavailable(f"no answer from the server within {self._timeout:g} s") from None
-        return self._who
+            await self._pool.verify()
+        except SmtpError as error:
+            raise sending_error(error, self._settings) from None
+        username = self._settings.username
+        return f"{self._server.name} takes " + (
+            f"the login of {username}" if username else "our connection without a login"
+        )
 
     async def aclose(self) -> None:
-        """Close all connections; mails on their way are cut off."""
+        """Close all connections; mails that are being sent are aborted."""
         await self._pool.aclose()
-        await self._dialler.aclose()
+        if self._tokens is not None:
+            await self._tokens.aclose()
 
-    def _transaction(self, email: Email) -> Transaction:
+    def _mail(self, email: Email) -> Mail:
         if not _ADDRESS.fullmatch(email.recipient):
             raise Rejected("the recipient's address cannot be written in SMTP")
-        raw = self._headers + email.raw
+        content = self._headers + email.raw
         if self._signer is not None:
-            raw = self._signer.signed(raw)
-        return Transaction(_envelope_sender(email.sender.email), email.recipient, raw, email.id, self._notify)
+            content = self._signer.sign(content)
+        return Mail(_envelope_sender(email.sender.email), email.recipient, content, email.id, self._notify)
 
-    async def _hand_over(self, transaction: Transaction) -> Reply:
-        if (session := self._pool.take()) is not None:
+    async def _open_session(self) -> Session:
+        seconds = self._settings.connect_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                if self._tokens is None:
+                    return await open_session(self._server, self._login)
+                return await self._open_by_token(self._tokens)
+        except TimeoutError:
+            raise Unavailable(f"{self._server.name} was not ready for a mail within {seconds:g} s") from None
+
+    async def _open_by_token(self, tokens: Tokens) -> Session:
+        """Log in by OAuth2; a token that was accepted once and is refused now is replaced, once."""
+        while True:
+            token = await tokens.get()
+            login = Login(self._settings.username or "", token.text, ("XOAUTH2",))
             try:
-                return await self._send(session, transaction)
-            except Lost:
-                pass  # it died while it was idle: nobody's failure, and nothing was sent
-        if self._pool.closed:
-            raise Unavailable("this provider was closed")
-        session = await self._dialler.dial()
-        self._pool.add(session)
-        try:
-            return await self._send(session, transaction)
-        except NotChunking:
-            self._dialler.may_chunk = False
-            return await self._hand_over(transaction)
-        except Lost as lost:
-            raise Unavailable(lost.words, code=lost.code) from None
-
-    async def _send(self, session: Session, transaction: Transaction) -> Reply:
-        try:
-            if self._pool.idle_for(session) > _CHECK_AFTER_SECONDS:
-                await _check(session)
-            return await session.send(transaction)
-        finally:
-            self._pool.give_back(session)
+                session = await open_session(self._server, login)
+            except ReplyError as error:
+                if error.command is Command.AUTH and error.code == _BAD_CREDENTIALS:
+                    tokens.refused(token)
+                    if token.accepted and tokens.renewable:
+                        continue
+                raise
+            token.accepted = True
+            return session
 
 
-async def _check(session: Session) -> None:
-    try:
-        async with asyncio.timeout(_CHECK_SECONDS):
-            await session.check()
-    except TimeoutError:
-        raise Lost("the connection is dead") from None
+def _server(settings: Settings) -> Server:
+    egress = settings.egress
+    return Server(
+        settings.host,
+        settings.port,
+        settings.tls,
+        context=settings.tls_context(),
+        server_name=settings.servername or "",
+        helo_name=settings.helo_name,
+        local_address=egress.local_address,
+        proxy_url=egress.proxy.url if egress.proxy else "",
+        proxy_context=_proxy_context(settings.ca_file) if egress.proxy and egress.proxy.scheme == "https" else None,
+    )
+
+
+def _proxy_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Trust the system's authorities, and our own: the proxy's certificate may be of either."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+def _tokens(settings: Settings, clock: Clock) -> Tokens | None:
+    """Return where tokens come from; they are requested over the same network path as mails are sent."""
+    if settings.oauth2 is None:
+        return None
+    from mailroom.providers._http_transport import Transport  # noqa: PLC0415 - aiohttp, only for OAuth2
+
+    return Tokens(
+        settings.oauth2,
+        username=settings.username or "",
+        url=settings.token_url,
+        scope=settings.token_scope,
+        transport=Transport(settings.egress, clock),
+        clock=clock,
+    )
 
 
 def _written(headers: Mapping[str, str | tuple[str, ...]]) -> bytes:
@@ -146,9 +182,9 @@ def _envelope_sender(address: str) -> str:
 
 
 def _receipt(reply: Reply) -> Receipt:
-    words = reply.words
-    found = _QUEUED.search(words)
-    return Receipt(found[1] if found else "", words)
+    text = diagnostic(reply)
+    found = _QUEUED.search(text)
+    return Receipt(found[1] if found else "", text)
 
 
 connect = Smtp

@@ -30,7 +30,8 @@ from mailroom.outbox import (
     Leased,
     Settlement,
 )
-from mailroom.providers._smtp_replies import Reply, Stage, refusal
+from mailroom.providers._smtp_replies import refusal
+from mailroom.smtpclient import Command, Reply
 from tests.clock import FakeClock
 from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
 
@@ -206,7 +207,7 @@ async def test_mail_that_a_provider_refuses_for_another_reason_than_its_address_
 
 
 async def test_the_hint_stands_behind_the_providers_words_and_no_code_is_said_twice() -> None:
-    refused = refusal(Stage.CONTENT, Reply(554, ("5.7.0 314159 is not authorized to perform ses:SendRawEmail",)))
+    refused = refusal(Command.CONTENT, Reply(554, ("5.7.0 314159 is not authorized to perform ses:SendRawEmail",)))
     journey = Journey(ScriptedProvider([refused]))
     [attempt] = (await journey.settled(message(now=journey.clock.now()))).attempts
     said, _, hint = attempt.words.partition(" → ")
@@ -220,7 +221,7 @@ async def test_too_many_connections_delay_a_mail_by_seconds() -> None:
         (message(), 1),
         (message("OrganizationInvitation", Priority.INVITATION, lifetime=86400), 30),
     ):
-        busy = refusal(Stage.CONTENT, Reply(432, ("4.3.2 Concurrent connections limit exceeded",)))
+        busy = refusal(Command.CONTENT, Reply(432, ("4.3.2 Concurrent connections limit exceeded",)))
         journey = Journey(ScriptedProvider([busy]))
         now = journey.clock.now()
         settlement = await journey.settled(structs.replace(sent, expires_at=now + 86400))

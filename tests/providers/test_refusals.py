@@ -5,7 +5,8 @@ import pytest
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.providers._http import Answer
-from mailroom.providers._smtp_replies import Reply, Stage, refusal
+from mailroom.providers._smtp_replies import refusal
+from mailroom.smtpclient import Command, Reply
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,6 @@ from mailroom.providers._smtp_replies import Reply, Stage, refusal
 )
 def test_the_words_decide(text: str, kind: type[SendingError]) -> None:
     answer = Answer(400, httpx.Headers(), b"", now=0)
-    by_api, by_smtp = answer.error(Declined, text), refusal(Stage.CONTENT, Reply(550, (text,)))
+    by_api, by_smtp = answer.error(Declined, text), refusal(Command.CONTENT, Reply(550, (text,)))
     assert type(by_api) is type(by_smtp) is kind
     assert by_api.hint == by_smtp.hint

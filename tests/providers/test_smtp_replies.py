@@ -4,127 +4,128 @@ import pytest
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.providers._refusals import QUOTA_WAIT_SECONDS, ROWS, Row
-from mailroom.providers._smtp_replies import Reply, Stage, refusal
+from mailroom.providers._smtp_replies import diagnostic, full_code, refusal
+from mailroom.smtpclient import Command, Reply
 
-CASES: list[tuple[Stage, str, type[SendingError]]] = [
+CASES: list[tuple[Command, str, type[SendingError]]] = [
     # before there is a mail
-    (Stage.GREETING, "554 5.7.1 Your address is on our block list", Misconfigured),
-    (Stage.GREETING, "421 4.3.2 too many connections", Unavailable),
-    (Stage.GREETING, "450 4.7.1 come back later", Unavailable),
-    (Stage.EHLO, "550 5.7.1 bad HELO name", Misconfigured),
-    (Stage.EHLO, "501 syntax error", Misconfigured),
-    (Stage.STARTTLS, "454 4.7.0 TLS not available due to local problem", Unavailable),
-    (Stage.STARTTLS, "502 5.5.1 not implemented", Misconfigured),
+    (Command.GREETING, "554 5.7.1 Your address is on our block list", Misconfigured),
+    (Command.GREETING, "421 4.3.2 too many connections", Unavailable),
+    (Command.GREETING, "450 4.7.1 come back later", Unavailable),
+    (Command.EHLO, "550 5.7.1 bad HELO name", Misconfigured),
+    (Command.EHLO, "501 syntax error", Misconfigured),
+    (Command.STARTTLS, "454 4.7.0 TLS not available due to local problem", Unavailable),
+    (Command.STARTTLS, "502 5.5.1 not implemented", Misconfigured),
     # credentials
-    (Stage.AUTH, "535 5.7.8 Username and Password not accepted", Misconfigured),
-    (Stage.AUTH, "535 Authentication Credentials Invalid", Misconfigured),
-    (Stage.AUTH, "534 5.7.9 Application-specific password required", Misconfigured),
-    (Stage.AUTH, "538 5.7.11 Encryption required", Misconfigured),
-    (Stage.AUTH, "504 5.5.4 Unrecognized authentication type", Misconfigured),
-    (Stage.AUTH, "432 4.7.12 A password transition is needed", Misconfigured),
-    (Stage.AUTH, "454 4.7.0 Temporary authentication failure", Unavailable),
-    (Stage.AUTH, "421 4.7.0 Too many login attempts", Unavailable),
-    (Stage.AUTH, "451 Authentication failed: Maximum credits exceeded", Misconfigured),
+    (Command.AUTH, "535 5.7.8 Username and Password not accepted", Misconfigured),
+    (Command.AUTH, "535 Authentication Credentials Invalid", Misconfigured),
+    (Command.AUTH, "534 5.7.9 Application-specific password required", Misconfigured),
+    (Command.AUTH, "538 5.7.11 Encryption required", Misconfigured),
+    (Command.AUTH, "504 5.5.4 Unrecognized authentication type", Misconfigured),
+    (Command.AUTH, "432 4.7.12 A password transition is needed", Misconfigured),
+    (Command.AUTH, "454 4.7.0 Temporary authentication failure", Unavailable),
+    (Command.AUTH, "421 4.7.0 Too many login attempts", Unavailable),
+    (Command.AUTH, "451 Authentication failed: Maximum credits exceeded", Misconfigured),
     # the sender
-    (Stage.MAIL, "530 5.7.0 Authentication required", Misconfigured),
-    (Stage.MAIL, "550 5.7.1 Sender address not verified", Misconfigured),
-    (Stage.MAIL, "553 5.7.1 Sender address rejected: not owned by user", Misconfigured),
-    (Stage.MAIL, "554 5.7.1 no", Misconfigured),
-    (Stage.MAIL, "436 Mail from must equal authorized user", Misconfigured),
-    (Stage.MAIL, "451 4.3.0 try again", Unavailable),
-    (Stage.MAIL, "452 4.3.1 Insufficient system storage", Unavailable),
-    (Stage.MAIL, "454 Throttling failure: Maximum sending rate exceeded.", Unavailable),
-    (Stage.MAIL, "454 Throttling failure: Daily message quota exceeded.", Unavailable),
-    (Stage.MAIL, "552 5.3.4 Message size exceeds fixed limit", Declined),
+    (Command.MAIL, "530 5.7.0 Authentication required", Misconfigured),
+    (Command.MAIL, "550 5.7.1 Sender address not verified", Misconfigured),
+    (Command.MAIL, "553 5.7.1 Sender address rejected: not owned by user", Misconfigured),
+    (Command.MAIL, "554 5.7.1 no", Misconfigured),
+    (Command.MAIL, "436 Mail from must equal authorized user", Misconfigured),
+    (Command.MAIL, "451 4.3.0 try again", Unavailable),
+    (Command.MAIL, "452 4.3.1 Insufficient system storage", Unavailable),
+    (Command.MAIL, "454 Throttling failure: Maximum sending rate exceeded.", Unavailable),
+    (Command.MAIL, "454 Throttling failure: Daily message quota exceeded.", Unavailable),
+    (Command.MAIL, "552 5.3.4 Message size exceeds fixed limit", Declined),
     # the recipient
-    (Stage.RCPT, "550 5.1.1 The email account that you tried to reach does not exist", Rejected),
-    (Stage.RCPT, "551 5.1.6 User not local", Rejected),
-    (Stage.RCPT, "552 5.2.2 Mailbox full", Unavailable),
-    (Stage.RCPT, "553 5.1.3 Bad recipient address syntax", Rejected),
-    (Stage.RCPT, "450 4.2.0 Greylisted, see you in five minutes", Unavailable),
-    (Stage.RCPT, "452 4.5.3 Too many recipients", Unavailable),
-    (Stage.RCPT, "452 4.2.2 The email account that you tried to reach is over quota", Unavailable),
-    (Stage.RCPT, "559 Invalid rcptto", Rejected),
-    (Stage.RCPT, "563 Recipient in suppression list", Rejected),
-    (Stage.RCPT, "530 5.7.0 Must issue a STARTTLS command first", Misconfigured),
+    (Command.RCPT, "550 5.1.1 The email account that you tried to reach does not exist", Rejected),
+    (Command.RCPT, "551 5.1.6 User not local", Rejected),
+    (Command.RCPT, "552 5.2.2 Mailbox full", Unavailable),
+    (Command.RCPT, "553 5.1.3 Bad recipient address syntax", Rejected),
+    (Command.RCPT, "450 4.2.0 Greylisted, see you in five minutes", Unavailable),
+    (Command.RCPT, "452 4.5.3 Too many recipients", Unavailable),
+    (Command.RCPT, "452 4.2.2 The email account that you tried to reach is over quota", Unavailable),
+    (Command.RCPT, "559 Invalid rcptto", Rejected),
+    (Command.RCPT, "563 Recipient in suppression list", Rejected),
+    (Command.RCPT, "530 5.7.0 Must issue a STARTTLS command first", Misconfigured),
     # the sender again: many servers judge it when they know the recipient, or the whole mail
-    (Stage.RCPT, "554 5.7.1 <ada@reader.example>: Relay access denied", Declined),
-    (Stage.RCPT, "550 5.7.1 Relaying denied", Declined),
-    (Stage.RCPT, "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain", Declined),
-    (Stage.RCPT, "553 5.7.1 <no-reply@acme.example>: Sender address rejected: not owned by user acme", Misconfigured),
-    (Stage.RCPT, "554 5.7.1 <unknown[203.0.113.9]>: Client host rejected: Access denied", Misconfigured),
-    (Stage.CONTENT, "554 Message rejected: Email address is not verified. The following identities", Misconfigured),
-    (Stage.CONTENT, "554 Message rejected: Sending suspended for this account", Misconfigured),
-    (Stage.CONTENT, "550 The from address does not match a verified Sender Identity.", Misconfigured),
-    (Stage.CONTENT, "550 5.7.60 SMTP; Client does not have permissions to send as this sender", Misconfigured),
-    (Stage.CONTENT, "554 5.2.252 SendAsDenied; no-reply@acme.example not allowed to send as", Misconfigured),
-    (Stage.CONTENT, "550 The 'From' address you supplied is not a Sender Signature on your account", Misconfigured),
-    (Stage.CONTENT, "550 Domain acme.example is not allowed to send: The domain is unverified", Misconfigured),
-    (Stage.CONTENT, "550 5.4.5 Daily user sending limit exceeded.", Unavailable),
+    (Command.RCPT, "554 5.7.1 <ada@reader.example>: Relay access denied", Declined),
+    (Command.RCPT, "550 5.7.1 Relaying denied", Declined),
+    (Command.RCPT, "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain", Declined),
+    (Command.RCPT, "553 5.7.1 <no-reply@acme.example>: Sender address rejected: not owned by user acme", Misconfigured),
+    (Command.RCPT, "554 5.7.1 <unknown[203.0.113.9]>: Client host rejected: Access denied", Misconfigured),
+    (Command.CONTENT, "554 Message rejected: Email address is not verified. The following identities", Misconfigured),
+    (Command.CONTENT, "554 Message rejected: Sending suspended for this account", Misconfigured),
+    (Command.CONTENT, "550 The from address does not match a verified Sender Identity.", Misconfigured),
+    (Command.CONTENT, "550 5.7.60 SMTP; Client does not have permissions to send as this sender", Misconfigured),
+    (Command.CONTENT, "554 5.2.252 SendAsDenied; no-reply@acme.example not allowed to send as", Misconfigured),
+    (Command.CONTENT, "550 The 'From' address you supplied is not a Sender Signature on your account", Misconfigured),
+    (Command.CONTENT, "550 Domain acme.example is not allowed to send: The domain is unverified", Misconfigured),
+    (Command.CONTENT, "550 5.4.5 Daily user sending limit exceeded.", Unavailable),
     # the mail
-    (Stage.DATA, "554 5.5.1 no valid recipients", Declined),
-    (Stage.CONTENT, "554 5.7.1 spam", Declined),
-    (Stage.CONTENT, "552 5.3.4 too big", Declined),
-    (Stage.CONTENT, "451 4.7.0 try later", Unavailable),
-    (Stage.CONTENT, "421 4.3.2 shutting down", Unavailable),
+    (Command.DATA, "554 5.5.1 no valid recipients", Declined),
+    (Command.CONTENT, "554 5.7.1 spam", Declined),
+    (Command.CONTENT, "552 5.3.4 too big", Declined),
+    (Command.CONTENT, "451 4.7.0 try later", Unavailable),
+    (Command.CONTENT, "421 4.3.2 shutting down", Unavailable),
     # the address, however it is said
-    (Stage.RCPT, "550 5.1.2 bad destination system address", Rejected),
-    (Stage.RCPT, "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup", Rejected),
-    (Stage.RCPT, "550 5.2.1 The email account that you tried to reach is disabled.", Rejected),
-    (Stage.RCPT, "550 <ada@reader.example>: User unknown in virtual mailbox table", Rejected),
-    (Stage.RCPT, "550 No such user here", Rejected),
-    (Stage.RCPT, "550 no such mailbox", Rejected),
-    (Stage.CONTENT, "550 5.1.0 unknown user", Rejected),
-    (Stage.CONTENT, "550 You tried to send to inactive recipient", Rejected),
+    (Command.RCPT, "550 5.1.2 bad destination system address", Rejected),
+    (Command.RCPT, "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup", Rejected),
+    (Command.RCPT, "550 5.2.1 The email account that you tried to reach is disabled.", Rejected),
+    (Command.RCPT, "550 <ada@reader.example>: User unknown in virtual mailbox table", Rejected),
+    (Command.RCPT, "550 No such user here", Rejected),
+    (Command.RCPT, "550 no such mailbox", Rejected),
+    (Command.CONTENT, "550 5.1.0 unknown user", Rejected),
+    (Command.CONTENT, "550 You tried to send to inactive recipient", Rejected),
     # words like these, and not the address
-    (Stage.RCPT, "550 5.1.0 <no-reply@acme.example>: Sender address rejected: User unknown in table", Misconfigured),
-    (Stage.RCPT, "450 4.1.1 <ada@reader.example>: Recipient address rejected: unverified address", Unavailable),
-    (Stage.RCPT, "550 Requested action not taken: mailbox unavailable", Declined),
-    (Stage.RCPT, "550 5.7.1 <ada@reader.example>: Recipient address rejected: Access denied", Declined),
-    (Stage.MAIL, "550 5.1.1 user unknown", Misconfigured),
+    (Command.RCPT, "550 5.1.0 <no-reply@acme.example>: Sender address rejected: User unknown in table", Misconfigured),
+    (Command.RCPT, "450 4.1.1 <ada@reader.example>: Recipient address rejected: unverified address", Unavailable),
+    (Command.RCPT, "550 Requested action not taken: mailbox unavailable", Declined),
+    (Command.RCPT, "550 5.7.1 <ada@reader.example>: Recipient address rejected: Access denied", Declined),
+    (Command.MAIL, "550 5.1.1 user unknown", Misconfigured),
     # a positive reply out of place
-    (Stage.DATA, "250 Ok", Unavailable),
-    (Stage.MAIL, "354 what?", Unavailable),
+    (Command.DATA, "250 Ok", Unavailable),
+    (Command.MAIL, "354 what?", Unavailable),
 ]
 
 
-@pytest.mark.parametrize(("stage", "text", "kind"), CASES, ids=[f"{stage}: {text[:40]}" for stage, text, _ in CASES])
-def test_a_reply_is_of_its_kind(stage: Stage, text: str, kind: type[SendingError]) -> None:
-    error = refusal(stage, Reply(int(text[:3]), (text[4:],)))
+@pytest.mark.parametrize(("command", "text", "kind"), CASES, ids=[f"{row[0]}: {row[1][:40]}" for row in CASES])
+def test_a_reply_is_of_its_kind(command: Command, text: str, kind: type[SendingError]) -> None:
+    error = refusal(command, Reply(int(text[:3]), (text[4:],)))
     assert type(error) is kind
     assert error.words == text
     assert error.code
     assert text.startswith(error.code)
 
 
-FIELD_REPORTS: list[tuple[Stage, Reply, type[SendingError], str]] = [
+FIELD_REPORTS: list[tuple[Command, Reply, type[SendingError], str]] = [
     (
-        Stage.CONTENT,
+        Command.CONTENT,
         Reply(432, ("4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending",)),
         Unavailable,
         "concurrency",
     ),
     (
-        Stage.CONTENT,
+        Command.CONTENT,
         Reply(554, ("Access denied: User `arn:aws:iam::1:user/x' is not authorized to perform `ses:SendRawEmail'",)),
         Misconfigured,
         "IAM",
     ),
-    (Stage.CONTENT, Reply(553, ("Relaying disallowed as no-reply@acme.example",)), Misconfigured, "`from`"),
+    (Command.CONTENT, Reply(553, ("Relaying disallowed as no-reply@acme.example",)), Misconfigured, "`from`"),
     (
-        Stage.RCPT,
+        Command.RCPT,
         Reply(554, ("5.7.1 Service unavailable; Client host [203.0.113.9] blocked using zen.spamhaus.org",)),
         Misconfigured,
         "block list",
     ),
     (
-        Stage.RCPT,
+        Command.RCPT,
         Reply(550, ("5.7.1 Service unavailable, Client host [203.0.113.9] blocked using Spamhaus",)),
         Misconfigured,
         "block list",
     ),
     (
-        Stage.CONTENT,
+        Command.CONTENT,
         Reply(
             550,
             (
@@ -136,24 +137,24 @@ FIELD_REPORTS: list[tuple[Stage, Reply, type[SendingError], str]] = [
         Unavailable,
         "quota",
     ),
-    (Stage.RCPT, Reply(502, ("5.7.0 Your SMTP account is not yet activated",)), Misconfigured, "account"),
+    (Command.RCPT, Reply(502, ("5.7.0 Your SMTP account is not yet activated",)), Misconfigured, "account"),
     (
-        Stage.CONTENT,
+        Command.CONTENT,
         Reply(554, ("5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process",)),
         Unavailable,
         "quota",
     ),
-    (Stage.RCPT, Reply(550, ("5.1.8 Access denied, bad outbound sender",)), Misconfigured, "`from`"),
+    (Command.RCPT, Reply(550, ("5.1.8 Access denied, bad outbound sender",)), Misconfigured, "`from`"),
     (
-        Stage.RCPT,
+        Command.RCPT,
         Reply(504, ("5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname",)),
         Misconfigured,
         "helo_name",
     ),
-    (Stage.RCPT, Reply(450, ("4.7.1 <mail>: Helo command rejected: Host not found",)), Unavailable, "helo_name"),
-    (Stage.EHLO, Reply(421, ("4.7.0 Try again later, closing connection. (EHLO)",)), Unavailable, "helo_name"),
+    (Command.RCPT, Reply(450, ("4.7.1 <mail>: Helo command rejected: Host not found",)), Unavailable, "helo_name"),
+    (Command.EHLO, Reply(421, ("4.7.0 Try again later, closing connection. (EHLO)",)), Unavailable, "helo_name"),
     (
-        Stage.CONTENT,
+        Command.CONTENT,
         Reply(
             550,
             (
@@ -164,26 +165,28 @@ FIELD_REPORTS: list[tuple[Stage, Reply, type[SendingError], str]] = [
         Declined,
         "doctor",
     ),
-    (Stage.CONTENT, Reply(552, ("5.3.4 Message size exceeds fixed limit",)), Declined, "large"),
-    (Stage.CONTENT, Reply(554, ("5.6.0 we do not like it",)), Declined, "outbox retry"),
+    (Command.CONTENT, Reply(552, ("5.3.4 Message size exceeds fixed limit",)), Declined, "large"),
+    (Command.CONTENT, Reply(554, ("5.6.0 we do not like it",)), Declined, "outbox retry"),
 ]
 """Public reports of servers whose refusals were taken for the recipient's fault."""
 
 
 @pytest.mark.parametrize(
-    ("stage", "reply", "kind", "hint"), FIELD_REPORTS, ids=[reply.words[:50] for _, reply, _, _ in FIELD_REPORTS]
+    ("command", "reply", "kind", "hint"),
+    FIELD_REPORTS,
+    ids=[diagnostic(row[1])[:50] for row in FIELD_REPORTS],
 )
 def test_a_refusal_that_is_not_about_the_address_never_ends_a_message(
-    stage: Stage, reply: Reply, kind: type[SendingError], hint: str
+    command: Command, reply: Reply, kind: type[SendingError], hint: str
 ) -> None:
-    error = refusal(stage, reply)
+    error = refusal(command, reply)
     assert type(error) is kind
     assert hint in error.hint
     assert error.words.count(str(reply.code)) == 1
 
 
 def test_an_exhausted_quota_leaves_the_provider_alone_for_a_while() -> None:
-    error = refusal(Stage.CONTENT, Reply(550, ("5.4.5 Daily user sending limit exceeded.",)))
+    error = refusal(Command.CONTENT, Reply(550, ("5.4.5 Daily user sending limit exceeded.",)))
     assert isinstance(error, Unavailable)
     assert error.retry_after == QUOTA_WAIT_SECONDS
 
@@ -191,7 +194,7 @@ def test_an_exhausted_quota_leaves_the_provider_alone_for_a_while() -> None:
 def test_a_failed_sender_verification_is_not_about_the_recipient() -> None:
     """Exim repeats what the sender's own server said."""
     lines = ("Verification failed for <no-reply@acme.example>", "No Such User Here", "Sender verify failed")
-    assert type(refusal(Stage.RCPT, Reply(550, lines))) is Misconfigured
+    assert type(refusal(Command.RCPT, Reply(550, lines))) is Misconfigured
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.codes} {row.source[:40]}" for row in ROWS])
@@ -201,28 +204,28 @@ def test_every_row_has_its_source_and_only_the_recipients_go_without_a_hint(row:
 
 
 def test_only_replies_after_mail_are_final() -> None:
-    final = {stage for stage in Stage for row in ROWS if row.kind is Rejected and stage in row.stages}
-    assert final == {Stage.RCPT, Stage.DATA, Stage.CONTENT}
+    final = {command for command in Command for row in ROWS if row.kind is Rejected and command in row.commands}
+    assert final == {Command.RCPT, Command.DATA, Command.CONTENT}
 
 
 def test_a_code_that_the_server_repeats_is_said_once() -> None:
-    assert Reply(550, ("550 5.1.1 no such user", "550-5.1.1 really")).words == "550 5.1.1 no such user really"
-    assert Reply(550, ("550 #5.1.0 Address rejected.",)).words == "550 5.1.0 Address rejected."
+    assert diagnostic(Reply(550, ("550 5.1.1 no such user", "550-5.1.1 really"))) == "550 5.1.1 no such user really"
+    assert diagnostic(Reply(550, ("550 #5.1.0 Address rejected.",))) == "550 5.1.0 Address rejected."
 
 
 def test_several_lines_become_one_and_the_enhanced_code_is_said_once() -> None:
     reply = Reply(550, ("5.1.1 The account does not exist.", "5.1.1 Please check it", "5.1.1  - gsmtp"))
-    assert reply.full_code == "550 5.1.1"
-    assert reply.words == "550 5.1.1 The account does not exist. Please check it - gsmtp"
+    assert full_code(reply) == "550 5.1.1"
+    assert diagnostic(reply) == "550 5.1.1 The account does not exist. Please check it - gsmtp"
 
 
 def test_words_are_printable_and_bounded() -> None:
     reply = Reply(550, ("a\tb\x1b[31m\x00\u202e" + "x" * 5000,))
-    assert reply.words.isprintable()
-    assert len(reply.words) == 500
-    assert reply.words.startswith("550 a b [31m xxx")
+    assert diagnostic(reply).isprintable()
+    assert len(diagnostic(reply)) == 500
+    assert diagnostic(reply).startswith("550 a b [31m xxx")
 
 
 def test_a_bare_code_has_words() -> None:
-    assert Reply(550, ("",)).words == "550"
-    assert Reply(550).full_code == "550"
+    assert diagnostic(Reply(550, ("",))) == "550"
+    assert full_code(Reply(550)) == "550"

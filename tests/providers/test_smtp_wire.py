@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Email
-from mailroom.providers._smtp_session import dotted
 from mailroom.providers.smtp import Settings, Smtp, connect
+from mailroom.smtpclient.transactions import dot_stuff
 from tests.mails import email
 from tests.providers.contract import surroundings
 from tests.wire_server import EHLO, HANG_UP, WireServer, wire_server
@@ -309,14 +309,14 @@ def test_no_address_whatsoever_changes_the_dialogue(address: str) -> None:
 @given(raw=st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b".", b"..", b"x", b"QUIT"]), max_size=30).map(b"".join))
 def test_no_content_ends_the_mail_early(raw: bytes) -> None:
     """SMTP smuggling: however a server reads line ends, it finds one end of the mail, and that is ours."""
-    content = dotted(raw)
+    content = dot_stuff(raw)
     ends = [found.end() for found in re.finditer(rb"(?:^|\r\n|\r|\n)(?=\.(?:\r|\n))", content)]
     assert ends == [len(content) - 3]
 
 
 @given(raw=st.lists(st.sampled_from([b"\r\n", b".", b"..", b"x", b"y z"]), max_size=30).map(b"".join))
 def test_the_reader_gets_the_content_back(raw: bytes) -> None:
-    lines = dotted(raw).removesuffix(b".\r\n").split(b"\r\n")
+    lines = dot_stuff(raw).removesuffix(b".\r\n").split(b"\r\n")
     read = b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines)
     assert read == (raw if raw.endswith(b"\r\n") else raw + b"\r\n")
 

@@ -1,0 +1,64 @@
+"""An SMTP client for asyncio that sends many mails fast: one round trip a mail where the server allows it.
+
+    server = Server("smtp.acme.example", 587)
+    pool = Pool(lambda: open_session(server, Login("ada", "secret")), size=10)
+    try:
+        reply = await pool.send(Mail("no-reply@acme.example", "ada@reader.example", content))
+    except ReplyError as error:
+        print(error.command, error.code, error.enhanced_code, error.text)
+    except SmtpError as error:
+        print(error, "perhaps sent" if error.handed_over else "not sent")
+    await pool.aclose()
+
+To open a session is to connect (happy eyeballs, RFC 8305; through a proxy: `Server.proxy_url`), encrypt, say EHLO and
+log in. It sends a mail in four round trips, with PIPELINING (RFC 2920) in two, with CHUNKING (RFC 3030) too in one, and
+stays open for the next mail. One mail goes to one recipient. `DkimSigner` signs mails for relays that do not.
+
+Errors say what happened, and whether the server may have taken the mail: see `exceptions`. Nothing is tried twice but
+for a kept session that the server closed, and a server that offers CHUNKING and does not know BDAT.
+
+Needs aiohappyeyeballs and cryptography; python-socks for proxies. It imports nothing else of Mailroom.
+"""
+
+from mailroom.smtpclient.dkim_signer import DkimSigner
+from mailroom.smtpclient.exceptions import (
+    ChunkingUnsupported,
+    ConnectionFailed,
+    ConnectionLost,
+    NotOffered,
+    PoolClosed,
+    ProxyRefused,
+    ReplyError,
+    SmtpError,
+    TimedOut,
+    TooLarge,
+)
+from mailroom.smtpclient.handshake import Login
+from mailroom.smtpclient.opening import Server, open_session
+from mailroom.smtpclient.pool import Pool
+from mailroom.smtpclient.reply import Command, Reply
+from mailroom.smtpclient.session import Mail, Session
+from mailroom.smtpclient.transactions import Progress
+
+__all__ = [
+    "ChunkingUnsupported",
+    "Command",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "DkimSigner",
+    "Login",
+    "Mail",
+    "NotOffered",
+    "Pool",
+    "PoolClosed",
+    "Progress",
+    "ProxyRefused",
+    "Reply",
+    "ReplyError",
+    "Server",
+    "Session",
+    "SmtpError",
+    "TimedOut",
+    "TooLarge",
+    "open_session",
+]

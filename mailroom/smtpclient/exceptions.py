@@ -1,0 +1,130 @@
+"""What can go wrong. Whether that blames the mail, the settings or the moment is for the caller to decide.
+
+SmtpError
+├── ConnectionFailed         no connection, or no TLS: `where`, `cause`
+├── ProxyRefused             the proxy opens no tunnel: `scheme`, `code`, `text`
+├── ConnectionLost           the connection ended, or what came over it is not SMTP: `command`, `text`
+├── ReplyError               the server refused: `command`, `code`, `enhanced_code`, `text`
+│   └── ChunkingUnsupported  it offers CHUNKING and does not know BDAT
+├── NotOffered               the server lacks an extension: `extension`, `wanted`, `offered`
+├── TooLarge                 the mail is larger than the server's SIZE: `octets`, `limit`
+├── TimedOut                 no reply within `seconds`
+└── PoolClosed               `Pool.aclose` was called
+"""
+
+from mailroom.smtpclient.reply import Command, Reply
+
+
+class SmtpError(Exception):
+    """Base of all errors below."""
+
+    handed_over = False
+    """Whether the server may have taken the mail."""
+
+    @property
+    def is_connections_fault(self) -> bool:
+        """Whether the mail was not handed over and another connection may well take it."""
+        return False
+
+
+class ConnectionFailed(SmtpError):
+    """The connection, or TLS on it, failed."""
+
+    def __init__(self, where: str, cause: OSError) -> None:
+        super().__init__(f"cannot connect to {where}: {cause}")
+        self.where = where
+        """`smtp.acme.example:587`, `the proxy proxy.acme.example:1080`."""
+        self.cause = cause
+        """The system's error; `socket.gaierror` and `ssl.SSLError` are some."""
+
+
+class ProxyRefused(SmtpError):
+    """The proxy opens no tunnel."""
+
+    def __init__(self, scheme: str, text: str, code: int | None = None) -> None:
+        super().__init__(f"the proxy opens no tunnel: {text}")
+        self.scheme = scheme
+        """`http`, `https`, `socks5`."""
+        self.text = text
+        self.code = code
+        """The HTTP status, or SOCKS5's reply (RFC 1928 §6); None for a refused login or nonsense."""
+
+
+class ConnectionLost(SmtpError):
+    """The connection ended instead of a reply."""
+
+    def __init__(self, command: Command, text: str) -> None:
+        super().__init__(f"{text}, at {command}")
+        self.command = command
+        self.text = text
+
+    @property
+    def is_connections_fault(self) -> bool:
+        """Always, as long as the mail was not handed over."""
+        return not self.handed_over
+
+
+class ReplyError(SmtpError):
+    """The server's reply is not the one that lets us go on."""
+
+    def __init__(self, command: Command, reply: Reply) -> None:
+        super().__init__(f"{command}: {reply.code} {reply.text}")
+        self.command = command
+        self.reply = reply
+        self.code = reply.code
+        self.enhanced_code = reply.enhanced_code
+        self.text = reply.text
+
+    @property
+    def ends_connection(self) -> bool:
+        """Whether the server closes the connection (RFC 5321 §3.8), or may still have an earlier mail's envelope."""
+        return self.reply.closes_connection or self.command is Command.RSET
+
+    @property
+    def is_connections_fault(self) -> bool:
+        """Whether it closes the connection before it has seen the content."""
+        return self.ends_connection and self.command is not Command.CONTENT and not self.handed_over
+
+
+class ChunkingUnsupported(ReplyError):
+    """BDAT is unknown: some relay on the way passed the offer of another server on."""
+
+    @property
+    def is_connections_fault(self) -> bool:
+        """Always: over another connection the mail goes by DATA."""
+        return True
+
+
+class NotOffered(SmtpError):
+    """The server's reply to EHLO lacks what is needed."""
+
+    def __init__(self, extension: str, *, wanted: str = "", offered: str = "") -> None:
+        super().__init__(f"the server does not offer {extension} {wanted}".rstrip())
+        self.extension = extension
+        """`STARTTLS`, `AUTH`, `SMTPUTF8`."""
+        self.wanted = wanted
+        """What of it: `PLAIN or LOGIN`, `for the recipient`."""
+        self.offered = offered
+        """What the server has instead, in its own words."""
+
+
+class TooLarge(SmtpError):
+    """The server said beforehand that it does not take so much (RFC 1870)."""
+
+    def __init__(self, octets: int, limit: int) -> None:
+        super().__init__(f"the mail has {octets} octets, the server takes at most {limit}")
+        self.octets = octets
+        self.limit = limit
+
+
+class TimedOut(SmtpError):
+    """The time limit was reached."""
+
+    def __init__(self, seconds: float, *, handed_over: bool = False) -> None:
+        super().__init__(f"no answer from the server within {seconds:g} s")
+        self.seconds = seconds
+        self.handed_over = handed_over
+
+
+class PoolClosed(SmtpError):
+    """The pool takes no more mails."""

@@ -1,0 +1,122 @@
+"""What comes before the first mail: greeting, EHLO, STARTTLS, login (RFC 5321, 3207, 4954; XOAUTH2 is Google's).
+
+handshake = Handshake(connection)
+await handshake.read_greeting()
+await handshake.say_hello("mail.acme.example")
+await handshake.log_in(Login("ada", "secret"))
+"""
+
+import base64
+import re
+import socket
+import ssl
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Final
+
+from mailroom.smtpclient.connection import Connection
+from mailroom.smtpclient.exceptions import NotOffered, ReplyError
+from mailroom.smtpclient.reply import Command, Reply
+
+_FULL_NAME: Final = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_GREETING: Final = 220
+_NOT_UNDERSTOOD: Final = frozenset({500, 502, 504})
+_CONTINUE: Final = 334
+_SEPARATOR: Final = re.compile(r"[ =]+")
+"""Old servers write `AUTH=LOGIN`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Credentials, and the mechanisms that may be used: the first that the server offers is."""
+
+    username: str
+    secret: str = field(repr=False)
+    """A password; an access token for XOAUTH2."""
+    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
+
+    def responses(self, mechanism: str) -> tuple[str, str | None]:
+        """Return what is sent with AUTH, and what is sent after a 334, in clear."""
+        match mechanism:
+            case "PLAIN":
+                return f"\0{self.username}\0{self.secret}", None
+            case "LOGIN":
+                return self.username, self.secret
+            case "XOAUTH2":  # a 334 holds the error; the response to it is empty
+                return f"user={self.username}\1auth=Bearer {self.secret}\1\1", ""
+        raise ValueError(f"unknown mechanism {mechanism}")
+
+    def is_repeated_in(self, text: str) -> bool:
+        """Return whether a text holds the secret, in clear or in base64."""
+        clear = (self.secret, *(self.responses(mechanism)[0] for mechanism in ("PLAIN", "XOAUTH2")))
+        forms = (self.secret, *(_base64(form).rstrip("=") for form in clear))
+        squeezed = "".join(text.split())
+        return any(form in text or form in squeezed for form in forms)
+
+
+class Handshake:
+    """The steps, in the caller's order. They raise ReplyError, NotOffered, ConnectionLost."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.extensions: dict[str, str] = {}
+        """What the last EHLO was answered: keywords in lower case → parameters."""
+
+    async def read_greeting(self) -> None:
+        """Wait for the 220."""
+        reply = await self._connection.read_reply(Command.GREETING)
+        if reply.code != _GREETING:
+            raise ReplyError(Command.GREETING, reply)
+
+    async def say_hello(self, name: str | None) -> None:
+        """Send EHLO, or HELO to a server that does not know it. Default: this machine's name or address."""
+        self.extensions = {}
+        name = name or _own_name(self._connection)
+        reply = await self._connection.send_command(Command.EHLO, f"EHLO {name}")
+        if reply.code in _NOT_UNDERSTOOD:
+            reply = await self._connection.send_command(Command.EHLO, f"HELO {name}")
+            if reply.is_positive:
+                return
+        if not reply.is_positive:
+            raise ReplyError(Command.EHLO, reply)
+        for line in reply.lines[1:]:
+            keyword, _, parameters = _SEPARATOR.sub(" ", line).partition(" ")
+            known = self.extensions.get(keyword.lower(), "")
+            self.extensions[keyword.lower()] = f"{known} {parameters}".strip()
+
+    async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
+        """Encrypt (RFC 3207). Also raises OSError; say hello again, for what was said in clear does not count."""
+        if "starttls" not in self.extensions:
+            raise NotOffered("STARTTLS")
+        reply = await self._connection.send_command(Command.STARTTLS, "STARTTLS")
+        if not reply.is_positive:
+            raise ReplyError(Command.STARTTLS, reply)
+        await self._connection.start_tls(context, server_name)
+
+    async def log_in(self, login: Login) -> None:
+        """Log in. The text of a refusal that repeats the credentials is withheld."""
+        offered = self.extensions.get("auth", "").upper().split()
+        mechanism = next((wanted for wanted in login.mechanisms if wanted in offered), None)
+        if mechanism is None:
+            raise NotOffered("AUTH", wanted=" or ".join(login.mechanisms), offered=" ".join(offered))
+        first, second = login.responses(mechanism)
+        reply = await self._connection.send_command(Command.AUTH, f"AUTH {mechanism} {_base64(first)}")
+        if reply.code == _CONTINUE and second is not None:
+            reply = await self._connection.send_command(Command.AUTH, _base64(second))
+        if login.is_repeated_in(reply.text):
+            reply = Reply(reply.code, (f"{reply.enhanced_code} (text withheld: it repeats the password)".lstrip(),))
+        if not reply.is_positive:
+            raise ReplyError(Command.AUTH, reply)
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _own_name(connection: Connection) -> str:
+    """Return this machine's full name, else its address as a literal (RFC 5321 §4.1.4)."""
+    name = socket.gethostname()
+    if _FULL_NAME.fullmatch(name):
+        return name
+    address = ip_address(connection.local_address.partition("%")[0])
+    return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"  # noqa: PLR2004  # the protocol's name

@@ -1,0 +1,114 @@
+"""Opens a session: connect, through a proxy if there is one, encrypt, say hello, log in.
+
+    server = Server("smtp.acme.example", 587)
+    session = await open_session(server, Login("ada", "secret"))
+
+It takes as long as the server does: bound it by `asyncio.timeout`.
+"""
+
+import asyncio
+import ssl
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
+
+from mailroom.smtpclient.connection import Connection
+from mailroom.smtpclient.exceptions import ConnectionFailed, NotOffered
+from mailroom.smtpclient.handshake import Handshake, Login
+from mailroom.smtpclient.happy_eyeballs import open_socket
+from mailroom.smtpclient.session import Session
+
+TlsMode = Literal["starttls", "implicit", "opportunistic", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the server is, and how it is reached."""
+
+    host: str
+    port: int = 587
+    tls: TlsMode = "starttls"
+    """`starttls`: by STARTTLS or not at all; `implicit`: from the first octet (port 465); `opportunistic`: by STARTTLS
+    if it is offered, but no login without it, except on loopback; `none`: in clear, the login too."""
+    context: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+    server_name: str = ""
+    """The name that the certificate must be valid for; default: `host`."""
+    helo_name: str | None = None
+    """Our name; default: this machine's full name, or its address."""
+    local_address: IPv4Address | IPv6Address | None = None
+    """Source address of the connection."""
+    proxy_url: str = field(default="", repr=False)
+    """`socks5://user:password@host:1080`, `http://host:3128`, or `https://` for TLS to the proxy as well."""
+    proxy_context: ssl.SSLContext | None = None
+    """For an `https://` proxy; default: the system's authorities."""
+
+    @property
+    def name(self) -> str:
+        """Host and port."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the host is this machine, and not a proxy's."""
+        if self.proxy_url:
+            return False
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+async def open_session(server: Server, login: Login | None = None) -> Session:
+    """Return a session that is ready for its first mail. Raises SmtpError."""
+    connection: Connection | None = None
+    try:
+        connection = await _connect(server)
+        return Session(connection, await _shake_hands(connection, server, login))
+    except BaseException as error:
+        if connection is not None:
+            connection.abort()
+        if isinstance(error, OSError):
+            raise ConnectionFailed(server.name, error) from None
+        raise
+
+
+async def _connect(server: Server) -> Connection:
+    context = server.context if server.tls == "implicit" else None
+    server_name = server.server_name or server.host
+    if server.proxy_url:
+        from mailroom.smtpclient.proxy import connect_through_proxy  # noqa: PLC0415 - python-socks, only for proxies
+
+        connection = await connect_through_proxy(
+            server.proxy_url,
+            server.host,
+            server.port,
+            local_address=server.local_address,
+            context=server.proxy_context,
+        )
+        if context is not None:
+            await connection.start_tls(context, server_name)
+        return connection
+    _, connection = await asyncio.get_running_loop().create_connection(
+        Connection,
+        sock=await open_socket(server.host, server.port, server.local_address),
+        ssl=context,
+        server_hostname=server_name if context else None,
+    )
+    return connection
+
+
+async def _shake_hands(connection: Connection, server: Server, login: Login | None) -> dict[str, str]:
+    """Return the extensions that the server offers in the end."""
+    encrypted = server.tls == "implicit"
+    handshake = Handshake(connection)
+    await handshake.read_greeting()
+    await handshake.say_hello(server.helo_name)
+    if server.tls == "starttls" or (server.tls == "opportunistic" and "starttls" in handshake.extensions):
+        await handshake.start_tls(server.context, server.server_name or server.host)
+        encrypted = True
+        await handshake.say_hello(server.helo_name)
+    if login is not None:
+        if not encrypted and server.tls != "none" and not server.is_loopback:
+            raise NotOffered("STARTTLS")
+        await handshake.log_in(login)
+    return handshake.extensions

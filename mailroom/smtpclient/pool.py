@@ -1,0 +1,185 @@
+"""Sends mails over sessions that are kept open between them.
+
+    pool = Pool(lambda: open_session(server, login), size=10, timeout_seconds=30)
+    reply = await pool.send(Mail("no-reply@acme.example", "ada@reader.example", content))
+    await pool.aclose()
+
+The session used last is used first, so that the others grow old and are closed.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from mailroom.smtpclient.exceptions import (
+    ChunkingUnsupported,
+    ConnectionLost,
+    PoolClosed,
+    ReplyError,
+    TimedOut,
+)
+from mailroom.smtpclient.reply import Command, Reply
+from mailroom.smtpclient.session import Mail, Session
+from mailroom.smtpclient.transactions import Progress
+
+_CHECK_AFTER_SECONDS: Final = 10
+"""A session idle for longer is checked: a firewall that forgot it would cost the mail its time limit."""
+_CHECK_SECONDS: Final = 5
+_QUIT_SECONDS: Final = 2
+"""How long `aclose` waits for what is unsent."""
+_TIMER_TOLERANCE_SECONDS: Final = 1e-3
+"""A timer may fire a little early; it need not be set again for that."""
+
+
+class Pool:
+    """At most `size` sessions; what `open_session` raises, `send` does."""
+
+    def __init__(
+        self,
+        open_session: Callable[[], Awaitable[Session]],
+        *,
+        size: int = 10,
+        timeout_seconds: float = 60,
+        idle_seconds: float = 60,
+        mails_per_session: int = 100,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`timeout_seconds` bounds `send` as a whole, the wait for a free session included."""
+        self._open_session = open_session
+        self._slots = asyncio.Semaphore(size)
+        self._timeout_seconds = timeout_seconds
+        self._idle_seconds = idle_seconds
+        self._mails_per_session = mails_per_session
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._idle: deque[tuple[float, Session]] = deque()
+        """Since when, and which; the one used last is last."""
+        self._all: set[Session] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._allows_chunking = True
+        self._closed = False
+
+    async def send(self, mail: Mail) -> Reply:
+        """Send one mail and return the positive reply to its content. Raises SmtpError.
+
+        A kept session that turns out to be lost before the mail was handed over is replaced by a new one.
+        """
+        progress = Progress()
+        try:
+            async with asyncio.timeout(self._timeout_seconds), self._slots:
+                return await self._send(mail, progress)
+        except TimeoutError:
+            if progress.refusal is not None:
+                raise progress.refusal from None
+            raise TimedOut(self._timeout_seconds, handed_over=progress.handed_over) from None
+
+    async def verify(self) -> None:
+        """Open a new session, ask whether the server is there, and close it. Raises SmtpError."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds), self._slots:
+                session = await self._open()
+                try:
+                    await _check(session)
+                finally:
+                    session.quit()
+        except TimeoutError:
+            raise TimedOut(self._timeout_seconds) from None
+
+    async def aclose(self) -> None:
+        """Close every session; one that is sending a mail is aborted."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
+        idle = {session for _, session in self._idle}
+        for session in idle:
+            session.quit()
+        for session in self._all - idle:
+            session.abort()
+        self._idle.clear()
+        if self._all:
+            await asyncio.wait([session.closed for session in self._all], timeout=_QUIT_SECONDS)
+        for session in tuple(self._all):
+            session.abort()
+            await session.closed
+
+    async def _send(self, mail: Mail, progress: Progress) -> Reply:
+        if (kept := self._take_idle()) is not None:
+            idle_since, session = kept
+            try:
+                return await self._send_over(session, mail, progress, self._monotonic() - idle_since)
+            except (ConnectionLost, ReplyError) as error:
+                if not error.is_connections_fault:
+                    raise
+        session = await self._open()
+        try:
+            return await self._send_over(session, mail, progress)
+        except ChunkingUnsupported:
+            self._allows_chunking = False
+            return await self._send(mail, progress)
+
+    async def _send_over(self, session: Session, mail: Mail, progress: Progress, idle_seconds: float = 0) -> Reply:
+        try:
+            if idle_seconds > _CHECK_AFTER_SECONDS:
+                await _check(session)
+            return await session.send(mail, progress)
+        finally:
+            self._give_back(session)
+
+    async def _open(self) -> Session:
+        self._require_open()
+        session = await self._open_session()
+        session.uses_chunking = session.uses_chunking and self._allows_chunking
+        self._all.add(session)
+        session.closed.add_done_callback(lambda _: self._all.discard(session))
+        if self._closed:  # meanwhile
+            session.abort()
+        return session
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise PoolClosed("the pool is closed")
+
+    def _take_idle(self) -> tuple[float, Session] | None:
+        self._quit_old()
+        while self._idle:
+            kept = self._idle.pop()
+            if kept[1].is_usable:
+                return kept
+            kept[1].abort()
+        return None
+
+    def _give_back(self, session: Session) -> None:
+        if not session.is_usable:
+            session.abort()
+        elif self._closed or session.mails >= self._mails_per_session:
+            session.quit()
+        else:
+            self._idle.append((self._monotonic(), session))
+            if self._sweeper is None:
+                self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        """Close each session when it has been idle for too long, also when no mail comes."""
+        try:
+            while self._idle:
+                await self._sleep(self._idle[0][0] + self._idle_seconds - self._monotonic())
+                self._quit_old()
+        finally:
+            self._sweeper = None
+
+    def _quit_old(self) -> None:
+        too_old = self._monotonic() - self._idle_seconds + _TIMER_TOLERANCE_SECONDS
+        while self._idle and (not self._idle[0][1].is_usable or self._idle[0][0] < too_old):
+            self._idle.popleft()[1].quit()
+
+
+async def _check(session: Session) -> None:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            await session.check()
+    except TimeoutError:
+        raise ConnectionLost(Command.NOOP, "the connection is dead") from None

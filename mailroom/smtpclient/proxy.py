@@ -1,0 +1,143 @@
+"""Connects through a proxy: CONNECT (RFC 9110 §9.3.6) or SOCKS5 (RFC 1928), which `python-socks` speaks.
+
+    connection = await connect_through_proxy("socks5://proxy.acme.example:1080", "smtp.acme.example", 587)
+
+The stream below it is our own, for three reasons: the socket leaves from `local_address` by happy eyeballs; the proxy
+may be encrypted; and python-socks' reads an HTTP response by one `read`, which may end before the response does, or
+after the server's greeting.
+"""
+
+import asyncio
+import ssl
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
+
+from python_socks import ProxyError, ProxyType
+from python_socks.async_.asyncio.v2 import Proxy
+
+from mailroom.smtpclient.connection import Connection
+from mailroom.smtpclient.exceptions import ConnectionFailed, ProxyRefused
+from mailroom.smtpclient.happy_eyeballs import open_socket
+
+_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+_LONGEST_RESPONSE: Final = 16 * 1024
+"""Octets of an HTTP response."""
+_NO_LIMIT_SECONDS: Final = 3600.0
+"""python-socks has a time limit of its own; the caller bounds the whole."""
+
+
+async def connect_through_proxy(
+    proxy_url: str,
+    host: str,
+    port: int,
+    *,
+    local_address: IPv4Address | IPv6Address | None = None,
+    context: ssl.SSLContext | None = None,
+) -> Connection:
+    """Return a connection to the host, whose name the proxy resolves. Raises ConnectionFailed, ProxyRefused.
+
+    `context` verifies an `https://` proxy. Raises ValueError for a scheme that is none of the four.
+    """
+    parts = urlsplit(proxy_url)
+    proxy_host, proxy_port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    is_http = parts.scheme.startswith("http")
+    username, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if is_http:  # python-socks writes Latin-1, proxies expect UTF-8 (RFC 7617 §2.1)
+        username, password = (text.encode().decode("latin-1") for text in (username, password))
+    stream = _Stream()
+    try:
+        await stream.open(
+            proxy_host,
+            proxy_port,
+            local_address,
+            (context or ssl.create_default_context()) if parts.scheme == "https" else None,
+        )
+        tunnel = Proxy(
+            ProxyType.HTTP if is_http else ProxyType.SOCKS5,
+            proxy_host,
+            proxy_port,
+            username or None,
+            password,
+            rdns=True,
+            forward=cast("Proxy", _Forward(stream)),
+        )
+        await tunnel.connect(host.encode("idna").decode(), port, timeout=_NO_LIMIT_SECONDS)
+        return await stream.take_connection()
+    except ProxyError as error:
+        raise ProxyRefused(parts.scheme, str(error), error.error_code) from None
+    except (EOFError, asyncio.LimitOverrunError):  # asyncio.IncompleteReadError is an EOFError
+        raise ProxyRefused(parts.scheme, "its response is cut off, or has no end") from None
+    except OSError as error:
+        raise ConnectionFailed(f"the proxy {proxy_host}:{proxy_port}", error) from None
+    finally:
+        stream.abort_unless_taken()
+
+
+class _Forward:
+    """What python-socks takes for a proxy before the proxy: its stream is open already."""
+
+    def __init__(self, stream: "_Stream") -> None:
+        self._stream = stream
+
+    async def connect(self, **_address: Any) -> "_Stream":
+        return self._stream
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Closes the transport when the proxy has closed its side."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
+class _Stream:
+    """A connection to the proxy; with what python-socks calls."""
+
+    _transport: asyncio.Transport | None = None
+
+    async def open(
+        self,
+        host: str,
+        port: int,
+        local_address: IPv4Address | IPv6Address | None,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._reader = asyncio.StreamReader(_LONGEST_RESPONSE)
+        transport, _ = await loop.create_connection(
+            lambda: _Protocol(self._reader),
+            sock=await open_socket(host, port, local_address),
+            ssl=context,
+            server_hostname=host if context else None,
+        )
+        self._transport = transport
+
+    async def write(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)
+
+    async def read(self) -> bytes:
+        """Return a whole HTTP response to CONNECT, which has no body, and nothing of what follows."""
+        return await self._reader.readuntil(b"\r\n\r\n")
+
+    async def read_exactly(self, number: int) -> bytes:
+        return await self._reader.readexactly(number)
+
+    async def close(self) -> None:
+        """Leave that to `abort_unless_taken`."""
+
+    async def take_connection(self) -> Connection:
+        """Give the transport away, with what the server has sent already."""
+        if self._transport is None or self._transport.is_closing():
+            raise EOFError
+        self._reader.feed_eof()  # so that `read` returns at once
+        connection = Connection()
+        connection.take_over(self._transport, await self._reader.read())
+        self._transport = None
+        return connection
+
+    def abort_unless_taken(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,114 @@
+"""One session after its login. It takes mails one after the other.
+
+reply = await session.send(Mail("no-reply@acme.example", "ada@reader.example", content))
+session.quit()
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from mailroom.smtpclient.connection import Connection
+from mailroom.smtpclient.exceptions import NotOffered, ReplyError, TooLarge
+from mailroom.smtpclient.reply import Command, Reply
+from mailroom.smtpclient.transactions import ChunkedTransaction, Commands, DataTransaction, Progress
+
+_OCTETS: Final = re.compile(r"[0-9]{1,15}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One mail to one recipient. The addresses must hold nothing that could end a command."""
+
+    sender: str
+    recipient: str
+    content: bytes = field(repr=False)
+    """Headers and body, lines ended by CRLF."""
+    envelope_id: str = ""
+    """What a delivery status notification calls the mail (ENVID, RFC 3461 §4.4)."""
+    notify: str = ""
+    """When to send one: `FAILURE,DELAY`; empty: as the server likes."""
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether it can do without SMTPUTF8 (RFC 6531)."""
+        return self.sender.isascii() and self.recipient.isascii()
+
+
+class Session:
+    """A logged-in session."""
+
+    def __init__(self, connection: Connection, extensions: Mapping[str, str]) -> None:
+        """`extensions` is what EHLO was answered: keywords in lower case → parameters."""
+        self._connection = connection
+        self._extensions = extensions
+        self._pipelining = "pipelining" in extensions
+        self.uses_chunking = self._pipelining and "chunking" in extensions
+        """Whether mails go by BDAT; without PIPELINING that would gain nothing."""
+        self._needs_rset = False
+        self._is_idle = True
+        self.mails = 0
+        """How many were tried."""
+        self.closed = connection.closed
+        self.quit = connection.quit
+        self.abort = connection.abort
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another mail can be sent: the last one came to its end, and the connection is open."""
+        return self._is_idle and self._connection.is_open
+
+    async def send(self, mail: Mail, progress: Progress | None = None) -> Reply:
+        """Send one mail and return the positive reply to its content. Raises SmtpError.
+
+        When this is cancelled, `progress` tells how far the mail got, and the session is not usable any more.
+        """
+        progress = progress or Progress()
+        self._check_limits(mail)
+        transaction = (
+            ChunkedTransaction(self._connection)
+            if self.uses_chunking
+            else DataTransaction(self._connection, pipelining=self._pipelining)
+        )
+        self.mails += 1
+        self._is_idle = False
+        try:
+            reply = await transaction.run(self._envelope(mail), mail.content, progress)
+        except ReplyError as error:
+            self._needs_rset = True
+            self._is_idle = not error.ends_connection
+            raise
+        except asyncio.CancelledError:
+            progress.handed_over = progress.handed_over and not self._connection.unsent_octets
+            raise
+        self._needs_rset = False
+        self._is_idle = True
+        return reply
+
+    async def check(self) -> None:
+        """Ask the server whether it is still there (NOOP). Raises ConnectionLost."""
+        self._is_idle = False
+        await self._connection.send_command(Command.NOOP, "NOOP")
+        self._is_idle = True
+
+    def _check_limits(self, mail: Mail) -> None:
+        if not mail.is_ascii and "smtputf8" not in self._extensions:
+            raise NotOffered("SMTPUTF8", wanted="for the sender" if mail.recipient.isascii() else "for the recipient")
+        size = self._extensions.get("size", "")
+        limit = int(size) if _OCTETS.fullmatch(size) else 0  # 0: none (RFC 1870 §4)
+        if 0 < limit < len(mail.content):
+            raise TooLarge(len(mail.content), limit)
+
+    def _envelope(self, mail: Mail) -> Commands:
+        size = f" SIZE={len(mail.content)}" if "size" in self._extensions else ""
+        utf8 = "" if mail.is_ascii else " SMTPUTF8"
+        ret = notify = ""
+        if mail.notify and "dsn" in self._extensions:
+            ret, notify = f" RET=HDRS ENVID={mail.envelope_id}", f" NOTIFY={mail.notify}"
+        commands = (
+            (Command.MAIL, f"MAIL FROM:<{mail.sender}>{size}{utf8}{ret}\r\n".encode()),
+            (Command.RCPT, f"RCPT TO:<{mail.recipient}>{notify}\r\n".encode()),
+        )
+        return ((Command.RSET, b"RSET\r\n"), *commands) if self._needs_rset else commands
