@@ -102,7 +102,6 @@ async def build(
             provider=connect(provider, Surroundings(name, clock, outbox.captured)),
             lane=Lane(provider.concurrency),
             sender=provider.sender or settings.sender,
-            timeout_seconds=provider.timeout,
             template_for=provider.template_for,
             forwards=provider.forwards,
         )

@@ -1,6 +1,7 @@
 """What every test stands on, and which come first."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -42,3 +43,18 @@ def _loggers_of_one_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(structlog, "configure", uncached)
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return a function that lets the event loop's time jump ahead: time-outs strike without waiting."""
+    loop = asyncio.get_running_loop()
+    usual = loop.time
+    ahead = 0.0
+
+    def jump(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+
+    monkeypatch.setattr(loop, "time", lambda: usual() + ahead)
+    return jump

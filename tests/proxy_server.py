@@ -27,6 +27,8 @@ class ProxyServer:
         self.refusal: bytes | None = None
         """Answered instead of opening a tunnel."""
         self.leave_from: str | None = None
+        self.piecemeal = False
+        """Whether it sends its yes octet by octet."""
         self._scheme = scheme
         self._login = login
         self.live: set[asyncio.Task[None] | None] = set()
@@ -96,7 +98,9 @@ class ProxyServer:
         far_reader, far_writer = await asyncio.open_connection(there, port, local_addr=local)
         if port != 443 and self._says_more:
             yes += await far_reader.read(4096)  # the greeting comes in the same packet
-        writer.write(yes)
+        for piece in (yes[at : at + 1] for at in range(len(yes))) if self.piecemeal else (yes,):
+            writer.write(piece)
+            await asyncio.sleep(0)  # a packet of its own
         try:
             await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
         finally:

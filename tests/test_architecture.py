@@ -20,7 +20,6 @@ BASE = frozenset(
         "mailroom.clock",
         "mailroom.errors",
         "mailroom.message",
-        "mailroom.time_limit",
     }
 )
 """What everybody may know: the data, the errors, the time."""
@@ -31,8 +30,8 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom": frozenset(),
     "mailroom.clock": frozenset(),
     "mailroom.core_dumps": frozenset(),
-    "mailroom.time_limit": frozenset(),
     "mailroom.errors": frozenset(),
+    "mailroom.smtpclient": frozenset(),
     "mailroom.message": BASE,
     "mailroom.address": BASE,
     "mailroom.structlog_alone": frozenset(),
@@ -40,7 +39,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.sealing": BASE,
     "mailroom.outbox": BASE | {"mailroom.sealing"},
     "mailroom.metrics": BASE | {"mailroom.outbox"},
-    "mailroom.providers": BASE,
+    "mailroom.providers": BASE | {"mailroom.smtpclient"},
     "mailroom.rendering": BASE,
     "mailroom.checking": BASE | {"mailroom.rendering"},
     "mailroom.preview": BASE | {"mailroom.checking", "mailroom.rendering"},

@@ -2,8 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Final
 
 import structlog
 from msgspec.structs import replace
@@ -36,10 +34,6 @@ from mailroom.outbox import (
 )
 from mailroom.providers import Provider
 from mailroom.rendering import Writer
-from mailroom.time_limit import TimeLimit
-
-_GRACE_SECONDS: Final = 5.0
-"""How much later than its own time limit."""
 
 _LONGEST_IDENTIFIER: Final = 200
 
@@ -53,16 +47,10 @@ class Exit:
     provider: Provider
     lane: Lane
     sender: Address
-    timeout_seconds: float
     template_for: Callable[[str], str] = lambda _: ""
     """Kind of mail -> the provider's own template for it; empty: the mail has its own words."""
     forwards: bool = False
     """Whether it passes messages on as they came, so that nothing is to be written."""
-
-    @cached_property
-    def guard(self) -> TimeLimit:
-        """Cuts off a provider that does not keep its own time limit."""
-        return TimeLimit(self.timeout_seconds + _GRACE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +159,9 @@ class Delivery:
 
     async def _send(self, exit_: Exit, email: Email) -> Receipt | SendingError:
         try:
-            with exit_.guard():
-                return await exit_.provider.send(email)
+            return await exit_.provider.send(email)
         except SendingError as error:
             return error
-        except TimeoutError:
-            return Uncertain("no answer within the time limit")
         except Exception:  # a provider's fault: nobody knows how far the mail got
             log.exception("provider.broken", id=email.id)
             return Uncertain("the provider's code failed; see the log")

@@ -27,7 +27,6 @@ from mailroom.providers._http_answer import Answer, by_status, text_of
 from mailroom.providers._http_fields import address_text, basic, header_map, header_pairs, mailbox_object, mailbox_text
 from mailroom.providers._http_settings import ApiKey, HttpSettings
 from mailroom.providers._http_transport import HandOver, Transport
-from mailroom.time_limit import TimeLimit
 
 __all__ = [
     "Answer",
@@ -89,7 +88,6 @@ class HttpProvider(ABC):
         """
         self.base = settings.endpoint or host
         self._timeout = settings.timeout
-        self._limit = TimeLimit(settings.timeout)
         self._clock: Clock = surroundings.clock
         self._room = asyncio.Semaphore(settings.concurrency)
         self._transport = Transport(settings.egress, surroundings.clock)
@@ -143,11 +141,10 @@ class HttpProvider(ABC):
                 content=call.body,
                 extensions={"hand_over": hand_over},
             )
-            with self._limit():
-                async with self._room:
-                    if self._closed:
-                        raise Unavailable(_CLOSED)
-                    response = await self._client.send(request)
+            async with asyncio.timeout(self._timeout), self._room:
+                if self._closed:
+                    raise Unavailable(_CLOSED)
+                response = await self._client.send(request)
         except TimeoutError:
             kind = Uncertain if hand_over.done else Unavailable
             raise kind(f"no answer within {self._timeout:g} s") from None

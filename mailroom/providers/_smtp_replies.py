@@ -77,11 +77,13 @@ def full_code(reply: Reply) -> str:
 
 def diagnostic(reply: Reply) -> str:
     """Return the whole reply on one line, printable, at most 500 characters; codes that lines repeat are said once."""
-    repeated = _repeated(reply.code, reply.enhanced_code)
-    return bounded(" ".join((full_code(reply), *(repeated.sub("", line, count=1) for line in reply.lines))))
+    code = full_code(reply)
+    repeated = _repeated(code)
+    return bounded(" ".join((code, *(repeated.sub("", line, count=1) for line in reply.lines))))
 
 
 @lru_cache(maxsize=64)
-def _repeated(code: int, enhanced_code: str) -> re.Pattern[str]:
+def _repeated(full_code: str) -> re.Pattern[str]:
+    code, _, enhanced_code = full_code.partition(" ")
     enhanced = rf"(?:#?{re.escape(enhanced_code)}(?:[\s:]+|\Z))?" if enhanced_code else ""
     return re.compile(rf"\s*(?:{code}(?:[\s-]+|\Z))?{enhanced}")

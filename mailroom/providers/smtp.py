@@ -36,7 +36,6 @@ from mailroom.smtpclient import (
 __all__ = ["Settings", "Smtp", "connect"]
 
 _BAD_CREDENTIALS: Final = 535
-_ADDRESS: Final = re.compile(r"[^\x00-\x20\x7f-\xa0<>\ud800-\udfff]{1,320}")
 _QUEUED: Final = re.compile(r"(?:queued as |\bOk:? )<?([\w.@+-]{6,200})>?\Z", re.IGNORECASE)
 
 
@@ -90,12 +89,14 @@ class Smtp:
             await self._tokens.aclose()
 
     def _mail(self, email: Email) -> Mail:
-        if not _ADDRESS.fullmatch(email.recipient):
-            raise Rejected("the recipient's address cannot be written in SMTP")
         content = self._headers + email.raw
         if self._signer is not None:
             content = self._signer.sign(content)
-        return Mail(_envelope_sender(email.sender.email), email.recipient, content, email.id, self._notify)
+        sender = _envelope_sender(email.sender.email)
+        try:
+            return Mail(sender, email.recipient, content, email.id, self._notify)
+        except ValueError:
+            raise Rejected("the recipient's address cannot be written in SMTP") from None
 
     async def _open_session(self) -> Session:
         seconds = self._settings.connect_timeout

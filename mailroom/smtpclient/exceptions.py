@@ -21,11 +21,6 @@ class SmtpError(Exception):
     handed_over = False
     """Whether the server may have taken the mail."""
 
-    @property
-    def is_connections_fault(self) -> bool:
-        """Whether the mail was not handed over and another connection may well take it."""
-        return False
-
 
 class ConnectionFailed(SmtpError):
     """The connection, or TLS on it, failed."""
@@ -58,11 +53,6 @@ class ConnectionLost(SmtpError):
         self.command = command
         self.text = text
 
-    @property
-    def is_connections_fault(self) -> bool:
-        """Always, as long as the mail was not handed over."""
-        return not self.handed_over
-
 
 class ReplyError(SmtpError):
     """The server's reply is not the one that lets us go on."""
@@ -80,19 +70,9 @@ class ReplyError(SmtpError):
         """Whether the server closes the connection (RFC 5321 §3.8), or may still have an earlier mail's envelope."""
         return self.reply.closes_connection or self.command is Command.RSET
 
-    @property
-    def is_connections_fault(self) -> bool:
-        """Whether it closes the connection before it has seen the content."""
-        return self.ends_connection and self.command is not Command.CONTENT and not self.handed_over
-
 
 class ChunkingUnsupported(ReplyError):
     """BDAT is unknown: some relay on the way passed the offer of another server on."""
-
-    @property
-    def is_connections_fault(self) -> bool:
-        """Always: over another connection the mail goes by DATA."""
-        return True
 
 
 class NotOffered(SmtpError):

@@ -112,7 +112,7 @@ class Pool:
             try:
                 return await self._send_over(session, mail, progress, self._monotonic() - idle_since)
             except (ConnectionLost, ReplyError) as error:
-                if not error.is_connections_fault:
+                if not _is_connections_fault(error):
                     raise
         session = await self._open()
         try:
@@ -183,3 +183,10 @@ async def _check(session: Session) -> None:
             await session.check()
     except TimeoutError:
         raise ConnectionLost(Command.NOOP, "the connection is dead") from None
+
+
+def _is_connections_fault(error: ConnectionLost | ReplyError) -> bool:
+    """Return whether the mail was not handed over and a new connection may well take it."""
+    if error.handed_over or isinstance(error, ConnectionLost | ChunkingUnsupported):
+        return not error.handed_over
+    return error.ends_connection and error.command is not Command.CONTENT

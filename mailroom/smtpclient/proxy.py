@@ -45,13 +45,15 @@ async def connect_through_proxy(
     username, password = unquote(parts.username or ""), unquote(parts.password or "")
     if is_http:  # python-socks writes Latin-1, proxies expect UTF-8 (RFC 7617 §2.1)
         username, password = (text.encode().decode("latin-1") for text in (username, password))
-    stream = _Stream()
+    proxy_context = (context or ssl.create_default_context()) if parts.scheme == "https" else None
+    reader = asyncio.StreamReader(_LONGEST_RESPONSE)
+    transport = None
     try:
-        await stream.open(
-            proxy_host,
-            proxy_port,
-            local_address,
-            (context or ssl.create_default_context()) if parts.scheme == "https" else None,
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            lambda: asyncio.StreamReaderProtocol(reader),
+            sock=await open_socket(proxy_host, proxy_port, local_address),
+            ssl=proxy_context,
+            server_hostname=proxy_host if proxy_context else None,
         )
         tunnel = Proxy(
             ProxyType.HTTP if is_http else ProxyType.SOCKS5,
@@ -60,84 +62,43 @@ async def connect_through_proxy(
             username or None,
             password,
             rdns=True,
-            forward=cast("Proxy", _Forward(stream)),
+            forward=cast("Proxy", _Stream(reader, transport)),
         )
         await tunnel.connect(host.encode("idna").decode(), port, timeout=_NO_LIMIT_SECONDS)
-        return await stream.take_connection()
-    except ProxyError as error:
-        raise ProxyRefused(parts.scheme, str(error), error.error_code) from None
-    except (EOFError, asyncio.LimitOverrunError):  # asyncio.IncompleteReadError is an EOFError
-        raise ProxyRefused(parts.scheme, "its response is cut off, or has no end") from None
-    except OSError as error:
-        raise ConnectionFailed(f"the proxy {proxy_host}:{proxy_port}", error) from None
-    finally:
-        stream.abort_unless_taken()
-
-
-class _Forward:
-    """What python-socks takes for a proxy before the proxy: its stream is open already."""
-
-    def __init__(self, stream: "_Stream") -> None:
-        self._stream = stream
-
-    async def connect(self, **_address: Any) -> "_Stream":
-        return self._stream
-
-
-class _Protocol(asyncio.StreamReaderProtocol):
-    """Closes the transport when the proxy has closed its side."""
-
-    def eof_received(self) -> bool:
-        super().eof_received()
-        return False
+        reader.feed_eof()  # so that `read` returns what has come, at once
+        connection = Connection()
+        connection.take_over(transport, await reader.read())
+    except BaseException as error:
+        if transport is not None:
+            transport.abort()
+        match error:
+            case ProxyError():
+                raise ProxyRefused(parts.scheme, str(error), error.error_code) from None
+            case EOFError() | asyncio.LimitOverrunError():  # asyncio.IncompleteReadError is an EOFError
+                raise ProxyRefused(parts.scheme, "its response is cut off, or has no end") from None
+            case OSError():
+                raise ConnectionFailed(f"the proxy {proxy_host}:{proxy_port}", error) from None
+        raise
+    return connection
 
 
 class _Stream:
-    """A connection to the proxy; with what python-socks calls."""
+    """An open connection to the proxy; python-socks takes it for a proxy before the proxy."""
 
-    _transport: asyncio.Transport | None = None
-
-    async def open(
-        self,
-        host: str,
-        port: int,
-        local_address: IPv4Address | IPv6Address | None,
-        context: ssl.SSLContext | None,
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self._reader = asyncio.StreamReader(_LONGEST_RESPONSE)
-        transport, _ = await loop.create_connection(
-            lambda: _Protocol(self._reader),
-            sock=await open_socket(host, port, local_address),
-            ssl=context,
-            server_hostname=host if context else None,
-        )
+    def __init__(self, reader: asyncio.StreamReader, transport: asyncio.Transport) -> None:
+        self.read_exactly = reader.readexactly
+        self._reader = reader
         self._transport = transport
 
+    async def connect(self, **_address: Any) -> "_Stream":
+        return self
+
     async def write(self, data: bytes) -> None:
-        assert self._transport is not None
         self._transport.write(data)
 
     async def read(self) -> bytes:
         """Return a whole HTTP response to CONNECT, which has no body, and nothing of what follows."""
         return await self._reader.readuntil(b"\r\n\r\n")
 
-    async def read_exactly(self, number: int) -> bytes:
-        return await self._reader.readexactly(number)
-
     async def close(self) -> None:
-        """Leave that to `abort_unless_taken`."""
-
-    async def take_connection(self) -> Connection:
-        """Give the transport away, with what the server has sent already."""
-        if self._transport is None or self._transport.is_closing():
-            raise EOFError
-        self._reader.feed_eof()  # so that `read` returns at once
-        connection = Connection()
-        connection.take_over(self._transport, await self._reader.read())
-        self._transport = None
-        return connection
-
-    def abort_unless_taken(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        """Leave that to the caller."""

@@ -52,8 +52,10 @@ class Reply(NamedTuple):
     @property
     def enhanced_code(self) -> str:
         """The first enhanced status code (RFC 3463), `5.1.1`; empty if there is none."""
-        found = (match[1] for line in self.lines if (match := _ENHANCED.match(line)))
-        return next(found, "")
+        for line in self.lines:
+            if found := _ENHANCED.match(line):
+                return found[1]
+        return ""
 
     @property
     def text(self) -> str:

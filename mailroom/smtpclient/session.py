@@ -15,12 +15,14 @@ from mailroom.smtpclient.exceptions import NotOffered, ReplyError, TooLarge
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.transactions import ChunkedTransaction, Commands, DataTransaction, Progress
 
+_ADDRESS: Final = re.compile(r"[^\x00-\x20\x7f-\xa0<>\ud800-\udfff]{1,320}")
+"""Nothing in it ends a command or the address."""
 _OCTETS: Final = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One mail to one recipient. The addresses must hold nothing that could end a command."""
+    """One mail to one recipient. Raises ValueError for an address that cannot be written in SMTP."""
 
     sender: str
     recipient: str
@@ -30,6 +32,11 @@ class Mail:
     """What a delivery status notification calls the mail (ENVID, RFC 3461 §4.4)."""
     notify: str = ""
     """When to send one: `FAILURE,DELAY`; empty: as the server likes."""
+
+    def __post_init__(self) -> None:
+        """Keep addresses from ending a command."""
+        if not _ADDRESS.fullmatch(self.recipient) or not _ADDRESS.fullmatch(self.sender):
+            raise ValueError("an address cannot be written in SMTP")
 
     @property
     def is_ascii(self) -> bool:

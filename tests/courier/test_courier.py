@@ -37,7 +37,7 @@ class House:
         self.courier = Courier(
             outbox=outbox,
             writer=PlainWriter(),
-            exits={"main": Exit(provider, self.lane, SENDER, 30.0)},
+            exits={"main": Exit(provider, self.lane, SENDER)},
             routes=Routes({}, ("main",)),
             reply_to=None,
             retention=timedelta(days=30),
@@ -450,7 +450,7 @@ async def test_a_web_process_keeps_and_does_not_send(tmp_path: Path) -> None:
     courier = Courier(
         outbox=outbox,
         writer=PlainWriter(),
-        exits={"main": Exit(provider, Lane(10), SENDER, 30.0)},
+        exits={"main": Exit(provider, Lane(10), SENDER)},
         routes=Routes({}, ("main",)),
         reply_to=None,
         retention=timedelta(days=30),

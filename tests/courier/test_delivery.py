@@ -51,7 +51,7 @@ class Journey:
         providers: Mapping[str, ScriptedProvider] = {"main": main} | ({"backup": backup} if backup else {})
         self.delivery = Delivery(
             exits={
-                name: Exit(provider, Lane(10), SENDER, 30.0, forwards=main_forwards and name == "main")
+                name: Exit(provider, Lane(10), SENDER, forwards=main_forwards and name == "main")
                 for name, provider in providers.items()
             },
             routes=Routes({}, tuple(providers)),

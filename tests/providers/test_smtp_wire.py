@@ -1,7 +1,6 @@
 """SMTP as it goes over the wire, read by a server that sees every write."""
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Email
 from mailroom.providers.smtp import Settings, Smtp, connect
-from mailroom.smtpclient.transactions import dot_stuff
 from tests.mails import email
 from tests.providers.contract import surroundings
 from tests.wire_server import EHLO, HANG_UP, WireServer, wire_server
@@ -38,37 +36,6 @@ async def refused(answers: Mapping[str, str]) -> tuple[WireServer, SendingError]
     return server, caught.value
 
 
-async def test_mail_rcpt_and_data_leave_in_one_write() -> None:
-    async with wire_server() as server:
-        provider = sender(server)
-        mail = email()
-        await provider.send(mail)
-        await provider.send(mail)
-        await provider.aclose()
-        envelope = (
-            f"MAIL FROM:<no-reply@acme.example> SIZE={len(mail.raw)}\r\nRCPT TO:<ada@reader.example>\r\nDATA\r\n"
-        ).encode()
-        content = mail.raw + b".\r\n"
-        assert server.writes[1:5] == [envelope, content, envelope, content]
-
-
-async def test_without_pipelining_every_command_waits_for_its_reply() -> None:
-    async with wire_server(NO_PIPELINING) as server:
-        provider = sender(server)
-        await provider.send(email())
-        await provider.aclose()
-        assert [write[:4] for write in server.writes[1:4]] == [b"MAIL", b"RCPT", b"DATA"]
-        assert server.verbs == ["EHLO", "MAIL", "RCPT", "DATA", "CONTENT", "QUIT"]
-
-
-@pytest.mark.parametrize("ehlo", [{}, NO_PIPELINING], ids=["pipelined", "sequential"])
-async def test_replies_that_come_octet_by_octet_are_understood(ehlo: Mapping[str, str]) -> None:
-    async with wire_server({**ehlo, "RCPT": "250-2.1.5 Ok\r\n250 2.1.5 really"}, piecemeal=True) as server:
-        provider = sender(server)
-        assert (await provider.send(email())).provider_message_id == "WIRE01"
-        await provider.aclose()
-
-
 @pytest.mark.parametrize("ehlo", [{}, NO_PIPELINING], ids=["pipelined", "sequential"])
 @pytest.mark.parametrize(
     ("verb", "answer", "kind"),
@@ -89,59 +56,6 @@ async def test_after_a_refusal_the_connection_is_used_again(
     assert error.code == answer[:9]
     assert server.connections == 1
     assert "RSET" in server.verbs, "the refused transaction must not leak into the next"
-
-
-async def test_without_pipelining_nothing_follows_a_refused_command() -> None:
-    server, _ = await refused({**NO_PIPELINING, "MAIL": "550 5.7.1 not you"})
-    assert server.verbs[:3] == ["EHLO", "MAIL", "RSET"]
-
-
-async def test_a_354_without_recipients_is_answered_by_a_lone_dot() -> None:
-    """RFC 2920 §3.1; the connection stays healthy."""
-    server, error = await refused({"RCPT": "550 5.1.1 no such user", "DATA": "354 go ahead anyway"})
-    assert error.words == "550 5.1.1 no such user"
-    assert server.connections == 1
-    assert server.lines[4] == b".\r\n"
-    assert server.verbs == [
-        "EHLO",
-        "MAIL",
-        "RCPT",
-        "DATA",
-        "CONTENT",
-        "RSET",
-        "MAIL",
-        "RCPT",
-        "DATA",
-        "CONTENT",
-        "QUIT",
-    ]
-
-
-async def test_a_server_that_refused_the_sender_but_wants_the_content_gets_no_empty_mail() -> None:
-    server, error = await refused({"MAIL": "550 5.7.1 not you", "DATA": "354 go ahead anyway"})
-    assert type(error) is Misconfigured
-    assert server.connections == 2
-    assert server.lines.count(b".\r\n") == 0
-
-
-@pytest.mark.parametrize("later", [HANG_UP, "no SMTP", "421 4.3.2 closing"])
-async def test_a_refusal_counts_although_the_server_then_breaks_down(later: str) -> None:
-    _, error = await refused({"RCPT": "550 5.1.1 no such user", "DATA": later})
-    assert type(error) is Rejected
-    assert error.code == "550 5.1.1"
-
-
-@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
-@pytest.mark.parametrize("answer", [HANG_UP, "421 4.4.2 too long idle", "what?", "250-no\r\n" * 9000])
-async def test_a_reused_connection_that_ends_before_the_hand_over_is_replaced(verb: str, answer: str) -> None:
-    async with wire_server() as server:
-        provider = sender(server)
-        await provider.send(email())
-        server.once[verb] = answer
-        await provider.send(email())
-        await provider.aclose()
-        assert server.connections == 2
-        assert server.verbs.count("CONTENT") == 2
 
 
 NO_ANSWERS = [HANG_UP, "421 4.3.2 closing", "what?", "250-no\r\n" * 9000]
@@ -177,20 +91,6 @@ async def test_a_break_down_after_the_hand_over(answer: str, kind: type[SendingE
         await provider.aclose()
 
 
-async def test_what_a_server_says_out_of_turn_is_not_taken_for_the_next_reply() -> None:
-    async with wire_server() as server:
-        provider = sender(server)
-        await provider.send(email())
-        (connection,) = server.live
-        connection.transport.write(b"250 2.0.0 you did not ask\r\n")
-        await server.until(lambda: not server.live)
-        server.answers["CONTENT"] = "451 4.3.0 no"
-        with pytest.raises(Unavailable):
-            await provider.send(email())
-        assert server.connections == 2
-        await provider.aclose()
-
-
 @pytest.mark.parametrize(("offers", "last"), [("", "DATA"), ("250-CHUNKING\r\n", "BDAT")], ids=["two", "one"])
 async def test_a_mail_that_never_left_us_is_not_uncertain(
     pass_time: Callable[[float], None], offers: str, last: str
@@ -206,15 +106,6 @@ async def test_a_mail_that_never_left_us_is_not_uncertain(
         with pytest.raises(Unavailable):
             await sending
         await provider.aclose()
-
-
-async def test_addresses_beyond_ascii_are_sent_where_the_server_takes_them() -> None:
-    async with wire_server() as server:
-        provider = sender(server)
-        await provider.send(email("ådå@reader.example"))
-        await provider.aclose()
-        assert server.lines[1].endswith(b" SMTPUTF8")
-        assert server.lines[2] == "RCPT TO:<ådå@reader.example>".encode()
 
 
 @pytest.mark.parametrize(
@@ -304,21 +195,6 @@ def test_no_address_whatsoever_changes_the_dialogue(address: str) -> None:
             await provider.aclose()
 
     asyncio.run(send())
-
-
-@given(raw=st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b".", b"..", b"x", b"QUIT"]), max_size=30).map(b"".join))
-def test_no_content_ends_the_mail_early(raw: bytes) -> None:
-    """SMTP smuggling: however a server reads line ends, it finds one end of the mail, and that is ours."""
-    content = dot_stuff(raw)
-    ends = [found.end() for found in re.finditer(rb"(?:^|\r\n|\r|\n)(?=\.(?:\r|\n))", content)]
-    assert ends == [len(content) - 3]
-
-
-@given(raw=st.lists(st.sampled_from([b"\r\n", b".", b"..", b"x", b"y z"]), max_size=30).map(b"".join))
-def test_the_reader_gets_the_content_back(raw: bytes) -> None:
-    lines = dot_stuff(raw).removesuffix(b".\r\n").split(b"\r\n")
-    read = b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines)
-    assert read == (raw if raw.endswith(b"\r\n") else raw + b"\r\n")
 
 
 @pytest.mark.parametrize("offered", [True, False])

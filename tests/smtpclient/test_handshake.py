@@ -1,0 +1,116 @@
+"""Greeting, EHLO, STARTTLS and login."""
+
+import base64
+import socket
+from typing import Any
+
+import pytest
+
+from mailroom.smtpclient import Command, ConnectionLost, Login, NotOffered, ReplyError
+from tests.smtp_server import smtp_server
+from tests.smtpclient.pools import mail, pool_of
+from tests.wire_server import wire_server
+
+ADA = Login("ada", "hunter22")
+
+
+async def send(server: Any, login: Login | None = None, **options: Any) -> None:
+    """Send a mail over a new connection."""
+    async with pool_of(server, login, **options) as pool:
+        await pool.send(mail())
+
+
+async def test_an_old_server_is_greeted_by_helo() -> None:
+    async with wire_server({"EHLO": "502 5.5.1 what?", "HELO": "250 old.test"}) as server:
+        await send(server)
+        assert server.verbs[:3] == ["EHLO", "HELO", "MAIL"]
+        assert server.lines[2] == b"MAIL FROM:<no-reply@acme.example>"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("app-7f9c", "[127.0.0.1]"), ("app.acme.example", "app.acme.example"), ("a b.c", "[127.0.0.1]")]
+)
+async def test_a_machine_without_a_full_name_says_its_address(
+    monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    """RFC 5321 §4.1.4; containers are called by hexadecimal numbers, which servers refuse as names."""
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    async with smtp_server() as server:
+        await send(server)
+        await send(server, helo_name="mail.acme.example")
+        assert [received.helo for received in server.mails] == [said, "mail.acme.example"]
+
+
+@pytest.mark.parametrize("injected", ["250 2.0.0 and a reply of mine", "250-half a reply of mine", "mine"])
+async def test_what_comes_in_clear_behind_starttls_is_not_read(injected: str) -> None:
+    """An attacker may add it; it would be read as if it had been encrypted (CVE-2011-0411)."""
+    replies = {"EHLO": "250-wire.test\r\n250 STARTTLS", "STAR": f"220 2.0.0 go\r\n{injected}"}
+    async with wire_server(replies) as server:
+        with pytest.raises(ConnectionLost, match=r"out of turn|not SMTP"):
+            await send(server, ADA, tls="starttls")
+        assert server.verbs == ["EHLO", "STAR"]
+
+
+@pytest.mark.parametrize(
+    ("offer", "mechanisms", "sent"),
+    [
+        ("AUTH=PLAIN LOGIN", ("PLAIN", "LOGIN"), b"AUTH PLAIN AGFkYQBodW50ZXIyMg=="),
+        ("AUTH LOGIN\r\n250-AUTH=PLAIN", ("PLAIN", "LOGIN"), b"AUTH PLAIN AGFkYQBodW50ZXIyMg=="),
+        ("auth plain", ("LOGIN", "PLAIN"), b"AUTH PLAIN AGFkYQBodW50ZXIyMg=="),
+        ("AUTH PLAIN LOGIN", ("LOGIN",), b"AUTH LOGIN YWRh"),
+        ("AUTH XOAUTH2", ("XOAUTH2",), b"AUTH XOAUTH2 " + base64.b64encode(b"user=ada\1auth=Bearer hunter22\1\1")),
+    ],
+)
+async def test_the_first_mechanism_that_is_offered_is_used(
+    offer: str, mechanisms: tuple[str, ...], sent: bytes
+) -> None:
+    async with wire_server({"EHLO": f"250-wire.test\r\n250-{offer}\r\n250 HELP", "AUTH": "235 2.7.0 hello"}) as server:
+        await send(server, Login("ada", "hunter22", mechanisms))
+        assert server.lines[1] == sent
+
+
+async def test_a_mechanism_that_is_not_offered_is_not_tried() -> None:
+    async with wire_server({"EHLO": "250-wire.test\r\n250 AUTH CRAM-MD5"}) as server:
+        with pytest.raises(NotOffered) as caught:
+            await send(server, ADA)
+        error = caught.value
+        assert (error.extension, error.wanted, error.offered) == ("AUTH", "PLAIN or LOGIN", "CRAM-MD5")
+        assert "AUTH" not in server.verbs
+
+
+@pytest.mark.parametrize("tls", ["starttls", "opportunistic"])
+async def test_no_password_in_clear_without_starttls(monkeypatch: pytest.MonkeyPatch, tls: str) -> None:
+    """Nor may somebody in the middle strip STARTTLS from the reply to EHLO."""
+    usual = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _host, *args, **named: usual("127.0.0.1", *args, **named))
+    async with wire_server({"EHLO": "250-wire.test\r\n250 AUTH PLAIN LOGIN"}) as server:
+        with pytest.raises(NotOffered, match="STARTTLS"):
+            await send(server, ADA, host="mail.acme.example", tls=tls)
+        assert "AUTH" not in server.verbs
+
+
+@pytest.mark.parametrize("repeated", ["hunter22", "aHVudGVyMjI=", "AGFkYQBodW50ZXIyMg=="])
+async def test_a_refusal_that_repeats_the_password_is_withheld(repeated: str) -> None:
+    replies = {
+        "EHLO": "250-wire.test\r\n250 AUTH PLAIN",
+        "AUTH": f"535-5.7.8 you said {repeated[:5]}\r\n535 5.7.8 {repeated[5:]}, or in full {repeated}",
+    }
+    async with wire_server(replies) as server:
+        with pytest.raises(ReplyError) as caught:
+            await send(server, ADA)
+        error = caught.value
+        assert (error.command, error.code, error.enhanced_code) == (Command.AUTH, 535, "5.7.8")
+        assert "withheld" in error.text
+        assert repeated not in str(error)
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "hunter22" not in repr(ADA)
+
+
+@pytest.mark.parametrize("verb", ["GREETING", "EHLO"])
+async def test_a_refusal_says_what_it_answers(verb: str) -> None:
+    async with wire_server({verb: "554 5.7.1 not you"}) as server:
+        with pytest.raises(ReplyError) as caught:
+            await send(server)
+        assert (caught.value.command.upper(), caught.value.text) == (verb, "5.7.1 not you")
