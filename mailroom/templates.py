@@ -1,4 +1,4 @@
-"""Makes the writer that the settings describe: brand, words, the operator's templates and who they may send from."""
+"""Builds the renderer from the settings: brand, default language, the operator's templates, sender domains."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from mailroom.settings import Settings
 
 
 def writer(settings: Settings, *, tell: Callable[[Fault], None] = log_fault) -> TemplateWriter:
-    """Return the writer; `tell` is told each fault of the operator's templates once.
+    """Return the renderer; `tell` is called once for each fault in the operator's templates.
 
-    Raises RenderingError for a `default_locale` without words.
+    Raises RenderingError for a `default_locale` without translations.
     """
     return TemplateWriter(
         brand=settings.brand,
@@ -26,7 +26,7 @@ def writer(settings: Settings, *, tell: Callable[[Fault], None] = log_fault) -> 
 
 
 def sender_domains(settings: Settings) -> frozenset[str]:
-    """Return the domains that mail may be sent from."""
+    """Return the domains, in ASCII, that mail may be sent from."""
     senders = [settings.sender, *(provider.sender for provider in settings.providers.values() if provider.sender)]
     domains = [*(_domain(sender.email) for sender in senders), *settings.sender_domains]
     return frozenset(domain.lower() for domain in domains)

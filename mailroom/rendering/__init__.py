@@ -1,4 +1,4 @@
-"""Writes mails: a message and a sender in, subject, HTML, text and the finished RFC 5322 bytes out."""
+"""Renders mails: from a message and a sender to subject, HTML, text and the complete RFC 5322 message."""
 
 from typing import ClassVar, Protocol
 
@@ -9,23 +9,23 @@ from mailroom.rendering.links import logo
 
 
 class Brand(BaseModel):
-    """Who writes: what Logto's built-in email service offers, and a colour."""
+    """The sender's brand: the fields of Logto's built-in email service, and a colour."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("", max_length=50, description="the product's name, where Logto tells no other")
-    logo_url: str = Field("", description="https, PNG or JPEG")
-    dark_logo_url: str = Field("", description="the same for a dark background")
-    company: str = Field("", max_length=200, description="name and postal address, in the footer")
-    support_email: str = Field("", description="where a reader can ask")
-    color: str = Field("#5D34F2", pattern=r"^#[0-9A-Fa-f]{6}$", description="of buttons and links")
+    name: str = Field("", max_length=50, description="product name, used where the payload has no application name")
+    logo_url: str = Field("", description="https address of a PNG, JPEG or GIF")
+    dark_logo_url: str = Field("", description="logo for dark backgrounds")
+    company: str = Field("", max_length=200, description="company name and postal address, shown in the footer")
+    support_email: str = Field("", description="contact address for readers")
+    color: str = Field("#5D34F2", pattern=r"^#[0-9A-Fa-f]{6}$", description="colour of buttons and links, #RRGGBB")
 
     @field_validator("logo_url", "dark_logo_url")
     @classmethod
-    def _shown_by_mail_clients(cls, address: str) -> str:
-        if address and not logo(address):
-            raise ValueError("must be an https address of a PNG, JPEG or GIF: mail clients show no other")
-        return address
+    def _check_logo_url(cls, url: str) -> str:
+        if url and not logo(url):
+            raise ValueError("must be an https address of a PNG, JPEG or GIF; mail clients do not show other formats")
+        return url
 
 
 class Writer(Protocol):
@@ -34,8 +34,8 @@ class Writer(Protocol):
     def write(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
     ) -> Email:
-        """Write the mail; the same arguments always give the same bytes.
+        """Render the mail; equal arguments give equal bytes.
 
-        With a template of the provider's the mail has its name and its variables too, and needs no words of ours.
-        Raises RenderingError (the operator can mend it) or MissingVariable (the request lacks its code or link).
+        With `template_at_provider` the mail also carries that name and the template's variables, and may lack content.
+        Raises RenderingError (the operator can fix it) or MissingVariable (the request lacks its code or link).
         """

@@ -1,37 +1,37 @@
-"""Makes any brand colour readable: contrast as WCAG 2 defines it, in light and dark."""
+"""Computes readable colours from a brand colour, in light and dark mode, by the contrast ratio of WCAG 2."""
 
 from dataclasses import dataclass
 from typing import Final
 
 READABLE: Final = 4.5
-"""The contrast of text on its ground, WCAG 2.2 §1.4.3."""
+"""Minimum contrast ratio of text and its background, WCAG 2.2 §1.4.3."""
 
 WHITE: Final = "#FFFFFF"
 BLACK: Final = "#000000"
-"""On any colour at least one of the two has a contrast of 4.58, the root of 21."""
-LIGHT_GROUND: Final = "#F4F4F6"
-DARK_GROUND: Final = "#1D1D24"
-"""Of the layout's page and card the one on which text is harder to read."""
+"""Against any colour, white or black has a contrast ratio of at least 4.58 (the square root of 21)."""
+LIGHT_BACKGROUND: Final = "#F4F4F6"
+DARK_BACKGROUND: Final = "#1D1D24"
+"""The layout has two backgrounds, page and card; this is the one with less contrast to text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """What the layout takes from the brand's colour; the greys are its own."""
+    """The layout's colours that depend on the brand colour."""
 
     button: str
     on_button: str
-    """The button's text."""
+    """Colour of the button's text."""
     link: str
     dark_link: str
 
 
 def palette(color: str) -> Palette:
-    """Return the colours that go with a brand's (`#RRGGBB`): its own, or the nearest that can be read."""
+    """Return the layout's colours for a brand colour (`#RRGGBB`): the colour itself, or the nearest readable one."""
     return Palette(
         button=color,
         on_button=max((WHITE, BLACK), key=lambda text: contrast(text, color)),
-        link=_towards(BLACK, color, LIGHT_GROUND),
-        dark_link=_towards(WHITE, color, DARK_GROUND),
+        link=_mix_until_readable(BLACK, color, LIGHT_BACKGROUND),
+        dark_link=_mix_until_readable(WHITE, color, DARK_BACKGROUND),
     )
 
 
@@ -41,17 +41,17 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-_STEPS: Final = 20
+_MIX_STEPS: Final = 20
 
 
-def _towards(goal: str, color: str, ground: str) -> str:
-    """Mix in as little of `goal` as makes the colour readable on the ground."""
-    mixed = (_mix(color, goal, step / _STEPS) for step in range(_STEPS))
-    return next((shade for shade in mixed if contrast(shade, ground) >= READABLE), goal)
+def _mix_until_readable(target: str, color: str, background: str) -> str:
+    """Mix in the least amount of `target` that makes the colour readable on the background."""
+    mixed = (_mix(color, target, step / _MIX_STEPS) for step in range(_MIX_STEPS))
+    return next((shade for shade in mixed if contrast(shade, background) >= READABLE), target)
 
 
-def _mix(color: str, goal: str, share: float) -> str:
-    pairs = zip(_channels(color), _channels(goal), strict=True)
+def _mix(color: str, target: str, share: float) -> str:
+    pairs = zip(_channels(color), _channels(target), strict=True)
     return "#" + "".join(f"{round(a + (b - a) * share):02X}" for a, b in pairs)
 
 
@@ -61,7 +61,7 @@ def _luminance(color: str) -> float:
 
 
 def _linear(channel: float) -> float:
-    is_dark = channel <= 0.04045  # noqa: PLR2004 - sRGB's own
+    is_dark = channel <= 0.04045  # noqa: PLR2004 - from the definition of sRGB
     return channel / 12.92 if is_dark else ((channel + 0.055) / 1.055) ** 2.4
 
 

@@ -1,4 +1,4 @@
-"""Makes what a mail says, by either engine: subject, HTML, text, and whom it is from if the template tells."""
+"""Renders a mail's content with Jinja or Logto templates: subject, HTML, text, and sender if the template sets one."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,15 +19,15 @@ from mailroom.rendering.markup import as_text, with_harmless_links, with_inline_
 from mailroom.rendering.placeholders import Template
 from mailroom.rendering.stack import Imported, Kind
 
-_BEYOND_ASCII: Final = "xmlcharrefreplace"
+_AS_REFERENCES: Final = "xmlcharrefreplace"
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What a mail says."""
+    """The content of a mail."""
 
     subject: str
     html: str
-    """Empty: the mail is plain text."""
+    """Empty if the mail is plain text."""
     text: str
     language: str
     sender: Address
@@ -36,25 +36,25 @@ class Draft(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What all drafts need to know of the sender's side."""
+    """The brand, and which senders and links templates may use."""
 
     brand: Brand
     sender_domains: frozenset[str]
-    """Which a template may send from, beside its sender's own."""
+    """Domains that a template may send from, in addition to the sender's."""
     link_schemes: frozenset[str]
-    """Which links may have, beside http and https."""
-    tell: Callable[[RenderingError], None]
-    """Told of what in a template is not followed."""
+    """Schemes that links may have, in addition to http and https."""
+    on_fault: Callable[[RenderingError], None]
+    """Called with each instruction of a template that is not followed."""
 
 
-def by_jinja(
-    kind: Kind, message: Message, link: Link, *, house: House, sender: Address, reply_to: Address | None
+def render_jinja(
+    kind: Kind, message: Message, link: Link, *, rules: House, sender: Address, reply_to: Address | None
 ) -> Draft:
-    """Render a kind of mail. Raises RenderingError or MissingVariable."""
+    """Render a kind of mail with Jinja. Raises RenderingError or MissingVariable."""
     locale = kind.locale
     payload = message.payload
-    identity = identify(payload, house.brand, sender)
-    # What has a meaning for us is inert before a template sees it; the rest of the payload is escaped and bounded.
+    identity = identify(payload, rules.brand, sender)
+    # These values are sanitized here; other payload fields are escaped and bounded when they are printed.
     values = {
         "app": identity.app,
         "organization": identity.organization,
@@ -66,26 +66,26 @@ def by_jinja(
     }
     if not values["code"] and "{code}" in kind.subject:
         raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
-    shown = _isolated(values, locale.direction)
-    words = {**kind.fixed, **{key: text.format_map(shown) for key, text in kind.open.items()}}
+    isolated = _isolate(values, locale.direction)
+    translations = {**kind.fixed, **{key: text.format_map(isolated) for key, text in kind.open.items()}}
     variables: dict[str, Any] = {
         **payload,
         **values,
         "link": link.href,
         "link_text": link.text,
         "logo": identity.logo,
-        "words": words,
+        "words": translations,
         **locale.constants,
     }
     html = kind.html.render(variables)
     if kind.is_foreign:
-        html = with_harmless_links(html, house.link_schemes)
+        html = with_harmless_links(html, rules.link_schemes)
     text = kind.text.render(variables) if kind.text else as_text(html)
     if kind.is_styled:
-        html = _in_ascii(with_inline_style(html), like=html)
+        html = _restore_references(with_inline_style(html), before=html)
     return Draft(
-        # Within a subject the code stays bare: phones look for it there, and digits begin no direction.
-        subject=" ".join(kind.subject.format_map({**shown, "code": values["code"]}).split()) or identity.app,
+        # No isolates around the code in a subject: phones search for it, and digits have no direction of their own.
+        subject=" ".join(kind.subject.format_map({**isolated, "code": values["code"]}).split()) or identity.app,
         html=html,
         text=text,
         language=locale.tag,
@@ -94,21 +94,21 @@ def by_jinja(
     )
 
 
-def by_logto(
-    imported: Imported, message: Message, link: Link, *, house: House, sender: Address, reply_to: Address | None
+def render_logto(
+    imported: Imported, message: Message, link: Link, *, rules: House, sender: Address, reply_to: Address | None
 ) -> Draft:
-    """Fill a template of Logto's, `sendFrom` and `replyTo` as Logto's SMTP connector does. Raises RenderingError."""
+    """Fill a Logto template; `sendFrom` and `replyTo` work as in Logto's SMTP connector. Raises RenderingError."""
     template, payload = imported.template, message.payload
     if link.shown:
         payload = {**payload, "link": link.shown}
     if template.send_from:
-        sender = _sender(template, template.send_from, message, house, sender)
+        sender = _template_sender(template, template.send_from, message, rules, sender)
     if template.reply_to:
-        reply_to = _reply_to(template, template.reply_to, message, house) or reply_to
+        reply_to = _template_reply_to(template, template.reply_to, message, rules) or reply_to
     try:
         return Draft(
-            subject=template.filled_subject(payload) or identify(payload, house.brand, sender).app,
-            html=template.filled_html(payload, house.link_schemes),
+            subject=template.filled_subject(payload) or identify(payload, rules.brand, sender).app,
+            html=template.filled_html(payload, rules.link_schemes),
             text=template.filled_text(payload),
             language=imported.language,
             sender=sender,
@@ -118,55 +118,57 @@ def by_logto(
         raise RenderingError(f"{template.place}: the payload is nested too deeply") from None
 
 
-def _sender(template: LogtoTemplate, source: Template, message: Message, house: House, sender: Address) -> Address:
-    """Return whom a template sends from: the whole From, or with an address of ours a name only, as SendGrid has it."""
+def _template_sender(
+    template: LogtoTemplate, source: Template, message: Message, rules: House, sender: Address
+) -> Address:
+    """Return a template's From; one without "@" is a display name only, as in Logto's SendGrid connector."""
     filled = line(source.fill(message.payload))
     if filled and "@" not in filled:
         return Address(sender.email, _display_name(filled, source))
     try:
-        found = mailbox(filled)
-        domain = _domain(found)
+        address = mailbox(filled)
+        domain = _domain(address)
     except ValueError:
-        house.tell(RenderingError(f"{template.place}: send_from is no mailbox; the provider's own `from` is used"))
+        rules.on_fault(RenderingError(f"{template.place}: send_from is not a mailbox; `from` is used"))
         return sender
-    if domain not in house.sender_domains and domain != _domain(sender):
-        house.tell(
-            RenderingError(f"{template.place}: send_from is of a domain that is not in sender_domains; `from` is used")
+    if domain not in rules.sender_domains and domain != _domain(sender):
+        rules.on_fault(
+            RenderingError(f"{template.place}: the domain of send_from is not in sender_domains; `from` is used")
         )
         return sender
-    return Address(found.email, _display_name(found.name, source))
+    return Address(address.email, _display_name(address.name, source))
 
 
-def _reply_to(template: LogtoTemplate, source: Template, message: Message, house: House) -> Address | None:
+def _template_reply_to(template: LogtoTemplate, source: Template, message: Message, rules: House) -> Address | None:
     try:
-        found = mailbox(line(source.fill(message.payload)))
-        _domain(found)
+        address = mailbox(line(source.fill(message.payload)))
+        _domain(address)
     except ValueError:
-        house.tell(RenderingError(f"{template.place}: reply_to is no mailbox; the general one is used"))
+        rules.on_fault(RenderingError(f"{template.place}: reply_to is not a mailbox; that of the settings is used"))
         return None
-    return Address(found.email, _display_name(found.name, source))
+    return Address(address.email, _display_name(address.name, source))
 
 
 def _domain(address: Address) -> str:
-    """Return the domain in ASCII. Raises ValueError where it is no address for a header."""
-    written = ascii_form(address.email)
-    if not written.isascii():
-        raise ValueError("a sender's local part beyond ASCII goes only where SMTPUTF8 is spoken")
-    return written.rpartition("@")[2].lower()
+    """Return the domain in ASCII. Raises ValueError for an address that cannot be in a header."""
+    ascii_address = ascii_form(address.email)
+    if not ascii_address.isascii():
+        raise ValueError("a non-ASCII local part needs SMTPUTF8")
+    return ascii_address.rpartition("@")[2].lower()
 
 
 def _display_name(text: str, source: Template) -> str:
-    """Return a name for a header; one that a stranger has a part in is made harmless first."""
+    """Return a display name for a header, sanitized if it contains payload values."""
     return (name(text) if source.placeholders else text)[:LONGEST_NAME].strip()
 
 
-def _in_ascii(html: str, *, like: str) -> str:
-    """Return HTML with the character references that css-inline has read, if there were nothing else before."""
-    return html.encode("ascii", _BEYOND_ASCII).decode() if like.isascii() else html
+def _restore_references(html: str, *, before: str) -> str:
+    """Restore the character references that css-inline decoded, if the HTML was ASCII before."""
+    return html.encode("ascii", _AS_REFERENCES).decode() if before.isascii() else html
 
 
-def _isolated(values: Mapping[str, str], direction: str) -> Mapping[str, str]:
-    """Return the values as words of their own direction (UAX 9) wherever it may not be that of the sentence."""
+def _isolate(values: Mapping[str, str], direction: str) -> Mapping[str, str]:
+    """Wrap values in isolates (UAX 9: U+2068, U+2069) where their direction may differ from the sentence's."""
     if direction == "rtl":
         return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
     return {
@@ -178,4 +180,4 @@ def _isolated(values: Mapping[str, str], direction: str) -> Mapping[str, str]:
 _RIGHT_TO_LEFT: Final = re.compile(
     "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"
 )
-"""The blocks of Hebrew, Arabic, Syriac, Thaana, Adlam and the rest (DerivedBidiClass.txt: R, AL)."""
+"""Characters of right-to-left scripts (DerivedBidiClass.txt: R, AL)."""

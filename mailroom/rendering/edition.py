@@ -1,4 +1,4 @@
-"""All templates as they are at one time: the bundled ones, the operator's over them, those of single owners on top."""
+"""The template set of one moment: bundled templates, the operator's above them, those of single owners on top."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,60 +11,60 @@ from mailroom.rendering.stack import Kit, Stack
 
 
 class Edition:
-    """Knows which stacks a payload's mail may be written with. Never changes, but for what it has yet to join."""
+    """Selects the layers for a payload. Immutable, except that combinations of two owners are built on demand."""
 
     def __init__(self, base: Stack, overlay: Overlay | None, kit: Kit) -> None:
-        """Lay the overlay over the bundled templates. Raises RenderingError for a default language without words."""
+        """Stack the overlay on the bundled templates. Raises RenderingError for an unknown default locale."""
         self._kit = kit
         self.overlay = overlay
         self.faults: list[Fault] = list(overlay.faults) if overlay else []
         self.base = base
-        self.root = self._laid(overlay.root, self.base) if overlay else self.base
-        if not self.root.speaks(kit.default_locale):
+        self.root = self._stack_layer(overlay.root, self.base) if overlay else self.base
+        if not self.root.has_language(kit.default_locale):
             known = ", ".join(self.root.tags)
-            raise RenderingError(f"default_locale: there are no words in {kit.default_locale!r}; there are {known}")
-        self._usual = (self.base,) if self.root is self.base else (self.root, self.base)
-        self._applications = self._owned(overlay.applications) if overlay else {}
-        self._organizations = self._owned(overlay.organizations) if overlay else {}
+            raise RenderingError(f"default_locale: {kit.default_locale!r} has no translations; available: {known}")
+        self._default = (self.base,) if self.root is self.base else (self.root, self.base)
+        self._applications = self._stack_owners(overlay.applications) if overlay else {}
+        self._organizations = self._stack_owners(overlay.organizations) if overlay else {}
         self._pairs: dict[tuple[str, str], Stack] = {}
 
     def stacks(self, payload: Payload) -> tuple[Stack, ...]:
-        """Return the stacks for a mail, the best first; each stands in where the one before it fails."""
+        """Return the layers to render a mail with, the preferred first; the next is used if one fails."""
         if self._applications or self._organizations:
-            found = self._of_owners(_id(payload.get("application")), _id(payload.get("organization")))
-            if found is not self.root:
-                return (found, *self._usual)
-        return self._usual
+            layers = self._owner_layers(_id(payload.get("application")), _id(payload.get("organization")))
+            if layers is not self.root:
+                return (layers, *self._default)
+        return self._default
 
     @property
     def owners(self) -> tuple[Owner, ...]:
-        """Who has templates of their own."""
+        """The applications and organizations that have templates of their own."""
         applications = (Owner("application", name) for name in self._applications)
         return (*applications, *(Owner("organization", name) for name in self._organizations))
 
     def owners_of(self, payload: Payload) -> tuple[Owner, ...]:
-        """Return whose templates a mail is written with, beside everybody's; the one that goes first first."""
+        """Return the owners whose templates apply to a mail, the organization first."""
         named = [Owner(what, _id(payload.get(what))) for what in ("organization", "application")]
         return tuple(owner for owner in named if owner in self.owners)
 
-    def _of_owners(self, application: str, organization: str) -> Stack:
+    def _owner_layers(self, application: str, organization: str) -> Stack:
         below = self._applications.get(application)
         top = self._organizations.get(organization)
         if not below or not top:
             return top or below or self.root
         if pair := self._pairs.get((application, organization)):
             return pair
-        assert self.overlay  # else there were no owners
-        # Its faults have been told: both layers were laid over the root.
+        assert self.overlay  # owners exist only in an overlay
+        # Its faults were reported when each of the two layers was stacked on the root.
         pair = self._pairs[application, organization] = Stack(
             self.overlay.organizations[organization], self._kit, below
         )
         return pair
 
-    def _owned(self, layers: Mapping[str, Layer]) -> dict[str, Stack]:
-        return {owner: self._laid(layer, self.root) for owner, layer in layers.items()}
+    def _stack_owners(self, layers: Mapping[str, Layer]) -> dict[str, Stack]:
+        return {owner: self._stack_layer(layer, self.root) for owner, layer in layers.items()}
 
-    def _laid(self, layer: Layer, below: Stack) -> Stack:
+    def _stack_layer(self, layer: Layer, below: Stack) -> Stack:
         try:
             stack = Stack(layer, self._kit, below)
         except RenderingError as error:
@@ -76,6 +76,6 @@ class Edition:
 
 
 def _id(owner: Any) -> str:
-    """Return the id of an application or organization as Logto tells it; empty: there is none."""
-    found = owner.get("id") if isinstance(owner, Mapping) else None
-    return found if isinstance(found, str) else ""
+    """Return the id of a payload's application or organization; empty if there is none."""
+    owner_id = owner.get("id") if isinstance(owner, Mapping) else None
+    return owner_id if isinstance(owner_id, str) else ""

@@ -1,4 +1,4 @@
-"""Compiles Jinja templates once and renders them in a sandbox, so that no payload breaks a mail."""
+"""Compiles Jinja templates once and renders them in a sandbox: `Engine(folder, constants).render(name, variables)`."""
 
 import re
 import traceback
@@ -35,58 +35,59 @@ from mailroom.rendering.inert import printed, whole
 ENDING: Final = ".jinja"
 
 LONGEST_PART: Final = 256 * 1024
-"""Characters; a template that makes more of a payload is refused."""
+"""Maximum characters of a rendered template."""
 
-_MOST_PIECES: Final = 8192
-"""Of output, each of at most `inert.LONGEST_VALUE` characters if it comes from a payload: no loop runs on for ever."""
-_OFTEN: Final = 100
-"""Mails after which a page is compiled as one."""
-_FOREIGN_STYLE: Final = re.compile(r"<style[^>]*>[^<]*[^\0-\x7f<]", re.IGNORECASE)
-_MOST_RECORDED: Final = 256
+_MAX_PIECES: Final = 8192
+"""Maximum output pieces of a rendered template, which ends endless loops. A payload value has at most
+`inert.LONGEST_VALUE` characters."""
+_MERGE_AFTER: Final = 100
+"""Renderings after which a page is merged into one template."""
+_NON_ASCII_STYLE: Final = re.compile(r"<style[^>]*>[^<]*[^\0-\x7f<]", re.IGNORECASE)
+_MAX_MISSING: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A template as it is written."""
+    """A template's source text."""
 
     text: str = field(repr=False)
     place: str
-    """Its file, for errors."""
+    """Its file, for error messages."""
 
 
 def read(folder: Path) -> dict[str, Source]:
-    """Return the templates of a folder by their names. Raises RenderingError for what is no text."""
-    found = {}
+    """Return the templates of a folder by name. Raises RenderingError for a file that is not UTF-8."""
+    sources = {}
     for file in sorted(folder.rglob(f"*{ENDING}")):
         name = file.relative_to(folder).as_posix()
         try:
-            found[name] = Source(file.read_text(encoding="utf-8"), name)
+            sources[name] = Source(file.read_text(encoding="utf-8"), name)
         except (OSError, UnicodeDecodeError) as error:
             raise RenderingError(f"{name}: cannot be read as UTF-8 text ({type(error).__name__})") from error
-    return found
+    return sources
 
 
 @lru_cache(maxsize=1024)
 def references(text: str) -> tuple[str | None, ...]:
-    """Return the names of templates that one extends, includes or imports; None: one that it chooses when it runs."""
+    """Return the names of templates that a source extends, includes or imports; None for a computed name."""
     try:
         return tuple(meta.find_referenced_templates(_PARSER.parse(text)))
     except TemplateError:
         return ()
 
 
-_PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - it renders nothing
+_PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses
 
 
 def check(source: Source) -> None:
-    """Raise RenderingError, with file and line, if a template would not compile."""
-    with _told(source):
+    """Raise RenderingError, with file and line, if a template does not compile."""
+    with _converted_errors(source):
         _Sandbox({}).compile(source.text, filename=source.place)
 
 
 @contextmanager
-def _told(source: Source) -> Iterator[None]:
-    """Turn what Jinja says of a template into an error of ours."""
+def _converted_errors(source: Source) -> Iterator[None]:
+    """Convert Jinja's errors to RenderingError."""
     try:
         yield
     except TemplateSyntaxError as error:
@@ -98,47 +99,47 @@ def _told(source: Source) -> Iterator[None]:
 
 
 class Compiled(BytecodeCache):
-    """Keeps what was compiled, for engines that have most of their templates in common."""
+    """Caches compiled templates, for engines that share most of their templates."""
 
     def __init__(self, before: "Compiled | None" = None) -> None:
-        """Begin with nothing; what was compiled `before` is taken over as it is asked for, and the rest forgotten."""
+        """Start empty; entries of `before` are copied when they are requested."""
         self.codes: dict[tuple[str, str], CodeType] = {}
         self._before: Mapping[tuple[str, str], CodeType] = before.codes if before else {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """Give the code back if there is one."""
+        """Set the cached code if there is any (Jinja's interface)."""
         key = bucket.key, bucket.checksum
         bucket.code = self.codes.get(key) or self._before.get(key)
         self.dump_bytecode(bucket)
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        """Keep the code."""
+        """Cache the code (Jinja's interface)."""
         if bucket.code is not None:
             self.codes[bucket.key, bucket.checksum] = bucket.code
 
 
 class Engine:
-    """Templates that refer to each other by name, ready to render from any thread."""
+    """Compiled templates that refer to each other by name. Thread-safe."""
 
     def __init__(
         self, templates: Path | Mapping[str, Source], constants: Mapping[str, Any], compiled: Compiled | None = None
     ) -> None:
-        """Compile them, a folder's or those given, with what is the same in every mail: texts, and tables of texts.
+        """Compile the templates of a folder, or these sources, with constants: strings, and mappings of strings.
 
-        `compiled` belongs to engines with the same constants. Raises RenderingError with file and line if one of
-        the templates does not compile.
+        Engines with equal constants may share `compiled`. Raises RenderingError with file and line if a template
+        does not compile.
         """
         sources = read(templates) if isinstance(templates, Path) else templates
         self._sources = sources
         self._places = frozenset(source.place for source in sources.values())
         self.missing: set[str] = set()
-        """Variables that a template printed and the payload did not have; for the operator, never with values."""
+        """Names of variables that templates printed and payloads did not have."""
         self._environment = _Sandbox(
             constants,
-            loader=FunctionLoader(lambda name: _loaded(sources, name)),
+            loader=FunctionLoader(lambda name: _load(sources, name)),
             bytecode_cache=compiled,
             autoescape=_is_html,
-            undefined=_recording(self.missing),
+            undefined=_missing_variable_class(self.missing),
             finalize=printed,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -146,127 +147,126 @@ class Engine:
             auto_reload=False,
             cache_size=-1,
         )
-        self._references = True
-        """Whether what is not ASCII becomes a character reference. It is no longer than quoted-printable would make it,
-        the rest of the page needs no encoding, and no provider gets a charset wrong. In a style it means itself."""
+        self._uses_references = True
+        """Whether non-ASCII characters of HTML become character references. Those are no longer than quoted-printable,
+        and independent of the charset. False if a style sheet has such characters: references mean nothing in CSS."""
         self.names = frozenset(sources)
         for name, source in sources.items():
-            with _told(source):
+            with _converted_errors(source):
                 self._environment.get_template(name)
-            if _FOREIGN_STYLE.search(source.text):
-                self._references = False
+            if _NON_ASCII_STYLE.search(source.text):
+                self._uses_references = False
 
     def render(self, name: str, variables: dict[str, Any]) -> str:
         """Return the rendered text. Raises RenderingError naming file and line, never a value."""
         template = self._environment.get_template(name)
         try:
-            pieces = _pieces(template, variables)
-        except Exception:  # noqa: BLE001 - whatever an operator's template and a stranger's payload make together
+            pieces = _output(template, variables)
+        except Exception:  # noqa: BLE001 - a template can raise anything
             raise self._error(name) from None
         return self.text(name, pieces)
 
     def page(self, name: str, constants: Mapping[str, Any]) -> "Page":
-        """Return a template for mails that have even more in common: texts, and tables of texts, by their names."""
+        """Return a template for mails that share further constants: strings, and mappings of strings, by name."""
         return Page(self, name, constants)
 
     def flat(self, name: str, constants: Mapping[str, Any]) -> Template | None:
-        """Compile a template with all that it extends and includes as one; None: it has to stay as it is."""
+        """Compile a template merged with all that it extends and includes; None if it cannot be merged."""
         environment = self._environment
 
-        def parsed(name: str) -> nodes.Template:
+        def parse(name: str) -> nodes.Template:
             return environment.parse(self._sources[name].text, name, self._sources[name].place)
 
         try:
-            if (one := flat(name, parsed)) is None:
+            if (merged := flat(name, parse)) is None:
                 return None
-            one = decided(fold(one, constants))
-            if self._references and _is_html(name):
-                one = referring(one)
-            code = environment.compile(one, name, self._sources[name].place)
-        except Exception:  # noqa: BLE001 - this is for speed alone: as it is written the template tells what is wrong
+            merged = decided(fold(merged, constants))
+            if self._uses_references and _is_html(name):
+                merged = referring(merged)
+            code = environment.compile(merged, name, self._sources[name].place)
+        except Exception:  # noqa: BLE001 - merging only saves time; the unmerged template reports the error
             return None
         return Template.from_code(environment, code, {})
 
     def text(self, name: str, pieces: list[str]) -> str:
-        """Join what a template made. Raises RenderingError if it is too much."""
+        """Join a template's output. Raises RenderingError if it is too long."""
         text = "".join(pieces)
-        if len(pieces) == _MOST_PIECES or len(text) > LONGEST_PART:
-            raise RenderingError(f"{name}: makes too much of the payload; {LONGEST_PART} characters are allowed")
+        if len(pieces) == _MAX_PIECES or len(text) > LONGEST_PART:
+            raise RenderingError(f"{name}: the rendered text is too long; {LONGEST_PART} characters are allowed")
         if text.isascii():
             return text
         text = whole(text)
-        return text.encode("ascii", "xmlcharrefreplace").decode() if self._references and _is_html(name) else text
+        return text.encode("ascii", "xmlcharrefreplace").decode() if self._uses_references and _is_html(name) else text
 
     def references(self, name: str) -> list[str]:
-        """Return the names of templates that one extends, includes or imports, as far as they are written in it."""
+        """Return the names of templates that this one extends, includes or imports; computed names are left out."""
         source = self._sources.get(name)
         if source is None:
             return []
-        return [one for one in references(source.text) if one is not None]
+        return [other for other in references(source.text) if other is not None]
 
     def _error(self, name: str) -> RenderingError:
-        """Return what is being handled as an error of ours. Its own text could hold what the payload holds."""
+        """Convert the exception being handled; its message is dropped, because it can contain payload values."""
         try:
-            self._environment.handle_exception()  # puts the templates' own lines into the traceback
+            self._environment.handle_exception()  # adds template lines to the traceback
         except Exception as error:  # noqa: BLE001 - likewise
-            return RenderingError(f"{_place(error, self._places, name)}: {type(error).__name__}")
+            return RenderingError(f"{_error_place(error, self._places, name)}: {type(error).__name__}")
 
 
 class Page:
-    """One template for the mails of a kind in one language.
+    """A template with constants: one kind of mail in one language.
 
-    Compiled as one with all that it extends and includes once it has been rendered often: that takes 10 ms, and saves
-    30 µs a mail.
+    After 100 renderings it is merged with all that it extends and includes, which takes 10 ms and saves 30 µs a mail.
     """
 
     def __init__(self, engine: Engine, name: str, constants: Mapping[str, Any]) -> None:
         self._engine = engine
         self._constants = constants
-        self._rendered = 0
+        self._renderings = 0
         self.name = name
 
     def render(self, variables: dict[str, Any]) -> str:
         """Return the rendered text. Raises RenderingError naming file and line, never a value."""
-        if self._rendered < _OFTEN:
-            self._rendered += 1
-        elif self._flat is not None:
+        if self._renderings < _MERGE_AFTER:
+            self._renderings += 1
+        elif self._merged is not None:
             try:
-                pieces = _pieces(self._flat, variables)
-            except Exception:  # noqa: BLE001, S110 - it will fail again below, and there lines are known
+                pieces = _output(self._merged, variables)
+            except Exception:  # noqa: BLE001, S110 - it fails again below, where the line is known
                 pass
             else:
                 return self._engine.text(self.name, pieces)
         return self._engine.render(self.name, variables)
 
     @cached_property
-    def _flat(self) -> Template | None:
+    def _merged(self) -> Template | None:
         return self._engine.flat(self.name, self._constants)
 
 
-def _pieces(template: Template, variables: dict[str, Any]) -> list[str]:
-    """Render: what `template.render` does, without its copies of the variables."""
+def _output(template: Template, variables: dict[str, Any]) -> list[str]:
+    """Return the output pieces: `template.render` without its copies of the variables."""
     context = template.environment.context_class(
         template.environment, _GLOBALS | variables, template.name, template.blocks
     )
-    return list(islice(template.root_render_func(context), _MOST_PIECES))
+    return list(islice(template.root_render_func(context), _MAX_PIECES))
 
 
 _GLOBALS: Final = {"range": safe_range, "namespace": Namespace}
-"""What templates get of Jinja's own functions; a payload that has a `range` overrules it for itself."""
+"""Jinja functions that templates may use; a payload field named `range` hides the function."""
 
 
-def _loaded(sources: Mapping[str, Source], name: str) -> tuple[str, str, None] | None:
+def _load(sources: Mapping[str, Source], name: str) -> tuple[str, str, None] | None:
     source = sources.get(name)
     return None if source is None else (source.text, source.place, None)
 
 
 def _is_html(name: str | None) -> bool:
-    """Tell which templates are escaped. Named, for Jinja's own choice does not know `html.jinja`."""
+    """Return whether a template's output is escaped; Jinja's own function does not recognize `html.jinja`."""
     return name is None or name.endswith("html.jinja")
 
 
-def _place(error: Exception, places: frozenset[str], name: str) -> str:
-    """Return the innermost template line that the error came through."""
+def _error_place(error: Exception, places: frozenset[str], name: str) -> str:
+    """Return file and line of the innermost template in the traceback."""
     place = name
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
@@ -275,14 +275,14 @@ def _place(error: Exception, places: frozenset[str], name: str) -> str:
     return place
 
 
-def _recording(missing: set[str]) -> type[ChainableUndefined]:
-    """Return what a missing variable is: empty, however deep the template asks, and remembered where it was printed."""
+def _missing_variable_class(missing: set[str]) -> type[ChainableUndefined]:
+    """Return the class of missing variables: they and their attributes print nothing, and are added to `missing`."""
 
     class Missing(ChainableUndefined):
         __slots__ = ()
 
         def __str__(self) -> str:
-            if len(missing) < _MOST_RECORDED and self._undefined_name:
+            if len(missing) < _MAX_MISSING and self._undefined_name:
                 missing.add(self._undefined_name)
             return ""
 
@@ -290,7 +290,7 @@ def _recording(missing: set[str]) -> type[ChainableUndefined]:
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Looks keys up before attributes (`user.items` is a field, not a method), and multiplies numbers only."""
+    """Reads keys before attributes (`user.items` is a field, not a method); allows `*` for numbers only, no `**`."""
 
     def __init__(self, constants: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
@@ -309,7 +309,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
                 pass
         return super().getattr(obj, attribute)
 
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja's
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja's signature
         if operator == "*" and isinstance(left, int | float) and isinstance(right, int | float):
             return left * right
-        raise SecurityError(f"{operator} is for numbers, and ** for nobody")
+        raise SecurityError("* is allowed for numbers only, ** not at all")

@@ -1,7 +1,8 @@
-"""Settles before there is a mail what can be known of a template: Jinja then writes it as one text.
+"""Compiles templates: evaluates their constant parts when they are loaded, on Jinja's syntax tree.
 
-`fold` puts constants in the place of their names. `flat` makes one template of all that a template extends and
-includes, which a mail's frame and its parts are in every mail.
+`fold` replaces the names of constants by their values; Jinja then joins them with the text around them. `flat` merges a
+template with all that it extends and includes, `decided` removes branches whose condition is constant, and `referring`
+writes non-ASCII text as character references.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from jinja2.visitor import NodeTransformer
 from markupsafe import escape
 
 Parse = Callable[[str], nodes.Template]
-"""Returns a template of this name as it is written."""
+"""Parses the template of this name."""
 
 _SCOPED: Final[tuple[type[nodes.Node], ...]] = (
     nodes.CallBlock,
@@ -22,54 +23,53 @@ _SCOPED: Final[tuple[type[nodes.Node], ...]] = (
     nodes.Import,
     nodes.Macro,
 )
-"""What has a scope of its own, or brings names from elsewhere."""
-_JINJAS: Final = frozenset({"self", "super", "caller", "loop", "varargs", "kwargs"})
-_MOST_LEVELS: Final = 16
+"""Nodes with a scope of their own, or that import names."""
+_JINJA_NAMES: Final = frozenset({"self", "super", "caller", "loop", "varargs", "kwargs"})
+_MAX_LEVELS: Final = 16
 
 
-class _TooClever(Exception):
-    """The template does what only its own run can tell."""
+class _NotMergeable(Exception):
+    """The template cannot be merged: its output depends on more than blocks, includes and conditions."""
 
 
 def fold(template: nodes.Template, constants: Mapping[str, Any]) -> nodes.Template:
-    """Put constants, texts and tables of texts, in the place of their names."""
-    folded: nodes.Template = _Fold(constants).visit(template)
+    """Replace the names of constants (strings, and mappings of strings) by their values."""
+    folded: nodes.Template = _ReplaceConstants(constants).visit(template)
     return folded
 
 
 def flat(name: str, parse: Parse) -> nodes.Template | None:
-    """Return one template that prints what this one prints with all that it extends and includes.
+    """Return this template merged with all that it extends and includes, or None if it cannot be merged.
 
-    None: it is more than blocks, parts and conditions. Templates that set variables, or have macros, stay as they are:
-    their scopes end where a file ends.
+    Templates that set variables or define macros are not merged, because those scopes end with the file.
     """
     try:
         blocks: dict[str, nodes.Block] = {}
-        template = _plain(parse(name))
-        for _ in range(_MOST_LEVELS):
+        template = _require_mergeable(parse(name))
+        for _ in range(_MAX_LEVELS):
             if template.find(nodes.Extends) is None:
-                template.body = _Splice(name, blocks, parse).all(template.body)
+                template.body = _Inline(name, blocks, parse).all(template.body)
                 return template
-            template = _extended(template, blocks, parse)
-    except (_TooClever, RecursionError):
+            template = _merge_into_parent(template, blocks, parse)
+    except (_NotMergeable, RecursionError):
         pass
     return None
 
 
 def decided(template: nodes.Template) -> nodes.Template:
-    """Leave out the branches that constants rule out, and join texts that follow each other."""
-    template.body = _decided(template.body)
+    """Remove branches whose condition is constant and false, and join adjacent output."""
+    template.body = _prune(template.body)
     return template
 
 
 def referring(template: nodes.Template) -> nodes.Template:
-    """Write what is printed of a page's own words in ASCII: as character references."""
+    """Replace non-ASCII characters of constant output by HTML character references."""
     for output in template.find_all(nodes.Output):
-        output.nodes = [_in_ascii(node) for node in output.nodes]
+        output.nodes = [_to_references(node) for node in output.nodes]
     return template
 
 
-def _in_ascii(node: nodes.Expr) -> nodes.Expr:
+def _to_references(node: nodes.Expr) -> nodes.Expr:
     if isinstance(node, nodes.TemplateData):
         text = node.data
     elif isinstance(node, nodes.Const) and isinstance(node.value, str):
@@ -79,35 +79,35 @@ def _in_ascii(node: nodes.Expr) -> nodes.Expr:
     return nodes.TemplateData(text.encode("ascii", "xmlcharrefreplace").decode(), lineno=node.lineno)
 
 
-def _plain(template: nodes.Template) -> nodes.Template:
+def _require_mergeable(template: nodes.Template) -> nodes.Template:
     names = template.find_all(nodes.Name)
-    if any(name.ctx != "load" or name.name in _JINJAS for name in names) or _has(template, *_SCOPED):
-        raise _TooClever
+    if any(name.ctx != "load" or name.name in _JINJA_NAMES for name in names) or _contains(template, *_SCOPED):
+        raise _NotMergeable
     return template
 
 
-def _extended(template: nodes.Template, blocks: dict[str, nodes.Block], parse: Parse) -> nodes.Template:
-    """Remember the blocks that nobody below has filled, and return the template above."""
+def _merge_into_parent(template: nodes.Template, blocks: dict[str, nodes.Block], parse: Parse) -> nodes.Template:
+    """Add the blocks that no child template overrides to `blocks`, and return the parent template."""
     first, *rest = template.body
     if not isinstance(first, nodes.Extends) or any(one.find(nodes.Extends) for one in rest):
-        raise _TooClever
+        raise _NotMergeable
     for block in template.find_all(nodes.Block):
         blocks.setdefault(block.name, block)
-    return _plain(parse(_constant(first.template)))
+    return _require_mergeable(parse(_constant_name(first.template)))
 
 
-def _has(template: nodes.Template, *kinds: type[nodes.Node]) -> bool:
+def _contains(template: nodes.Template, *kinds: type[nodes.Node]) -> bool:
     return any(template.find(kind) for kind in kinds)
 
 
-def _constant(name: nodes.Expr) -> str:
+def _constant_name(name: nodes.Expr) -> str:
     if isinstance(name, nodes.Const) and isinstance(name.value, str):
         return name.value
-    raise _TooClever
+    raise _NotMergeable
 
 
-class _Splice(NodeTransformer):
-    """Puts blocks and included parts where they stand."""
+class _Inline(NodeTransformer):
+    """Replaces block and include nodes by their content."""
 
     def __init__(self, name: str, blocks: Mapping[str, nodes.Block], parse: Parse) -> None:
         self._is_html = name.endswith("html.jinja")
@@ -115,25 +115,25 @@ class _Splice(NodeTransformer):
         self._parse = parse
 
     def all(self, body: list[nodes.Node]) -> list[nodes.Node]:
-        """Return these nodes with everything in its place."""
-        return [found for node in body for found in self.visit_list(node)]
+        """Return these nodes with blocks and includes replaced."""
+        return [new for node in body for new in self.visit_list(node)]
 
     def visit_Block(self, node: nodes.Block) -> list[nodes.Node]:  # noqa: N802 - Jinja's name
         if node.required:
-            raise _TooClever
+            raise _NotMergeable
         return self.all(self._blocks.get(node.name, node).body)
 
     def visit_Include(self, node: nodes.Include) -> list[nodes.Node]:  # noqa: N802 - likewise
-        name = _constant(node.template)
+        name = _constant_name(node.template)
         if node.ignore_missing or not node.with_context or name.endswith("html.jinja") is not self._is_html:
-            raise _TooClever
-        part = _plain(self._parse(name))
-        if _has(part, nodes.Block, nodes.Extends):
-            raise _TooClever
+            raise _NotMergeable
+        part = _require_mergeable(self._parse(name))
+        if _contains(part, nodes.Block, nodes.Extends):
+            raise _NotMergeable
         return self.all(part.body)
 
 
-class _Fold(NodeTransformer):
+class _ReplaceConstants(NodeTransformer):
     def __init__(self, constants: Mapping[str, Any]) -> None:
         self._constants = constants
 
@@ -148,34 +148,34 @@ class _Fold(NodeTransformer):
         return self.generic_visit(node)
 
 
-def _decided(body: list[nodes.Node]) -> list[nodes.Node]:
-    found: list[nodes.Node] = []
+def _prune(body: list[nodes.Node]) -> list[nodes.Node]:
+    pruned: list[nodes.Node] = []
     for node in body:
-        for one in _branch(node) if isinstance(node, nodes.If) else (node,):
-            last = found[-1] if found else None
+        for one in _prune_condition(node) if isinstance(node, nodes.If) else (node,):
+            last = pruned[-1] if pruned else None
             if isinstance(one, nodes.Output) and isinstance(last, nodes.Output):
-                found[-1] = nodes.Output([*last.nodes, *one.nodes], lineno=last.lineno)
+                pruned[-1] = nodes.Output([*last.nodes, *one.nodes], lineno=last.lineno)
             else:
-                found.append(one)
-    return found
+                pruned.append(one)
+    return pruned
 
 
-def _branch(node: nodes.If) -> list[nodes.Node]:
-    """Return what is left of a condition."""
-    test = _truth(node.test)
+def _prune_condition(node: nodes.If) -> list[nodes.Node]:
+    """Return the nodes that remain of a condition."""
+    test = _constant_truth(node.test)
     if test is not None:
         if test:
-            return _decided(node.body)
+            return _prune(node.body)
         if not node.elif_:
-            return _decided(node.else_)
+            return _prune(node.else_)
         following, *rest = node.elif_
-        return _branch(nodes.If(following.test, following.body, rest, node.else_, lineno=following.lineno))
-    branches = [nodes.If(one.test, _decided(one.body), [], [], lineno=one.lineno) for one in node.elif_]
-    return [nodes.If(node.test, _decided(node.body), branches, _decided(node.else_), lineno=node.lineno)]
+        return _prune_condition(nodes.If(following.test, following.body, rest, node.else_, lineno=following.lineno))
+    branches = [nodes.If(one.test, _prune(one.body), [], [], lineno=one.lineno) for one in node.elif_]
+    return [nodes.If(node.test, _prune(node.body), branches, _prune(node.else_), lineno=node.lineno)]
 
 
-def _truth(test: nodes.Node) -> bool | None:
-    """Return how a condition ends; None: only a mail can tell."""
+def _constant_truth(test: nodes.Node) -> bool | None:
+    """Return the value of a constant condition; None: it depends on the mail."""
     assert isinstance(test, nodes.Expr)
     try:
         return bool(test.as_const())

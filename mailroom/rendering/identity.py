@@ -1,4 +1,4 @@
-"""Whose mail it is: the name and the logo that its reader knows, from organization, application or brand."""
+"""Determines the sender name and logo that a mail shows, from organization, application or brand."""
 
 from typing import Any, Final, TypedDict
 
@@ -10,37 +10,37 @@ from mailroom.rendering.inert import name
 from mailroom.rendering.links import logo
 
 _BUILT_IN: Final = ("demo-app", "account-center")
-"""Logto's own applications: "Account Center" is nobody's product."""
+"""Ids of Logto's own applications; their names are not product names."""
 
 
 class Logo(TypedDict):
-    """A picture that stands for a name; a dict, for the sandbox looks at those fastest."""
+    """A logo. A dict, because the Jinja sandbox reads dicts faster than objects."""
 
     url: str
     dark_url: str
-    """For a dark background; may be empty."""
+    """For dark backgrounds; may be empty."""
     name: str
-    """Whose it is; shown where pictures are not."""
+    """The owner's name; the alt text."""
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """How the mail calls its sender."""
+    """The names and the logo that a mail shows."""
 
     app: str
-    """What the reader signs in to: the organization's, else the application's, else the brand's name."""
+    """What the reader signs in to: the name of the organization, else of the application, else of the brand."""
     organization: str
-    """Where the reader is invited to; `app` where the payload does not say."""
+    """The organization that the reader is invited to; equals `app` if the payload has none."""
     platform: str
-    """Who vouches for the mail.
+    """The name of the application or brand, which only the operator can choose.
 
-    In many products anybody can make an organization and name it after a bank: its name and logo
-    are shown, and so is this one, which only the operator can choose.
+    In many products every user can create an organization and name it after a bank. Mails that show an
+    organization's name therefore show this one too.
     """
     logo: Logo | None
 
 
 def identify(payload: Payload, brand: Brand, sender: Address) -> Identity:
-    """Read names and logos from a payload; `organization` may be a string, and anything may be missing or null."""
+    """Return names and logo for a payload; `organization` may be a string, and every field may be missing or null."""
     organization, application = payload.get("organization"), payload.get("application")
     platform = _application_name(application) or brand.name or sender.name or sender.email.partition("@")[2]
     organization_name = name(organization) or name(_get(organization, "name"))
@@ -56,7 +56,7 @@ def identify(payload: Payload, brand: Brand, sender: Address) -> Identity:
 
 
 def person(value: Any) -> str:
-    """Return what to call a user of Logto, who may be an object or, in an invitation, a plain string."""
+    """Return the display name of a Logto user; in an invitation the user may be a plain string."""
     return name(value) or name(_get(value, "name")) or name(_get(value, "username"))
 
 

@@ -1,4 +1,4 @@
-"""Says which mails a stack of templates can write, and what each is made of; for `check` and `preview`."""
+"""Lists which mails a stack of template layers can render, and from which files; for `check` and `preview`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,47 +19,47 @@ class Owner:
 
     @property
     def folder(self) -> str:
-        """Where its templates lie in the operator's folder: `applications/<id>`."""
+        """Its folder within the operator's templates: `applications/<id>`."""
         return f"{self.what}s/{self.id}"
 
     @property
     def payload(self) -> Payload:
-        """The least that makes a mail its own."""
+        """The smallest payload that selects its templates."""
         return {self.what: {"id": self.id}}
 
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """What a kind of mail is made of in one language."""
+    """The templates and translations of one kind of mail in one language."""
 
     templates: tuple[str, ...]
-    """The names of those that are rendered (what they extend and include comes with them), or Logto's own's place."""
+    """Names of the rendered templates, without those they extend or include; for a Logto template its file."""
     words: Mapping[str, str]
-    """Key -> text, the placeholders still in it."""
+    """Key -> text with its placeholders."""
     direction: str = ""
-    """Of the words, `ltr` or `rtl`; a template of Logto's has none."""
+    """Writing direction, `ltr` or `rtl`; empty for a Logto template."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What one stack can write, and of what."""
+    """The mails that one stack of layers can render."""
 
     stack: Stack
     folders: tuple[tuple[str, Path], ...]
-    """What stands before a name in a place, and where the words and templates lie; the ones that go first first."""
+    """(prefix of file names in messages, folder) of each layer, the uppermost first."""
 
     @property
     def below(self) -> "Inventory | None":
-        """What there would be without the uppermost layer."""
+        """The inventory without the uppermost layer."""
         return Inventory(self.stack.below, self.folders[1:]) if self.stack.below else None
 
     def is_same(self, other: "Inventory | None") -> bool:
-        """Tell whether it writes the same mails as another one, read before or after."""
+        """Return whether both inventories render the same mails."""
         return other is not None and self.stack.content == other.stack.content
 
     @property
     def kinds(self) -> Mapping[str, tuple[str, ...]]:
-        """Every kind that there are words or a template of Logto's for, and its languages."""
+        """Kind -> languages, for every kind that has translations or a Logto template."""
         stack = self.stack
         imported = {kind: dict.fromkeys(stack.languages_of_imported(kind)) for kind in stack.logto}
         return dict(stack.kinds) | {
@@ -68,20 +68,20 @@ class Inventory:
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """The Jinja templates by name, as they lie over each other."""
+        """The effective Jinja templates by name."""
         return self.stack.sources
 
     def level(self, name: str) -> int:
-        """Return how high the layer is that a Jinja template comes from; 0: it came with Mailroom."""
+        """Return the number of the layer that a Jinja template comes from; 0 is the bundled one."""
         return self.stack.levels.get(name, 0)
 
     def ingredients(self, message: Message) -> Ingredients:
-        """Return what a message is made of; of nothing, if there is nothing for it."""
-        found = self.stack.find(message)
-        if found is None:
+        """Return the templates and translations that a message is rendered from; empty if none match."""
+        match = self.stack.find(message)
+        if match is None:
             return Ingredients((), {})
-        if isinstance(found, Imported):
-            return Ingredients((found.template.place,), {})
-        fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in found.fixed.items()}
-        templates = tuple(page.name for page in (found.html, found.text) if page)
-        return Ingredients(templates, {**fixed, **found.open}, found.locale.direction)
+        if isinstance(match, Imported):
+            return Ingredients((match.template.place,), {})
+        fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in match.fixed.items()}
+        templates = tuple(page.name for page in (match.html, match.text) if page)
+        return Ingredients(templates, {**fixed, **match.open}, match.locale.direction)

@@ -1,7 +1,7 @@
-"""What a payload's link becomes: an address to click, a text to copy, or nothing.
+"""Sanitizes links of payloads: `link(value)` gives a URL to click, a text to copy, or nothing.
 
-Links are written by people and by other people's software, so they are repaired as browsers do it (WHATWG URL, §4.4):
-trimmed, percent-encoded, the host in ASCII. What still is no address may be copied; `javascript:` and its kin never.
+Links are normalized as browsers do it (WHATWG URL, §4.4): trimmed, percent-encoded, host in ASCII. A value that is no
+valid URL then is shown as text to copy, unless it has a dangerous scheme such as `javascript:`.
 """
 
 import re
@@ -16,7 +16,7 @@ from mailroom.address import ascii_form
 from mailroom.rendering.inert import LONGEST_VALUE, one_line, whole
 
 LONGEST_LINK: Final = LONGEST_VALUE
-"""Characters, percent-encoding included. A signed token makes thousands of them."""
+"""Characters after percent-encoding. Links with signed tokens can have thousands."""
 
 DANGEROUS_SCHEMES: Final = frozenset(
     {
@@ -24,11 +24,11 @@ DANGEROUS_SCHEMES: Final = frozenset(
         *("mhtml", "mk", "its", "ms-its", "res", "view-source", "wyciwyg"),
     }
 )
-"""Schemes that run code, or show what stands in the link itself or on the reader's disk."""
+"""Schemes that run code, or show content of the link itself or of the reader's disk."""
 SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 """RFC 3986 §3.1."""
 
-_READY: Final = re.compile(
+_NORMALIZED: Final = re.compile(
     r"https?://(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]{2,45}\])"
     r"(?::[0-9]{1,5})?"
     r"(?:[/?#][A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?\Z",
@@ -37,27 +37,27 @@ _READY: Final = re.compile(
 _PARTS: Final = re.compile(r"(https?)://([^/?#\\]*)([^?#]*)(.*)\Z", re.IGNORECASE | re.DOTALL)
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
 _AUTHORITY: Final = re.compile(r"(.*?)(:[0-9]{0,5})?\Z")
-_AROUND: Final = "".join(map(chr, range(0x21))) + "\x7f\xa0\u2028\u2029\u3000\ufeff"
-_WITHIN: Final = re.compile(r"[\t\r\n]+")
-_KEPT: Final = "._~:/?#[]@!$&'()*+,;=%-"
-_NO_SCHEME: Final = re.compile(r"[^A-Za-z0-9+.:-]+")
+_OUTER_SPACE: Final = "".join(map(chr, range(0x21))) + "\x7f\xa0\u2028\u2029\u3000\ufeff"
+_INNER_SPACE: Final = re.compile(r"[\t\r\n]+")
+_UNQUOTED: Final = "._~:/?#[]@!$&'()*+,;=%-"
+_NOT_IN_SCHEME: Final = re.compile(r"[^A-Za-z0-9+.:-]+")
 
 
-_PICTURES: Final = frozenset({"png", "jpg", "jpeg", "gif"})
+_IMAGE_SUFFIXES: Final = frozenset({"png", "jpg", "jpeg", "gif"})
 _LONGEST_LOGO: Final = 2048
 
 
 class Link(msgspec.Struct, frozen=True):
-    """How a mail shows a link; at most one of the two."""
+    """A sanitized link; at most one of the two fields is set."""
 
     href: str = ""
-    """An absolute address in ASCII, without anything that could leave an attribute in quotes."""
+    """An absolute URL in ASCII, safe within a quoted HTML attribute."""
     text: str = ""
-    """What is to be copied, one line: it cannot be an address."""
+    """One line to be copied by the reader, because it is not a valid URL."""
 
     @property
     def shown(self) -> str:
-        """Whichever there is."""
+        """Whichever of the two is set, else empty."""
         return self.href or self.text
 
 
@@ -65,97 +65,97 @@ _NO_LINK: Final = Link()
 
 
 def is_given(value: Any) -> bool:
-    """Return whether a payload has a link, of whatever kind: null, an empty text or an empty object is none."""
+    """Return whether a payload has any link, valid or not: null, blank texts and empty objects are none."""
     return bool(value.strip()) if isinstance(value, str) else bool(value)
 
 
 def link(value: Any, schemes: Collection[str] = ()) -> Link:
-    """Return how to show any JSON value that stands for a link; `schemes` are allowed beside http and https."""
-    if value is None:  # as in the mails of codes
+    """Return the sanitized link for any JSON value; `schemes` are allowed in addition to http and https."""
+    if value is None:  # mails with a code have no link
         return _NO_LINK
     href = address(value, schemes)
-    return Link(href=href) if href else Link(text=_copyable(value))
+    return Link(href=href) if href else Link(text=_text_to_copy(value))
 
 
 def address(value: Any, schemes: Collection[str] = ()) -> str:
-    """Return an absolute link with one of the schemes, or nothing.
+    """Return an absolute URL with http, https or one of these schemes, else an empty string.
 
-    User and password before the host are refused: `https://bank.example@evil.example/` leads to the second.
+    User and password before the host are refused: `https://bank.example@evil.example/` leads to evil.example.
     """
     if not isinstance(value, str) or not value or len(value) > LONGEST_LINK:
         return ""
-    if _READY.match(value):
+    if _NORMALIZED.match(value):
         return value
-    text = _WITHIN.sub("", whole(value).strip(_AROUND))
-    made = _web_address(text) or _address_of_an_application(text, schemes)
-    return made if len(made) <= LONGEST_LINK else ""
+    text = _INNER_SPACE.sub("", whole(value).strip(_OUTER_SPACE))
+    url = _normalize_web_url(text) or _normalize_app_url(text, schemes)
+    return url if len(url) <= LONGEST_LINK else ""
 
 
-def _web_address(text: str) -> str:
+def _normalize_web_url(text: str) -> str:
     parts = _PARTS.match(text)
     if not parts:
         return ""
     scheme, authority, path, rest = parts.groups()
-    host, port = _split(authority)
-    made = f"{scheme}://{_ascii_host(host)}{port}{_encoded(path.replace(chr(92), '/') + rest)}"
-    return made if _READY.match(made) else ""
+    host, port = _split_port(authority)
+    url = f"{scheme}://{_host_to_ascii(host)}{port}{_percent_encode(path.replace(chr(92), '/') + rest)}"
+    return url if _NORMALIZED.match(url) else ""
 
 
-def _split(authority: str) -> tuple[str, str]:
-    found = _AUTHORITY.match(authority)
-    assert found  # it matches everything
-    return found[1], "" if found[2] in (None, ":") else found[2]
+def _split_port(authority: str) -> tuple[str, str]:
+    match = _AUTHORITY.match(authority)
+    assert match  # the pattern matches every text
+    return match[1], "" if match[2] in (None, ":") else match[2]
 
 
-def _ascii_host(host: str) -> str:
-    """Return a host in ASCII by IDNA 2008, else 2003, which has symbols; nothing if it is none."""
+def _host_to_ascii(host: str) -> str:
+    """Return a host in ASCII by IDNA 2008, else by IDNA 2003, which allows symbols; empty if it is invalid."""
     if host.isascii():
         return host
     try:
-        made = ascii_form(f"a@{host}").rpartition("@")[2]
+        ascii_host = ascii_form(f"a@{host}").rpartition("@")[2]
     except ValueError:
         try:
-            made = host.encode("idna").decode("ascii")
+            ascii_host = host.encode("idna").decode("ascii")
         except UnicodeError:
             return ""
-    return made if _HOST.fullmatch(made) else ""  # a full-width slash becomes a real one
+    return ascii_host if _HOST.fullmatch(ascii_host) else ""  # IDNA 2003 maps a full-width slash to "/"
 
 
-def _address_of_an_application(text: str, schemes: Collection[str]) -> str:
+def _normalize_app_url(text: str, schemes: Collection[str]) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or not rest or scheme.lower() not in schemes or scheme.lower() in DANGEROUS_SCHEMES:
         return ""
-    return f"{scheme}:{_encoded(rest)}"
+    return f"{scheme}:{_percent_encode(rest)}"
 
 
-def _encoded(text: str) -> str:
-    return quote(text, safe=_KEPT)
+def _percent_encode(text: str) -> str:
+    return quote(text, safe=_UNQUOTED)
 
 
-def _copyable(value: Any) -> str:
-    """Return one line that can be copied; nothing of what is no text, is dangerous, or too long to be shown whole."""
+def _text_to_copy(value: Any) -> str:
+    """Return one line that can be copied; empty for other types, dangerous schemes, and texts that are too long."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
-    if isinstance(value, int) and value.bit_length() > LONGEST_LINK:  # Python refuses to write it
+    if isinstance(value, int) and value.bit_length() > LONGEST_LINK:  # str() would raise ValueError
         return ""
     if isinstance(value, str) and len(value) > LONGEST_LINK:
         return ""
     text = one_line(str(value))
-    scheme = _NO_SCHEME.sub("", text).partition(":")[0]
+    scheme = _NOT_IN_SCHEME.sub("", text).partition(":")[0]
     return "" if scheme.lower() in DANGEROUS_SCHEMES and ":" in text else text
 
 
 def logo(value: Any) -> str:
-    """Return the https address of a picture that mail clients show: PNG, JPEG or GIF by its ending, or without one."""
-    return _picture(value) if isinstance(value, str) and len(value) <= _LONGEST_LOGO else ""
+    """Return the https URL of an image that mail clients show: its suffix is PNG, JPEG or GIF, or it has none."""
+    return _image_url(value) if isinstance(value, str) and len(value) <= _LONGEST_LOGO else ""
 
 
 @lru_cache(maxsize=128)
-def _picture(value: str) -> str:
-    """Look at a logo once: it is in every mail of its owner."""
-    found = address(value)
-    if not found.startswith("https://"):
+def _image_url(value: str) -> str:
+    """Validate a logo's URL; cached, because it is in every mail of its owner."""
+    url = address(value)
+    if not url.startswith("https://"):
         return ""
-    _, _, file = found.partition("?")[0].partition("#")[0].rpartition("/")
-    _, dot, ending = file.rpartition(".")
-    return found if not dot or ending.lower() in _PICTURES else ""
+    _, _, file = url.partition("?")[0].partition("#")[0].rpartition("/")
+    _, dot, suffix = file.rpartition(".")
+    return url if not dot or suffix.lower() in _IMAGE_SUFFIXES else ""

@@ -1,7 +1,7 @@
-"""A template of Logto's own making: subject and content with placeholders, HTML or plain text, imported as it was.
+"""Logto's own templates: subject and content (HTML or plain text) with placeholders, imported unchanged.
 
-Two files: `<Kind>/logto/<tag>.toml` with `subject` and perhaps `content_type`, `reply_to`, `send_from` and `raw`;
-beside it the content, `<tag>.html` or `<tag>.txt`. Values are escaped where the content is HTML, but for `raw` keys.
+A template is two files: `<Kind>/logto/<tag>.toml` with `subject` and optionally `content_type`, `reply_to`, `send_from`
+and `raw`; and the content, `<tag>.html` or `<tag>.txt`. In HTML, values are escaped except those of `raw` keys.
 """
 
 import tomllib
@@ -26,40 +26,42 @@ from mailroom.rendering.placeholders import Placeholder, Template
 
 HTML: Final = "text/html"
 PLAIN: Final = "text/plain"
-_TEXTS: Final = ("subject", "content_type", "reply_to", "send_from")
+_STRING_KEYS: Final = ("subject", "content_type", "reply_to", "send_from")
 
 
 class Markup:
-    """HTML with placeholders."""
+    """HTML with placeholders, each escaped by its position."""
 
     def __init__(self, source: str, raw: frozenset[str]) -> None:
         pieces = Template(source).pieces
         marked = "".join(MARK if isinstance(piece, Placeholder) else piece.replace(MARK, " ") for piece in pieces)
-        found = places(marked)
-        # What the scanner does not reach is text to it.
+        positions = places(marked)
+        # Placeholders that the scanner does not reach count as text.
         self._pieces: list[str | tuple[Placeholder, Callable[[str], str]]] = [
-            piece if isinstance(piece, str) else (piece, _plain if piece.key in raw else next(found, Place.TEXT).shown)
+            piece
+            if isinstance(piece, str)
+            else (piece, _unescaped if piece.key in raw else next(positions, Place.TEXT).shown)
             for piece in pieces
         ]
         self._is_styled = is_styled(source)
 
     def misplaced(self) -> Iterator[str]:
-        """Yield the placeholders that are never filled, for no value is harmless where they stand."""
+        """Yield the placeholders that are never filled, because no value is safe at their position."""
         for piece in self._pieces:
             if not isinstance(piece, str) and piece[1] == Place.NOWHERE.shown:
                 yield piece[0].source
 
     def fill(self, payload: Payload, schemes: frozenset[str] = frozenset()) -> str:
-        """Return HTML with the values in it; links that a mail must not have lead nowhere."""
-        made = []
+        """Return HTML with the values filled in; links with a scheme that is not allowed become `#`."""
+        output = []
         for piece in self._pieces:
             if isinstance(piece, str):
-                made.append(piece)
+                output.append(piece)
                 continue
-            placeholder, shown = piece
+            placeholder, escape = piece
             text = placeholder.text(payload)
-            made.append(placeholder.source if text is None else shown(written(text)))
-        html = with_harmless_links(_bounded("".join(made)), schemes)
+            output.append(placeholder.source if text is None else escape(written(text)))
+        html = with_harmless_links(_check_length("".join(output)), schemes)
         return with_inline_style(html) if self._is_styled else html
 
 
@@ -68,59 +70,61 @@ class LogtoTemplate:
     """One template in one language."""
 
     place: str
-    """Its file, for errors."""
+    """Its file, for error messages."""
     subject: Template
     html: Markup | None
-    """None: it is plain text."""
+    """None for plain text."""
     text: Template
     reply_to: Template | None
     send_from: Template | None
 
     def filled_subject(self, payload: Payload) -> str:
-        """Return the subject, one line."""
+        """Return the subject on one line."""
         return line(self.subject.fill(payload, written))
 
     def filled_html(self, payload: Payload, schemes: frozenset[str] = frozenset()) -> str:
-        """Return the HTML part; empty for plain text. Raises RenderingError if it becomes too long."""
+        """Return the HTML part; empty for plain text. Raises RenderingError if it is too long."""
         return whole(self.html.fill(payload, schemes)) if self.html else ""
 
     def filled_text(self, payload: Payload) -> str:
-        """Return the text part. Raises RenderingError if it becomes too long."""
-        return whole(_bounded(self.text.fill(payload, written)))
+        """Return the text part. Raises RenderingError if it is too long."""
+        return whole(_check_length(self.text.fill(payload, written)))
 
 
 def parse(tag: str, settings: Source, contents: dict[str, Source]) -> LogtoTemplate:
-    """Return the template of these files; `contents` is by their endings, `html` and `txt`.
+    """Return the template of these files; the keys of `contents` are `html` and `txt`.
 
-    Plain text beside HTML is its text part; without it the text is taken from the HTML. Raises RenderingError.
+    With both, the plain text is the text part; else the text part is made from the HTML. Raises RenderingError.
     """
     try:
         table = tomllib.loads(settings.text)
     except tomllib.TOMLDecodeError as error:
         raise RenderingError(f"{settings.place}: {error}") from error
     for key, value in table.items():
-        if key not in (*_TEXTS, "raw"):
-            raise RenderingError(f"{settings.place}: {key} is unknown; there are {', '.join((*_TEXTS, 'raw'))}")
-        if key in _TEXTS and not isinstance(value, str):
-            raise RenderingError(f"{settings.place}: {key} is no text")
+        if key not in (*_STRING_KEYS, "raw"):
+            raise RenderingError(
+                f"{settings.place}: {key} is unknown; the keys are {', '.join((*_STRING_KEYS, 'raw'))}"
+            )
+        if key in _STRING_KEYS and not isinstance(value, str):
+            raise RenderingError(f"{settings.place}: {key} is not a string")
     raw = table.get("raw", [])
     if not isinstance(raw, list) or not all(isinstance(key, str) for key in raw):
-        raise RenderingError(f"{settings.place}: raw is no list of keys")
+        raise RenderingError(f"{settings.place}: raw is not a list of keys")
     if not table.get("subject"):
         raise RenderingError(f"{settings.place}: subject is missing")
-    kind = table.get("content_type", HTML if "html" in contents or not contents else PLAIN)
-    if kind not in (HTML, PLAIN):
+    content_type = table.get("content_type", HTML if "html" in contents or not contents else PLAIN)
+    if content_type not in (HTML, PLAIN):
         raise RenderingError(f'{settings.place}: content_type must be "{HTML}" or "{PLAIN}"')
-    wanted = "html" if kind == HTML else "txt"
-    if wanted not in contents:
-        raise RenderingError(f"{settings.place}: {tag}.{wanted} is missing beside it")
-    content = contents[wanted].text
-    beside = contents.get("txt")
-    text = content if kind == PLAIN else beside.text if beside else as_text(content)
+    suffix = "html" if content_type == HTML else "txt"
+    if suffix not in contents:
+        raise RenderingError(f"{settings.place}: the file {tag}.{suffix} is missing")
+    content = contents[suffix].text
+    plain_text = contents.get("txt")
+    text = content if content_type == PLAIN else plain_text.text if plain_text else as_text(content)
     return LogtoTemplate(
-        place=contents[wanted].place,
+        place=contents[suffix].place,
         subject=Template(table["subject"]),
-        html=Markup(content, frozenset(raw)) if kind == HTML else None,
+        html=Markup(content, frozenset(raw)) if content_type == HTML else None,
         text=Template(text),
         reply_to=_template(table.get("reply_to")),
         send_from=_template(table.get("send_from")),
@@ -131,11 +135,11 @@ def _template(source: Any) -> Template | None:
     return Template(source) if source else None
 
 
-def _plain(value: str) -> str:
+def _unescaped(value: str) -> str:
     return value
 
 
-def _bounded(text: str) -> str:
+def _check_length(text: str) -> str:
     if len(text) > LONGEST_PART:
-        raise RenderingError(f"a template makes too much of the payload; {LONGEST_PART} characters are allowed")
+        raise RenderingError(f"the rendered text is too long; {LONGEST_PART} characters are allowed")
     return text

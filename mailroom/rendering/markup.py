@@ -1,7 +1,7 @@
-"""What an operator's HTML needs beside escaping: where a value stands, harmless links, CSS put inline, a text part.
+"""Processes HTML of operators' templates: positions of values, link schemes, CSS inlining, conversion to text.
 
-Imported templates are HTML that Jinja never saw, and an overlay may hold anything. A value that is escaped can still do
-harm in four places: an attribute without quotes, a style, a script, and a link.
+An escaped value is still dangerous in an attribute without quotes, a style, a script or a link. `places` finds the
+position of each value, so that it can be escaped for that position or refused.
 """
 
 import re
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from css_inline import CSSInliner
 
 MARK: Final = "\ue000"
-"""Stands for a value where `places` looks for one."""
+"""Placeholder character for a value in the input of `places`."""
 
 
 class Place(Enum):
-    """Where in HTML a value stands, and so what it may be."""
+    """The position of a value in HTML, which decides how it is escaped."""
 
     TEXT = "text"
-    """Between tags, or in an attribute with quotes."""
+    """Between tags, or in a quoted attribute."""
     UNQUOTED = "an attribute without quotes"
     STYLE = "a style"
     NOWHERE = "a tag, a script or an event handler"
-    """Where no stranger's value is harmless."""
+    """Positions where no value from a payload is safe."""
 
     def shown(self, value: str) -> str:
-        """Return a value as it may stand here."""
+        """Return a value escaped for this position; empty if it is not allowed here."""
         if self is Place.TEXT:
             return escape(value)
         if self is Place.UNQUOTED:
@@ -46,20 +46,22 @@ _UNSAFE_UNQUOTED: Final = re.compile(r"[^A-Za-z0-9._~/?:@!*,;%+-]")
 _STYLE_WORD: Final = re.compile(r"[A-Za-z0-9_#.,% +-]*")
 _STYLE_SYNTAX: Final = re.compile(r"[()'\"\\;*{}]")
 
-_NEXT: Final = re.compile(f"[<{MARK}]")
+_TAG_OR_MARK: Final = re.compile(f"[<{MARK}]")
 _CONDITION: Final = re.compile(r"<!--\[if[^\]>]*\]>(?:<!-->)?|<!(?:--<!)?\[endif\](?:--)?>", re.IGNORECASE)
 _TAG: Final = re.compile(f"</?([A-Za-z{MARK}][^\\s/>]*)")
 _ATTRIBUTE: Final = re.compile(
     r"""[\s/]*(?P<name>[^\s/>=][^\s/>=]*)"""
     r"""(?:\s*=\s*(?:"(?P<double>[^"]*)"?|'(?P<single>[^']*)'?|(?P<bare>[^\s>"'][^\s>]*)|(?=>)))?""",
 )
-_RAW: Final = frozenset({"script", "style", "xmp", "iframe", "noembed", "noframes", "noscript", "plaintext"})
+_RAW_TEXT_ELEMENTS: Final = frozenset(
+    {"script", "style", "xmp", "iframe", "noembed", "noframes", "noscript", "plaintext"}
+)
 
 
 def places(html: str) -> Iterator[Place]:
-    """Yield for each `MARK` in HTML where it stands, in their order. Outlook's conditional comments count as HTML."""
+    """Yield the position of each `MARK`, in order. Content of Outlook's conditional comments counts as HTML."""
     at = 0
-    while found := _NEXT.search(html, at):
+    while found := _TAG_OR_MARK.search(html, at):
         at = found.start()
         if found[0] == MARK:
             yield Place.TEXT
@@ -67,28 +69,28 @@ def places(html: str) -> Iterator[Place]:
         elif match := _CONDITION.match(html, at):
             at = match.end()
         elif html.startswith("<!--", at):
-            at = yield from _until(html, at + 4, "-->", Place.TEXT)
+            at = yield from _scan_until(html, at + 4, "-->", Place.TEXT)
         elif html.startswith(("<!", "<?"), at):
-            at = yield from _until(html, at + 2, ">", Place.NOWHERE)
+            at = yield from _scan_until(html, at + 2, ">", Place.NOWHERE)
         elif match := _TAG.match(html, at):
             yield from [Place.NOWHERE] * match[1].count(MARK)
-            at = yield from _attributes(html, match.end())
+            at = yield from _scan_attributes(html, match.end())
             name = match[1].lower()
-            if name in _RAW and html[match.start() + 1] != "/":
+            if name in _RAW_TEXT_ELEMENTS and html[match.start() + 1] != "/":
                 place = Place.STYLE if name == "style" else Place.NOWHERE
-                at = yield from _until(html, at, f"</{name}", place, past=False)
+                at = yield from _scan_until(html, at, f"</{name}", place, past=False)
         else:
             at += 1
 
 
-def _until(html: str, at: int, end: str, place: Place, *, past: bool = True) -> Generator[Place, None, int]:
+def _scan_until(html: str, at: int, end: str, place: Place, *, past: bool = True) -> Generator[Place, None, int]:
     found = re.compile(re.escape(end), re.IGNORECASE).search(html, at)
     stop = found.start() if found else len(html)
     yield from [place] * html.count(MARK, at, stop)
     return (found.end() if past else stop) if found else stop
 
 
-def _attributes(html: str, at: int) -> Generator[Place, None, int]:
+def _scan_attributes(html: str, at: int) -> Generator[Place, None, int]:
     while match := _ATTRIBUTE.match(html, at):
         name = match["name"].lower()
         yield from [Place.NOWHERE] * name.count(MARK)
@@ -106,48 +108,48 @@ def _attributes(html: str, at: int) -> Generator[Place, None, int]:
     return end + 1 if end >= 0 else len(html)
 
 
-_SCHEMED: Final = re.compile(
+_VALUE_WITH_COLON: Final = re.compile(
     r"""(?<!style)=\s*(?:"([^":]*:[^"]*)"|'([^':]*:[^']*)'|([^\s"'>:=]+:[^\s>]*))""",
 )
-"""An attribute's value with a colon; begins with a letter that is rare, which makes it ten times as fast."""
-_LEADS: Final = re.compile(
+"""An attribute value with a colon. The pattern begins with "=", a rare character: that is ten times as fast."""
+_LINK_ATTRIBUTE: Final = re.compile(
     r"(?<![\w-])(?:href|src|action|formaction|background|poster|data|cite|longdesc|usemap|ping)\s*\Z", re.IGNORECASE
 )
-_LONGEST_LEAD: Final = 40
+_LONGEST_ATTRIBUTE_NAME: Final = 40
 _IGNORED: Final = re.compile("[\0-\x20\x7f]+")
-"""Browsers drop them from the front of a link, and line breaks from within."""
+"""Browsers drop these at the start of a link, and line breaks anywhere."""
 _SCHEME: Final = re.compile(r"([^/?#:]*):")
 _SCHEMES: Final = frozenset({"https", "http", "mailto", "tel", "sms", "cid"})
-_PICTURE: Final = re.compile(r"data:image/(?:png|jpe?g|gif);base64,[A-Za-z0-9+/=]*\Z")
+_DATA_IMAGE: Final = re.compile(r"data:image/(?:png|jpe?g|gif);base64,[A-Za-z0-9+/=]*\Z")
 
 
 def with_harmless_links(html: str, schemes: frozenset[str] = frozenset()) -> str:
-    """Return HTML in which every link with another scheme than a mail's, or these, leads nowhere."""
-    return _SCHEMED.sub(partial(_checked, _SCHEMES | schemes), html)
+    """Replace links with a scheme that is neither common in mails nor one of `schemes` by `#`."""
+    return _VALUE_WITH_COLON.sub(partial(_check_link, _SCHEMES | schemes), html)
 
 
-def _checked(schemes: frozenset[str], match: re.Match[str]) -> str:
+def _check_link(schemes: frozenset[str], match: re.Match[str]) -> str:
     target = _IGNORED.sub("", unescape(match[1] or match[2] or match[3]))
     scheme = _SCHEME.match(target)
-    if not scheme or scheme[1].lower() in schemes or _PICTURE.match(target):
+    if not scheme or scheme[1].lower() in schemes or _DATA_IMAGE.match(target):
         return match[0]
     start = match.start()
-    leads = _LEADS.search(match.string[max(0, start - _LONGEST_LEAD) : start])
-    return '="#"' if leads else match[0]
+    is_link = _LINK_ATTRIBUTE.search(match.string[max(0, start - _LONGEST_ATTRIBUTE_NAME) : start])
+    return '="#"' if is_link else match[0]
 
 
 _STYLE_SHEET: Final = re.compile(r"<style\b", re.IGNORECASE)
 
 
 def is_styled(html: str) -> bool:
-    """Tell whether HTML has a style sheet of its own."""
+    """Return whether HTML contains a style sheet."""
     return _STYLE_SHEET.search(html) is not None
 
 
 def with_inline_style(html: str) -> str:
-    """Return HTML with its style sheets' rules in the elements: several mail clients read no others.
+    """Copy style sheet rules into `style` attributes, because several mail clients ignore style sheets.
 
-    HTML that css-inline cannot read stays as it is.
+    HTML that css-inline cannot parse is returned unchanged.
     """
     try:
         return _inliner().inline(html)
@@ -157,11 +159,11 @@ def with_inline_style(html: str) -> str:
 
 @cache
 def _inliner() -> "CSSInliner":
-    from css_inline import CSSInliner  # noqa: PLC0415 - for operators' style sheets only
+    from css_inline import CSSInliner  # noqa: PLC0415 - only for operators' style sheets
 
     return CSSInliner(
         load_remote_stylesheets=False,
-        keep_style_tags=True,  # what cannot be inline stays: hover, dark mode
+        keep_style_tags=True,  # for rules that cannot be inline: :hover, dark mode
         remove_inlined_selectors=True,
     )
 
@@ -171,20 +173,20 @@ _BLANK_LINES: Final = re.compile(r"[ \t\u00a0]*\n(?:[ \t\u00a0]*\n){2,}")
 
 
 def as_text(html: str) -> str:
-    """Return the text of HTML, with each link's address behind its words. Takes about 2 ms."""
-    from inscriptis import get_text  # noqa: PLC0415 - lxml, for operators' templates without a text part only
+    """Convert HTML to plain text, with each link's URL after its text. Takes about 2 ms."""
+    from inscriptis import get_text  # noqa: PLC0415 - loads lxml; only for templates without a text part
     from inscriptis.css_profiles import STRICT_CSS_PROFILE  # noqa: PLC0415 - likewise
     from inscriptis.model.config import ParserConfig  # noqa: PLC0415 - likewise
 
     readable = ParserConfig(css=STRICT_CSS_PROFILE, display_links=True)
-    text = _MARKDOWN_LINK.sub(_written_link, get_text(html, readable))
+    text = _MARKDOWN_LINK.sub(_format_link, get_text(html, readable))
     return _BLANK_LINES.sub("\n\n", text).strip("\n") + "\n"
 
 
-def _written_link(match: re.Match[str]) -> str:
-    words, address = match[1].strip(), match[2].strip()
-    if address.startswith("#") or not address:
-        return words
-    if not words or words in (address, address.removeprefix("mailto:")):
-        return address.removeprefix("mailto:")
-    return f"{words} <{address}>"
+def _format_link(match: re.Match[str]) -> str:
+    label, url = match[1].strip(), match[2].strip()
+    if url.startswith("#") or not url:
+        return label
+    if not label or label in (url, url.removeprefix("mailto:")):
+        return url.removeprefix("mailto:")
+    return f"{label} <{url}>"

@@ -1,9 +1,9 @@
-"""Fills Logto's placeholders exactly as Logto does: `{{ code }}`, `{{application.name}}`.
+"""Fills placeholders (`{{ code }}`, `{{application.name}}`) as Logto does.
 
-The rules are those of `replaceSendMessageHandlebars` in npm's `@logto/connector-kit` 5.1: a root that the payload lacks
-stays as it stands, anything missing or null below it is empty, and values are written as JavaScript writes them. A test
-holds this to the package itself. The one difference: what JavaScript's objects inherit (`{{constructor}}`) is nothing
-of the payload's, so its placeholder stays.
+Follows `replaceSendMessageHandlebars` in npm's `@logto/connector-kit` 5.1: a placeholder whose first key is not in the
+payload stays unchanged, missing or null values below it are empty, and values are converted as by JavaScript's
+`String`. A test compares with that package. One difference: keys that JavaScript objects inherit (`{{constructor}}`)
+do not count as present.
 """
 
 import re
@@ -23,52 +23,52 @@ class Placeholder:
     """One placeholder of a template."""
 
     source: str
-    """As it stands in the template."""
+    """Its text in the template."""
     key: str
     """`application.name`."""
 
     @property
     def path(self) -> list[str]:
-        """The steps from the payload to the value; the first is the root."""
+        """The keys that lead from the payload to the value."""
         return self.key.split(".")
 
     def text(self, payload: Mapping[str, Any]) -> str | None:
-        """Return the value as JavaScript writes it; None: the root is not in the payload."""
-        root, *below = self.path
+        """Return the value as a string; None if the first key is not in the payload."""
+        root, *keys = self.path
         if not root or root not in payload:
             return None
         value = payload[root]
-        for step in below:
-            value = _below(value, step)
-        return "" if value is None else _written(value)
+        for key in keys:
+            value = _get(value, key)
+        return "" if value is None else _to_string(value)
 
 
 class Template:
-    """A text with placeholders, taken apart once."""
+    """A text with placeholders, parsed once."""
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.pieces: list[str | Placeholder] = list(_pieces(source))
-        """Literal texts and placeholders as they follow each other."""
+        self.pieces: list[str | Placeholder] = list(_parse(source))
+        """Literal texts and placeholders, in order."""
 
     @property
     def placeholders(self) -> list[Placeholder]:
-        """The placeholders in the order in which they stand."""
+        """The placeholders, in order."""
         return [piece for piece in self.pieces if isinstance(piece, Placeholder)]
 
-    def fill(self, payload: Mapping[str, Any], shown: Callable[[str], str] | None = None) -> str:
-        """Return the text with the values in it, each as `shown` makes it."""
-        made = []
+    def fill(self, payload: Mapping[str, Any], escape: Callable[[str], str] | None = None) -> str:
+        """Return the text with the values filled in, each converted by `escape`."""
+        output = []
         for piece in self.pieces:
             if isinstance(piece, str):
-                made.append(piece)
+                output.append(piece)
                 continue
             text = piece.text(payload)
-            made.append(piece.source if text is None else shown(text) if shown else text)
-        return "".join(made)
+            output.append(piece.source if text is None else escape(text) if escape else text)
+        return "".join(output)
 
 
-def _pieces(source: str) -> Iterator[str | Placeholder]:
+def _parse(source: str) -> Iterator[str | Placeholder]:
     end = 0
     for match in _PLACEHOLDER.finditer(source):
         if match.start() > end:
@@ -79,28 +79,28 @@ def _pieces(source: str) -> Iterator[str | Placeholder]:
         yield source[end:]
 
 
-def _below(value: Any, step: str) -> Any:
-    """Return what JavaScript's `value[step]` gives, without what objects and arrays inherit."""
+def _get(value: Any, key: str) -> Any:
+    """Return JavaScript's `value[key]` without inherited properties."""
     if isinstance(value, Mapping):
-        return value.get(step)
+        return value.get(key)
     if isinstance(value, list):
-        if step == "length":
+        if key == "length":
             return len(value)
-        index = int(step) if _INDEX.fullmatch(step) else len(value)
+        index = int(key) if _INDEX.fullmatch(key) else len(value)
         return value[index] if index < len(value) else None
     return None
 
 
-def _written(value: Any) -> str:
+def _to_string(value: Any) -> str:
     """Return JavaScript's `String(value)` of a JSON value that is not null."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return _number(value)
+        return _number_to_string(value)
     if isinstance(value, list):
-        return ",".join("" if item is None else _written(item) for item in value)
+        return ",".join("" if item is None else _to_string(item) for item in value)
     return "[object Object]"
 
 
@@ -109,8 +109,8 @@ _PLAIN_DIGITS: Final = 21
 _SMALLEST_PLAIN: Final = -6
 
 
-def _number(value: float) -> str:
-    """Write a number by ECMA-262 §6.1.6.1.20: the shortest digits that read back as the same double."""
+def _number_to_string(value: float) -> str:
+    """Format a number by ECMA-262 §6.1.6.1.20: the shortest digits that parse to the same double."""
     if isinstance(value, int):
         if -_EXACT <= value <= _EXACT:
             return str(value)
@@ -129,10 +129,10 @@ def _number(value: float) -> str:
     digits = (whole + fraction).lstrip("0")
     # The number is 0.digits times ten to the power of `point`.
     point = int(exponent or 0) + (len(whole) if whole != "0" else len(digits) - len(fraction))
-    return sign + _laid_out(digits.rstrip("0"), point)
+    return sign + _place_point(digits.rstrip("0"), point)
 
 
-def _laid_out(digits: str, point: int) -> str:
+def _place_point(digits: str, point: int) -> str:
     if len(digits) <= point <= _PLAIN_DIGITS:
         return digits.ljust(point, "0")
     if 0 < point <= _PLAIN_DIGITS:

@@ -1,30 +1,30 @@
-"""Which form of a word goes with a number: CLDR's plural rules, for whole numbers as small as minutes are."""
+"""CLDR's plural rules for the non-negative integers below a million: `rule("pl").form(5)` is `many`."""
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 
 class Rule(NamedTuple):
-    """The forms that a language has, and which of them goes with a number."""
+    """A language's plural forms, and a function that gives the form of a number."""
 
     forms: tuple[str, ...]
     form: Callable[[int], str]
 
 
 def rule(tag: str) -> Rule:
-    """Return the rule of a language (BCP 47); "one" and "other", as in English, for those not listed."""
+    """Return the plural rule of a language (BCP 47); English's ("one", "other") for languages not listed."""
     return _RULES.get(tag) or _RULES.get(tag.partition("-")[0]) or _GERMANIC
 
 
-def _one_is_one(number: int) -> str:
+def _one_if_1(number: int) -> str:
     return "one" if number == 1 else "other"
 
 
-def _nought_is_one(number: int) -> str:
+def _one_if_0_or_1(number: int) -> str:
     return "one" if number in (0, 1) else "other"
 
 
-def _one_form(_: int) -> str:
+def _always_other(_: int) -> str:
     return "other"
 
 
@@ -45,15 +45,15 @@ def _slavic(number: int) -> str:
 
 
 def _arabic(number: int) -> str:
-    if number <= 2:  # noqa: PLR2004 - the rule's own number
+    if number <= 2:  # noqa: PLR2004 - from CLDR's rule
         return ("zero", "one", "two")[number]
     last = number % 100
     return "few" if 3 <= last <= 10 else "many" if last > 10 else "other"  # noqa: PLR2004 - likewise
 
 
-_GERMANIC: Final = Rule(("one", "other"), _one_is_one)
-_FRENCH: Final = Rule(("one", "other"), _nought_is_one)
-_ASIAN: Final = Rule(("other",), _one_form)
+_GERMANIC: Final = Rule(("one", "other"), _one_if_1)
+_FRENCH: Final = Rule(("one", "other"), _one_if_0_or_1)
+_ASIAN: Final = Rule(("other",), _always_other)
 _SLAVIC: Final = Rule(("one", "few", "many"), _slavic)
 
 _RULES: Final = {

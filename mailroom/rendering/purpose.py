@@ -1,6 +1,6 @@
-"""Whether a mail shows what it exists for, its code or its link: an operator's template may have forgotten it.
+"""Checks that a rendered mail shows its code or link, which an operator's template may lack.
 
-What counts is the HTML, which nearly all readers see, or the text of a mail without HTML.
+The HTML is searched, because nearly all readers see that; in a mail without HTML, the text.
 """
 
 import re
@@ -11,52 +11,52 @@ from urllib.parse import quote
 
 from mailroom.rendering.draft import Draft
 
-_UNSEEN: Final = re.compile(r"<!--.*?-->|<(style|script|title)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+_INVISIBLE: Final = re.compile(r"<!--.*?-->|<(style|script|title)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 _TAG: Final = re.compile(r"<[^>]*>")
-_SEEN: Final = re.compile(r"""\s(?:href|src|alt|value)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
-_UNSEEN_TAGS: Final = ("<style", "<script", "<title")
-_BETWEEN: Final = r"[\W_]*"
+_VISIBLE: Final = re.compile(r"""\s(?:href|src|alt|value)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
+_INVISIBLE_TAGS: Final = ("<style", "<script", "<title")
+_SEPARATORS: Final = r"[\W_]*"
 
 
-def shows_code(draft: Draft, code: str) -> bool:
-    """Return whether the code can be read, also spaced, or is in the address of a link or picture."""
-    if _is_plainly_in(draft, code):
+def shows_code(content: Draft, code: str) -> bool:
+    """Return whether the code is visible, perhaps with spaces, or part of the URL of a link or image."""
+    if _is_visible_fast(content, code):
         return True
     letters = [char for char in code if char.isalnum()]
-    spaced = re.compile(_BETWEEN.join(letters) if letters else re.escape(code), re.IGNORECASE)
-    return any(map(spaced.search, _seen(draft)))
+    spaced = re.compile(_SEPARATORS.join(letters) if letters else re.escape(code), re.IGNORECASE)
+    return any(map(spaced.search, _visible_parts(content)))
 
 
-def shows_link(draft: Draft, link: str) -> bool:
-    """Return whether the link can be followed or read, also as an encoded parameter of another address."""
-    if _is_plainly_in(draft, link):
+def shows_link(content: Draft, link: str) -> bool:
+    """Return whether the link is visible or part of a URL, also as a percent-encoded parameter."""
+    if _is_visible_fast(content, link):
         return True
     encoded = quote(link, safe="")
-    return any(link in part or encoded in part for part in _seen(draft))
+    return any(link in part or encoded in part for part in _visible_parts(content))
 
 
-def _is_plainly_in(draft: Draft, value: str) -> bool:
-    """Return, quickly, whether the value first stands between tags, or in a link, with no comment's end behind it.
+def _is_visible_fast(content: Draft, value: str) -> bool:
+    """Return True if the value's first occurrence is visible text or an href, and no comment ends after it.
 
-    No proves nothing. Takes under 2 % of rendering an operator's template.
+    False means undecided. Takes under 2 % of rendering an operator's template.
     """
-    html = draft.html
+    html = content.html
     if not html:
-        return value in draft.text
+        return value in content.text
     at = html.find(value if value.isalnum() else escape(value))
     if at < 0 or html.find("-->", at) >= 0:
         return False
     tag = html.rfind("<", 0, at)
     if html.rfind(">", 0, at) < tag:
         return html.endswith('href="', 0, at)
-    return not html.startswith(_UNSEEN_TAGS, tag)
+    return not html.startswith(_INVISIBLE_TAGS, tag)
 
 
-def _seen(draft: Draft) -> Iterator[str]:
-    """Yield what a reader sees: the text, tags taken out, then addresses and what stands for pictures."""
-    if not draft.html:
-        yield draft.text
+def _visible_parts(content: Draft) -> Iterator[str]:
+    """Yield the visible text without tags, then URLs, alt texts and input values."""
+    if not content.html:
+        yield content.text
         return
-    html = _UNSEEN.sub("", draft.html)
+    html = _INVISIBLE.sub("", content.html)
     yield unescape(_TAG.sub("", html))
-    yield from (unescape("".join(found)) for found in _SEEN.findall(html))
+    yield from (unescape("".join(found)) for found in _VISIBLE.findall(html))

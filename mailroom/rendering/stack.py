@@ -1,6 +1,7 @@
-"""Finds what a message is written with where layers of templates lie on each other: the bundled ones lowest.
+"""Stacks layers of templates (the bundled ones lowest) and finds the template for a message.
 
-The upper layer wins, template by template and word by word. Within a layer a template of Logto's goes before Jinja's.
+An upper layer overrides lower ones template by template and text by text. Within one layer a Logto template has
+precedence over a Jinja template.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,37 +20,37 @@ from mailroom.rendering.words import Locale, Tables, compare
 
 GENERIC: Final = "Generic"
 BUNDLED: Final = "bundled/"
-"""Before a name: the template that comes with Mailroom, also where an overlay has one of this name."""
+"""Prefix of a template name that selects the bundled template even if an overlay overrides it."""
 
-_OWN: Final = ("en",)
+_BUNDLED_DEFAULT: Final = ("en",)
 _PARTS: Final = ("html.jinja", "text.jinja")
-_NEEDED: Final = ("subject", "preheader", "title")
+_REQUIRED_KEYS: Final = ("subject", "preheader", "title")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of mail in one language, by Jinja."""
+    """The Jinja templates and translations of one kind of mail in one language."""
 
     html: Page
     text: Page | None
-    """None: the text is taken from the HTML."""
+    """None: the text part is made from the HTML."""
     subject: str
     fixed: Mapping[str, str]
-    """The words that say the same in every mail."""
+    """Texts without placeholders, by key."""
     open: Mapping[str, str]
-    """The words with placeholders."""
+    """Texts with placeholders, by key."""
     locale: Locale
     is_foreign: bool
-    """Whether some of the HTML is the operator's."""
+    """Whether a template of the operator takes part in the HTML."""
     is_styled: bool
-    """Whether that has a style sheet."""
+    """Whether one of those has a style sheet."""
     place: str
-    """The file of the highest layer among those that make the HTML, for errors."""
+    """Among the files that make the HTML, the one of the uppermost layer; for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A template of Logto's, and the language that it was chosen for."""
+    """A Logto template and the language of the mail."""
 
     template: LogtoTemplate
     language: str
@@ -57,78 +58,78 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What all stacks of one reading have in common."""
+    """Constants, default locale and compiled templates that stacks share."""
 
     constants: Mapping[str, Any]
     default_locale: str
     compiled: Compiled = field(default_factory=Compiled)
 
     def renewed(self) -> "Kit":
-        """Return one for the next reading, which need not compile again what stays as it is."""
+        """Return a kit for reloading that reuses compiled templates."""
         return replace(self, compiled=Compiled(self.compiled))
 
 
 class Stack:
-    """A layer on the layers below it; everything in it is parsed."""
+    """A layer on top of the layers below it, parsed."""
 
     def __init__(self, layer: Layer, kit: Kit, below: "Stack | None" = None) -> None:
-        """Lay it over. Raises RenderingError for the lowest layer; in others what is faulty stands back."""
+        """Add a layer. Raises RenderingError for faults in the lowest layer; in others they are in `faults`."""
         self._kit = kit
         self.below = below
-        """The layers that this one lies on."""
+        """The layers below."""
         self.faults: list[Fault] = []
         self.level: int = below.level + 1 if below else 0
-        self.sources, self.levels, self.engine = self._templates(layer)
+        self.sources, self.levels, self.engine = self._merge_templates(layer)
         self.tables: dict[str, Tables] = dict(below.tables) if below else {}
         self.locales: dict[str, Locale] = dict(below.locales) if below else {}
-        self._lay_words(layer)
+        self._merge_translations(layer)
         if not self.locales:
-            raise RenderingError("locales: there are no words")
+            raise RenderingError("locales: there are no translations")
         tags = tuple(self.locales)
-        # The lowest layer may lack the language that an overlay brings.
+        # The default locale may exist in an overlay only.
         self.default: str = choose((kit.default_locale,), tags, "") or (
-            below.default if below else choose(_OWN, tags, tags[0])
+            below.default if below else choose(_BUNDLED_DEFAULT, tags, tags[0])
         )
-        self.kinds = self._complete()
+        self.kinds = self._find_complete_kinds()
         self._kinds: dict[tuple[str, str], Kind] = {}
-        self._chains: dict[str, tuple[str, ...]] = {}
-        self.logto = self._imported(layer)
+        self._dependencies: dict[str, tuple[str, ...]] = {}
+        self.logto = self._merge_logto_templates(layer)
         if not below:
             for kind, tags in self.kinds.items():
                 for tag in tags:
-                    self._kind(tag, kind)
-        self._look_at_names(layer)
+                    self._build_kind(tag, kind)
+        self._report_unused_templates(layer)
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The languages that there are words in."""
+        """The languages that have translations."""
         return tuple(self.locales)
 
     @property
     def content(self) -> tuple[object, ...]:
-        """All that its mails depend on: equal contents, equal mails."""
+        """All that the mails depend on; stacks with equal content render equal mails."""
         return self.sources, self.tables, self.logto
 
-    def speaks(self, tag: str) -> bool:
-        """Tell whether there are words in this language, or one that its readers read."""
+    def has_language(self, tag: str) -> bool:
+        """Return whether there are translations in this language or a close one."""
         return bool(choose((tag,), self.tags, ""))
 
     def find(self, message: Message) -> Kind | Imported | None:
-        """Return what a message is written with; None: nothing here fits its template."""
+        """Return the template for a message, or None."""
         layers = self.logto.get(message.template)
-        found = self._choose_imported(layers or (), message)
-        if not found and layers is None and message.is_code:
-            found = self._choose_imported(self.logto.get(GENERIC, ()), message)
-        return found or self._find_kind(message)
+        template = self._choose_imported(layers or (), message)
+        if not template and layers is None and message.is_code:
+            template = self._choose_imported(self.logto.get(GENERIC, ()), message)
+        return template or self._find_kind(message)
 
     def _find_kind(self, message: Message) -> Kind | None:
         for kind in (message.template, GENERIC) if message.priority is not Priority.EVENT else (message.template,):
             if tags := self.kinds.get(kind):
-                return self._kind(choose(message.languages, tags, self._standing_in(tags)), kind)
+                return self._build_kind(choose(message.languages, tags, self._fallback_language(tags)), kind)
         return None
 
-    def _standing_in(self, tags: tuple[str, ...]) -> str:
-        """Return the language of a kind for readers of none of its languages."""
+    def _fallback_language(self, tags: tuple[str, ...]) -> str:
+        """Return the language of a kind for readers of other languages."""
         return next((tag for tag in (self.default, self.base_default) if tag in tags), tags[0])
 
     @property
@@ -147,11 +148,11 @@ class Stack:
         return None
 
     def languages_of_imported(self, kind: str) -> tuple[str, ...]:
-        """Return the languages of a kind's templates of Logto's; the one for the rest counts for the default."""
+        """Return the languages of a kind's Logto templates; `default` counts as the default language."""
         tags = dict.fromkeys(tag for templates in self.logto.get(kind, ()) for tag in sorted(templates))
         return tuple(dict.fromkeys(self.default if tag == DEFAULT else tag for tag in tags))
 
-    def _templates(self, layer: Layer) -> tuple[dict[str, Source], dict[str, int], Engine]:
+    def _merge_templates(self, layer: Layer) -> tuple[dict[str, Source], dict[str, int], Engine]:
         below = self.below
         if below and not layer.templates:
             return below.sources, below.levels, below.engine
@@ -168,98 +169,98 @@ class Stack:
                     self.faults.append(Fault(source.place, f"refers to {other}, which does not exist"))
         return sources, levels, engine
 
-    def _look_at_names(self, layer: Layer) -> None:
+    def _report_unused_templates(self, layer: Layer) -> None:
         for name, source in layer.templates.items() if self.below else ():
             folder, _, rest = name.partition("/")
             tag, _, part = rest.partition("/")
             if part in _PARTS and tag not in self.locales and folder != "parts":
-                self.faults.append(Fault(source.place, f"is not used: there are no words in {tag}"))
+                self.faults.append(Fault(source.place, f"is not used: there are no translations in {tag}"))
 
-    def _lay_words(self, layer: Layer) -> None:
-        for tag, tables in layer.words.items():
+    def _merge_translations(self, layer: Layer) -> None:
+        for tag, tables in layer.tables.items():
             merged = tables.over(self.tables.get(tag))
             try:
                 self.locales[tag] = merged.locale()
             except RenderingError as error:
-                self._refuse(error)
+                self._raise_or_collect(error)
             else:
                 self.tables[tag] = merged
 
-    def _complete(self) -> dict[str, tuple[str, ...]]:
-        """Return the languages of each kind: those that have all the words of the default one."""
+    def _find_complete_kinds(self) -> dict[str, tuple[str, ...]]:
+        """Return kind -> languages that have all texts of the default language."""
         tags: dict[str, list[str]] = {}
         for tag, locale in self.locales.items():
             if not self.below:
                 compare(locale, self.locales[self.default])
-            for kind, words in locale.kinds.items():
+            for kind, texts in locale.kinds.items():
                 try:
-                    for key in _NEEDED:
-                        if key not in words:
-                            raise RenderingError(f"{self.tables[tag].place}: [{kind}] lacks {key}")  # noqa: TRY301 - told or raised alike
+                    for key in _REQUIRED_KEYS:
+                        if key not in texts:
+                            raise RenderingError(f"{self.tables[tag].place}: [{kind}] lacks {key}")  # noqa: TRY301 - handled below like errors of compare
                     compare(locale, self.locales[self.default], kind)
                 except RenderingError as error:
                     if not self.below or tag not in self.below.kinds.get(kind, ()):
-                        self._refuse(error)
+                        self._raise_or_collect(error)
                         continue
                 tags.setdefault(kind, []).append(tag)
-        return {kind: tuple(found) for kind, found in tags.items()}
+        return {kind: tuple(languages) for kind, languages in tags.items()}
 
-    def _imported(self, layer: Layer) -> dict[str, tuple[Mapping[str, LogtoTemplate], ...]]:
-        """Return each kind's imported templates, the upper layer's first; none below a layer that has it in Jinja."""
-        found = dict(self.below.logto) if self.below else {}
+    def _merge_logto_templates(self, layer: Layer) -> dict[str, tuple[Mapping[str, LogtoTemplate], ...]]:
+        """Return kind -> Logto templates, the upper layer's first; a Jinja template hides those of lower layers."""
+        templates_of = dict(self.below.logto) if self.below else {}
         if self.below:
             for name in layer.templates:
                 kind, _, rest = name.partition("/")
                 if rest and kind != "parts":
-                    found[kind] = ()
+                    templates_of[kind] = ()
         own: dict[str, dict[str, LogtoTemplate]] = {}
         for (kind, tag), template in sorted(layer.logto.items()):
             own.setdefault(kind, {})[tag] = template
         for kind, templates in own.items():
-            found[kind] = (templates, *found.get(kind, ()))
-        return found
+            templates_of[kind] = (templates, *templates_of.get(kind, ()))
+        return templates_of
 
-    def _kind(self, tag: str, name: str) -> Kind:
-        if found := self._kinds.get((tag, name)):
-            return found
+    def _build_kind(self, tag: str, name: str) -> Kind:
+        if cached := self._kinds.get((tag, name)):
+            return cached
         locale = self.locales[tag]
-        words = locale.kinds[name]
-        html, text = self._named(name, tag, "html.jinja"), self._named(name, tag, "text.jinja")
+        texts = locale.kinds[name]
+        html, text = self._template_name(name, tag, "html.jinja"), self._template_name(name, tag, "text.jinja")
         has_own_html, has_own_text = html.startswith(f"{name}/"), text.startswith(f"{name}/")
-        if html not in self._chains:  # of most kinds and languages it is the same, and 10 ms to find out
-            self._chains[html] = tuple(self._chain(html))
-        operators = [one for one in self._chains[html] if self.levels.get(one)]
-        fixed = {key: text.format() for key, text in words.items() if not _has_placeholder(text)}
+        if html not in self._dependencies:  # takes 10 ms, and most kinds and languages share it
+            self._dependencies[html] = tuple(self._find_dependencies(html))
+        from_overlay = [one for one in self._dependencies[html] if self.levels.get(one)]
+        fixed = {key: text.format() for key, text in texts.items() if not _has_placeholder(text)}
         constants = {"words": fixed, **locale.constants}
-        # The bundled text says what the bundled words say, and no more.
-        is_taken = has_own_html and not has_own_text and not self.is_bundled(name)
+        # An overlay's HTML of a new kind may contain more than the bundled text template does.
+        text_from_html = has_own_html and not has_own_text and not self.is_bundled(name)
         kind = self._kinds[tag, name] = Kind(
             html=self.engine.page(html, constants),
-            text=None if is_taken else self.engine.page(text, constants),
-            subject=words["subject"],
+            text=None if text_from_html else self.engine.page(text, constants),
+            subject=texts["subject"],
             fixed=fixed,
-            open={key: text for key, text in words.items() if _has_placeholder(text)},
+            open={key: text for key, text in texts.items() if _has_placeholder(text)},
             locale=locale,
-            is_foreign=bool(operators),
-            is_styled=any(is_styled(self.sources[one].text) for one in operators),
-            place=self.sources[max(operators or [html], key=lambda one: self.levels[one])].place,
+            is_foreign=bool(from_overlay),
+            is_styled=any(is_styled(self.sources[one].text) for one in from_overlay),
+            place=self.sources[max(from_overlay or [html], key=lambda one: self.levels[one])].place,
         )
         return kind
 
     def is_bundled(self, kind: str) -> bool:
-        """Tell whether the lowest layer has words for a kind."""
+        """Return whether the lowest layer has translations for a kind."""
         return self.below.is_bundled(kind) if self.below else kind in self.kinds
 
-    def _named(self, kind: str, tag: str, part: str) -> str:
-        """Return the name of the template: the upper layer's, and the language's own within a layer."""
+    def _template_name(self, kind: str, tag: str, part: str) -> str:
+        """Return the name of the template in the uppermost layer; within a layer, the language's own is preferred."""
         for folder in (kind, GENERIC):
             names = [name for name in (f"{folder}/{part}", f"{folder}/{tag}/{part}") if name in self.levels]
             if names:
                 return max(names, key=lambda name: (self.levels[name], len(name)))
         raise RenderingError(f"{GENERIC}/{part} is missing")
 
-    def _chain(self, name: str) -> Iterator[str]:
-        """Yield the template and all that it extends or includes."""
+    def _find_dependencies(self, name: str) -> Iterator[str]:
+        """Yield the template and all that it extends or includes; nothing for the lowest layer."""
         if not self.level:
             return
         seen: set[str] = set()
@@ -272,7 +273,7 @@ class Stack:
             yield one
             waiting += self.engine.references(one)
 
-    def _refuse(self, error: RenderingError) -> None:
+    def _raise_or_collect(self, error: RenderingError) -> None:
         if not self.below:
             raise error
         place, _, problem = str(error).partition(": ")

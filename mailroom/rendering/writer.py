@@ -1,8 +1,10 @@
-"""Writes a message with templates: the words of the reader's language in the layout, as finished bytes.
+"""Renders messages with the bundled templates and the operator's overlay.
 
-A kind of mail is a table of words in `locales/<tag>.toml` and, where it looks like no other, a folder `<Kind>/` with
-`html.jinja` and `text.jinja`. Without a folder it looks like `Generic`; a type of Logto's that has no words either is
-written as `Generic`. Over all of it lies what the operator has (`overlay`).
+A kind of mail is a table of translations in `locales/<tag>.toml` and, optionally, a folder `<Kind>/` with `html.jinja`
+and `text.jinja`; without one `Generic`'s templates are used. Logto types without translations become `Generic`.
+
+    renderer = TemplateWriter(brand=brand, code_lifetime=timedelta(minutes=10), message_id_domain="acme.example")
+    email = renderer.write(message, sender=sender, reply_to=None)
 """
 
 import asyncio
@@ -21,7 +23,7 @@ from mailroom.errors import Fault, MissingVariable, RenderingError
 from mailroom.message import Address, Email, Message, Payload, Priority
 from mailroom.rendering import Brand, mime
 from mailroom.rendering.colors import palette
-from mailroom.rendering.draft import Draft, House, by_jinja, by_logto
+from mailroom.rendering.draft import Draft, House, render_jinja, render_logto
 from mailroom.rendering.edition import Edition
 from mailroom.rendering.inert import code
 from mailroom.rendering.inventory import Inventory, Owner
@@ -37,19 +39,19 @@ _SANS: Final = "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Ari
 _MONO: Final = "ui-monospace,SFMono-Regular,Menlo,Consolas,'Liberation Mono',monospace"
 
 
-_LOOK_SECONDS: Final = 0.5
-"""How often to look whether the overlay has changed. It is read at the second look, so within a second."""
+_POLL_SECONDS: Final = 0.5
+"""Interval of checks for a changed overlay. It is read at the second check, so within a second."""
 
 log = structlog.get_logger()
 
 
 def log_fault(fault: Fault) -> None:
-    """Say in the log what is wrong with an operator's template."""
+    """Log a fault in an operator's template."""
     log.error("template.faulty", place=fault.path, problem=fault.problem)
 
 
 class TemplateWriter:
-    """Writes mails with the bundled templates and an operator's over them; all is parsed before. Safe in any thread."""
+    """Renders mails with preloaded templates. Thread-safe."""
 
     def __init__(
         self,
@@ -64,18 +66,17 @@ class TemplateWriter:
         tell: Callable[[Fault], None] = log_fault,
         templates: Path = BUNDLED,
     ) -> None:
-        """Read everything; a fault in the overlay is told, and what lies below stands in.
+        """Load all templates. Each fault in the overlay is passed to `tell`, and the layer below is used instead.
 
-        `sender_domains` are those that a template may send from, beside its sender's own; `link_schemes` those that
-        links may have, beside http and https. Raises RenderingError, with file and line, for bundled templates or a
-        default locale that cannot be used.
+        `sender_domains`: domains that templates may send from, in addition to the sender's. `link_schemes`: allowed in
+        links in addition to http and https. Raises RenderingError for faulty bundled templates or an unknown locale.
         """
-        self._domain = message_id_domain
+        self._message_id_domain = message_id_domain
         domains = frozenset(domain.lower() for domain in sender_domains)
-        self._house = House(brand, domains, frozenset(link_schemes), self._tell)
+        self._rules = House(brand, domains, frozenset(link_schemes), self._report)
         self._folder = overlay
         self._templates = templates
-        self._complain = tell
+        self._on_fault = tell
         self._minutes = max(1, int(code_lifetime.total_seconds() // 60))
         constants = {
             "brand": brand.model_dump(),
@@ -85,197 +86,199 @@ class TemplateWriter:
         }
         self._kit = Kit(constants, default_locale)
         self._base = Stack(bundled(templates, minutes=self._minutes), self._kit)
-        self._known: Collection[Fault] = ()
-        """What was told of the overlay as it was before."""
-        self._told: dict[Fault, None] = {}
-        self._changing: Stamp | None = None
-        self._edition = self._read(None)
+        self._reported_before: Collection[Fault] = ()
+        """Faults that were reported before the last reload."""
+        self._reported: dict[Fault, None] = {}
+        self._unsettled_stamp: Stamp | None = None
+        self._template_set = self._load(None)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What is wrong with the overlay: found when it was read, and by mails that could not be written with it."""
-        return tuple(self._told)
+        """Faults of the overlay, found on loading and on rendering."""
+        return tuple(self._reported)
 
     @property
     def owners(self) -> tuple[Owner, ...]:
         """The applications and organizations that have templates of their own."""
-        return self._edition.owners
+        return self._template_set.owners
 
     def inventory(self, payload: Payload) -> Inventory:
-        """Return what mails with such a payload are made of: `{}` for those of nobody with templates of their own."""
-        edition = self._edition
-        stack = edition.stacks(payload)[0]
+        """Return the kinds and templates for mails with this payload; `{}` selects no owner's templates."""
+        template_set = self._template_set
+        stack = template_set.stacks(payload)[0]
         folders = [("", self._templates)]
         if top := self._folder:
-            owners = edition.owners_of(payload)
+            owners = template_set.owners_of(payload)
             own = [(f"{top.name}/{owner.folder}/", top / owner.folder) for owner in owners]
             folders = [*own, (f"{top.name}/", top), *folders]
         return Inventory(stack, tuple(folders[-stack.level - 1 :]))
 
     async def wait_for_change(self, clock: Clock) -> None:
-        """Return after the overlay has changed and was read anew, in a thread."""
+        """Return after the overlay has changed and was reloaded (in a thread)."""
         while not await asyncio.to_thread(self.refresh):
-            await clock.sleep(_LOOK_SECONDS)
+            await clock.sleep(_POLL_SECONDS)
 
     def refresh(self) -> bool:
-        """Read the overlay anew if it has changed, and has not since the last look; tell whether it was read.
+        """Reload the overlay if it has changed, but not since the last call; return whether it was reloaded.
 
-        So a file that is being written is not read by half. What has a fault stays as it last was.
+        Waiting for a second call avoids reading half-written files. Faulty files keep their last valid version.
         """
-        before = self._edition.overlay
-        if not self._folder or before is None:
+        previous = self._template_set.overlay
+        if not self._folder or previous is None:
             return False
         now = stamp(self._folder)
-        settled, self._changing = now == self._changing, now
-        if now == before.stamp or not settled:
+        settled, self._unsettled_stamp = now == self._unsettled_stamp, now
+        if now == previous.stamp or not settled:
             return False
         try:
-            self._edition = self._read(before)
+            self._template_set = self._load(previous)
         except RenderingError as error:
-            self._tell(error)
+            self._report(error)
             return False
-        log.info("templates.read", folder=str(self._folder), faults=len(self._edition.faults))
+        log.info("templates.read", folder=str(self._folder), faults=len(self._template_set.faults))
         return True
 
-    def _read(self, before: Overlay | None) -> Edition:
-        overlay = read(self._folder, minutes=self._minutes, before=before) if self._folder else None
+    def _load(self, previous: Overlay | None) -> Edition:
+        overlay = read(self._folder, minutes=self._minutes, before=previous) if self._folder else None
         kit = self._kit.renewed()
-        edition = Edition(self._base, overlay, kit)
+        template_set = Edition(self._base, overlay, kit)
         self._kit = kit
-        self._known, self._told = self._told, dict.fromkeys(edition.faults)
-        for fault in edition.faults:
-            if fault not in self._known:
-                self._complain(fault)
-        return edition
+        self._reported_before, self._reported = self._reported, dict.fromkeys(template_set.faults)
+        for fault in template_set.faults:
+            if fault not in self._reported_before:
+                self._on_fault(fault)
+        return template_set
 
-    def _tell(self, error: RenderingError) -> None:
-        """Tell a fault once."""
+    def _report(self, error: RenderingError) -> None:
+        """Report a fault once."""
         place, _, problem = str(error).partition(": ")
         fault = Fault(place, problem)
-        if fault not in self._told and len(self._told) < _MOST_TOLD:
-            self._told[fault] = None
-            if fault not in self._known:
-                self._complain(fault)
+        if fault not in self._reported and len(self._reported) < _MAX_REPORTED:
+            self._reported[fault] = None
+            if fault not in self._reported_before:
+                self._on_fault(fault)
 
     def write(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
     ) -> Email:
-        """Write the mail; the same arguments always give the same bytes.
+        """Render the mail; equal arguments give equal bytes.
 
-        Raises RenderingError (the operator can mend it) or MissingVariable (a code's request lacks the code, or an
+        Raises RenderingError (the operator can fix it) or MissingVariable (a code mail's payload lacks the code, or an
         invitation's link cannot be shown).
         """
         try:
             recipient = ascii_form(message.recipient)
         except ValueError:
-            raise RenderingError("the recipient is no address") from None
+            raise RenderingError("the recipient is not a valid address") from None
         if message.is_code and not code(message.payload.get("code")):
             raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
-        link = self._link(message)
+        link = self._sanitize_link(message)
         if not template_at_provider:
-            return self._email(message, recipient, self._drafted(message, link, sender, reply_to))
+            return self._build_email(message, recipient, self._render_content(message, link, sender, reply_to))
         try:
-            draft = self._drafted(message, link, sender, reply_to)
-        except RenderingError:  # the provider has the words
-            language = choose(message.languages, self._edition.root.tags, self._edition.root.default)
-            draft = Draft("", "", "", language, sender, reply_to)
-        variables = {"locale": draft.language, **message.payload}
+            content = self._render_content(message, link, sender, reply_to)
+        except RenderingError:  # the content comes from the provider's template
+            language = choose(message.languages, self._template_set.root.tags, self._template_set.root.default)
+            content = Draft("", "", "", language, sender, reply_to)
+        variables = {"locale": content.language, **message.payload}
         if link.shown:
             variables["link"] = link.shown
-        email = self._email(message, recipient, draft)
+        email = self._build_email(message, recipient, content)
         return replace(email, template_at_provider=template_at_provider, variables=variables)
 
-    def _link(self, message: Message) -> Link:
-        """Return how to show the payload's link. Raises MissingVariable for an invitation's that cannot be shown."""
+    def _sanitize_link(self, message: Message) -> Link:
+        """Return the sanitized link. Raises MissingVariable for an invitation's link that cannot be shown."""
         value = message.payload.get("link")
-        found = link(value, self._house.link_schemes)
-        if not found.shown and message.priority is Priority.INVITATION and is_given(value):
+        sanitized = link(value, self._rules.link_schemes)
+        if not sanitized.shown and message.priority is Priority.INVITATION and is_given(value):
             raise MissingVariable(
-                f"{message.template[:60]}: the link cannot be shown: it is no text, is longer than {LONGEST_LINK} "
+                f"{message.template[:60]}: the link cannot be shown: it is not a text, is longer than {LONGEST_LINK} "
                 "characters, or has a scheme like javascript:"
             )
-        return found
+        return sanitized
 
-    def _drafted(self, message: Message, link: Link, sender: Address, reply_to: Address | None) -> Draft:
-        """Return what the mail says, by the best templates that work."""
-        edition = self._edition
+    def _render_content(self, message: Message, link: Link, sender: Address, reply_to: Address | None) -> Draft:
+        """Render with the first layers that succeed."""
+        template_set = self._template_set
         first: RenderingError | None = None
-        for stack in edition.stacks(message.payload):
+        for stack in template_set.stacks(message.payload):
             try:
-                return self._draft(stack, message, link, sender, reply_to)
+                return self._render_with_layers(stack, message, link, sender, reply_to)
             except MissingVariable:
                 raise
             except RenderingError as error:
                 first = first or error
-                if stack is not edition.base:
-                    self._tell(error)
-        assert first  # there is always a stack
+                if stack is not template_set.base:
+                    self._report(error)
+        assert first  # there is always at least one stack
         raise first
 
-    def _draft(self, stack: Stack, message: Message, link: Link, sender: Address, reply_to: Address | None) -> Draft:
-        """Return what the mail says by one stack. Raises RenderingError also where an operator's lacks code or link."""
-        found = self._found(stack, message)
-        if isinstance(found, Imported):
-            place = found.template.place
-            draft = by_logto(found, message, link, house=self._house, sender=sender, reply_to=reply_to)
+    def _render_with_layers(
+        self, stack: Stack, message: Message, link: Link, sender: Address, reply_to: Address | None
+    ) -> Draft:
+        """Render with these layers. Raises RenderingError also if an operator's template does not show code or link."""
+        template = self._find_template(stack, message)
+        if isinstance(template, Imported):
+            place = template.template.place
+            content = render_logto(template, message, link, rules=self._rules, sender=sender, reply_to=reply_to)
         else:
-            place = found.place
-            draft = by_jinja(found, message, link, house=self._house, sender=sender, reply_to=reply_to)
-            if not found.is_foreign:
-                return draft
-        if lacking := _lacking(draft, message, link):
-            raise RenderingError(f"{place}: the mail does not show its {lacking}, so another template is used")
-        return draft
+            place = template.place
+            content = render_jinja(template, message, link, rules=self._rules, sender=sender, reply_to=reply_to)
+            if not template.is_foreign:
+                return content
+        if missing := _missing_variable(content, message, link):
+            raise RenderingError(f"{place}: the mail does not show its {missing}, so another template is used")
+        return content
 
-    def _found(self, stack: Stack, message: Message) -> Kind | Imported:
-        if found := stack.find(message):
-            return found
-        raise RenderingError(f"locales/{stack.default}.toml has no words for [{message.template[:60]}]")
+    def _find_template(self, stack: Stack, message: Message) -> Kind | Imported:
+        if template := stack.find(message):
+            return template
+        raise RenderingError(f"locales/{stack.default}.toml has no translations for [{message.template[:60]}]")
 
-    def _email(self, message: Message, recipient: str, draft: Draft) -> Email:
-        message_id = f"<{message.id}@{self._domain}>"
-        headers = (("Content-Language", draft.language), *_AUTOMATIC, ("X-Entity-Ref-ID", message.id))
+    def _build_email(self, message: Message, recipient: str, content: Draft) -> Email:
+        message_id = f"<{message.id}@{self._message_id_domain}>"
+        headers = (("Content-Language", content.language), *_AUTOMATIC_HEADERS, ("X-Entity-Ref-ID", message.id))
         raw = mime.serialize(
-            sender=draft.sender,
+            sender=content.sender,
             recipient=recipient,
-            reply_to=draft.reply_to,
-            subject=draft.subject,
+            reply_to=content.reply_to,
+            subject=content.subject,
             date=message.created_at,
             message_id=message_id,
             headers=headers,
-            text=draft.text,
-            html=draft.html,
+            text=content.text,
+            html=content.html,
             boundary=message.id,
         )
         return Email(
             id=message.id,
             message_id=message_id,
-            sender=draft.sender,
+            sender=content.sender,
             recipient=recipient,
-            reply_to=draft.reply_to,
-            subject=draft.subject,
-            html=draft.html,
-            text=draft.text,
+            reply_to=content.reply_to,
+            subject=content.subject,
+            html=content.html,
+            text=content.text,
             headers=headers,
-            language=draft.language,
+            language=content.language,
             template=message.template,
             raw=raw,
         )
 
 
-def _lacking(draft: Draft, message: Message, link: Link) -> str:
-    """Return the name of the variable that a mail exists for and does not show, or nothing."""
+def _missing_variable(content: Draft, message: Message, link: Link) -> str:
+    """Return the required variable (code or link) that the mail does not show, or an empty string."""
     if message.is_code:
-        return "" if shows_code(draft, code(message.payload.get("code"))) else "code"
-    if message.priority is Priority.EVENT or not link.shown or shows_link(draft, link.shown):
+        return "" if shows_code(content, code(message.payload.get("code"))) else "code"
+    if message.priority is Priority.EVENT or not link.shown or shows_link(content, link.shown):
         return ""
-    return "link" if link.href else "link_text (the payload's link cannot be one)"
+    return "link" if link.href else "link_text (the payload's link is not a valid URL)"
 
 
-_AUTOMATIC: Final = (
-    # RFC 3834; and Exchange's own word for it: no out-of-office answers.
+_AUTOMATIC_HEADERS: Final = (
+    # RFC 3834, and Exchange's equivalent: suppress out-of-office replies.
     ("Auto-Submitted", "auto-generated"),
     ("X-Auto-Response-Suppress", "OOF, AutoReply"),
 )
 
-_MOST_TOLD: Final = 200
+_MAX_REPORTED: Final = 200

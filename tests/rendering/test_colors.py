@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from mailroom.rendering.colors import (
     BLACK,
-    DARK_GROUND,
-    LIGHT_GROUND,
+    DARK_BACKGROUND,
+    LIGHT_BACKGROUND,
     READABLE,
     WHITE,
     contrast,
@@ -23,9 +23,9 @@ colors = st.integers(0, 0xFFFFFF).map("#{:06X}".format)
 def test_every_brand_colour_gives_a_readable_mail_in_light_and_dark(color: str) -> None:
     found = palette(color)
     assert contrast(found.on_button, found.button) >= READABLE
-    assert contrast(found.link, LIGHT_GROUND) >= READABLE
+    assert contrast(found.link, LIGHT_BACKGROUND) >= READABLE
     assert contrast(found.link, WHITE) >= READABLE
-    assert contrast(found.dark_link, DARK_GROUND) >= READABLE
+    assert contrast(found.dark_link, DARK_BACKGROUND) >= READABLE
 
 
 def test_a_readable_colour_stays_as_it_is() -> None:

@@ -89,7 +89,7 @@ AS_THEY_ARE = {
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make one template of many when the first mail is written."""
-    monkeypatch.setattr(compiling, "_OFTEN", 0)
+    monkeypatch.setattr(compiling, "_MERGE_AFTER", 0)
 
 
 def engine_of(templates: Mapping[str, str]) -> Engine:
@@ -147,7 +147,7 @@ def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPat
     rendered: set[str] = set()
 
     def as_written(page: Page, variables: dict[str, Any]) -> str:
-        assert page._flat is not None, f"{page.name} is too clever to be fast"
+        assert page._merged is not None, f"{page.name} cannot be merged"
         rendered.add(page.name)
         return page._engine.render(page.name, variables)
 
@@ -158,12 +158,12 @@ def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPat
 
 
 def test_only_what_is_written_often_is_made_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "_OFTEN", 2)
+    monkeypatch.setattr(compiling, "_MERGE_AFTER", 2)
     page = engine_of(FLAT["a plain one"]).page("html.jinja", CONSTANTS)
     compiled = []
     for _ in range(4):
         page.render(dict(VARIABLES))
-        compiled.append("_flat" in vars(page))
+        compiled.append("_merged" in vars(page))
     assert compiled == [False, False, True, True]
 
 

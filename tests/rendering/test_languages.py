@@ -214,7 +214,7 @@ def test_the_default_may_be_a_relative(wanted: str, found: str) -> None:
 
 
 def test_a_default_that_is_not_there_is_told_with_what_there_is() -> None:
-    with pytest.raises(RenderingError, match=r"default_locale: there are no words in 'sk'; there are ar, cs, de, en, "):
+    with pytest.raises(RenderingError, match=r"default_locale: 'sk' has no translations; available: ar, cs, de, en, "):
         writer(default_locale="sk")
 
 
@@ -375,5 +375,5 @@ def test_a_kind_that_the_default_language_lacks_is_a_fault(tmp_path: Path) -> No
     mails = copytree(BUNDLED, tmp_path / "mails")
     with (mails / "locales" / "de.toml").open("a", encoding="utf-8") as file:
         file.write('\n[Goodbye]\nsubject = "x"\n')
-    with pytest.raises(RenderingError, match=r"de\.toml has \[Goodbye\], and en\.toml, the default, has not"):
+    with pytest.raises(RenderingError, match=r"de\.toml has \[Goodbye\], but en\.toml, the default, does not"):
         writer(templates=mails)

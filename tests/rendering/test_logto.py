@@ -126,9 +126,9 @@ def test_a_code_without_its_code_is_missing_here_too(tmp_path: Path) -> None:
     ("settings", "complaint"),
     [
         ("", "subject is missing"),
-        ("subject = 1", "subject is no text"),
+        ("subject = 1", "subject is not a string"),
         (SUBJECT + 'sendFrom = "x"', "sendFrom is unknown"),
-        (SUBJECT + 'raw = "code"', "raw is no list"),
+        (SUBJECT + 'raw = "code"', "raw is not a list"),
         (SUBJECT + 'content_type = "text/markdown"', "content_type must be"),
         (SUBJECT + 'content_type = "text/plain"', "default.txt is missing"),
         ("subject", "Expected"),
@@ -141,7 +141,7 @@ def test_a_fault_in_its_settings_is_told(tmp_path: Path, settings: str, complain
 
 
 def test_a_name_that_is_no_language_is_a_fault(tmp_path: Path) -> None:
-    assert "no language tag" in over(tmp_path, logto(tag="english_words")).faults[0].problem
+    assert "neither a language tag" in over(tmp_path, logto(tag="english_words")).faults[0].problem
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_reply_to_is_honoured_and_else_the_general_one(tmp_path: Path) -> None:
     )
     assert not author.faults
     assert write(author, reply_to=general, user={"mail": "a@b.example, c@d.example"}).reply_to == general
-    assert "reply_to is no mailbox" in author.faults[0].problem
+    assert "reply_to is not a mailbox" in author.faults[0].problem
 
 
 def test_a_subject_that_comes_out_empty_is_the_names(tmp_path: Path) -> None:

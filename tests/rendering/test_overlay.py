@@ -120,7 +120,7 @@ def test_an_organization_goes_before_an_application_before_the_rest(tmp_path: Pa
 
 def test_words_must_be_named_after_a_language(tmp_path: Path) -> None:
     author = over(tmp_path, {"locales/english words.toml": 'direction = "ltr"\n'})
-    assert [fault.problem for fault in author.faults] == ["its name is no language tag (BCP 47)"]
+    assert [fault.problem for fault in author.faults] == ["its name is not a language tag (BCP 47)"]
     assert all(map(is_tag, PLAIN.inventory({}).kinds["SignIn"])), "ours are not looked at"
 
 
@@ -188,7 +188,7 @@ def test_files_that_cannot_be_read_are_faults(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     author = writer(overlay=tmp_path / "nowhere")
     [fault] = author.faults
-    assert fault.problem.startswith("is no folder")
+    assert fault.problem.startswith("is not a folder")
     assert write(author).raw == write(PLAIN).raw
 
 
@@ -221,7 +221,7 @@ def test_an_organizations_template_that_fails_gives_way_to_the_operators(tmp_pat
 
 
 def test_an_event_that_nobody_has_words_for_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RenderingError, match=r"no words for \[Receipt\]"):
+    with pytest.raises(RenderingError, match=r"no translations for \[Receipt\]"):
         write(over(tmp_path, {}), "Receipt", {}, priority=Priority.EVENT)
 
 
@@ -270,7 +270,7 @@ def test_a_link_of_a_payload_leads_nowhere_unless_it_is_a_mails(tmp_path: Path) 
 )
 def test_a_value_where_escaping_does_not_help_is_a_fault(tmp_path: Path, source: str) -> None:
     author = over(tmp_path, {"SignIn/html.jinja": source})
-    assert "where it could do anything" in author.faults[0].problem
+    assert "which is not safe" in author.faults[0].problem
     assert write(author).raw == write(PLAIN).raw
 
 

@@ -235,7 +235,7 @@ def test_a_type_that_nobody_knows_is_written_as_generic() -> None:
 
 def test_an_event_without_words_is_the_operators_fault() -> None:
     subject = message("Goodbye", {}, priority=Priority.EVENT)
-    with pytest.raises(RenderingError, match=r"en\.toml has no words for \[Goodbye\]"):
+    with pytest.raises(RenderingError, match=r"en\.toml has no translations for \[Goodbye\]"):
         WRITER.write(subject, sender=SENDER, reply_to=None)
 
 
@@ -545,7 +545,7 @@ def test_a_folder_without_generic_is_refused(mails: Path) -> None:
 
 
 def test_a_default_language_without_words_is_refused() -> None:
-    with pytest.raises(RenderingError, match="default_locale: there are no words in 'sk'; there are ar"):
+    with pytest.raises(RenderingError, match="default_locale: 'sk' has no translations; available: ar"):
         writer(default_locale="sk")
 
 
