@@ -1,9 +1,8 @@
-"""Finds what would embarrass an operator before their readers do: 22 checks of every mail that the templates make.
+"""Checks templates: renders every mail with sample payloads and applies 22 rules. Needs no network.
 
-A writer in, findings out; nothing is dialled. `running` goes through kinds, languages and samples, `samples` says what
-they are, `touched` what an upper layer changes, `changed` what a server checks by itself, and each group of checks is a
-file: `making` (1, 2), `variables` (3, 22), `hostile` (4), `reading` (5, 6, 17, 18), `document` (7, 8, 12, 14, 15, 21),
-`pictures` (9, 10), `links` (11), `css` (13), `contrast` (16), `wire` (19, 20).
+`running.check(desk)` returns the findings for all kinds, languages and samples; `changed` is the part that a server
+runs. The rules are in `making` (1, 2), `variables` (3, 22), `hostile` (4), `reading` (5, 6, 17, 18), `document` (7, 8,
+12, 14, 15, 21), `pictures` (9, 10), `links` (11), `css` (13), `contrast` (16) and `wire` (19, 20).
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,64 +10,64 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 CHECKS: Final[Mapping[int, str]] = {
-    1: "every kind can be written in every language, also when the payload lacks everything optional",
+    1: "every kind can be rendered in every language, also without optional payload fields",
     2: "the code or link is in the HTML and in the text",
     3: "no variable is unknown or left unreplaced",
-    4: "hostile values stay inert",
+    4: "payload values cannot inject HTML, styles, scripts or headers",
     5: "the subject is one line, not empty, under 60 characters",
-    6: "the text part exists and has every address of the HTML",
-    7: "the HTML tells its language, direction and title",
-    8: "layout tables say role=presentation",
-    9: "every picture has an alt text and an absolute https address",
+    6: "the text part exists and contains every link of the HTML",
+    7: "the HTML declares language, direction and title",
+    8: "layout tables have role=presentation",
+    9: "every image has an alt text and an absolute https URL",
     10: "no SVG, WebP or data URI",
-    11: "links are https, lead to a name, and where they say they do",
-    12: "no script, form, video, frame, foreign font or import",
-    13: "what matters is inline; no flex, grid, variables, position",
+    11: "links are https, have a host name, and lead where their text says",
+    12: "no script, form, video, frame, web font or import",
+    13: "essential CSS is inline; no flex, grid, variables or position",
     14: "each style sheet is under 8 KB",
     15: "the HTML is under 90 KB",
-    16: "text stands out from its ground, in light and dark",
+    16: "text has enough contrast, in light and dark mode",
     17: "there is a preheader of 40 to 130 characters",
-    18: "the code is one run of text",
-    19: "the message parses back to what was meant, in lines that every server takes",
-    20: "From is of an allowed domain, and the headers fit the kind",
-    21: "the HTML parses without an error",
+    18: "the code is one unbroken text",
+    19: "the message parses back to its fields, and no line is too long",
+    20: "the domain of From is allowed, and the headers suit the kind of mail",
+    21: "the HTML parses without errors",
     22: "all languages use the same variables",
 }
-"""Number -> what holds where nothing is found. `docs/check.md` tells more of each."""
+"""Number -> the rule. `docs/check.md` explains each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, and where."""
+    """One violation of a rule, and its location."""
 
     check: int
-    """Of `CHECKS`."""
+    """The rule's number in `CHECKS`."""
     problem: str
     remedy: str
-    """What to do."""
+    """How to fix it."""
     kinds: tuple[str, ...]
     languages: tuple[str, ...]
     samples: tuple[str, ...] = ()
     file: str = ""
-    """Below the templates' folder; empty where it lies in no file (a sender's domain)."""
+    """Path below the templates' folder; empty if no file is concerned (a sender's domain)."""
     line: int | None = None
     is_warning: bool = False
-    """Doubtful rather than wrong: it does not fail the check."""
+    """A warning does not make `mailroom check` fail."""
     owners: tuple[str, ...] = ()
-    """The folders of the applications and organizations whose mails alone are concerned; empty: everybody's are."""
+    """Folders of the applications and organizations concerned; empty if all mails are."""
 
     @property
     def place(self) -> str:
-        """File and line, as far as they are known."""
+        """File and line, as far as known."""
         return f"{self.file}, line {self.line}" if self.line else self.file
 
     @property
     def core(self) -> tuple[int, str, int | None, str]:
-        """What it says, wherever it was seen."""
+        """Rule, location and problem, without the mails in which it was found."""
         return self.check, self.file, self.line, self.problem
 
     def told(self) -> dict[str, Any]:
-        """Return it for a log."""
+        """Return the fields for a log line."""
         return {
             "check": self.check,
             "place": self.place,
@@ -81,22 +80,22 @@ class Finding:
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings in their checks' order, one for what is wrong in one place in many mails."""
+    """Return the findings by rule, with equal findings of several mails merged into one."""
     first: dict[tuple[int, str, int | None, str], Finding] = {}
     for finding in findings:
-        # A problem without a place is known by its words.
+        # Without a line, the problem's text identifies the finding.
         key = (finding.check, finding.file, finding.line, "" if finding.line else finding.problem)
-        known = first.setdefault(key, finding)
+        previous = first.setdefault(key, finding)
         first[key] = replace(
-            known,
-            kinds=_united(known.kinds, finding.kinds),
-            languages=_united(known.languages, finding.languages),
-            samples=_united(known.samples, finding.samples),
-            is_warning=known.is_warning and finding.is_warning,
-            owners=_united(known.owners, finding.owners) if known.owners and finding.owners else (),
+            previous,
+            kinds=_union(previous.kinds, finding.kinds),
+            languages=_union(previous.languages, finding.languages),
+            samples=_union(previous.samples, finding.samples),
+            is_warning=previous.is_warning and finding.is_warning,
+            owners=_union(previous.owners, finding.owners) if previous.owners and finding.owners else (),
         )
     return sorted(first.values(), key=lambda finding: (finding.check, finding.file, finding.line or 0))
 
 
-def _united(some: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+def _union(some: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*some, *more)))

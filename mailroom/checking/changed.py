@@ -1,7 +1,7 @@
-"""Renders the mails that an operator's templates change, so that a fault is in the log before a mail meets it.
+"""Renders the mails that an operator's templates change, so that faults are logged before a mail needs them.
 
-This runs on the server's event loop, a few milliseconds at a time. The bundled templates are proven by the tests, and
-whatever else could be said of an operator's is left to `mailroom check`.
+Runs on the server's event loop, a few milliseconds at a time. The tests cover the bundled templates; `mailroom check`
+applies the other rules to an operator's templates.
 """
 
 from collections.abc import Iterator
@@ -17,50 +17,50 @@ from mailroom.clock import Clock
 from mailroom.rendering.inventory import Inventory, Owner
 
 Checked: TypeAlias = dict[Owner | None, Inventory]
-"""What the mails of everybody (None) and of single owners were made of when they were checked."""
+"""Owner (None: all mails without one) -> inventory when it was checked."""
 
 _SLICE_SECONDS: Final = 0.001
-"""After so long on the event loop it rests. One rendering takes 0.5 ms."""
-_REST: Final = 3.0
-"""Seconds of rest for each second of work. 200 mails, those of a layout, take half a second so."""
-_PAUSE_SECONDS: Final = 60.0
+"""Maximum work between two pauses. One rendering takes 0.5 ms."""
+_PAUSE_FACTOR: Final = 3.0
+"""Pause per second of work. 200 mails (after a change of a layout) then take half a second."""
+_RETRY_SECONDS: Final = 60.0
 
 log = structlog.get_logger()
 
 
 async def watch_templates(desk: Desk, clock: Clock) -> None:
-    """Check what the overlay changes, now and after each change of a file; until cancelled."""
+    """Check the overlay now and after each change of a file, until cancelled."""
     checked: Checked = {}
     while True:
         try:
             await check_changed_templates(desk, checked, clock)
             await desk.writer.wait_for_change(clock)
         except Exception:
-            log.exception("templates.unchecked", remedy="run `mailroom check`")
-            await clock.sleep(_PAUSE_SECONDS)
+            log.exception("templates.check_failed", remedy="run `mailroom check`")
+            await clock.sleep(_RETRY_SECONDS)
 
 
 async def check_changed_templates(desk: Desk, checked: Checked, clock: Clock) -> None:
-    """Render each mail that an overlay changes, and note what it is made of; what was checked before is left out.
+    """Render each mail that the overlay changes, except those in `checked`, and update `checked`.
 
-    Each kind is tried with a full payload in each language, and with one of nulls in each template. The writer logs
-    what fails as `template.faulty`, and writes with the layer below it.
+    Renders each kind with a full payload in each language, and with null values once per template. The renderer logs
+    failures as `template.faulty` and uses the layer below.
     """
-    began = clock.monotonic()
-    for _ in _renderings(desk, checked):
-        worked = clock.monotonic() - began
+    started = clock.monotonic()
+    for _ in _render_changed(desk, checked):
+        worked = clock.monotonic() - started
         if worked >= _SLICE_SECONDS:
-            await clock.sleep(worked * _REST)
-            began = clock.monotonic()
+            await clock.sleep(worked * _PAUSE_FACTOR)
+            started = clock.monotonic()
 
 
-def _renderings(desk: Desk, checked: Checked) -> Iterator[None]:
-    """Yield after each rendering, and after each look whether there is one to do."""
-    everybodys = desk.inventory
+def _render_changed(desk: Desk, checked: Checked) -> Iterator[None]:
+    """Yield after each rendering, and after each combination that needs none."""
+    common = desk.inventory
     for owner in (None, *desk.writer.owners):
-        at = replace(desk, owner=owner)
-        above = at.inventory
-        below = everybodys if owner else everybodys.below
+        owner_desk = replace(desk, owner=owner)
+        above = owner_desk.inventory
+        below = common if owner else common.below
         if below is None or above.is_same(checked.get(owner)):
             continue
         checked[owner] = above
@@ -68,10 +68,10 @@ def _renderings(desk: Desk, checked: Checked) -> Iterator[None]:
         for kind, languages in above.kinds.items():
             rendered: set[tuple[str, ...]] = set()
             for language in languages:
-                if made := changed(kind, language):
-                    at.mail(kind, language, Sample.FULL)
+                if ingredients := changed(kind, language):
+                    owner_desk.mail(kind, language, Sample.FULL)
                     yield
-                    if made.templates not in rendered:
-                        rendered.add(made.templates)
-                        at.mail(kind, language, Sample.NULL)
+                    if ingredients.templates not in rendered:
+                        rendered.add(ingredients.templates)
+                        owner_desk.mail(kind, language, Sample.NULL)
                 yield

@@ -1,8 +1,8 @@
-"""Check 16: whether text can be read, computed from the colours that the styles give it, in light and in dark.
+"""Check 16: computes the contrast of all text, in light and dark mode, by the CSS cascade.
 
-Judged: inline styles, `bgcolor` and `<font color>`, style sheets, `@media (prefers-color-scheme: …)`, by the cascade.
-Not judged: text on a picture or a gradient, rules that depend on the screen's width, and what a mail client makes of
-the colours by itself (forced inversion): the preview shows that.
+Considers inline styles, `bgcolor`, `<font color>`, style sheets and `@media (prefers-color-scheme: …)`. Ignores text
+on images and gradients, rules that depend on the screen's width, and colour inversion by mail clients, which the
+preview shows.
 """
 
 from collections.abc import Iterator
@@ -19,58 +19,58 @@ from mailroom.checking.page import inline
 from mailroom.rendering.colors import READABLE, contrast
 
 LARGE: Final = 3.0
-"""The contrast that large text needs: 24 px, or 18.66 px and bold (WCAG 2.2 §1.4.3)."""
+"""Minimum contrast ratio of large text: 24 px, or 18.66 px and bold (WCAG 2.2 §1.4.3)."""
 
 Rgb: TypeAlias = tuple[float, float, float]
 
 _BLACK: Final[Rgb] = (0, 0, 0)
 _WHITE: Final[Rgb] = (1, 1, 1)
 _CANVAS: Final[Rgb] = (0.071, 0.071, 0.071)
-"""Of a page that says it can be dark, in Blink: #121212."""
+"""Blink's background for pages that declare a dark colour scheme: #121212."""
 _LINK: Final[Rgb] = (0, 0, 0.933)
 _DARK_LINK: Final[Rgb] = (0.62, 0.62, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """How text looks within an element."""
+class _TextStyle:
+    """The computed style of text in an element."""
 
-    ink: Rgb
-    ground: Rgb | None
-    """None: a picture, which is not judged."""
+    color: Rgb
+    background: Rgb | None
+    """None if it is an image."""
     size: float
     """Pixels."""
     is_bold: bool
 
 
-def text_stands_out(mail: Mail) -> Iterator[Complaint]:
+def check_contrast(mail: Mail) -> Iterator[Complaint]:
     """Check 16."""
     body = mail.page.first("body")
     if body is None:
         return
     for scheme in SCHEMES:
         style = sheets(mail.page.style_sheets, scheme)
-        goes_dark = scheme == DARK and _knows_dark(mail)
-        start = _Look(_WHITE if goes_dark else _BLACK, _CANVAS if goes_dark else _WHITE, 16, is_bold=False)
-        for element, look, text in _looks(body, style, start, dark=goes_dark):
-            if look.ground is None:
+        is_dark = scheme == DARK and _supports_dark_mode(mail)
+        start = _TextStyle(_WHITE if is_dark else _BLACK, _CANVAS if is_dark else _WHITE, 16, is_bold=False)
+        for element, text_style, text in _visible_texts(body, style, start, dark=is_dark):
+            if text_style.background is None:
                 continue
-            ratio = contrast(_hex(look.ink), _hex(look.ground))
-            needed = LARGE if look.size >= 24 or (look.size >= 18.66 and look.is_bold) else READABLE  # noqa: PLR2004 - WCAG's own
+            ratio = contrast(_hex(text_style.color), _hex(text_style.background))
+            needed = LARGE if text_style.size >= 24 or (text_style.size >= 18.66 and text_style.is_bold) else READABLE  # noqa: PLR2004 - from WCAG
             if ratio < needed:
-                colors = f"{_hex(look.ink)} on {_hex(look.ground)}"
+                colors = f"{_hex(text_style.color)} on {_hex(text_style.background)}"
                 problem = f"in {scheme} mode “{excerpt(text, 30)}” is {colors}: a contrast of {ratio:.1f}"
-                remedy = f"choose colours with at least {needed}" + (", by a class in the dark style" * goes_dark)
+                remedy = f"choose colours with at least {needed}" + (", by a class in the dark style" * is_dark)
                 yield Complaint(16, problem, remedy, html=mail.page.tag_of(element))
 
 
 def is_hidden(element: ElementWrapper) -> bool:
-    """Tell whether an element's own style, or that of one around it, keeps it from being seen."""
-    return any(_hides(one) for one in (element, *element.ancestors))
+    """Return whether inline styles hide the element or one of its ancestors."""
+    return any(_has_hiding_style(one) for one in (element, *element.ancestors))
 
 
-def _hides(element: ElementWrapper) -> bool:
-    declared = {name: _words(tokens) for name, (tokens, _) in inline(element).items()}
+def _has_hiding_style(element: ElementWrapper) -> bool:
+    declared = {name: _css_text(tokens) for name, (tokens, _) in inline(element).items()}
     return (
         declared.get("display") == "none"
         or declared.get("visibility") == "hidden"
@@ -80,93 +80,98 @@ def _hides(element: ElementWrapper) -> bool:
     )
 
 
-def _knows_dark(mail: Mail) -> bool:
+def _supports_dark_mode(mail: Mail) -> bool:
     names = {meta.etree_element.get("name"): meta.etree_element.get("content", "") for meta in mail.page.all("meta")}
     return "dark" in names.get("color-scheme", "") or any(
         "color-scheme:light dark" in one for one in mail.page.style_sheets
     )
 
 
-def _looks(
-    element: ElementWrapper, style: Sheets, outer: _Look, *, dark: bool
-) -> Iterator[tuple[ElementWrapper, _Look, str]]:
-    """Yield every run of text that is seen, and how."""
+def _visible_texts(
+    element: ElementWrapper, style: Sheets, outer: _TextStyle, *, dark: bool
+) -> Iterator[tuple[ElementWrapper, _TextStyle, str]]:
+    """Yield element, style and text for each visible text."""
     display = value(element, style, "display")
-    shown = _words(display) if display else ""
+    display_value = _css_text(display) if display else ""
     if (
         element.local_name in ("style", "script", "template", "title")
-        or shown == "none"
-        or (not shown and _hides(element))
+        or display_value == "none"
+        or (not display_value and _has_hiding_style(element))
     ):
         return
-    look = _within(element, style, outer, dark=dark)
+    text_style = _compute_style(element, style, outer, dark=dark)
     node = element.etree_element
     own = [node.text, *(child.etree_element.tail for child in element.iter_children())]
     if element.local_name == "img":
         own.append(node.get("alt"))
     text = " ".join(part for part in own if part and part.strip())
     if text:
-        yield element, look, text
+        yield element, text_style, text
     for child in element.iter_children():
-        yield from _looks(child, style, look, dark=dark)
+        yield from _visible_texts(child, style, text_style, dark=dark)
 
 
-def _within(element: ElementWrapper, style: Sheets, outer: _Look, *, dark: bool) -> _Look:
+def _compute_style(element: ElementWrapper, style: Sheets, outer: _TextStyle, *, dark: bool) -> _TextStyle:
     node = element.etree_element
-    ground = outer.ground
-    colored = _declared_ground(element, style)
-    if isinstance(colored, str):
-        ground = None
-    elif colored is not None:
-        ground = colored[:3] if colored[3] >= 1 else _over(colored, ground)
-    ink = outer.ink
+    background = outer.background
+    declared = _declared_background(element, style)
+    if isinstance(declared, str):
+        background = None
+    elif declared is not None:
+        background = declared[:3] if declared[3] >= 1 else _blend(declared, background)
+    color = outer.color
     if element.local_name == "a" and "href" in node.attrib:
-        ink = _DARK_LINK if dark else _LINK
+        color = _DARK_LINK if dark else _LINK
     tokens = value(element, style, "color")
-    painted = _color(tokens) if tokens else _attribute(node.get("color")) if element.local_name == "font" else None
-    if painted is not None:
-        ink = painted[:3] if painted[3] >= 1 or ground is None else _over(painted, ground) or painted[:3]
-    return _Look(ink, ground, _size(element, style, outer.size), _is_bold(element, style, outer.is_bold))
+    declared_color = _parse_color(tokens) if tokens else None
+    if not tokens and element.local_name == "font":
+        declared_color = _parse_color_attribute(node.get("color"))
+    if declared_color is not None:
+        is_opaque = declared_color[3] >= 1 or background is None
+        color = declared_color[:3] if is_opaque else _blend(declared_color, background) or declared_color[:3]
+    return _TextStyle(
+        color, background, _font_size(element, style, outer.size), _is_bold(element, style, outer.is_bold)
+    )
 
 
-def _declared_ground(element: ElementWrapper, style: Sheets) -> tuple[float, float, float, float] | str | None:
-    """Return an element's background colour; a text for a picture; None where it has none of its own."""
+def _declared_background(element: ElementWrapper, style: Sheets) -> tuple[float, float, float, float] | str | None:
+    """Return the element's own background colour, a string for an image, or None."""
     tokens = value(element, style, "background-color") or value(element, style, "background")
-    picture = value(element, style, "background-image")
-    for found in (tokens, picture):
-        if found and any(token.type in ("url", "function") and _paints(token) for token in found):
-            return "picture"
+    image = value(element, style, "background-image")
+    for declared in (tokens, image):
+        if declared and any(token.type in ("url", "function") and _is_image(token) for token in declared):
+            return "image"
     if tokens:
-        return _color(tokens)
-    return _attribute(element.etree_element.get("bgcolor"))
+        return _parse_color(tokens)
+    return _parse_color_attribute(element.etree_element.get("bgcolor"))
 
 
-def _paints(token: Any) -> bool:
+def _is_image(token: Any) -> bool:
     return token.type == "url" or "gradient" in token.lower_name or token.lower_name == "url"
 
 
-def _color(tokens: list[Any]) -> tuple[float, float, float, float] | None:
-    """Return the first colour among tokens; of `inherit` and `currentColor` nothing."""
+def _parse_color(tokens: list[Any]) -> tuple[float, float, float, float] | None:
+    """Return the first colour among tokens, or None; `inherit` and `currentColor` are ignored."""
     for token in tokens:
-        found = parse_color(token)
-        if found is not None and not isinstance(found, str):
-            return found.red, found.green, found.blue, found.alpha
+        color = parse_color(token)
+        if color is not None and not isinstance(color, str):
+            return color.red, color.green, color.blue, color.alpha
     return None
 
 
-def _attribute(written: str | None) -> tuple[float, float, float, float] | None:
-    return _color(tinycss2.parse_component_value_list(written)) if written else None
+def _parse_color_attribute(written: str | None) -> tuple[float, float, float, float] | None:
+    return _parse_color(tinycss2.parse_component_value_list(written)) if written else None
 
 
-def _over(color: tuple[float, float, float, float], ground: Rgb | None) -> Rgb | None:
-    if ground is None:
+def _blend(color: tuple[float, float, float, float], background: Rgb | None) -> Rgb | None:
+    if background is None:
         return None
     red, green, blue, alpha = color
-    mixed = [part * alpha + below * (1 - alpha) for part, below in zip((red, green, blue), ground, strict=True)]
+    mixed = [part * alpha + below * (1 - alpha) for part, below in zip((red, green, blue), background, strict=True)]
     return mixed[0], mixed[1], mixed[2]
 
 
-def _size(element: ElementWrapper, style: Sheets, outer: float) -> float:
+def _font_size(element: ElementWrapper, style: Sheets, outer: float) -> float:
     for tokens in (value(element, style, "font-size"), value(element, style, "font")):
         for token in tokens or ():
             if token.type == "dimension" and token.lower_unit == "px":
@@ -178,7 +183,7 @@ def _size(element: ElementWrapper, style: Sheets, outer: float) -> float:
     return {"h1": 32, "h2": 24, "h3": 18.72}.get(element.local_name, outer)
 
 
-def _is_bold(element: ElementWrapper, style: Sheets, outer: bool) -> bool:  # noqa: FBT001 - inherited
+def _is_bold(element: ElementWrapper, style: Sheets, outer: bool) -> bool:  # noqa: FBT001 - the inherited value
     for tokens in (value(element, style, "font-weight"), value(element, style, "font")):
         for token in tokens or ():
             if token.type == "number" and token.is_integer and token.int_value >= 100:  # noqa: PLR2004 - a weight
@@ -188,7 +193,7 @@ def _is_bold(element: ElementWrapper, style: Sheets, outer: bool) -> bool:  # no
     return outer or element.local_name in ("b", "strong", "h1", "h2", "h3", "th")
 
 
-def _words(tokens: list[Any]) -> str:
+def _css_text(tokens: list[Any]) -> str:
     return str(tinycss2.serialize(tokens)).strip().lower()
 
 

@@ -1,4 +1,4 @@
-"""Check 13: CSS that mail clients obey, and where they look for it; and how rules apply, for the contrast."""
+"""Check 13: CSS that mail clients support. Also evaluates the cascade for `contrast`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ _CRITICAL: Final = frozenset(
         "text-align", "padding", "margin", "border", "width", "max-width", "display",
     }
 )  # fmt: skip
-_BOXES: Final = frozenset({"flex", "inline-flex", "grid", "inline-grid"})
+_UNSUPPORTED_DISPLAY: Final = frozenset({"flex", "inline-flex", "grid", "inline-grid"})
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class StyleRule:
     """A rule of a style sheet."""
 
     selector: str
@@ -34,10 +34,10 @@ class Rule:
 
 
 class Sheets:
-    """All style sheets of a mail, as they apply in one colour scheme; @media by width is left out."""
+    """A mail's style sheets in one colour scheme, without @media rules that depend on width."""
 
     def __init__(self, sheets: tuple[str, ...], scheme: str) -> None:
-        self.rules: list[Rule] = []
+        self.rules: list[StyleRule] = []
         self._matcher = Matcher()
         for sheet in sheets:
             self._add(
@@ -51,30 +51,30 @@ class Sheets:
                     inner = tinycss2.parse_rule_list(node.content, skip_comments=True, skip_whitespace=True)
                     self._add(inner, scheme, in_media=True)
             elif node.type == "qualified-rule":
-                rule = Rule(
+                rule = StyleRule(
                     tinycss2.serialize(node.prelude).strip(), declarations(tinycss2.serialize(node.content)), in_media
                 )
                 self.rules.append(rule)
                 try:
                     for selector in compile_selector_list(node.prelude):
                         self._matcher.add_selector(selector, rule)
-                except SelectorError:  # a client's own invention: no browser obeys it either
+                except SelectorError:  # a client-specific selector that browsers ignore too
                     continue
 
-    def of(self, element: ElementWrapper) -> list[Rule]:
-        """Return the rules for an element, the ones that overrule others last."""
+    def of(self, element: ElementWrapper) -> list[StyleRule]:
+        """Return the rules for an element, by ascending precedence."""
         matches = self._matcher.match(element)
         return [rule for _, _, pseudo, rule in matches if pseudo is None]
 
 
 @lru_cache(maxsize=64)
 def sheets(texts: tuple[str, ...], scheme: str) -> Sheets:
-    """Return style sheets, parsed once: the mails of a kind share theirs."""
+    """Parse style sheets; cached, because the mails of a kind share them."""
     return Sheets(texts, scheme)
 
 
 def _applies(media: str, scheme: str) -> bool:
-    """Tell whether a media query (without white space) holds in this scheme on any screen."""
+    """Return whether a media query (without white space) matches every screen in this scheme."""
     parts = media.removeprefix("only").split(",")
     return any(
         part in ("all", "screen", f"(prefers-color-scheme:{scheme})", f"screenand(prefers-color-scheme:{scheme})")
@@ -83,29 +83,29 @@ def _applies(media: str, scheme: str) -> bool:
 
 
 def value(element: ElementWrapper, style: Sheets, name: str) -> list[Any] | None:
-    """Return a property's tokens by the cascade: important rules over inline over rules."""
-    own = inline(element).get(name)
-    if own and own[1]:
-        return own[0]
+    """Return a property's tokens by the cascade: important rules, then inline, then other rules."""
+    inline_value = inline(element).get(name)
+    if inline_value and inline_value[1]:
+        return inline_value[0]
     rules = [rule.declarations[name] for rule in style.of(element) if name in rule.declarations]
     important = [tokens for tokens, is_important in rules if is_important]
     if important:
         return important[-1]
-    if own:
-        return own[0]
+    if inline_value:
+        return inline_value[0]
     return rules[-1][0] if rules else None
 
 
-def is_obeyed(mail: Mail) -> Iterator[Complaint]:
+def check_css_support(mail: Mail) -> Iterator[Complaint]:
     """Check 13."""
     page = mail.page
     for element in page.elements:
-        for problem in _unobeyed(inline(element)):
-            yield Complaint(13, problem, _TABLES, html=page.tag_of(element))
+        for problem in _find_unsupported(inline(element)):
+            yield Complaint(13, problem, _REMEDY, html=page.tag_of(element))
     for scheme in SCHEMES:
         for rule in sheets(page.style_sheets, scheme).rules:
-            for problem in _unobeyed(rule.declarations):
-                yield Complaint(13, f"{problem} (in {rule.selector})", _TABLES, html=page.line_with(rule.selector))
+            for problem in _find_unsupported(rule.declarations):
+                yield Complaint(13, f"{problem} (in {rule.selector})", _REMEDY, html=page.line_with(rule.selector))
     style = sheets(page.style_sheets, LIGHT)
     if all(rule.in_media for rule in style.rules):
         return
@@ -113,20 +113,20 @@ def is_obeyed(mail: Mail) -> Iterator[Complaint]:
         for rule in style.of(element):
             missing = sorted((_CRITICAL & set(rule.declarations)) - set(inline(element)))
             if missing and not rule.in_media and ":" not in rule.selector:
-                problem = f"<{element.local_name}> takes {missing[0]} from {rule.selector} in the style sheet only"
-                remedy = "write it into the element's style too: some clients drop every <style>"
+                problem = f"<{element.local_name}> has {missing[0]} only in the style sheet ({rule.selector})"
+                remedy = "add it to the element's style attribute: some clients drop every <style>"
                 yield Complaint(13, problem, remedy, html=page.line_with(rule.selector))
 
 
-_TABLES: Final = "lay out with tables and plain values: Outlook and Gmail ignore the rest"
+_REMEDY: Final = "use tables and plain values: Outlook and Gmail ignore the rest"
 
 
-def _unobeyed(declared: Declarations) -> Iterator[str]:
+def _find_unsupported(declared: Declarations) -> Iterator[str]:
     for name, (tokens, _) in declared.items():
-        words = tinycss2.serialize(tokens).strip().lower()
-        if name == "display" and words in _BOXES:
-            yield f"display:{words} is not for mails"
-        elif name == "position" and words != "static":
-            yield f"position:{words} is not for mails"
-        elif name.startswith("--") or "var(" in words:
-            yield f"the variable in {name} is not for mails"
+        css = tinycss2.serialize(tokens).strip().lower()
+        if name == "display" and css in _UNSUPPORTED_DISPLAY:
+            yield f"display:{css} is not supported in mails"
+        elif name == "position" and css != "static":
+            yield f"position:{css} is not supported in mails"
+        elif name.startswith("--") or "var(" in css:
+            yield f"the variable in {name} is not supported in mails"

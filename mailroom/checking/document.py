@@ -1,4 +1,4 @@
-"""Checks 7, 8, 12, 14, 15 and 21: the HTML as a document that every mail client, and a screen reader, can take."""
+"""Checks 7, 8, 12, 14, 15 and 21: HTML that mail clients and screen readers can process."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,29 +13,29 @@ from mailroom.checking.samples import Sample
 LARGEST_STYLE: Final = 8 * 1024
 """Octets; Gmail drops a longer one."""
 LARGEST_HTML: Final = 90 * 1024
-"""Octets; Gmail clips a mail at 102 kB, and the rest of it is what a relay may add."""
+"""Octets; Gmail clips a mail at 102 kB, and relays may add to it."""
 
-_ACTIVE: Final = frozenset(
+_ACTIVE_ELEMENTS: Final = frozenset(
     {
         "script", "form", "input", "button", "select", "textarea", "video", "audio", "iframe", "frame", "frameset",
         "object", "embed", "applet", "base", "canvas", "portal",
     }
 )  # fmt: skip
-_RIGHT_TO_LEFT: Final = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"})
+_RTL_SCRIPTS: Final = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"})
 
 
-def says_what_it_is(mail: Mail) -> Iterator[Complaint]:
+def check_language_and_title(mail: Mail) -> Iterator[Complaint]:
     """Check 7."""
     page = mail.page
     html = page.first("html")
     attributes = html.etree_element.attrib if html is not None else {}
     line = page.line_with("<html")
     if attributes.get("lang", "").lower() != mail.email.language.lower():
-        problem = f"the HTML says lang={attributes.get('lang', '')!r}, and is in {mail.email.language}"
+        problem = f"the HTML has lang={attributes.get('lang', '')!r}, but the mail is in {mail.email.language}"
         yield Complaint(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html=line)
     expected = direction(mail.email.language)
     if attributes.get("dir", "ltr").lower() != expected:
-        problem = f"the HTML says dir={attributes.get('dir', '')!r}, and {mail.email.language} runs {expected}"
+        problem = f"the HTML has dir={attributes.get('dir', '')!r}, but {mail.email.language} is {expected}"
         yield Complaint(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html=line)
     title = page.first("title")
     if title is None or not text_of(title).strip():
@@ -45,33 +45,33 @@ def says_what_it_is(mail: Mail) -> Iterator[Complaint]:
 
 
 def direction(tag: str) -> str:
-    """Return in which direction a language is written, by its likely script."""
-    return "rtl" if langcodes.get(tag).maximize().script in _RIGHT_TO_LEFT else "ltr"
+    """Return a language's writing direction (`ltr` or `rtl`), by its likely script."""
+    return "rtl" if langcodes.get(tag).maximize().script in _RTL_SCRIPTS else "ltr"
 
 
-def tables_are_layout(mail: Mail) -> Iterator[Complaint]:
+def check_layout_tables(mail: Mail) -> Iterator[Complaint]:
     """Check 8."""
     for table in mail.page.all("table"):
         if table.etree_element.get("role") in ("presentation", "none"):
             continue
         inside = [element for element in table.iter_subtree() if element is not table]
         if not any(element.local_name in ("th", "caption") for element in inside):
-            remedy = 'write <table role="presentation" …>: screen readers count the cells of others aloud'
-            yield Complaint(8, "a layout table does not say so", remedy, html=mail.page.tag_of(table))
+            remedy = 'write <table role="presentation" …>: screen readers announce the cells of other tables'
+            yield Complaint(8, "a layout table lacks role=presentation", remedy, html=mail.page.tag_of(table))
 
 
-def nothing_acts(mail: Mail) -> Iterator[Complaint]:
+def check_no_active_content(mail: Mail) -> Iterator[Complaint]:
     """Check 12."""
-    remedy = "take it out: mail clients remove it, and filters count it against the mail"
+    remedy = "remove it: mail clients do, and spam filters penalize it"
     for element in mail.page.elements:
         name, attributes = element.local_name, element.etree_element.attrib
         handlers = sorted(attribute for attribute in attributes if attribute.startswith("on"))
-        if name in _ACTIVE:
+        if name in _ACTIVE_ELEMENTS:
             yield Complaint(12, f"there is a <{name}>", remedy, html=mail.page.tag_of(element))
         elif name == "link" and "stylesheet" in attributes.get("rel", "").lower():
             yield Complaint(12, "a style sheet is linked", remedy, html=mail.page.tag_of(element))
         elif name == "meta" and attributes.get("http-equiv", "").lower() == "refresh":
-            yield Complaint(12, "the page loads another", remedy, html=mail.page.tag_of(element))
+            yield Complaint(12, "the page redirects to another", remedy, html=mail.page.tag_of(element))
         elif handlers and mail.sample is not Sample.HOSTILE:
             problem = f"<{name}> has the event handler {handlers[0]}"
             yield Complaint(12, problem, remedy, html=mail.page.tag_of(element))
@@ -82,7 +82,7 @@ def nothing_acts(mail: Mail) -> Iterator[Complaint]:
                 yield Complaint(12, problem, remedy, html=mail.page.line_with(f"@{rule.at_keyword}"))
 
 
-def styles_are_small(mail: Mail) -> Iterator[Complaint]:
+def check_style_size(mail: Mail) -> Iterator[Complaint]:
     """Check 14."""
     for element in mail.page.all("style"):
         size = len(text_of(element).encode())
@@ -92,7 +92,7 @@ def styles_are_small(mail: Mail) -> Iterator[Complaint]:
             yield Complaint(14, problem, remedy, html=mail.page.tag_of(element))
 
 
-def is_not_clipped(mail: Mail) -> Iterator[Complaint]:
+def check_html_size(mail: Mail) -> Iterator[Complaint]:
     """Check 15."""
     size = len(mail.email.html.encode())
     if size > LARGEST_HTML:
@@ -100,10 +100,8 @@ def is_not_clipped(mail: Mail) -> Iterator[Complaint]:
         yield Complaint(15, f"the HTML has {size // 1000} kB", remedy)
 
 
-def parses_cleanly(mail: Mail) -> Iterator[Complaint]:
+def check_html_errors(mail: Mail) -> Iterator[Complaint]:
     """Check 21."""
-    for broken in mail.page.broken:
-        remedy = (
-            "close every tag in its order; in a table text stands in cells only: each client repairs it differently"
-        )
-        yield Complaint(21, f"{broken.words.rstrip('.')} ({excerpt(broken.line)})", remedy, html=broken.line)
+    for error in mail.page.errors:
+        remedy = "close every tag in order, and put text of a table into cells: clients repair such errors differently"
+        yield Complaint(21, f"{error.message.rstrip('.')} ({excerpt(error.line)})", remedy, html=error.line)

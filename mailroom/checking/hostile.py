@@ -1,4 +1,4 @@
-"""Check 4: whether what an attacker put into a payload stays text."""
+"""Check 4: values of a hostile payload must be rendered as text."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,10 @@ from mailroom.checking.mail import Complaint, Mail
 from mailroom.checking.page import text_of
 from mailroom.checking.samples import PROBE, Sample
 
-_REMEDY = "print values as they are: {{ name }}, without |safe, in quoted attributes, and {{ link }} for an address"
+_REMEDY = "print values without |safe, as {{ name }}, and only in quoted attributes; use {{ link }} for links"
 
 
-def values_stay_inert(mail: Mail) -> Iterator[Complaint]:
+def check_injection(mail: Mail) -> Iterator[Complaint]:
     """Check 4."""
     if mail.sample is not Sample.HOSTILE:
         return
@@ -24,11 +24,13 @@ def values_stay_inert(mail: Mail) -> Iterator[Complaint]:
             yield Complaint(4, "a value of the payload becomes a style", _REMEDY, html=page.tag_of(element))
         elif any(name.startswith("on") and PROBE in value for name, value in attributes.items()):
             yield Complaint(4, "a value of the payload becomes a script", _REMEDY, html=page.tag_of(element))
-        elif any(_leads_astray(attributes.get(name, "")) for name in ("href", "src", "background", "action")):
-            yield Complaint(4, "a value of the payload becomes an address", _REMEDY, html=page.tag_of(element))
+        elif any(_is_script_url(attributes.get(name, "")) for name in ("href", "src", "background", "action")):
+            yield Complaint(
+                4, "a value of the payload becomes a link or an image's URL", _REMEDY, html=page.tag_of(element)
+            )
     if any(character in mail.email.subject for character in "\r\n\0"):
         yield Complaint(4, "a value of the payload breaks the subject's line", _REMEDY, word="subject")
 
 
-def _leads_astray(address: str) -> bool:
+def _is_script_url(address: str) -> bool:
     return address.strip().lower().startswith("javascript:")

@@ -1,4 +1,4 @@
-"""Check 11: links that readers and filters can trust."""
+"""Check 11: links that readers and spam filters can trust."""
 
 import re
 from collections.abc import Iterator
@@ -9,51 +9,54 @@ from urllib.parse import SplitResult, urlsplit
 from mailroom.checking.mail import Complaint, Mail, excerpt
 from mailroom.checking.page import text_of
 
-_HARMLESS: Final = frozenset({"https", "mailto", "tel"})
+_SAFE_SCHEMES: Final = frozenset({"https", "mailto", "tel"})
 _SHORTENERS: Final = frozenset(
     {
         "bit.ly", "tinyurl.com", "goo.gl", "t.co", "ow.ly", "is.gd", "buff.ly", "rebrand.ly", "cutt.ly", "shorturl.at",
         "lnkd.in", "tiny.cc", "t.ly", "rb.gy", "v.gd", "bl.ink", "short.io", "s.id",
     }
 )  # fmt: skip
-_NAMED: Final = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,24})(?::\d+)?(?:[/?#]\S*)?\Z", re.IGNORECASE)
-"""A link's text that is itself an address."""
+_URL_TEXT: Final = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,24})(?::\d+)?(?:[/?#]\S*)?\Z", re.IGNORECASE)
+"""A link's text that is itself a URL or a host name."""
 
 
-def lead_where_they_say(mail: Mail) -> Iterator[Complaint]:
+def check_links(mail: Mail) -> Iterator[Complaint]:
     """Check 11."""
-    for element, address in mail.page.links:
-        for problem, remedy in _objections(address, " ".join(text_of(element).split())):
+    for element, url in mail.page.links:
+        for problem, remedy in _find_problems(url, " ".join(text_of(element).split())):
             yield Complaint(11, problem, remedy, html=mail.page.tag_of(element))
 
 
-def _objections(address: str, text: str) -> Iterator[tuple[str, str]]:
-    parts = _parsed(address)
-    if not address or address.startswith("#"):
-        yield "a link leads nowhere", "take it out, or put it within {% if link %}: the payload may lack its address"
-    elif parts is None or parts.scheme.lower() not in _HARMLESS:
-        yield f"a link leads to {excerpt(address, 60)}", "use its whole https address: filters distrust all others"
+def _find_problems(url: str, text: str) -> Iterator[tuple[str, str]]:
+    parts = _parse_url(url)
+    if not url or url.startswith("#"):
+        yield "a link leads nowhere", "remove it, or put it into {% if link %}: the payload may lack the link"
+    elif parts is None or parts.scheme.lower() not in _SAFE_SCHEMES:
+        yield f"a link leads to {excerpt(url, 60)}", "use an absolute https URL: filters distrust others"
     elif parts.scheme.lower() == "https":
         host = (parts.hostname or "").lower()
-        if not host or _is_number(host):
-            yield f"a link leads to a number: {excerpt(address, 60)}", "use a host with a name"
+        if not host or _is_ip_address(host):
+            yield f"a link leads to an IP address: {excerpt(url, 60)}", "use a host name"
         if host.removeprefix("www.") in _SHORTENERS:
-            yield f"{host} hides where it leads", "use the address itself: filters block shorteners"
+            yield f"{host} is a link shortener", "use the target's URL: filters block link shorteners"
         if parts.username is not None:
-            yield "a link has a user name before its host", "take it out: it looks like another host"
-        named = _NAMED.match(text)
-        if named and named[1].lower().removeprefix("www.") != host.removeprefix("www."):
-            yield f"a link says {excerpt(text)} and leads to {host}", "let it say where it leads, or words"
+            yield "a link has a user name before its host", "remove it: it looks like another host"
+        url_text = _URL_TEXT.match(text)
+        if url_text and url_text[1].lower().removeprefix("www.") != host.removeprefix("www."):
+            yield (
+                f"a link's text is {excerpt(text)}, but it leads to {host}",
+                "use the same host in the text, or no URL as text",
+            )
 
 
-def _parsed(address: str) -> SplitResult | None:
+def _parse_url(url: str) -> SplitResult | None:
     try:
-        return urlsplit(address)
+        return urlsplit(url)
     except ValueError:
         return None
 
 
-def _is_number(host: str) -> bool:
+def _is_ip_address(host: str) -> bool:
     try:
         ip_address(host)
     except ValueError:

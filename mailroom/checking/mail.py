@@ -1,4 +1,4 @@
-"""One written mail under the eyes of the checks, and what they say of it."""
+"""A rendered mail as input of the rules, and their result."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail and what it was made of. Not slotted: it keeps its parsed page."""
+    """A rendered mail and its sources. Not slotted, because it caches the parsed page."""
 
     kind: str
     language: str
@@ -24,27 +24,27 @@ class Mail:
     email: Email
     ingredients: Ingredients
     domains: frozenset[str]
-    """From which mail may be sent."""
+    """Domains that mail may be sent from."""
 
     @cached_property
     def page(self) -> "Page":
-        """The HTML, parsed once for all checks."""
-        from mailroom.checking.page import Page  # noqa: PLC0415 - a server's start needs no parser
+        """The parsed HTML."""
+        from mailroom.checking.page import Page  # noqa: PLC0415 - servers do not need the parser
 
         return Page(self.email.html)
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What a check says of a mail; `running` adds which mail it was, and finds the template's line."""
+    """A violation in one mail; `running` adds the mail and the template's line."""
 
     check: int
     problem: str
     remedy: str
     html: str = ""
-    """A line of the rendered HTML (or text) in which it shows."""
+    """The line of the rendered HTML or text that is concerned."""
     word: str = ""
-    """The key of the words in which it shows."""
+    """The key of the translation that is concerned."""
     is_warning: bool = False
 
 
@@ -52,6 +52,6 @@ Check: TypeAlias = Callable[[Mail], Iterator[Complaint]]
 
 
 def excerpt(text: str, longest: int = 40) -> str:
-    """Return the beginning of a text on one line, for a finding."""
+    """Return the start of a text on one line."""
     line = " ".join(text.split())
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"

@@ -1,4 +1,4 @@
-"""Checks 1 and 2: whether a mail can be written at all, and says what it exists for. Needs no parser."""
+"""Checks 1 and 2: the mail can be rendered and shows its code or link. Needs no HTML parser."""
 
 import re
 from collections.abc import Iterator
@@ -19,40 +19,40 @@ from mailroom.rendering.writer import TemplateWriter
 _TAGS: Final = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _SPACE: Final = re.compile(r"\s+")
 _PLACE: Final = re.compile(r"(?P<file>[\w./-]+\.(?:jinja|toml))(?:, line (?P<line>\d+))?: (?P<problem>.*)", re.DOTALL)
-_CANNOT: Final = "mend it; until then such a message is held, and nobody gets its code"
+_REMEDY: Final = "fix it; until then such messages are held, and their codes are not sent"
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Who writes, from where, and for whom."""
+    """The renderer under test, with sender and owner."""
 
     writer: TemplateWriter
     sender: Address
     reply_to: Address | None = None
     domains: frozenset[str] = frozenset()
-    """From which mail may be sent, beside the sender's own."""
+    """Domains that mail may be sent from, in addition to the sender's."""
     owner: Owner | None = None
-    """The application or organization whose templates are tried; None: everybody's."""
+    """The application or organization whose templates are tested; None: those of all other mails."""
 
     @property
     def inventory(self) -> Inventory:
-        """What it can write."""
+        """The mails that can be rendered."""
         return self.writer.inventory(self.owner.payload if self.owner else {})
 
     def ingredients(self, kind: str, language: str) -> Ingredients:
-        """Return what it would write such a mail of."""
+        """Return the templates and translations of such a mail."""
         return self.inventory.ingredients(message(kind, Sample.FULL, language, owner=self.owner))
 
     def mail(self, kind: str, language: str, sample: Sample, given: Payload | None = None) -> Mail | Finding:
-        """Write one mail; check 1 where that fails. `given` overrules the sample's payload."""
-        asked = message(kind, sample, language, given, self.owner)
+        """Render one mail, or return check 1's finding. `given` replaces the sample's payload."""
+        request = message(kind, sample, language, given, self.owner)
         try:
-            email = self.writer.write(asked, sender=self.sender, reply_to=self.reply_to)
+            email = self.writer.write(request, sender=self.sender, reply_to=self.reply_to)
         except RenderingError as error:
             return unwritable(error, (kind,), (language,), (sample.value,))
-        own = self.sender.email.rpartition("@")[2].lower()
-        ingredients = self.writer.inventory(asked.payload).ingredients(asked)
-        return Mail(kind, language, sample, asked, email, ingredients, self.domains | {own})
+        sender_domain = self.sender.email.rpartition("@")[2].lower()
+        ingredients = self.writer.inventory(request.payload).ingredients(request)
+        return Mail(kind, language, sample, request, email, ingredients, self.domains | {sender_domain})
 
 
 def unwritable(
@@ -61,33 +61,33 @@ def unwritable(
     languages: tuple[str, ...] = (),
     samples: tuple[str, ...] = (),
 ) -> Finding:
-    """Return check 1's finding for what the writer raised, with the file and line that it names."""
-    told = str(error)
-    place = _PLACE.match(told)
+    """Return check 1's finding for an error of the renderer, with the file and line in its text."""
+    text = str(error)
+    place = _PLACE.match(text)
     if not place:
-        return Finding(1, told, _CANNOT, kinds, languages, samples)
+        return Finding(1, text, _REMEDY, kinds, languages, samples)
     line = int(place["line"]) if place["line"] else None
-    return Finding(1, place["problem"], _CANNOT, kinds, languages, samples, place["file"], line)
+    return Finding(1, place["problem"], _REMEDY, kinds, languages, samples, place["file"], line)
 
 
-def has_what_it_is_for(mail: Mail) -> Iterator[Complaint]:
+def check_code_and_link(mail: Mail) -> Iterator[Complaint]:
     """Check 2."""
     email, payload = mail.email, mail.message.payload
     if mail.sample is Sample.HOSTILE:
         return
     if secret := code(payload.get("code")):
-        # Whether it can be copied in one piece is for check 18.
+        # Check 18 tests that it is not split by markup.
         if secret not in _SPACE.sub("", unescape(_TAGS.sub("", email.html))):
-            yield _lacks("code", "HTML")
+            yield _missing("code", "HTML")
         if email.text.strip() and secret not in _SPACE.sub("", email.text):
-            yield _lacks("code", "text")
+            yield _missing("code", "text")
     if href := address(payload.get("link")):
         if href not in unescape(email.html):
-            yield _lacks("link", "HTML")
+            yield _missing("link", "HTML")
         if email.text.strip() and href not in email.text:
-            yield _lacks("link", "text")
+            yield _missing("link", "text")
 
 
-def _lacks(name: str, part: str) -> Complaint:
-    remedy = f"print {{{{ {name} }}}} in {part.lower()}.jinja, or in a part that it includes"
+def _missing(name: str, part: str) -> Complaint:
+    remedy = f"print {{{{ {name} }}}} in {part.lower()}.jinja, or in a template that it includes"
     return Complaint(2, f"the payload has a {name}, and the {part} does not show it", remedy)

@@ -1,4 +1,4 @@
-"""Checks 5, 6, 17 and 18: what a reader sees in the inbox, as text, and of the code."""
+"""Checks 5, 6, 17 and 18: subject, preheader, text part and code."""
 
 import re
 import unicodedata
@@ -11,86 +11,86 @@ from mailroom.rendering.inert import code
 
 LONGEST_SUBJECT: Final = 60
 PREHEADER: Final = (40, 130)
-"""Columns, so that a Chinese character counts for two: what inboxes show beside a subject."""
+"""Minimum and maximum columns (a Chinese character takes two)."""
 
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def subject_fits(mail: Mail) -> Iterator[Complaint]:
+def check_subject(mail: Mail) -> Iterator[Complaint]:
     """Check 5."""
     subject = mail.email.subject
-    # Where the words give none, the writer sends the app's name.
+    # The renderer replaces an empty subject by the app name, so the translation is tested too.
     if not subject.strip() or not mail.ingredients.words.get("subject", subject).strip():
-        yield Complaint(5, "the subject is empty", "give `subject` a text", word="subject")
+        yield Complaint(5, "the subject is empty", "add a text for `subject`", word="subject")
     elif _CONTROL.search(subject):
-        yield Complaint(5, "the subject is more than one line", "leave line breaks and controls out", word="subject")
+        yield Complaint(
+            5, "the subject is more than one line", "remove line breaks and control characters", word="subject"
+        )
     elif len(subject) > LONGEST_SUBJECT:
         problem = f"the subject has {len(subject)} characters: {excerpt(subject, 70)}"
         yield Complaint(
-            5, problem, f"phones show {LONGEST_SUBJECT} at most; say it shorter", word="subject", is_warning=True
+            5, problem, f"shorten it: phones show {LONGEST_SUBJECT} at maximum", word="subject", is_warning=True
         )
 
 
-def text_says_the_same(mail: Mail) -> Iterator[Complaint]:
+def check_text_part(mail: Mail) -> Iterator[Complaint]:
     """Check 6."""
     text = mail.email.text
     if not text.strip():
-        yield Complaint(6, "the text part is empty", "write text.jinja: some readers see nothing else")
+        yield Complaint(6, "the text part is empty", "add text.jinja: some readers see only the text part")
         return
     payload_link = mail.message.payload.get("link")
     for element, address in mail.page.links:
         shown = address.partition("?")[0].removeprefix("mailto:") if address.startswith("mailto:") else address
         if address.startswith(("https:", "mailto:")) and shown not in text and address != payload_link:
-            problem = f"the HTML leads to {excerpt(shown, 60)}, the text does not name it"
-            yield Complaint(6, problem, "print the address in text.jinja too", html=mail.page.tag_of(element))
+            problem = f"the HTML links to {excerpt(shown, 60)}, the text does not contain it"
+            yield Complaint(6, problem, "print the URL in text.jinja too", html=mail.page.tag_of(element))
 
 
 def preheader(mail: Mail) -> str:
-    """Return the hidden text with which the body begins; the inbox shows it beside the subject."""
-    found = next(((element, text) for element, text in mail.page.texts() if text.strip()), None)
-    return " ".join(found[1].split()) if found and is_hidden(found[0]) else ""
+    """Return the hidden text at the start of the body, which the inbox shows beside the subject."""
+    first = next(((element, text) for element, text in mail.page.texts() if text.strip()), None)
+    return " ".join(first[1].split()) if first and is_hidden(first[0]) else ""
 
 
-def preheader_is_there(mail: Mail) -> Iterator[Complaint]:
+def check_preheader(mail: Mail) -> Iterator[Complaint]:
     """Check 17."""
     text = preheader(mail)
     if not text:
         remedy = (
             'begin the body with <div style="display:none;max-height:0;overflow:hidden">{{ words.preheader }}</div>'
         )
-        yield Complaint(17, "there is no preheader: the inbox shows whatever comes first", remedy)
+        yield Complaint(17, "there is no preheader: the inbox shows the first text of the body", remedy)
         return
     columns = width(text)
-    least, most = PREHEADER
-    if not least <= columns <= most:
+    minimum, maximum = PREHEADER
+    if not minimum <= columns <= maximum:
         problem = f"the preheader is {columns} columns wide: {excerpt(text, 60)}"
-        yield Complaint(17, problem, f"make it {least} to {most}", word="preheader", is_warning=True)
+        yield Complaint(17, problem, f"use {minimum} to {maximum} columns", word="preheader", is_warning=True)
 
 
-def code_is_one_run(mail: Mail) -> Iterator[Complaint]:
+def check_code_unbroken(mail: Mail) -> Iterator[Complaint]:
     """Check 18."""
     secret = code(mail.message.payload.get("code"))
     if not secret:
         return
-    remedy = (
-        "print {{ code }} as it is, and space it with CSS (letter-spacing): phones and readers copy one run of text"
-    )
+    remedy = "print {{ code }} unchanged, and use letter-spacing (CSS) between digits, so that it can be copied"
     runs = list(mail.page.texts())
-    if not any(secret in text for _, text in runs) and secret in _squeezed(mail.page.body_text):
+    if not any(secret in text for _, text in runs) and secret in _without_spaces(mail.page.body_text):
         split = next((element for element, text in runs if secret.startswith(text.strip()) and text.strip()), None)
         line = mail.page.tag_of(split) if split is not None else ""
-        yield Complaint(18, "the code is in pieces in the HTML", remedy, html=line)
-    if secret not in mail.email.text and secret in _squeezed(mail.email.text):
-        yield Complaint(18, "the code is in pieces in the text", remedy)
-    if secret not in mail.email.subject and secret in _squeezed(mail.email.subject):
-        yield Complaint(18, "the code is in pieces in the subject", remedy, word="subject")
+        yield Complaint(18, "the code is split in the HTML", remedy, html=line)
+    if secret not in mail.email.text and secret in _without_spaces(mail.email.text):
+        yield Complaint(18, "the code is split in the text", remedy)
+    if secret not in mail.email.subject and secret in _without_spaces(mail.email.subject):
+        yield Complaint(18, "the code is split in the subject", remedy, word="subject")
 
 
-def _squeezed(text: str) -> str:
+def _without_spaces(text: str) -> str:
     return "".join(text.split())
 
 
 def width(text: str) -> int:
-    """Return how many columns a text takes."""
+    """Return the width of a text in columns."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) != 0 for character in text)

@@ -1,4 +1,4 @@
-"""Goes through every kind, language and sample, and gathers what the checks say."""
+"""Applies the rules to every kind, language and sample: `check(desk)` returns the findings."""
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import replace
@@ -6,57 +6,57 @@ from itertools import product
 from typing import Final, TypeAlias
 
 from mailroom.checking import Finding, merged
-from mailroom.checking.contrast import text_stands_out
-from mailroom.checking.css import is_obeyed
+from mailroom.checking.contrast import check_contrast
+from mailroom.checking.css import check_css_support
 from mailroom.checking.document import (
-    is_not_clipped,
-    nothing_acts,
-    parses_cleanly,
-    says_what_it_is,
-    styles_are_small,
-    tables_are_layout,
+    check_html_errors,
+    check_html_size,
+    check_language_and_title,
+    check_layout_tables,
+    check_no_active_content,
+    check_style_size,
 )
-from mailroom.checking.hostile import values_stay_inert
-from mailroom.checking.links import lead_where_they_say
+from mailroom.checking.hostile import check_injection
+from mailroom.checking.links import check_links
 from mailroom.checking.mail import Check, Complaint, Mail
-from mailroom.checking.making import Desk, has_what_it_is_for
+from mailroom.checking.making import Desk, check_code_and_link
 from mailroom.checking.page import skeleton
-from mailroom.checking.pictures import are_of_a_kind_that_is_shown, have_alt_and_address
-from mailroom.checking.reading import code_is_one_run, preheader_is_there, subject_fits, text_says_the_same
+from mailroom.checking.pictures import check_image_alt_and_url, check_image_formats
+from mailroom.checking.reading import check_code_unbroken, check_preheader, check_subject, check_text_part
 from mailroom.checking.samples import Sample
 from mailroom.checking.sources import Sources
 from mailroom.checking.touched import touched
-from mailroom.checking.variables import are_known, are_replaced, are_the_same
-from mailroom.checking.wire import headers_fit, parses_back
+from mailroom.checking.variables import check_unreplaced_variables, compare_languages, find_unknown_variables
+from mailroom.checking.wire import check_headers, check_round_trip
 from mailroom.rendering.engine import ENDING
 from mailroom.rendering.inventory import Ingredients, Owner
 
-_OF_HOSTILE: Final[tuple[Check, ...]] = (values_stay_inert, parses_back)
-"""What a hostile payload is for; how such a mail looks is nobody's concern."""
-_OF_WORDS: Final[tuple[Check, ...]] = (
-    has_what_it_is_for,
-    are_replaced,
-    subject_fits,
-    text_says_the_same,
-    says_what_it_is,
-    is_not_clipped,
-    lead_where_they_say,
-    preheader_is_there,
-    code_is_one_run,
-    parses_back,
-    headers_fit,
+_HOSTILE_RULES: Final[tuple[Check, ...]] = (check_injection, check_round_trip)
+"""Rules for mails of hostile payloads."""
+_TEXT_RULES: Final[tuple[Check, ...]] = (
+    check_code_and_link,
+    check_unreplaced_variables,
+    check_subject,
+    check_text_part,
+    check_language_and_title,
+    check_html_size,
+    check_links,
+    check_preheader,
+    check_code_unbroken,
+    check_round_trip,
+    check_headers,
 )
-_OF_STRUCTURE: Final[tuple[Check, ...]] = (
-    tables_are_layout,
-    have_alt_and_address,
-    are_of_a_kind_that_is_shown,
-    nothing_acts,
-    is_obeyed,
-    styles_are_small,
-    text_stands_out,
-    parses_cleanly,
+_STRUCTURE_RULES: Final[tuple[Check, ...]] = (
+    check_layout_tables,
+    check_image_alt_and_url,
+    check_image_formats,
+    check_no_active_content,
+    check_css_support,
+    check_style_size,
+    check_contrast,
+    check_html_errors,
 )
-"""These see tags, attributes and styles only: they say the same of mails that differ in their words."""
+"""Rules about tags, attributes and styles only: their result does not depend on texts."""
 
 
 def check(
@@ -67,66 +67,70 @@ def check(
     default_language: str = "en",
     progress: Callable[[], None] = lambda: None,
 ) -> list[Finding]:
-    """Return what is wrong with the mails of these kinds and languages (of all, where none are named).
+    """Return the findings for these kinds and languages (all by default).
 
-    First with everybody's, then with those that single applications' and organizations' templates make otherwise.
-    Takes about 5 ms a mail, of which there are four for each kind and language; `progress` is called after each.
+    Mails without an owner come first, then those that templates of single applications and organizations change.
+    Takes about 5 ms per mail; each kind and language has four. `progress` is called after each mail.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     structures: Structures = {}
-    for at, mails in _rounds(desk):
-        wanted = {
+    for owner_desk, mails in _owner_desks(desk):
+        selected = {
             kind: tuple(tag for tag in tags if not languages or tag in languages)
             for kind, tags in mails.items()
             if not kinds or kind in kinds
         }
-        examiner = Examiner(Sources(at.inventory), structures)
-        said = list(_said_of(at, wanted, examiner, default_language, progress))
-        if owner := at.owner:
-            known = {one for finding in found if not finding.owners for one in _signs(finding)}
-            said = [_of(owner, finding, at, examiner.sources) for finding in said if known.isdisjoint(_signs(finding))]
-        found += said
-    return merged(found)
+        examiner = Examiner(Sources(owner_desk.inventory), structures)
+        new = list(_check_mails(owner_desk, selected, examiner, default_language, progress))
+        if owner := owner_desk.owner:
+            known = {one for finding in findings if not finding.owners for one in _identities(finding)}
+            new = [
+                _assign_to_owner(owner, finding, owner_desk, examiner.sources)
+                for finding in new
+                if known.isdisjoint(_identities(finding))
+            ]
+        findings += new
+    return merged(findings)
 
 
 def count(desk: Desk) -> int:
-    """Return how many mails there are to check."""
-    tags = (tags for _, mails in _rounds(desk) for tags in mails.values())
+    """Return the number of mails to check."""
+    tags = (tags for _, mails in _owner_desks(desk) for tags in mails.values())
     return len(Sample) * sum(map(len, tags))
 
 
-def _rounds(desk: Desk) -> Iterator[tuple[Desk, Mapping[str, tuple[str, ...]]]]:
-    """Yield who is asked to write, and which mails: kind -> languages."""
-    everybodys = desk.inventory
-    yield desk, everybodys.kinds
+def _owner_desks(desk: Desk) -> Iterator[tuple[Desk, Mapping[str, tuple[str, ...]]]]:
+    """Yield each owner's desk with the mails to check: kind -> languages."""
+    common = desk.inventory
+    yield desk, common.kinds
     for owner in desk.writer.owners:
-        own = replace(desk, owner=owner)
-        yield own, touched(own.inventory, everybodys)
+        owner_desk = replace(desk, owner=owner)
+        yield owner_desk, touched(owner_desk.inventory, common)
 
 
-def _said_of(
+def _check_mails(
     desk: Desk,
-    wanted: Mapping[str, tuple[str, ...]],
+    selected: Mapping[str, tuple[str, ...]],
     examiner: "Examiner",
     default_language: str,
     progress: Callable[[], None],
 ) -> Iterator[Finding]:
     known = desk.inventory.kinds
-    for kind, tags in wanted.items():
-        said = {tag: desk.ingredients(kind, tag) for tag in known[kind]}
+    for kind, tags in selected.items():
+        by_language = {tag: desk.ingredients(kind, tag) for tag in known[kind]}
         for language in tags:
-            yield from examiner.variables(kind, language, said[language])
+            yield from examiner.variables(kind, language, by_language[language])
             for sample in Sample:
-                made = desk.mail(kind, language, sample)
-                yield from [made] if isinstance(made, Finding) else examiner.findings(made)
+                result = desk.mail(kind, language, sample)
+                yield from [result] if isinstance(result, Finding) else examiner.findings(result)
                 progress()
-        for finding in are_the_same(examiner.sources, kind, said, default_language):
+        for finding in compare_languages(examiner.sources, kind, by_language, default_language):
             if set(finding.languages) & set(tags):
                 yield finding
 
 
-def _of(owner: Owner, finding: Finding, desk: Desk, sources: Sources) -> Finding:
-    """Return what an owner's mails alone show, with the owner's file where it shows in one that everybody has."""
+def _assign_to_owner(owner: Owner, finding: Finding, desk: Desk, sources: Sources) -> Finding:
+    """Assign a finding to an owner; if it is in a file that all mails share, name the owner's template instead."""
     label = desk.inventory.folders[0][0]
     if finding.samples and finding.file.endswith(ENDING) and not finding.file.startswith(label):
         upper = sources.uppermost(desk.ingredients(finding.kinds[0], finding.languages[0]).templates)
@@ -135,8 +139,8 @@ def _of(owner: Owner, finding: Finding, desk: Desk, sources: Sources) -> Finding
     return replace(finding, owners=(owner.folder,))
 
 
-def _signs(finding: Finding) -> Iterator[Hashable]:
-    """Yield by what one finding is known from another: where it is, or else which mail says so."""
+def _identities(finding: Finding) -> Iterator[Hashable]:
+    """Yield keys that identify a finding: its location, or without a line the mails that have it."""
     yield finding.core
     if finding.line is None:
         for kind, language in product(finding.kinds, finding.languages):
@@ -144,67 +148,67 @@ def _signs(finding: Finding) -> Iterator[Hashable]:
 
 
 Structures: TypeAlias = dict[str, list[Complaint]]
-"""The skeleton of a mail's HTML -> what the checks of structure say of it."""
+"""Skeleton of a mail's HTML -> violations of structure rules."""
 
 
 class Examiner:
-    """Examines mails that are made of the same templates; remembers what it saw."""
+    """Applies the rules to mails of the same templates, and caches results."""
 
     def __init__(self, sources: Sources, structures: Structures | None = None) -> None:
-        """Take where to look for lines, and what is known of structures: that holds for all templates."""
+        """Use `sources` to find template lines; `structures` is a cache that may be shared by all templates."""
         self.sources = sources
         self._mails: dict[tuple[str, str, bytes, bool], list[Finding]] = {}
         self._structures: Structures = {} if structures is None else structures
-        self._known: dict[tuple[str, tuple[str, ...], frozenset[str]], list[Finding]] = {}
+        self._unknown_variables: dict[tuple[str, tuple[str, ...], frozenset[str]], list[Finding]] = {}
 
     def findings(self, mail: Mail) -> list[Finding]:
-        """Return what the checks say of one mail; two samples often make the same one."""
+        """Return the findings for one mail; cached, because two samples often give the same mail."""
         key = mail.kind, mail.language, mail.email.raw, mail.sample is Sample.HOSTILE
         if key not in self._mails:
-            self._mails = {other: found for other, found in self._mails.items() if other[:2] == key[:2]}
-            self._mails[key] = list(self._findings(mail))
+            self._mails = {other: findings for other, findings in self._mails.items() if other[:2] == key[:2]}
+            self._mails[key] = list(self._apply_rules(mail))
         return [replace(finding, samples=(mail.sample.value,)) for finding in self._mails[key]]
 
-    def _findings(self, mail: Mail) -> Iterator[Finding]:
+    def _apply_rules(self, mail: Mail) -> Iterator[Finding]:
         if mail.sample is Sample.HOSTILE:
-            checks = _OF_HOSTILE
+            rules = _HOSTILE_RULES
         else:
-            checks = _OF_WORDS
-            for said in self._of_structure(mail):
-                yield self._placed(said, mail)
-        for one in checks:
-            for said in one(mail):
-                yield self._placed(said, mail)
+            rules = _TEXT_RULES
+            for violation in self._check_structure(mail):
+                yield self._add_location(violation, mail)
+        for rule in rules:
+            for violation in rule(mail):
+                yield self._add_location(violation, mail)
 
     def variables(self, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
-        """Yield the variables in a kind's templates that nothing fills in."""
+        """Yield the unknown variables in a kind's templates."""
         key = kind, ingredients.templates, frozenset(ingredients.words)
-        if key not in self._known:
-            self._known[key] = list(are_known(self.sources, kind, language, ingredients))
-        for finding in self._known[key]:
+        if key not in self._unknown_variables:
+            self._unknown_variables[key] = list(find_unknown_variables(self.sources, kind, language, ingredients))
+        for finding in self._unknown_variables[key]:
             yield replace(finding, languages=(language,))
 
-    def _of_structure(self, mail: Mail) -> list[Complaint]:
+    def _check_structure(self, mail: Mail) -> list[Complaint]:
         key = skeleton(mail.email.html)
         if key not in self._structures:
-            self._structures[key] = [said for one in _OF_STRUCTURE for said in one(mail)]
+            self._structures[key] = [violation for rule in _STRUCTURE_RULES for violation in rule(mail)]
         return self._structures[key]
 
-    def _placed(self, said: Complaint, mail: Mail) -> Finding:
-        if said.word:
-            file, line = self.sources.word(mail.language, mail.kind, said.word)
-        elif said.html:
-            file, line = self.sources.place(mail.ingredients, mail.email.html, said.html)
+    def _add_location(self, violation: Complaint, mail: Mail) -> Finding:
+        if violation.word:
+            file, line = self.sources.word(mail.language, mail.kind, violation.word)
+        elif violation.html:
+            file, line = self.sources.place(mail.ingredients, mail.email.html, violation.html)
         else:
             file, line = self.sources.uppermost(mail.ingredients.templates), None
         return Finding(
-            said.check,
-            said.problem,
-            said.remedy,
+            violation.check,
+            violation.problem,
+            violation.remedy,
             (mail.kind,),
             (mail.language,),
             (mail.sample.value,),
             file,
             line,
-            said.is_warning,
+            violation.is_warning,
         )

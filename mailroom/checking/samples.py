@@ -1,4 +1,4 @@
-"""What mails are tried with: payloads as Logto sends them, full, minimal and null, and as an attacker fills them."""
+"""Sample payloads as Logto sends them: full, minimal, null, and hostile."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,15 +9,15 @@ from mailroom.rendering.inventory import Owner
 
 
 class Sample(StrEnum):
-    """How much of a payload there is."""
+    """A variant of the payload."""
 
     FULL = "full"
     MINIMAL = "minimal"
-    """What Logto never leaves out."""
+    """Only the fields that Logto always sends."""
     NULL = "null"
-    """Everything optional there, and null, as Logto sends a user's empty fields."""
+    """Optional fields present and null, as Logto sends a user's empty fields."""
     HOSTILE = "hostile"
-    """Every name a stranger can choose holds markup, and every address leads astray."""
+    """Every name that a user can choose contains markup, and every URL is `javascript:`."""
 
 
 CODE: Final = "314159"
@@ -27,7 +27,7 @@ LOGO: Final = "https://cdn.example.com/logo.png"
 DARK_LOGO: Final = "https://cdn.example.com/logo-dark.png"
 
 PROBE: Final = "x-probe"
-"""The element, attribute, property and scheme of hostile values: no mail's own."""
+"""Name of the elements, attributes and properties in hostile values; occurs in no template."""
 
 INVITATION: Final = "OrganizationInvitation"
 
@@ -66,15 +66,15 @@ _OWNERS: Final = {"application": _APPLICATION, "organization": _ORGANIZATION}
 def message(
     kind: str, sample: Sample, language: str, given: Payload | None = None, owner: Owner | None = None
 ) -> Message:
-    """Return a message as the doors would make it, in this language; `given` overrules the sample's payload."""
-    chosen = payload(kind, sample, language, owner) if given is None else given
+    """Return a message as the endpoints build it, in this language; `given` replaces the sample's payload."""
+    message_payload = payload(kind, sample, language, owner) if given is None else given
     priority = Priority.CODE if kind in CODE_TYPES else Priority.EVENT
     return Message(
         id=_ID,
         template=kind,
         priority=Priority.INVITATION if kind == INVITATION else priority,
         recipient=RECIPIENT,
-        payload=chosen,
+        payload=message_payload,
         created_at=_CREATED,
         expires_at=_CREATED + 600,
         languages=(language,),
@@ -82,27 +82,27 @@ def message(
 
 
 def payload(kind: str, sample: Sample, language: str, owner: Owner | None = None) -> dict[str, Any]:
-    """Return what Logto sends for this kind; a kind that is not Logto's is taken for a webhook's event.
+    """Return the payload of a kind; kinds that are not Logto's get the payload of a webhook event.
 
-    With an owner it is of that application or organization, whose id is never missing then.
+    With an owner, the payload always has that application's or organization's id.
     """
     if owner is None:
-        return _sampled(sample, kind, _whole(kind, language))
-    made = _sampled(sample, kind, {owner.what: _OWNERS[owner.what], **_whole(kind, language)})
-    return made | {owner.what: {**made.get(owner.what, {}), "id": owner.id}}
+        return _vary(sample, kind, _full(kind, language))
+    sampled = _vary(sample, kind, {owner.what: _OWNERS[owner.what], **_full(kind, language)})
+    return sampled | {owner.what: {**sampled.get(owner.what, {}), "id": owner.id}}
 
 
-def _sampled(sample: Sample, kind: str, whole: dict[str, Any]) -> dict[str, Any]:
+def _vary(sample: Sample, kind: str, full: dict[str, Any]) -> dict[str, Any]:
     if sample is Sample.MINIMAL:
         return _minimal(kind)
     if sample is Sample.FULL:
-        return whole
+        return full
     if sample is Sample.NULL:
         minimal = _minimal(kind)
-        nulls = {key: _empty(value) for key, value in whole.items()} | minimal
-        return nulls | ({"user": _empty(_USER) | minimal["user"]} if "user" in minimal else {})
-    poisoned = {key: _poisoned(value, key) for key, value in whole.items()}
-    return poisoned | {key: value for key, value in _minimal(kind).items() if key != "organization"}
+        nulls = {key: _to_nulls(value) for key, value in full.items()} | minimal
+        return nulls | ({"user": _to_nulls(_USER) | minimal["user"]} if "user" in minimal else {})
+    hostile = {key: _to_hostile(value, key) for key, value in full.items()}
+    return hostile | {key: value for key, value in _minimal(kind).items() if key != "organization"}
 
 
 def _minimal(kind: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _minimal(kind: str) -> dict[str, Any]:
     return {"event": "User.Created", "user": {"id": _USER["id"], "primaryEmail": RECIPIENT}}
 
 
-def _whole(kind: str, language: str) -> dict[str, Any]:
+def _full(kind: str, language: str) -> dict[str, Any]:
     known = {"locale": language, "uiLocales": language, "application": _APPLICATION}
     if kind in CODE_TYPES:
         return {"code": CODE, **known, "user": _USER, "organization": _ORGANIZATION}
@@ -122,21 +122,21 @@ def _whole(kind: str, language: str) -> dict[str, Any]:
     return {"event": "User.Created", "user": {**_USER, "primaryEmail": RECIPIENT}, "application": _APPLICATION}
 
 
-def _empty(value: Any) -> Any:
-    """Return an object of nulls for an object, else null."""
-    return {key: _empty(item) for key, item in value.items()} if isinstance(value, Mapping) else None
+def _to_nulls(value: Any) -> Any:
+    """Replace all values by null, also within objects."""
+    return {key: _to_nulls(item) for key, item in value.items()} if isinstance(value, Mapping) else None
 
 
-_MARKUP: Final = (
+_HOSTILE_TEXT: Final = (
     f"\"'><{PROBE} on{PROBE}='1'></{PROBE}> --></style>;{PROBE}:1; {{{{7*7}}}}\r\nBcc: {PROBE}@evil.example\0"
 )
-_ASTRAY: Final = f"javascript:'{PROBE}'"
+_HOSTILE_URL: Final = f"javascript:'{PROBE}'"
 
 
-def _poisoned(value: Any, key: str) -> Any:
-    """Return the same shape, with a stranger's worst in each text but Logto's own ids."""
+def _to_hostile(value: Any, key: str) -> Any:
+    """Replace each text by a hostile one, except codes and Logto's own ids."""
     if isinstance(value, Mapping):
-        return {name: _poisoned(item, name) for name, item in value.items()}
+        return {name: _to_hostile(item, name) for name, item in value.items()}
     if key in ("code", "id", "event", "type", "locale", "uiLocales"):
         return value
-    return _ASTRAY if key in ("avatar", "logoUrl", "darkLogoUrl") else _MARKUP
+    return _HOSTILE_URL if key in ("avatar", "logoUrl", "darkLogoUrl") else _HOSTILE_TEXT

@@ -1,4 +1,4 @@
-"""Tells what an upper layer of templates changes, so that what it inherits is not checked again."""
+"""Finds the mails that an upper layer of templates changes, so that inherited ones are not checked again."""
 
 from collections.abc import Callable
 
@@ -8,26 +8,28 @@ from mailroom.rendering.inventory import Ingredients, Inventory
 
 
 def touched(above: Inventory, below: Inventory) -> dict[str, tuple[str, ...]]:
-    """Return the kinds, and the languages of each, whose mails are made of something else than without the layer."""
+    """Return kind -> languages of the mails that differ from those without the layer."""
     changed = comparison(above, below)
-    found = {kind: tuple(tag for tag in tags if changed(kind, tag)) for kind, tags in above.kinds.items()}
-    return {kind: tags for kind, tags in found.items() if tags}
+    languages_of = {kind: tuple(tag for tag in tags if changed(kind, tag)) for kind, tags in above.kinds.items()}
+    return {kind: tags for kind, tags in languages_of.items() if tags}
 
 
 def comparison(above: Inventory, below: Inventory) -> Callable[[str, str], Ingredients | None]:
-    """Return what tells of a kind and a language what their mails are made of; None: of the same without the layer."""
+    """Return a function of kind and language that gives their ingredients, or None if the layer changes nothing."""
     sources = Sources(above)
     changed = {name for name, source in above.sources.items() if source != below.sources.get(name)}
 
     def changed_ingredients(kind: str, language: str) -> Ingredients | None:
-        asked = message(kind, Sample.MINIMAL, language)
-        made = above.ingredients(asked)
-        if made != below.ingredients(asked):
-            return made
+        request = message(kind, Sample.MINIMAL, language)
+        ingredients = above.ingredients(request)
+        if ingredients != below.ingredients(request):
+            return ingredients
         if not changed:
             return None
-        if changed.isdisjoint(sources.files(made.templates)) and not sources.choose_while_written(made.templates):
+        if changed.isdisjoint(sources.files(ingredients.templates)) and not sources.has_computed_references(
+            ingredients.templates
+        ):
             return None
-        return made
+        return ingredients
 
     return changed_ingredients

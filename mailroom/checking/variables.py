@@ -1,4 +1,4 @@
-"""Checks 3 and 22: variables that nobody fills in, and languages that do not say the same."""
+"""Checks 3 and 22: unknown or unreplaced variables, and translations with different placeholders."""
 
 import re
 from collections import Counter
@@ -19,7 +19,7 @@ from mailroom.rendering.identity import Logo
 from mailroom.rendering.inventory import Ingredients
 from mailroom.rendering.words import PLACEHOLDERS
 
-_GIVEN: Final = PLACEHOLDERS | {
+_KNOWN_VARIABLES: Final = PLACEHOLDERS | {
     "link", "link_text", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono",
     "range", "namespace", "locale", "uiLocales", "application", "user", "organization", "inviter", "event",
 }  # fmt: skip
@@ -28,51 +28,51 @@ _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "colors": frozenset(field.name for field in fields(Palette)),
     "logo": frozenset(Logo.__annotations__),
 }
-_LEFT: Final = re.compile(r"\{\{.{0,40}|\}\}|\{%.{0,40}|\{[A-Za-z_]\w*\}|\[object Object\]|%recipient[.\w]*%")
-_NOTHING: Final = re.compile(r"\b(?:None|undefined|Undefined|NaN)\b")
+_UNREPLACED: Final = re.compile(r"\{\{.{0,40}|\}\}|\{%.{0,40}|\{[A-Za-z_]\w*\}|\[object Object\]|%recipient[.\w]*%")
+_MISSING_VALUE: Final = re.compile(r"\b(?:None|undefined|Undefined|NaN)\b")
 
 
-def are_replaced(mail: Mail) -> Iterator[Complaint]:
-    """Check 3, of a rendered mail."""
+def check_unreplaced_variables(mail: Mail) -> Iterator[Complaint]:
+    """Check 3 for a rendered mail."""
     if mail.sample is Sample.HOSTILE:
         return
     parts = {"subject": mail.email.subject, "text": mail.email.text, "HTML": mail.page.body_text}
     for part, text in parts.items():
-        words = mail.ingredients.words
-        said = " ".join(words.values())
-        for pattern in (_LEFT, _NOTHING):
-            found = pattern.search(text)
-            if found and not (pattern is _NOTHING and found[0] in said):
-                word = next((key for key, text in words.items() if found[0] in text), "")
-                remedy = "name a variable that there is, or take it out"
+        translations = mail.ingredients.words
+        all_translations = " ".join(translations.values())
+        for pattern in (_UNREPLACED, _MISSING_VALUE):
+            match = pattern.search(text)
+            if match and not (pattern is _MISSING_VALUE and match[0] in all_translations):
+                word = next((key for key, text in translations.items() if match[0] in text), "")
+                remedy = "use an existing variable, or remove it"
                 yield Complaint(
-                    3, f"the {part} shows {excerpt(found[0])}", remedy, html=mail.page.line_with(found[0]), word=word
+                    3, f"the {part} shows {excerpt(match[0])}", remedy, html=mail.page.line_with(match[0]), word=word
                 )
 
 
-def are_known(sources: Sources, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
-    """Check 3, of the templates: what no payload has, also where no sample goes."""
-    whole = payload(kind, Sample.FULL, language)
+def find_unknown_variables(sources: Sources, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
+    """Check 3 for templates: variables that no payload has, also in branches that no sample reaches."""
+    full_payload = payload(kind, Sample.FULL, language)
     for template in sources.files(ingredients.templates):
         tree = sources.tree(template)
         file = sources.file(template)
-        asked = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
-        unknown = meta.find_undeclared_variables(tree) - _GIVEN - set(whole)
+        tested = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
+        unknown = meta.find_undeclared_variables(tree) - _KNOWN_VARIABLES - set(full_payload)
         for name in tree.find_all(nodes.Name):
             if name.name in unknown and name.ctx == "load":
                 yield _unknown(file, name.lineno, name.name, kind, language, is_warning=False)
         for node in tree.find_all(nodes.Getattr):
             path = _path(node)
-            if path and _misses(path, whole, ingredients, asked):
-                ours = path[0] in (*_FIELDS, "words")
-                yield _unknown(file, node.lineno, ".".join(path), kind, language, is_warning=not ours)
+            if path and _is_unknown(path, full_payload, ingredients, tested):
+                is_own_object = path[0] in (*_FIELDS, "words")
+                yield _unknown(file, node.lineno, ".".join(path), kind, language, is_warning=not is_own_object)
 
 
 def _unknown(file: str, line: int, name: str, kind: str, language: str, *, is_warning: bool) -> Finding:
     return Finding(
         3,
-        f"nothing fills in {name}",
-        "correct its spelling; docs/templates.md lists the variables",
+        f"the variable {name} does not exist",
+        "check the spelling; docs/templates.md lists the variables",
         (kind,),
         (language,),
         file=file,
@@ -82,7 +82,7 @@ def _unknown(file: str, line: int, name: str, kind: str, language: str, *, is_wa
 
 
 def _path(node: nodes.Getattr) -> tuple[str, ...]:
-    """Return `("user", "name")` for `user.name`; nothing where it begins with more than a name."""
+    """Return `("user", "name")` for `user.name`; empty if the expression does not start with a name."""
     names: list[str] = []
     inner: nodes.Node = node
     while isinstance(inner, nodes.Getattr):
@@ -91,17 +91,19 @@ def _path(node: nodes.Getattr) -> tuple[str, ...]:
     return (inner.name, *names) if isinstance(inner, nodes.Name) else ()
 
 
-def _misses(path: tuple[str, ...], whole: Mapping[str, Any], ingredients: Ingredients, asked: set[str]) -> bool:
+def _is_unknown(
+    path: tuple[str, ...], full_payload: Mapping[str, Any], ingredients: Ingredients, tested: set[str]
+) -> bool:
     root, name = path[0], path[1]
     if root == "words":
-        return name not in ingredients.words and name not in asked
+        return name not in ingredients.words and name not in tested
     if root in _FIELDS:
         return name not in _FIELDS[root]
-    if root in PLACEHOLDERS and root not in whole:
+    if root in PLACEHOLDERS and root not in full_payload:
         return False
-    value: Any = whole.get(root)
+    value: Any = full_payload.get(root)
     for key in path[1:]:
-        if not isinstance(value, Mapping) or not value:  # null, a text, or an object of the operator's own
+        if not isinstance(value, Mapping) or not value:  # null, a text, or an object with fields of the operator
             return False
         if key not in value:
             return True
@@ -109,15 +111,15 @@ def _misses(path: tuple[str, ...], whole: Mapping[str, Any], ingredients: Ingred
     return False
 
 
-def are_the_same(
-    sources: Sources, kind: str, said: Mapping[str, Ingredients], default_language: str
+def compare_languages(
+    sources: Sources, kind: str, by_language: Mapping[str, Ingredients], default_language: str
 ) -> Iterator[Finding]:
-    """Check 22: said is language -> what the kind is made of in it. The reference is what most languages use."""
-    keys = {key for ingredients in said.values() for key in ingredients.words}
+    """Check 22. The reference is what most languages use; `by_language` maps languages to ingredients."""
+    keys = {key for ingredients in by_language.values() for key in ingredients.words}
     for key in sorted(keys):
         used = {
             tag: _placeholders(ingredients.words[key])
-            for tag, ingredients in said.items()
+            for tag, ingredients in by_language.items()
             if ingredients.words.get(key)
         }
         if not used:
@@ -142,8 +144,8 @@ def are_the_same(
 
 def _difference(names: frozenset[str], usual: frozenset[str]) -> str:
     lacking, more = sorted(usual - names), sorted(names - usual)
-    told = [f"lacks {{{name}}}" for name in lacking] + [f"has {{{name}}}" for name in more]
-    return " and ".join(told)
+    differences = [f"lacks {{{name}}}" for name in lacking] + [f"has {{{name}}}" for name in more]
+    return " and ".join(differences)
 
 
 def _placeholders(text: str) -> frozenset[str]:

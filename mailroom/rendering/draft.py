@@ -16,7 +16,7 @@ from mailroom.rendering.inert import code, line, name
 from mailroom.rendering.links import Link
 from mailroom.rendering.logto import LogtoTemplate
 from mailroom.rendering.markup import as_text, with_harmless_links, with_inline_style
-from mailroom.rendering.placeholders import Template
+from mailroom.rendering.placeholders import PlaceholderTemplate
 from mailroom.rendering.stack import Imported, Kind
 
 _AS_REFERENCES: Final = "xmlcharrefreplace"
@@ -119,7 +119,7 @@ def render_logto(
 
 
 def _template_sender(
-    template: LogtoTemplate, source: Template, message: Message, rules: House, sender: Address
+    template: LogtoTemplate, source: PlaceholderTemplate, message: Message, rules: House, sender: Address
 ) -> Address:
     """Return a template's From; one without "@" is a display name only, as in Logto's SendGrid connector."""
     filled = line(source.fill(message.payload))
@@ -139,7 +139,9 @@ def _template_sender(
     return Address(address.email, _display_name(address.name, source))
 
 
-def _template_reply_to(template: LogtoTemplate, source: Template, message: Message, rules: House) -> Address | None:
+def _template_reply_to(
+    template: LogtoTemplate, source: PlaceholderTemplate, message: Message, rules: House
+) -> Address | None:
     try:
         address = mailbox(line(source.fill(message.payload)))
         _domain(address)
@@ -157,7 +159,7 @@ def _domain(address: Address) -> str:
     return ascii_address.rpartition("@")[2].lower()
 
 
-def _display_name(text: str, source: Template) -> str:
+def _display_name(text: str, source: PlaceholderTemplate) -> str:
     """Return a display name for a header, sanitized if it contains payload values."""
     return (name(text) if source.placeholders else text)[:LONGEST_NAME].strip()
 

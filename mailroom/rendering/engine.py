@@ -166,9 +166,9 @@ class Engine:
             raise self._error(name) from None
         return self.text(name, pieces)
 
-    def page(self, name: str, constants: Mapping[str, Any]) -> "Page":
+    def page(self, name: str, constants: Mapping[str, Any]) -> "BoundTemplate":
         """Return a template for mails that share further constants: strings, and mappings of strings, by name."""
-        return Page(self, name, constants)
+        return BoundTemplate(self, name, constants)
 
     def flat(self, name: str, constants: Mapping[str, Any]) -> Template | None:
         """Compile a template merged with all that it extends and includes; None if it cannot be merged."""
@@ -213,7 +213,7 @@ class Engine:
             return RenderingError(f"{_error_place(error, self._places, name)}: {type(error).__name__}")
 
 
-class Page:
+class BoundTemplate:
     """A template with constants: one kind of mail in one language.
 
     After 100 renderings it is merged with all that it extends and includes, which takes 10 ms and saves 30 µs a mail.

@@ -22,18 +22,18 @@ from mailroom.rendering.markup import (
     with_harmless_links,
     with_inline_style,
 )
-from mailroom.rendering.placeholders import Placeholder, Template
+from mailroom.rendering.placeholders import Placeholder, PlaceholderTemplate
 
 HTML: Final = "text/html"
 PLAIN: Final = "text/plain"
 _STRING_KEYS: Final = ("subject", "content_type", "reply_to", "send_from")
 
 
-class Markup:
+class HtmlTemplate:
     """HTML with placeholders, each escaped by its position."""
 
     def __init__(self, source: str, raw: frozenset[str]) -> None:
-        pieces = Template(source).pieces
+        pieces = PlaceholderTemplate(source).pieces
         marked = "".join(MARK if isinstance(piece, Placeholder) else piece.replace(MARK, " ") for piece in pieces)
         positions = places(marked)
         # Placeholders that the scanner does not reach count as text.
@@ -71,12 +71,12 @@ class LogtoTemplate:
 
     place: str
     """Its file, for error messages."""
-    subject: Template
-    html: Markup | None
+    subject: PlaceholderTemplate
+    html: HtmlTemplate | None
     """None for plain text."""
-    text: Template
-    reply_to: Template | None
-    send_from: Template | None
+    text: PlaceholderTemplate
+    reply_to: PlaceholderTemplate | None
+    send_from: PlaceholderTemplate | None
 
     def filled_subject(self, payload: Payload) -> str:
         """Return the subject on one line."""
@@ -123,16 +123,16 @@ def parse(tag: str, settings: Source, contents: dict[str, Source]) -> LogtoTempl
     text = content if content_type == PLAIN else plain_text.text if plain_text else as_text(content)
     return LogtoTemplate(
         place=contents[suffix].place,
-        subject=Template(table["subject"]),
-        html=Markup(content, frozenset(raw)) if content_type == HTML else None,
-        text=Template(text),
+        subject=PlaceholderTemplate(table["subject"]),
+        html=HtmlTemplate(content, frozenset(raw)) if content_type == HTML else None,
+        text=PlaceholderTemplate(text),
         reply_to=_template(table.get("reply_to")),
         send_from=_template(table.get("send_from")),
     )
 
 
-def _template(source: Any) -> Template | None:
-    return Template(source) if source else None
+def _template(source: Any) -> PlaceholderTemplate | None:
+    return PlaceholderTemplate(source) if source else None
 
 
 def _unescaped(value: str) -> str:

@@ -43,7 +43,7 @@ class Placeholder:
         return "" if value is None else _to_string(value)
 
 
-class Template:
+class PlaceholderTemplate:
     """A text with placeholders, parsed once."""
 
     def __init__(self, source: str) -> None:

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 
-class Rule(NamedTuple):
+class PluralRule(NamedTuple):
     """A language's plural forms, and a function that gives the form of a number."""
 
     forms: tuple[str, ...]
     form: Callable[[int], str]
 
 
-def rule(tag: str) -> Rule:
+def rule(tag: str) -> PluralRule:
     """Return the plural rule of a language (BCP 47); English's ("one", "other") for languages not listed."""
     return _RULES.get(tag) or _RULES.get(tag.partition("-")[0]) or _GERMANIC
 
@@ -51,19 +51,19 @@ def _arabic(number: int) -> str:
     return "few" if 3 <= last <= 10 else "many" if last > 10 else "other"  # noqa: PLR2004 - likewise
 
 
-_GERMANIC: Final = Rule(("one", "other"), _one_if_1)
-_FRENCH: Final = Rule(("one", "other"), _one_if_0_or_1)
-_ASIAN: Final = Rule(("other",), _always_other)
-_SLAVIC: Final = Rule(("one", "few", "many"), _slavic)
+_GERMANIC: Final = PluralRule(("one", "other"), _one_if_1)
+_FRENCH: Final = PluralRule(("one", "other"), _one_if_0_or_1)
+_ASIAN: Final = PluralRule(("other",), _always_other)
+_SLAVIC: Final = PluralRule(("one", "few", "many"), _slavic)
 
 _RULES: Final = {
-    "ar": Rule(("zero", "one", "two", "few", "many", "other"), _arabic),
-    "cs": Rule(("one", "few", "other"), _czech),
+    "ar": PluralRule(("zero", "one", "two", "few", "many", "other"), _arabic),
+    "cs": PluralRule(("one", "few", "other"), _czech),
     "fa": _FRENCH,
     "fr": _FRENCH,
     "ja": _ASIAN,
     "ko": _ASIAN,
-    "pl": Rule(("one", "few", "many"), _polish),
+    "pl": PluralRule(("one", "few", "many"), _polish),
     "pt": _FRENCH,
     "pt-PT": _GERMANIC,
     "ru": _SLAVIC,

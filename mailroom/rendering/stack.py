@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mailroom.errors import Fault, RenderingError
 from mailroom.message import Message, Priority
-from mailroom.rendering.engine import Compiled, Engine, Page, Source
+from mailroom.rendering.engine import BoundTemplate, Compiled, Engine, Source
 from mailroom.rendering.locales import choose
 from mailroom.rendering.logto import LogtoTemplate
 from mailroom.rendering.markup import is_styled
@@ -31,8 +31,8 @@ _REQUIRED_KEYS: Final = ("subject", "preheader", "title")
 class Kind:
     """The Jinja templates and translations of one kind of mail in one language."""
 
-    html: Page
-    text: Page | None
+    html: BoundTemplate
+    text: BoundTemplate | None
     """None: the text part is made from the HTML."""
     subject: str
     fixed: Mapping[str, str]

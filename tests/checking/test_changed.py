@@ -166,7 +166,7 @@ async def test_a_check_that_fails_is_told_and_the_next_change_is_checked(
         broken.setattr(Desk, "mail", lambda *_: 1 / 0)
         async with watching(writing, clock) as logs:
             await clock.until_asleep()
-            assert [(line["event"], line["log_level"]) for line in logs] == [("templates.unchecked", "error")]
+            assert [(line["event"], line["log_level"]) for line in logs] == [("templates.check_failed", "error")]
             broken.undo()
             lay(tmp_path / "mine", {"Welcome/html.jinja": FAILS})
             for _ in range(4):

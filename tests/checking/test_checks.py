@@ -98,9 +98,9 @@ PLACED: Final = [
     row
     for row in SPOILT
     if row[0] not in ELSEWHERE
-    and row[1] != "layout.text.jinja"  # told of the HTML's line, which the text lacks
-    and "!important" not in row[2]  # told of the text that cannot be read
-    and not row[3].startswith("<div>{{")  # told of where the cell ends
+    and row[1] != "layout.text.jinja"  # reported for the HTML's line, which the text lacks
+    and "!important" not in row[2]  # reported for the unreadable text
+    and not row[3].startswith("<div>{{")  # reported where the cell ends
     and "body" not in row[3][:6]  # the value ends the tag, and with it the line
     and "x:'" not in row[3]
 ]
@@ -179,7 +179,7 @@ def test_an_event_mail_may_be_unsubscribed_from_with_one_click_only() -> None:
     author = writer_of(Mangling)
     author.mangle = headers(("List-Unsubscribe", "<https://acme.example/u>"))
     [found] = check(Desk(author, SENDER), kinds=["Welcome"], languages=["en"])
-    assert (found.check, found.problem) == (20, "List-Unsubscribe is not of one click")
+    assert (found.check, found.problem) == (20, "List-Unsubscribe lacks one-click")
     author.mangle = headers(*ONE_CLICK)
     assert not check(Desk(author, SENDER), kinds=["Welcome"], languages=["en"])
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from mailroom.checking.contrast import text_stands_out
+from mailroom.checking.contrast import check_contrast
 from mailroom.checking.mail import Mail
 from mailroom.checking.making import Desk
 from mailroom.checking.samples import Sample
@@ -17,7 +17,7 @@ MADE = Desk(writer(), SENDER).mail("SignIn", "en", Sample.FULL)
 def problems(body: str, style: str = "", meta: str = "") -> list[str]:
     assert isinstance(MADE, Mail)
     html = f"<!doctype html><html><head>{meta}<style>{style}</style></head><body>{body}</body></html>"
-    return [said.problem for said in text_stands_out(replace(MADE, email=structs.replace(MADE.email, html=html)))]
+    return [said.problem for said in check_contrast(replace(MADE, email=structs.replace(MADE.email, html=html)))]
 
 
 DARK = "@media (prefers-color-scheme:dark){%s}"

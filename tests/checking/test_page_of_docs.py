@@ -1,4 +1,4 @@
-"""docs/check.md tells of every check, under its number and by its words."""
+"""docs/check.md has a heading with number and text for each check."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is settled before there is a mail changes no mail."""
+"""Compiling templates with constants does not change any mail."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from mailroom.checking.samples import Sample, message
 from mailroom.errors import RenderingError
 from mailroom.rendering import engine as compiling
-from mailroom.rendering.engine import Engine, Page, Source
+from mailroom.rendering.engine import BoundTemplate, Engine, Source
 from tests.rendering.samples import SENDER, writer
 
 CONSTANTS = {"lang": "ko", "words": {"title": "Your <code>", "unasked": ""}}
@@ -146,12 +146,12 @@ def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPat
     fast = [made.write(one, sender=SENDER, reply_to=None) for one in messages]
     rendered: set[str] = set()
 
-    def as_written(page: Page, variables: dict[str, Any]) -> str:
+    def as_written(page: BoundTemplate, variables: dict[str, Any]) -> str:
         assert page._merged is not None, f"{page.name} cannot be merged"
         rendered.add(page.name)
         return page._engine.render(page.name, variables)
 
-    monkeypatch.setattr(Page, "render", as_written)
+    monkeypatch.setattr(BoundTemplate, "render", as_written)
     assert fast == [made.write(one, sender=SENDER, reply_to=None) for one in messages]
     assert len(messages) >= 800
     assert len(rendered) >= 6

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mailroom.errors import MissingVariable, RenderingError
 from mailroom.message import Address
-from mailroom.rendering.logto import Markup
+from mailroom.rendering.logto import HtmlTemplate
 from tests.rendering.overlays import over, write
 from tests.rendering.samples import SENDER, full, unhurried, writer
 from tests.rendering.test_inert import json_values
@@ -245,7 +245,7 @@ HOSTILE = [
 @given(st.one_of(st.sampled_from(HOSTILE), st.text(), st.lists(st.sampled_from(HOSTILE)).map("".join)))
 @example(":")
 def test_no_value_adds_a_tag_an_attribute_or_a_script_wherever_it_stands(value: str) -> None:
-    made = Markup(PLACES, frozenset()).fill({"x": value})
+    made = HtmlTemplate(PLACES, frozenset()).fill({"x": value})
     harmless = Skeleton(MARKUP.fill({"x": "w"}))
     found = Skeleton(made)
     assert len(found.tags) == len(harmless.tags)
@@ -262,7 +262,7 @@ def test_no_value_adds_a_tag_an_attribute_or_a_script_wherever_it_stands(value: 
     assert len(re.findall("[{}]", style[1])) == 2 * style[1].count("{")
 
 
-MARKUP = Markup(PLACES, frozenset())
+MARKUP = HtmlTemplate(PLACES, frozenset())
 
 
 def test_placeholders_that_are_never_filled_are_told(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_payload_makes_no_mail_slow() -> None:
         value = piece * (8000 // len(piece))
         start = thread_time()
         with suppress(RenderingError):  # escaped, some are too long
-            Markup(source, frozenset()).fill({"x": value})
+            HtmlTemplate(source, frozenset()).fill({"x": value})
         assert thread_time() - start < 1, piece
 
 

@@ -55,7 +55,7 @@ def test_the_form_goes_with_the_number(tmp_path: Path, minutes: int, form: str) 
         ("validity.one", "validity.few", "validity must be a text"),
         ('"{code} for {app}"', "7", "line 7: subject must be a text"),
         ('direction = "ltr"', 'direction = "up"', 'line 2: direction must be "ltr" or "rtl"'),
-        ('direction = "ltr"', 'direction = "ltr"\nSignOut = "x"', "line 3: SignOut is no table"),
+        ('direction = "ltr"', 'direction = "ltr"\nSignOut = "x"', "line 3: SignOut is not a table"),
         ('"{{literal}} {code}"', "7", "line 10: subject must be a text"),
         ("[SignIn]", "[SignIn", "at line 6"),
     ],

@@ -526,7 +526,7 @@ def test_a_kind_that_only_has_words_works_for_an_event(mails: Path) -> None:
     ("file", "before", "after", "complaint"),
     [
         ("layout.html.jinja", "{% endif %}", "", r"layout\.html\.jinja, line \d+: "),
-        ("locales/en.toml", "{app} sign-in", "{ap} sign-in", r"en\.toml, line \d+: ap is no placeholder"),
+        ("locales/en.toml", "{app} sign-in", "{ap} sign-in", r"en\.toml, line \d+: ap is not a placeholder"),
         ("locales/en.toml", 'title = "Your sign-in code"\n', "", r"en\.toml: \[SignIn\] lacks title"),
     ],
 )
