@@ -1,6 +1,7 @@
 """What every test stands on, and which come first."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,11 @@ _SLOWEST = (
     "checking/",
 )
 """Files and folders that take longest, the longest first. Those not named here come after them."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are cores: some tests wait for seconds, as for a drain."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
