@@ -41,7 +41,8 @@ from mailroom.checking.making import Desk
 from mailroom.clock import Clock, SystemClock
 from mailroom.courier import Acceptor, Courier, Exit, Lane, Routes
 from mailroom.errors import MailroomError, SealBroken, SettingsError
-from mailroom.metrics import KINDS, Metrics
+from mailroom.message import TEMPLATES
+from mailroom.metrics import Metrics
 from mailroom.outbox import Outbox
 from mailroom.outbox.database import check
 from mailroom.outbox.opening import Unopened, opened
@@ -49,6 +50,7 @@ from mailroom.outbox.sqlite import WAIT_SECONDS, SqliteOutbox
 from mailroom.providers import Provider, ProviderSettings, Surroundings, connect
 from mailroom.rendering.writer import TemplateWriter
 from mailroom.settings import Settings
+from mailroom.text import printable
 
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = supervisor.EXIT_SETTINGS
@@ -81,7 +83,7 @@ class Parts:
 def warm(settings: Settings, clock: Clock) -> Warm:
     """Read the templates. Raises RenderingError."""
     writer = templates.writer(settings)
-    metrics = Metrics({*KINDS, *(event.template for event in settings.webhook.events.values())})
+    metrics = Metrics({*TEMPLATES, *(event.template for event in settings.webhook.events.values())})
     return Warm(settings, writer, metrics, clock)
 
 
@@ -269,11 +271,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = loading.load(environ=os.environ, config=options.config, dev=options.dev)
         uvloop.run(serve(settings, clock=SystemClock(), fd=options.fd, environ=os.environ))
     except SettingsError as error:
-        faults = "\n".join(f"  {logs.printable(f'{fault.path}: {fault.problem}')}" for fault in error.faults)
+        faults = "\n".join(f"  {printable(f'{fault.path}: {fault.problem}')}" for fault in error.faults)
         print(f"Mailroom cannot start with these settings:\n{faults}", file=sys.stderr)  # noqa: T201 - a person reads this
         return EXIT_SETTINGS
     except (MailroomError, CannotListen) as error:
-        print(f"Mailroom cannot start: {logs.printable(str(error))}", file=sys.stderr)  # noqa: T201 - likewise
+        print(f"Mailroom cannot start: {printable(str(error))}", file=sys.stderr)  # noqa: T201 - likewise
         return EXIT_SETTINGS if isinstance(error, SealBroken) else EXIT_FAILED
     finally:
         lines.drain()

@@ -14,15 +14,12 @@ from mailroom.address import usable
 from mailroom.clock import Clock
 from mailroom.courier import Acceptor
 from mailroom.errors import CannotKeep
-from mailroom.message import CODE_TYPES, Message, Priority, languages_of, new_id
+from mailroom.logto import CODE_TYPES, CONSOLE_TEST_CODE, GENERIC, INVITATION
+from mailroom.message import Message, Priority, languages_of, new_id
 from mailroom.metrics import Door
 from mailroom.rendering.inert import code
 from mailroom.settings import Settings
 
-INVITATION: Final = "OrganizationInvitation"
-FALLBACK: Final = "Generic"
-CONSOLE_TEST_CODE: Final = "000000"
-"""Sent by the console's connector test, which may well be pressed twice."""
 READING_SECONDS: Final = 30.0
 """A code that is worth less than this is not sent: nobody could type it in time."""
 _LONGEST_TYPE: Final = 64
@@ -122,7 +119,7 @@ def _template(name: str | None) -> str:
     """Return the message's type where it can be one; it will name a folder of templates."""
     if name and len(name) <= _LONGEST_TYPE and name.isascii() and name.isalnum():
         return name
-    return FALLBACK
+    return GENERIC
 
 
 def _has_code(message: Message) -> bool:

@@ -12,11 +12,11 @@ import structlog
 
 from mailroom.address import usable
 from mailroom.clock import Instant
+from mailroom.logto import USER_CREATED
 from mailroom.message import Message, Priority, languages_of, new_id
 from mailroom.outbox import Once
 from mailroom.settings import Event as Rule
 
-CREATED: Final = "User.Created"
 _LOOKUP_SECONDS: Final = 2.0
 """The language is worth less than Logto's patience: it waits for 10 s."""
 
@@ -83,7 +83,7 @@ async def answer(
     )
     once = [Once(b"webhook:" + _fingerprint(event), remembered_until)]
     user_id = user.get("id")
-    if name == CREATED and isinstance(user_id, str) and user_id:
+    if name == USER_CREATED and isinstance(user_id, str) and user_id:
         once.append(Once(b"welcome:" + user_id.encode()))
     return Answer(message, tuple(once))
 

@@ -30,6 +30,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from mailroom.errors import MailroomError, SendingError
 from mailroom.message import MASK
+from mailroom.text import printable
 
 DANGEROUS: Final = frozenset(
     {
@@ -254,10 +255,3 @@ class _Terminal:
         if trace:
             shown["exception"] = "\n".join((f"{shown.pop('exception')}", *(f"    {printable(step)}" for step in trace)))
         return self._render(logger, method, shown).encode(errors="backslashreplace")
-
-
-def printable(text: str) -> str:
-    """Escape what a terminal would obey or hide: C0, C1 and bidi controls, other invisible characters."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

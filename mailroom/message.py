@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from mailroom import logto
 from mailroom.clock import Instant
 
 Payload: TypeAlias = Mapping[str, Any]
@@ -53,13 +54,10 @@ class Priority(IntEnum):
     """Lifecycle mail: Welcome and whatever `[webhook.events]` names."""
 
 
-CODE_TYPES: Final = frozenset(
-    {
-        *("SignIn", "Register", "ForgotPassword", "Generic", "UserPermissionValidation", "BindNewIdentifier"),
-        *("MfaVerification", "BindMfa"),
-    }
-)
-"""Logto's message types that carry a code."""
+WELCOME: Final = "Welcome"
+"""Our own mail, for users that were created."""
+TEMPLATES: Final = (*logto.MESSAGE_TYPES, WELCOME)
+"""The bundled templates."""
 
 
 class Outcome(StrEnum):
@@ -206,26 +204,13 @@ _HARMLESS: Final[_Harmless] = {"locale": None, "uiLocales": None, "application":
 _NOTHING: Final[_Harmless] = {}
 
 
-_FIELDS: Final = frozenset(
-    {
-        *("code", "link", "locale", "uiLocales", "application", "organization", "inviter", "user", "event", "ip"),
-        *("id", "name", "displayName", "description", "type", "tenantId", "createdAt", "updatedAt", "customData"),
-        *("branding", "logoUrl", "darkLogoUrl", "favicon", "darkFavicon", "color", "customCss", "isMfaRequired"),
-        *("username", "primaryEmail", "primaryPhone", "avatar", "profile", "identities", "ssoIdentities"),
-        *("applicationId", "cimdClientId", "isSuspended", "hasPassword", "lastSignInAt", "mfaVerificationFactors"),
-        *("givenName", "familyName", "middleName", "nickname", "preferredUsername", "website", "gender"),
-        *("birthdate", "zoneinfo", "address", "formatted", "streetAddress", "locality", "region", "postalCode"),
-        "country",
-    }
-)
-"""The keys that Logto's own payloads have; all others are content."""
 _PLAIN_WORD: Final = re.compile(r"[A-Za-z][A-Za-z_]{0,29}")
 
 
 def _masked(given: Mapping[str, Any], harmless: _Harmless) -> dict[str, Any]:
     masked: dict[str, Any] = {}
     for key, value in given.items():
-        if key not in _FIELDS:
+        if key not in logto.PAYLOAD_FIELDS:
             masked[MASK] = MASK
         elif isinstance(value, dict):
             masked[key] = _masked(value, harmless.get(key) or _NOTHING)
@@ -242,7 +227,7 @@ _WORTH_HIDING: Final = 4
 
 def _hide(given: Mapping[str, Any], harmless: _Harmless, found: set[str]) -> None:
     for key, value in given.items():
-        if key not in _FIELDS and len(key) >= _WORTH_HIDING and not _PLAIN_WORD.fullmatch(key):
+        if key not in logto.PAYLOAD_FIELDS and len(key) >= _WORTH_HIDING and not _PLAIN_WORD.fullmatch(key):
             found.add(key)
         if isinstance(value, dict):
             _hide(value, harmless.get(key) or _NOTHING, found)

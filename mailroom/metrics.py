@@ -6,13 +6,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from mailroom.clock import Instant
-from mailroom.message import Priority
+from mailroom.message import TEMPLATES, Priority
 from mailroom.outbox import HELD_EXHAUSTED, HELD_LINK, HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING, Depth
 
-KINDS: Final = (
-    "SignIn", "Register", "ForgotPassword", "OrganizationInvitation", "Generic", "UserPermissionValidation",
-    "BindNewIdentifier", "MfaVerification", "BindMfa", "Welcome",
-)  # fmt: skip
 OTHER: Final = "other"
 """The label of every template or reason that is not known beforehand: strangers must not make labels."""
 
@@ -20,7 +16,7 @@ OTHER: Final = "other"
 class Metrics:
     """The counters of one server, with a registry of their own so that tests do not share them."""
 
-    def __init__(self, templates: Collection[str] = KINDS) -> None:
+    def __init__(self, templates: Collection[str] = TEMPLATES) -> None:
         self.templates = frozenset(templates)
         """The templates that have a label of their own."""
         self.registry = CollectorRegistry()

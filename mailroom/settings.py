@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from mailroom.address import ascii_form
+from mailroom.logto import USER_CREATED
+from mailroom.message import WELCOME
 from mailroom.providers import Mailbox, ProviderSettings
 from mailroom.rendering import Brand
 from mailroom.rendering.links import DANGEROUS_SCHEMES, SCHEME
@@ -139,7 +141,7 @@ class Webhook(Section):
         timedelta(hours=24), ge=timedelta(0), description="an older `createdAt` is refused; `0` accepts any age"
     )
     events: dict[str, Annotated[Event, BeforeValidator(_event)]] = Field(
-        default_factory=lambda: {"User.Created": Event(template="Welcome")},
+        default_factory=lambda: {USER_CREATED: Event(template=WELCOME)},
         description="Logto event → template, or `{ template = …, only = … }`",
     )
 

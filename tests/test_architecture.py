@@ -19,7 +19,9 @@ BASE = frozenset(
         "mailroom.address",
         "mailroom.clock",
         "mailroom.errors",
+        "mailroom.logto",
         "mailroom.message",
+        "mailroom.text",
     }
 )
 """What everybody may know: the data, the errors, the time."""
@@ -32,6 +34,8 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "mailroom.core_dumps": frozenset(),
     "mailroom.errors": frozenset(),
     "mailroom.smtpclient": frozenset(),
+    "mailroom.logto": frozenset(),
+    "mailroom.text": frozenset(),
     "mailroom.message": BASE,
     "mailroom.address": BASE,
     "mailroom.structlog_alone": frozenset(),

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from mailroom.message import _FIELDS, MASK, Message, Priority
+from mailroom.logto import PAYLOAD_FIELDS
+from mailroom.message import MASK, Message, Priority
 
 CAPTURES: Final = sorted((Path(__file__).parent / "logto-wire" / "email").glob("*.json"))
 _OPEN: Final = ("customData", "identities", "rawData")
@@ -43,4 +44,4 @@ def test_the_keys_of_a_real_logto_stay(file: Path) -> None:
         return set(value).union(*(keys(inner) for key, inner in value.items() if key not in _OPEN))
 
     captured = json.loads(file.read_text(encoding="utf-8"))
-    assert keys(captured["payload"]) <= _FIELDS
+    assert keys(captured["payload"]) <= PAYLOAD_FIELDS

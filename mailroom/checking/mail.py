@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from mailroom.checking.samples import Sample
 from mailroom.message import Email, Message
 from mailroom.rendering.inventory import Ingredients
+from mailroom.text import bounded
 
 if TYPE_CHECKING:
     from mailroom.checking.page import Page
@@ -52,6 +53,5 @@ Check: TypeAlias = Callable[[Mail], Iterator[Complaint]]
 
 
 def excerpt(text: str, longest: int = 40) -> str:
-    """Return the start of a text on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+    """Return the beginning of a text on one line, for a finding."""
+    return bounded(text, longest)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from mailroom.message import CODE_TYPES, Message, Payload, Priority
+from mailroom.logto import CODE_TYPES, INVITATION, USER_CREATED
+from mailroom.message import Message, Payload, Priority
 from mailroom.rendering.inventory import Owner
 
 
@@ -28,8 +29,6 @@ DARK_LOGO: Final = "https://cdn.example.com/logo-dark.png"
 
 PROBE: Final = "x-probe"
 """Name of the elements, attributes and properties in hostile values; occurs in no template."""
-
-INVITATION: Final = "OrganizationInvitation"
 
 _ID: Final = "01935a5e-8f3c-7d2a-9c41-5b0e6f7a8d90"
 _CREATED: Final = 1_790_000_000.0
@@ -110,7 +109,7 @@ def _minimal(kind: str) -> dict[str, Any]:
         return {"code": CODE}
     if kind == INVITATION:
         return {}
-    return {"event": "User.Created", "user": {"id": _USER["id"], "primaryEmail": RECIPIENT}}
+    return {"event": USER_CREATED, "user": {"id": _USER["id"], "primaryEmail": RECIPIENT}}
 
 
 def _full(kind: str, language: str) -> dict[str, Any]:
@@ -119,7 +118,7 @@ def _full(kind: str, language: str) -> dict[str, Any]:
         return {"code": CODE, **known, "user": _USER, "organization": _ORGANIZATION}
     if kind == INVITATION:
         return {"link": LINK, **known, "organization": _ORGANIZATION, "inviter": _USER}
-    return {"event": "User.Created", "user": {**_USER, "primaryEmail": RECIPIENT}, "application": _APPLICATION}
+    return {"event": USER_CREATED, "user": {**_USER, "primaryEmail": RECIPIENT}, "application": _APPLICATION}
 
 
 def _to_nulls(value: Any) -> Any:

@@ -7,8 +7,7 @@ from email.message import Message
 from typing import Any, Final
 
 from mailroom.checking.mail import Complaint, Mail
-from mailroom.checking.samples import INVITATION
-from mailroom.message import CODE_TYPES
+from mailroom.logto import CODE_TYPES, INVITATION
 
 LONGEST_LINE: Final = 998
 """Octets, RFC 5322 §2.1.1."""

@@ -13,8 +13,8 @@ from mailroom.cli.printing import print_faults
 from mailroom.cli.reading import Reader
 from mailroom.errors import SettingsError
 from mailroom.loading import load
-from mailroom.logs import printable
 from mailroom.settings import Settings
+from mailroom.text import printable
 
 
 @dataclass(frozen=True, slots=True)

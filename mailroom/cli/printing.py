@@ -18,9 +18,9 @@ from rich.text import Text
 
 from mailroom.clock import Instant
 from mailroom.errors import Fault
-from mailroom.logs import printable
 from mailroom.message import State
 from mailroom.outbox import Record
+from mailroom.text import printable
 
 _STYLES = {
     State.QUEUED: "cyan",

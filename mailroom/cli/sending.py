@@ -11,6 +11,7 @@ from mailroom.cli.group import Desk, as_json
 from mailroom.cli.printing import print_json, record_as_json, say
 from mailroom.cli.reading import looking
 from mailroom.cli.server_address import server_url
+from mailroom.logto import CONSOLE_TEST_CODE, GENERIC
 from mailroom.message import State
 from mailroom.outbox import Record
 from mailroom.settings import Settings
@@ -21,7 +22,7 @@ _GONE: Final = frozenset({State.SENT, State.DELIVERED})
 
 @click.command()
 @click.argument("address")
-@click.option("--template", default="Generic", show_default=True, help="The message's type, as Logto names it.")
+@click.option("--template", default=GENERIC, show_default=True, help="The message's type, as Logto names it.")
 @click.option("--locale", default=None, help="The reader's language, as a tag: fr-CA.")
 @click.option("--url", default=None, help="Where the server answers.  [default: by the settings]")
 @click.option(
@@ -55,7 +56,7 @@ def send(
 
 async def _post(settings: Settings, url: str, address: str, template: str, locale: str | None) -> str:
     """Post as Logto's connector does; return the message's id."""
-    payload = {"code": "000000"} | ({"locale": locale} if locale else {})
+    payload = {"code": CONSOLE_TEST_CODE} | ({"locale": locale} if locale else {})
     accepted = settings.connector.authorization
     headers = {"authorization": accepted[0].get_secret_value()} if accepted else {}
     try:

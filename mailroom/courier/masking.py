@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from mailroom.message import MASK, Email, Message
+from mailroom.text import one_line
 
 _LONGEST_WORDS: Final = 500
 _LONGEST_SEARCHED: Final = 4000
@@ -33,7 +34,7 @@ def masked(words: str, message: Message, email: Email | None = None) -> str:
     """Return what a provider said, one line of at most 500 characters, without what only the reader may know."""
     if not words:
         return ""
-    line = _one_line(words[:_LONGEST_SEARCHED])
+    line = one_line(words[:_LONGEST_SEARCHED])
     secrets = {message.recipient, *message.secrets()}
     if email is not None:
         secrets.update((email.recipient, email.subject))
@@ -65,7 +66,7 @@ def _needles(secret: str) -> Iterator[_Needle]:
     for text in {secret, _decoded(secret)[0]}:
         letters = _letters(text)
         is_found_apart = len(letters) >= (_FEWEST if any(map(str.isdigit, letters)) else _FEWEST_WITHOUT_DIGITS)
-        parts = _one_line(text).split()
+        parts = one_line(text).split()
         if is_found_apart or parts:
             pattern = None if is_found_apart else re.compile(_BETWEEN.join(map(re.escape, parts)), re.IGNORECASE)
             yield _Needle(letters, pattern)
@@ -83,12 +84,6 @@ def _letters(text: str) -> str:
     if text.isascii() and text.isalnum():
         return text.lower()
     return _APART.sub("", _APART.sub("", text).casefold())
-
-
-def _one_line(text: str) -> str:
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(text.split())
 
 
 def _may_show(line: str, secrets: Iterable[str]) -> bool:

@@ -5,13 +5,14 @@ settings that are there; all of them are pure. `folder` and `keeping` write, `lo
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from mailroom.address import mailbox
 from mailroom.importing import connectors, overlay
 from mailroom.importing.connectors import Schemas
 from mailroom.importing.plan import Connector, Draft, Ledger, Plan, ProviderPlan
 from mailroom.importing.reading import recognize
+from mailroom.logto import GENERIC, INVITATION
 
 __all__ = ["plan"]
 
@@ -79,15 +80,12 @@ def _reply_to(found: list[Connector], ledger: Ledger) -> str | None:
 def _note_invitation(connector: Connector, drafts: list[Draft], ledger: Ledger) -> None:
     """Tell which mail changes: without a template of their own, codes are written as Generic here too, but not this."""
     kinds = {draft.kind for draft in drafts}
-    if "Generic" in kinds and _INVITATION not in kinds:
+    if GENERIC in kinds and INVITATION not in kinds:
         ledger.note(
             connector.source,
-            f"it has no template for {_INVITATION}: Logto writes invitations with the one for Generic, which has no "
+            f"it has no template for {INVITATION}: Logto writes invitations with the one for Generic, which has no "
             "link; Mailroom with its own",
         )
-
-
-_INVITATION: Final = "OrganizationInvitation"
 
 
 def _note_senders(drafts: list[Draft], providers: tuple[ProviderPlan, ...], ledger: Ledger) -> None:

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from mailroom.importing import overlay, smtp
+from mailroom.importing import smtp
 from mailroom.importing.plan import Connector, Ledger, ProviderPlan
 from mailroom.importing.reading import UNCERTAIN
 from mailroom.loading.shape import variable
+from mailroom.logto import MESSAGE_TYPES
 from mailroom.providers import ProviderSettings
 
 Schemas = Callable[[str], type[ProviderSettings] | None]
@@ -133,7 +134,7 @@ def _aliases(connector: Connector, ledger: Ledger) -> dict[str, str]:
             if isinstance(delivery, dict) and "template" in delivery and "html" not in delivery
         ]
     for kind, alias, delivery in pairs:
-        if kind not in overlay.KINDS or not isinstance(alias, str) or not alias:
+        if kind not in MESSAGE_TYPES or not isinstance(alias, str) or not alias:
             why = "its kind is none of Logto's, or its name no text"
             ledger.leave_out(connector.source, "template at the provider", why, "correct it in Logto, and import again")
             continue

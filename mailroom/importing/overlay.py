@@ -7,12 +7,8 @@ from typing import Any, Final
 from mailroom.importing import toml
 from mailroom.importing.plan import Connector, Draft, Ledger, OverlayFile
 from mailroom.importing.reading import source_of
-
-KINDS: Final = (
-    "SignIn", "Register", "ForgotPassword", "OrganizationInvitation", "Generic", "UserPermissionValidation",
-    "BindNewIdentifier", "MfaVerification", "BindMfa",
-)  # fmt: skip
-"""Logto's TemplateType (@logto/connector-kit): nothing else becomes a folder."""
+from mailroom.logto import MESSAGE_TYPES
+from mailroom.text import printable
 
 DEFAULT: Final = "default"
 """The tag of a template that has no language."""
@@ -104,8 +100,8 @@ def _fault(kind: Any, template: Mapping[str, Any], content_type: Any) -> tuple[s
     """Return why a template cannot be used and what to do, or None."""
     if kind == "Test":
         return "Logto sends no mail of this kind any more; it uses Generic", "nothing, if there is a Generic one"
-    if kind not in KINDS:
-        return "Logto sends no mail of this kind", f"the kinds are: {', '.join(KINDS)}"
+    if kind not in MESSAGE_TYPES:
+        return "Logto sends no mail of this kind", f"the kinds are: {', '.join(MESSAGE_TYPES)}"
     if content_type not in (None, _HTML, _TEXT):
         return f"its content type is neither {_HTML} nor {_TEXT}", "correct it in Logto, and import again"
     faults = (_fault_of(key, template.get(key), needed=needed) for key, needed in _FIELDS.items())
@@ -137,9 +133,12 @@ def _encodes(value: str) -> bool:
     return True
 
 
+_LONGEST_QUOTE: Final = 60
+
+
 def _short(value: Any) -> str:
     """Return what a stranger wrote, for a report."""
-    return str(value).encode("ascii", "backslashreplace").decode()[:60] if isinstance(value, str) else "?"
+    return printable(value[:_LONGEST_QUOTE]) if isinstance(value, str) else "?"
 
 
 def files(drafts: Iterable[Draft], ledger: Ledger) -> tuple[OverlayFile, ...]:

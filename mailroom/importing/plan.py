@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mailroom.text import printable
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -46,7 +48,7 @@ _LONGEST_QUOTE: Final = 500
 
 def _quoted(text: str) -> str:
     """Return what may be a stranger's words as something that can be printed: bounded, and without half characters."""
-    return text[:_LONGEST_QUOTE].encode("utf-8", "backslashreplace").decode()
+    return printable(text[:_LONGEST_QUOTE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Draft:
 
     source: str
     kind: str
-    """One of `overlay.KINDS`."""
+    """One of `logto.MESSAGE_TYPES`."""
     tag: str
     """The language, as Logto writes it; `default` where it has none."""
     subject: str

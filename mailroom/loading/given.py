@@ -24,18 +24,13 @@ from mailroom.loading.shape import (
     variable,
     written,
 )
+from mailroom.message import TEMPLATES
 from mailroom.providers import ProviderSettings
 from mailroom.settings import Settings
 
 CONFIG: Final = "MAILROOM_CONFIG"
 LOGTO_SECRET: Final = "MAILROOM_LOGTO_APP_SECRET"  # noqa: S105 - a variable's name
 """Read by `mailroom import --from-logto`, as is `…_FILE`; no setting, and no fault where it is still set."""
-
-TEMPLATES: Final = (
-    "SignIn", "Register", "ForgotPassword", "OrganizationInvitation", "Generic", "UserPermissionValidation",
-    "BindNewIdentifier", "MfaVerification", "BindMfa", "Welcome",
-)  # fmt: skip
-"""Logto's message types and ours: what `MAILROOM_ROUTES__SIGNIN` can mean."""
 
 _KUBERNETES: Final = re.compile(
     r"MAILROOM_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"

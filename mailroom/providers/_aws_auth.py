@@ -26,7 +26,7 @@ from botocore.exceptions import ConnectionError as ConnectionFailed
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers._egress import Egress
-from mailroom.providers._words import bounded
+from mailroom.text import bounded
 
 # At DEBUG it tells what it signs, session token and all.
 logging.getLogger("botocore").setLevel(logging.WARNING)

@@ -7,7 +7,7 @@ from typing import Final
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers._egress import Egress
-from mailroom.providers._words import bounded
+from mailroom.text import bounded
 
 _HTTP_REFUSES_US: Final = frozenset({400, 401, 403, 405, 407})
 _SOCKS_REFUSES_US: Final = frozenset({2})

@@ -15,7 +15,7 @@ from mailroom.clock import Instant
 from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import Receipt
 from mailroom.providers._refusals import classify_text
-from mailroom.providers._words import bounded
+from mailroom.text import bounded
 
 LONGEST_WAIT_SECONDS: Final = 24 * 3600.0
 """No vendor makes us wait for longer, whatever it says."""

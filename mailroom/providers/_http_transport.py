@@ -26,7 +26,7 @@ from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.providers._connection_failure import connection_failure, proxy_failure
 from mailroom.providers._egress import PORTS, Egress, Proxy
 from mailroom.providers._http_connections import Exchange, connector
-from mailroom.providers._words import bounded
+from mailroom.text import bounded
 
 LONGEST_BODY: Final = 64 * 1024
 """Octets that are read of a response's body."""

@@ -22,7 +22,7 @@ from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import MASK
 from mailroom.providers._pem import private_key_in
-from mailroom.providers._words import bounded
+from mailroom.text import bounded
 
 if TYPE_CHECKING:
     import httpx

@@ -8,7 +8,7 @@ from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, 
 from mailroom.providers._connection_failure import connection_failure, proxy_failure
 from mailroom.providers._refusals import TOO_LARGE, classify
 from mailroom.providers._smtp_settings import Settings
-from mailroom.providers._words import bounded
+from mailroom.text import bounded
 from mailroom.smtpclient import (
     Command,
     ConnectionFailed,

@@ -9,8 +9,9 @@ do not count as present.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite, isinf
 from typing import Any, Final
+
+from mailroom.logto import format_number
 
 _SPACE: Final = r"[\t-\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]*"
 """JavaScript's white space, ECMA-262 §12.2 and §12.3."""
@@ -98,46 +99,7 @@ def _to_string(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return _number_to_string(value)
+        return format_number(value)
     if isinstance(value, list):
         return ",".join("" if item is None else _to_string(item) for item in value)
     return "[object Object]"
-
-
-_EXACT: Final = 2**53
-_PLAIN_DIGITS: Final = 21
-_SMALLEST_PLAIN: Final = -6
-
-
-def _number_to_string(value: float) -> str:
-    """Format a number by ECMA-262 §6.1.6.1.20: the shortest digits that parse to the same double."""
-    if isinstance(value, int):
-        if -_EXACT <= value <= _EXACT:
-            return str(value)
-        try:
-            value = float(value)
-        except OverflowError:
-            value = float("inf") if value > 0 else float("-inf")
-    if not isfinite(value):
-        return ("Infinity" if value > 0 else "-Infinity") if isinf(value) else "NaN"
-    if value == 0:
-        return "0"
-    sign = "-" if value < 0 else ""
-    mantissa, _, exponent = f"{abs(value)!r}".partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    fraction = fraction.rstrip("0") if fraction != "0" else ""
-    digits = (whole + fraction).lstrip("0")
-    # The number is 0.digits times ten to the power of `point`.
-    point = int(exponent or 0) + (len(whole) if whole != "0" else len(digits) - len(fraction))
-    return sign + _place_point(digits.rstrip("0"), point)
-
-
-def _place_point(digits: str, point: int) -> str:
-    if len(digits) <= point <= _PLAIN_DIGITS:
-        return digits.ljust(point, "0")
-    if 0 < point <= _PLAIN_DIGITS:
-        return f"{digits[:point]}.{digits[point:]}"
-    if _SMALLEST_PLAIN < point <= 0:
-        return f"0.{'0' * -point}{digits}"
-    rest = f".{digits[1:]}" if len(digits) > 1 else ""
-    return f"{digits[0]}{rest}e{'+' if point > 0 else '-'}{abs(point - 1)}"

@@ -10,6 +10,7 @@ from string import Formatter
 from typing import Any, Final
 
 from mailroom.errors import Fault, RenderingError
+from mailroom.logto import GENERIC
 from mailroom.message import Message, Priority
 from mailroom.rendering.engine import BoundTemplate, Compiled, Engine, Source
 from mailroom.rendering.locales import choose
@@ -18,7 +19,6 @@ from mailroom.rendering.markup import is_styled
 from mailroom.rendering.overlay import DEFAULT, Layer
 from mailroom.rendering.words import Locale, Tables, compare
 
-GENERIC: Final = "Generic"
 BUNDLED: Final = "bundled/"
 """Prefix of a template name that selects the bundled template even if an overlay overrides it."""
 

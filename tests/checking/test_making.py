@@ -4,7 +4,7 @@ import pytest
 
 from mailroom.checking.making import unwritable
 from mailroom.errors import RenderingError
-from mailroom.message import CODE_TYPES
+from mailroom.logto import CODE_TYPES
 from tests.checking.conftest import Copy
 
 

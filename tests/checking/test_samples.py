@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from mailroom.checking.samples import CODE, PROBE, Sample, message, payload
-from mailroom.message import CODE_TYPES, Priority
-from mailroom.metrics import KINDS
+from mailroom.logto import CODE_TYPES
+from mailroom.message import TEMPLATES, Priority
 
 
 def leaves(value: Any) -> list[Any]:
     return [leaf for item in value.values() for leaf in leaves(item)] if isinstance(value, dict) else [value]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TEMPLATES)
 def test_every_kind_has_all_four(kind: str) -> None:
     full, minimal, null, hostile = (payload(kind, sample, "de") for sample in Sample)
     assert set(minimal) <= set(full) == set(null) == set(hostile)
@@ -22,7 +22,7 @@ def test_every_kind_has_all_four(kind: str) -> None:
     assert not any(PROBE in str(leaf) for leaf in leaves(full))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TEMPLATES)
 def test_messages_are_as_the_doors_make_them(kind: str) -> None:
     made = message(kind, Sample.HOSTILE, "ja")
     assert made.languages == ("ja",)

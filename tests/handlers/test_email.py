@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mailroom.message import CODE_TYPES, Priority
+from mailroom.logto import CODE_TYPES
+from mailroom.message import Priority
 from tests.clock import START
 from tests.handlers.parts import AUTHORIZATION
 from tests.handlers.serving import WIRE, Answer, Client, Doors, captured, request, served

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.importing.overlay import KINDS, LONGEST
+from mailroom.importing.overlay import LONGEST
+from mailroom.logto import MESSAGE_TYPES
 from tests.importing.parts import config, contents, planned, template_row, told
 
 ANY_JSON = st.recursive(
@@ -83,7 +84,7 @@ def test_no_row_makes_a_path_that_leads_elsewhere(kind: Any, tag: Any, details: 
     made = planned([template_row(templateType=kind, languageTag=tag), template_row(details=details)])
     for file in made.files:
         folder, logto, name = file.path.split("/")
-        assert (folder in KINDS, logto) == (True, "logto")
+        assert (folder in MESSAGE_TYPES, logto) == (True, "logto")
         assert name.replace("-", "").replace(".", "", 1).isalnum()
     assert len(made.files) > 0 or len(made.left_out) == 2
 

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from mailroom.importing.overlay import KINDS
+from mailroom.logto import MESSAGE_TYPES
 from tests.importing.parts import OWN, config, contents, planned, row
 
 
@@ -13,7 +13,7 @@ def test_every_template_becomes_files_that_say_the_same(name: str) -> None:
     made = planned(row(name))
     files = contents(made.files)
     templates = config(name)["templates"]
-    assert {template["usageType"] for template in templates} == set(KINDS)
+    assert {template["usageType"] for template in templates} == set(MESSAGE_TYPES)
     for template in templates:
         content_type = template.get("contentType", template.get("type"))
         stem = f"{template['usageType']}/logto/default"

@@ -1,0 +1,64 @@
+"""What Logto sends, in one place: message types, event names, payload fields, the format of its numbers.
+
+Sources: npm's `@logto/connector-kit` 5.1 (TemplateType) and the requests captured in tests/logto-wire.
+"""
+
+from decimal import Decimal
+from math import isfinite, isinf
+from typing import Final
+
+GENERIC: Final = "Generic"
+"""The message type for which the others fall back."""
+INVITATION: Final = "OrganizationInvitation"
+"""The only message type with a link instead of a code."""
+MESSAGE_TYPES: Final = (
+    "SignIn", "Register", "ForgotPassword", INVITATION, GENERIC, "UserPermissionValidation",
+    "BindNewIdentifier", "MfaVerification", "BindMfa",
+)  # fmt: skip
+CODE_TYPES: Final = frozenset(MESSAGE_TYPES) - {INVITATION}
+"""The message types that carry a code."""
+
+CONSOLE_TEST_CODE: Final = "000000"
+"""The code that the console's connector test sends; it may be sent twice within a minute."""
+
+USER_CREATED: Final = "User.Created"
+"""The only webhook event whose name has a meaning of its own in the code; others are named by the settings."""
+
+PAYLOAD_FIELDS: Final = frozenset(
+    {
+        *("code", "link", "locale", "uiLocales", "application", "organization", "inviter", "user", "event", "ip"),
+        *("id", "name", "displayName", "description", "type", "tenantId", "createdAt", "updatedAt", "customData"),
+        *("branding", "logoUrl", "darkLogoUrl", "favicon", "darkFavicon", "color", "customCss", "isMfaRequired"),
+        *("username", "primaryEmail", "primaryPhone", "avatar", "profile", "identities", "ssoIdentities"),
+        *("applicationId", "cimdClientId", "isSuspended", "hasPassword", "lastSignInAt", "mfaVerificationFactors"),
+        *("givenName", "familyName", "middleName", "nickname", "preferredUsername", "website", "gender"),
+        *("birthdate", "zoneinfo", "address", "formatted", "streetAddress", "locality", "region", "postalCode"),
+        "country",
+    }
+)
+"""The keys of Logto's own payloads, at any depth; all other keys are the tenant's data."""
+
+_LARGEST_EXACT: Final = 2**53
+_SMALLEST_DECIMAL: Final = 1e-6
+_LARGEST_DECIMAL: Final = 1e21
+"""Between these JavaScript writes a number without an exponent."""
+
+
+def format_number(value: float) -> str:
+    """Write a number as JavaScript does (ECMA-262 §6.1.6.1.20): the shortest digits that mean the same double."""
+    if isinstance(value, int):
+        if abs(value) <= _LARGEST_EXACT:
+            return str(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = float("inf") if value > 0 else float("-inf")
+    if not isfinite(value):
+        return ("Infinity" if value > 0 else "-Infinity") if isinf(value) else "NaN"
+    if not value:
+        return "0"
+    shortest = Decimal(repr(value)).normalize()
+    if _SMALLEST_DECIMAL <= abs(value) < _LARGEST_DECIMAL:
+        return f"{shortest:f}"
+    mantissa, _, exponent = f"{shortest:e}".partition("e")
+    return f"{mantissa}e{int(exponent):+d}"
