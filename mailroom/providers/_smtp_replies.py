@@ -8,7 +8,6 @@ from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, 
 from mailroom.providers._connection_failure import connection_failure, proxy_failure
 from mailroom.providers._refusals import TOO_LARGE, classify
 from mailroom.providers._smtp_settings import Settings
-from mailroom.text import bounded
 from mailroom.smtpclient import (
     Command,
     ConnectionFailed,
@@ -20,6 +19,7 @@ from mailroom.smtpclient import (
     SmtpError,
     TooLarge,
 )
+from mailroom.text import bounded
 
 _TLS_HINT: Final = "; do port and tls belong together?"
 _NO_SMTPUTF8: Final = "add a provider whose server offers SMTPUTF8"
