@@ -15,9 +15,8 @@ from tests.e2e.front import Front, front
 from tests.e2e.harness import AUTHORIZATION, Server
 from tests.e2e.node import Answer, Connector, connector
 
-USERS = 40
-"""With the pauses below about 190 calls/s on an idle machine."""
 _PAUSES = (0, 0.05, 0.1, 0.2, 0.3)
+"""Seconds between two calls of a user."""
 _IDLE = 6.0
 """Seconds; longer than the 5 after which Logto's agent closes an idle connection."""
 _IDLE_ONE_IN = 80
@@ -97,20 +96,20 @@ class Load:
 
 
 @asynccontextmanager
-async def load(logto: Connector, url: str, chance: random.Random) -> AsyncIterator[Load]:
+async def load(logto: Connector, url: str, chance: random.Random, users: int) -> AsyncIterator[Load]:
     """Ask for codes while the context lasts; leaving it waits for the calls under way."""
-    users = Load(logto, url, chance)
+    place = Load(logto, url, chance)
     async with asyncio.TaskGroup() as group:
-        for _ in range(USERS):
-            group.create_task(users.ask_for_codes())
+        for _ in range(users):
+            group.create_task(place.ask_for_codes())
         try:
-            yield users
+            yield place
         finally:
-            users.over.set()
+            place.over.set()
 
 
 @asynccontextmanager
-async def site(server: Server, proxy: str, seed: int) -> AsyncIterator[tuple[Load, Front | None]]:
+async def site(server: Server, proxy: str, seed: int, users: int) -> AsyncIterator[tuple[Load, Front | None]]:
     """Ask this server for codes, through a proxy of `deploy/` unless `proxy` is empty."""
     async with AsyncExitStack() as stack:
         place = None
@@ -119,4 +118,4 @@ async def site(server: Server, proxy: str, seed: int) -> AsyncIterator[tuple[Loa
             place = await stack.enter_async_context(front(proxy, directory, server.port))
         logto = await stack.enter_async_context(connector(place.authority if place else None))
         url = place.url if place else server.url
-        yield await stack.enter_async_context(load(logto, url, random.Random(seed))), place
+        yield await stack.enter_async_context(load(logto, url, random.Random(seed), users)), place

@@ -6,8 +6,7 @@ import pytest
 
 from tests.e2e import front, node
 from tests.e2e.harness import unless
-from tests.e2e.load import USERS
-from tests.e2e.reloads import DIRECT, run
+from tests.e2e.reloads import DIRECT, USERS, run
 
 TIMES = 5
 
