@@ -22,6 +22,7 @@ from mailroom.smtpclient.exceptions import (
 )
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.session import Mail, Session
+from mailroom.smtpclient.time_limit import TimeLimit
 from mailroom.smtpclient.transactions import Progress
 
 _CHECK_AFTER_SECONDS: Final = 10
@@ -51,6 +52,7 @@ class Pool:
         self._open_session = open_session
         self._slots = asyncio.Semaphore(size)
         self._timeout_seconds = timeout_seconds
+        self._time_limit = TimeLimit(timeout_seconds)
         self._idle_seconds = idle_seconds
         self._mails_per_session = mails_per_session
         self._monotonic = monotonic
@@ -69,8 +71,9 @@ class Pool:
         """
         progress = Progress()
         try:
-            async with asyncio.timeout(self._timeout_seconds), self._slots:
-                return await self._send(mail, progress)
+            with self._time_limit():
+                async with self._slots:
+                    return await self._send(mail, progress)
         except TimeoutError:
             if progress.refusal is not None:
                 raise progress.refusal from None
