@@ -1,4 +1,4 @@
-"""The short way through `mailroom.address` gives the long way's answers."""
+"""The fast path of `mailroom.address` gives the same results as email-validator."""
 
 import string
 

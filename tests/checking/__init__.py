@@ -1,1 +1,1 @@
-"""The check: every mail that is wrong is caught, and by the check that says what is wrong."""
+"""Tests of the 22 rules: each violation is found by its rule."""

@@ -1,4 +1,4 @@
-"""A copy of the bundled templates in which one thing can be spoilt."""
+"""A copy of the bundled templates for tests to modify."""
 
 import shutil
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Asks strangers about every mail, `python -m tests.checking.oracles`: SpamAssassin's local rules, and html-validate.
+"""Checks every mail with SpamAssassin (local rules) and html-validate: `python -m tests.checking.oracles`.
 
 Needs Debian's spamassassin, and `make node`. Nothing is dialled. CI runs it in its slower suites (`make mails`).
 """

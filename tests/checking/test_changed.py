@@ -1,4 +1,4 @@
-"""What a server checks of an operator's templates by itself: what they change, once."""
+"""The server's check: it renders each mail that an operator's templates change, once."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Each of the 22 checks: one thing is spoilt in a copy of the bundled templates, and that check alone says so."""
+"""Each of the 22 rules: one change in a copy of the bundled templates is found by that rule alone."""
 
 from collections.abc import Callable
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What is judged of colours, and what is not."""
+"""Which colours the contrast rule considers."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The bundled templates, in every language that there is, are without a finding."""
+"""The bundled templates have no finding in any language."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whether a mail can be written, and has what it is for."""
+"""A mail can be rendered, and shows its code or link."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""An operator's templates are judged as they lie over the bundled ones, and named by their own files."""
+"""An operator's templates are checked together with the bundled ones; findings name the operator's files."""
 
 from pathlib import Path
 

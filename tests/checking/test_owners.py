@@ -1,4 +1,4 @@
-"""The templates of single applications and organizations are judged too, where they change something."""
+"""Templates of single applications and organizations are checked where they change mails."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""The payloads that mails are tried with."""
+"""The sample payloads."""
 
 from typing import Any
 

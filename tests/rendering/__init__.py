@@ -1,1 +1,1 @@
-"""How mails are written."""
+"""Tests of rendering."""

@@ -1,4 +1,4 @@
-"""Overlay folders for the tests: files by name, and the writer over them."""
+"""Creates overlay folders for tests, and renderers that use them."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Messages for the tests and pictures of this room, and Logto's own as they were captured."""
+"""Messages for tests and screenshots, and captured requests of Logto."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Contrast, whatever colour the operator likes."""
+"""Text is readable with every brand colour."""
 
 import pytest
 from hypothesis import given

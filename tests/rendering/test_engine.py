@@ -1,4 +1,4 @@
-"""Templates in their sandbox."""
+"""Templates in the sandbox."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is left of a stranger's value."""
+"""Sanitizing payload values."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What there is for `check` and `preview` to see."""
+"""The inventory of mails for `check` and `preview`."""
 
 from pathlib import Path
 

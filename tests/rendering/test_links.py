@@ -1,4 +1,4 @@
-"""What becomes of a payload's link: an address, a text to copy, or nothing."""
+"""Sanitizing a payload's link: a URL, a text to copy, or nothing."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""The language of a mail: the table of Logto's twenty languages."""
+"""Selecting the language of a mail among Logto's twenty languages."""
 
 import pytest
 

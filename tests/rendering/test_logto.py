@@ -1,4 +1,4 @@
-"""Templates of Logto's own making, imported as they were."""
+"""Imported Logto templates."""
 
 import re
 from contextlib import suppress

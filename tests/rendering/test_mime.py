@@ -1,4 +1,4 @@
-"""The bytes of a mail: parsed back by the standard library, and equal to what it would have built itself."""
+"""Serialized mails, compared with the standard library's parser and generator."""
 
 import re
 from email import message_from_bytes, policy

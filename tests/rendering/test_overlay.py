@@ -1,4 +1,4 @@
-"""An operator's folder over the bundled templates."""
+"""An operator's folder that overrides bundled templates."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Logto's placeholders, held to the code that Logto itself runs."""
+"""Logto's placeholders, compared with Logto's own package."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Plural forms, held against CLDR's own examples of whole numbers."""
+"""Plural forms, compared with CLDR's examples of integers."""
 
 import pytest
 

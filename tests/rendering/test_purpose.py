@@ -1,4 +1,4 @@
-"""A mail shows what it exists for, whatever an operator's template has forgotten."""
+"""A mail shows its code or link, even if an operator's template does not."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Templates that change while the server runs."""
+"""Reloading templates that change while the server runs."""
 
 import asyncio
 import os

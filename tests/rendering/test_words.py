@@ -1,4 +1,4 @@
-"""Words that are faulty are found when they are loaded, with file and line."""
+"""Faults in translations are reported on loading, with file and line."""
 
 from pathlib import Path
 

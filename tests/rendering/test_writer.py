@@ -1,4 +1,4 @@
-"""Written mails: every kind, every captured request, every hostile payload."""
+"""Rendered mails: every kind, captured requests, hostile payloads."""
 
 import json
 import re
