@@ -79,7 +79,7 @@ class Finding:
         }
 
 
-def merged(findings: Iterable[Finding]) -> list[Finding]:
+def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings by rule, with equal findings of several mails merged into one."""
     first: dict[tuple[int, str, int | None, str], Finding] = {}
     for finding in findings:

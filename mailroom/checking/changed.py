@@ -12,7 +12,7 @@ import structlog
 
 from mailroom.checking.making import Desk
 from mailroom.checking.samples import Sample
-from mailroom.checking.touched import comparison
+from mailroom.checking.touched import compare_layers
 from mailroom.clock import Clock
 from mailroom.rendering.inventory import Inventory, Owner
 
@@ -64,7 +64,7 @@ def _render_changed(desk: Desk, checked: Checked) -> Iterator[None]:
         if below is None or above.is_same(checked.get(owner)):
             continue
         checked[owner] = above
-        changed = comparison(above, below)
+        changed = compare_layers(above, below)
         for kind, languages in above.kinds.items():
             rendered: set[tuple[str, ...]] = set()
             for language in languages:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Final, TypeAlias
 
-from mailroom.checking import Finding, merged
+from mailroom.checking import Finding, merge_findings
 from mailroom.checking.contrast import check_contrast
 from mailroom.checking.css import check_css_support
 from mailroom.checking.document import (
@@ -25,7 +25,7 @@ from mailroom.checking.pictures import check_image_alt_and_url, check_image_form
 from mailroom.checking.reading import check_code_unbroken, check_preheader, check_subject, check_text_part
 from mailroom.checking.samples import Sample
 from mailroom.checking.sources import Sources
-from mailroom.checking.touched import touched
+from mailroom.checking.touched import find_changed_mails
 from mailroom.checking.variables import check_unreplaced_variables, compare_languages, find_unknown_variables
 from mailroom.checking.wire import check_headers, check_round_trip
 from mailroom.rendering.engine import ENDING
@@ -90,7 +90,7 @@ def check(
                 if known.isdisjoint(_identities(finding))
             ]
         findings += new
-    return merged(findings)
+    return merge_findings(findings)
 
 
 def count(desk: Desk) -> int:
@@ -105,7 +105,7 @@ def _owner_desks(desk: Desk) -> Iterator[tuple[Desk, Mapping[str, tuple[str, ...
     yield desk, common.kinds
     for owner in desk.writer.owners:
         owner_desk = replace(desk, owner=owner)
-        yield owner_desk, touched(owner_desk.inventory, common)
+        yield owner_desk, find_changed_mails(owner_desk.inventory, common)
 
 
 def _check_mails(

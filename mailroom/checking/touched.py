@@ -7,14 +7,14 @@ from mailroom.checking.sources import Sources
 from mailroom.rendering.inventory import Ingredients, Inventory
 
 
-def touched(above: Inventory, below: Inventory) -> dict[str, tuple[str, ...]]:
+def find_changed_mails(above: Inventory, below: Inventory) -> dict[str, tuple[str, ...]]:
     """Return kind -> languages of the mails that differ from those without the layer."""
-    changed = comparison(above, below)
+    changed = compare_layers(above, below)
     languages_of = {kind: tuple(tag for tag in tags if changed(kind, tag)) for kind, tags in above.kinds.items()}
     return {kind: tags for kind, tags in languages_of.items() if tags}
 
 
-def comparison(above: Inventory, below: Inventory) -> Callable[[str, str], Ingredients | None]:
+def compare_layers(above: Inventory, below: Inventory) -> Callable[[str, str], Ingredients | None]:
     """Return a function of kind and language that gives their ingredients, or None if the layer changes nothing."""
     sources = Sources(above)
     changed = {name for name, source in above.sources.items() if source != below.sources.get(name)}

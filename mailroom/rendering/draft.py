@@ -15,7 +15,7 @@ from mailroom.rendering.identity import identify, person
 from mailroom.rendering.inert import code, line, name
 from mailroom.rendering.links import Link
 from mailroom.rendering.logto import LogtoTemplate
-from mailroom.rendering.markup import as_text, with_harmless_links, with_inline_style
+from mailroom.rendering.markup import html_to_text, inline_css, neutralize_links
 from mailroom.rendering.placeholders import PlaceholderTemplate
 from mailroom.rendering.stack import Imported, Kind
 
@@ -78,11 +78,11 @@ def render_jinja(
         **locale.constants,
     }
     html = kind.html.render(variables)
-    if kind.is_foreign:
-        html = with_harmless_links(html, rules.link_schemes)
-    text = kind.text.render(variables) if kind.text else as_text(html)
+    if kind.uses_overlay:
+        html = neutralize_links(html, rules.link_schemes)
+    text = kind.text.render(variables) if kind.text else html_to_text(html)
     if kind.is_styled:
-        html = _restore_references(with_inline_style(html), before=html)
+        html = _restore_references(inline_css(html), before=html)
     return Draft(
         # No isolates around the code in a subject: phones search for it, and digits have no direction of their own.
         subject=" ".join(kind.subject.format_map({**isolated, "code": values["code"]}).split()) or identity.app,

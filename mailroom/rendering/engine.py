@@ -29,8 +29,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
 
 from mailroom.errors import RenderingError
-from mailroom.rendering.folding import decided, flat, fold, referring
-from mailroom.rendering.inert import printed, whole
+from mailroom.rendering.folding import encode_as_references, inline_constants, merge_template, prune_branches
+from mailroom.rendering.inert import replace_surrogates, to_printable
 
 ENDING: Final = ".jinja"
 
@@ -140,7 +140,7 @@ class Engine:
             bytecode_cache=compiled,
             autoescape=_is_html,
             undefined=_missing_variable_class(self.missing),
-            finalize=printed,
+            finalize=to_printable,
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
@@ -170,7 +170,7 @@ class Engine:
         """Return a template for mails that share further constants: strings, and mappings of strings, by name."""
         return BoundTemplate(self, name, constants)
 
-    def flat(self, name: str, constants: Mapping[str, Any]) -> Template | None:
+    def merge_template(self, name: str, constants: Mapping[str, Any]) -> Template | None:
         """Compile a template merged with all that it extends and includes; None if it cannot be merged."""
         environment = self._environment
 
@@ -178,11 +178,11 @@ class Engine:
             return environment.parse(self._sources[name].text, name, self._sources[name].place)
 
         try:
-            if (merged := flat(name, parse)) is None:
+            if (merged := merge_template(name, parse)) is None:
                 return None
-            merged = decided(fold(merged, constants))
+            merged = prune_branches(inline_constants(merged, constants))
             if self._uses_references and _is_html(name):
-                merged = referring(merged)
+                merged = encode_as_references(merged)
             code = environment.compile(merged, name, self._sources[name].place)
         except Exception:  # noqa: BLE001 - merging only saves time; the unmerged template reports the error
             return None
@@ -195,7 +195,7 @@ class Engine:
             raise RenderingError(f"{name}: the rendered text is too long; {LONGEST_PART} characters are allowed")
         if text.isascii():
             return text
-        text = whole(text)
+        text = replace_surrogates(text)
         return text.encode("ascii", "xmlcharrefreplace").decode() if self._uses_references and _is_html(name) else text
 
     def references(self, name: str) -> list[str]:
@@ -240,7 +240,7 @@ class BoundTemplate:
 
     @cached_property
     def _merged(self) -> Template | None:
-        return self._engine.flat(self.name, self._constants)
+        return self._engine.merge_template(self.name, self._constants)
 
 
 def _output(template: Template, variables: dict[str, Any]) -> list[str]:
@@ -297,7 +297,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         self._constants = constants
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        return fold(super()._parse(source, name, filename), self._constants)
+        return inline_constants(super()._parse(source, name, filename), self._constants)
 
     intercepted_binops = frozenset({"*", "**"})
 

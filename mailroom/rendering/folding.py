@@ -1,8 +1,8 @@
 """Compiles templates: evaluates their constant parts when they are loaded, on Jinja's syntax tree.
 
-`fold` replaces the names of constants by their values; Jinja then joins them with the text around them. `flat` merges a
-template with all that it extends and includes, `decided` removes branches whose condition is constant, and `referring`
-writes non-ASCII text as character references.
+`inline_constants` replaces the names of constants by their values; Jinja then joins them with the text around them.
+`merge_template` merges a template with all that it extends and includes, `prune_branches` removes branches whose
+condition is constant, and `encode_as_references` writes non-ASCII text as character references.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,13 +32,13 @@ class _NotMergeable(Exception):
     """The template cannot be merged: its output depends on more than blocks, includes and conditions."""
 
 
-def fold(template: nodes.Template, constants: Mapping[str, Any]) -> nodes.Template:
+def inline_constants(template: nodes.Template, constants: Mapping[str, Any]) -> nodes.Template:
     """Replace the names of constants (strings, and mappings of strings) by their values."""
     folded: nodes.Template = _ReplaceConstants(constants).visit(template)
     return folded
 
 
-def flat(name: str, parse: Parse) -> nodes.Template | None:
+def merge_template(name: str, parse: Parse) -> nodes.Template | None:
     """Return this template merged with all that it extends and includes, or None if it cannot be merged.
 
     Templates that set variables or define macros are not merged, because those scopes end with the file.
@@ -56,13 +56,13 @@ def flat(name: str, parse: Parse) -> nodes.Template | None:
     return None
 
 
-def decided(template: nodes.Template) -> nodes.Template:
+def prune_branches(template: nodes.Template) -> nodes.Template:
     """Remove branches whose condition is constant and false, and join adjacent output."""
     template.body = _prune(template.body)
     return template
 
 
-def referring(template: nodes.Template) -> nodes.Template:
+def encode_as_references(template: nodes.Template) -> nodes.Template:
     """Replace non-ASCII characters of constant output by HTML character references."""
     for output in template.find_all(nodes.Output):
         output.nodes = [_to_references(node) for node in output.nodes]

@@ -1,7 +1,7 @@
 """Sanitizes payload values (names, codes, texts) before they are put into a mail.
 
-`name`, `code` and `printed` take any JSON value. They drop control characters, bound the length, and return an empty
-string for values that cannot be shown. HTML escaping is done elsewhere, by the template engines.
+`name`, `code` and `to_printable` take any JSON value. They drop control characters, bound the length, and return an
+empty string for values that cannot be shown. HTML escaping is done elsewhere, by the template engines.
 """
 
 import re
@@ -54,21 +54,21 @@ def line(text: str) -> str:
     return one_line(text[: 4 * LONGEST_LINE])[:LONGEST_LINE]
 
 
-def printed(value: Any) -> Any:
+def to_printable(value: Any) -> Any:
     """Return what `{{ … }}` prints for a value: nothing for null, lists and objects; texts are bounded.
 
     Logto sends null for a user's empty fields; Jinja would print None.
     """
     if type(value) is not str:
         return "" if value is None or isinstance(value, _NOT_PRINTABLE) or _is_too_large(value) else value
-    return written(value)
+    return clean_text(value)
 
 
-def written(value: str) -> str:
+def clean_text(value: str) -> str:
     """Return a text for a mail's body: bounded, with LF line breaks, without other control characters."""
     if value.isprintable() and len(value) <= LONGEST_VALUE:
         return value
-    return _CONTROL.sub("", _LINE_BREAK.sub("\n", whole(value[:LONGEST_VALUE])))
+    return _CONTROL.sub("", _LINE_BREAK.sub("\n", replace_surrogates(value[:LONGEST_VALUE])))
 
 
 _NOT_PRINTABLE: Final = (dict, list, tuple, MethodType, BuiltinMethodType)
@@ -79,7 +79,7 @@ def _is_too_large(value: Any) -> bool:
     return isinstance(value, int) and value.bit_length() > LONGEST_VALUE
 
 
-def whole(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Return the text with lone surrogates replaced: JSON can hold them, UTF-8 cannot."""
     try:
         text.encode()
@@ -92,4 +92,4 @@ def one_line(text: str) -> str:
     """Return the text on one line, without control characters, with runs of white space as single spaces."""
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip(" ")
-    return " ".join(_INVISIBLE.sub(" ", whole(text)).split())
+    return " ".join(_INVISIBLE.sub(" ", replace_surrogates(text)).split())

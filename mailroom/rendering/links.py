@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from mailroom.address import ascii_form
-from mailroom.rendering.inert import LONGEST_VALUE, one_line, whole
+from mailroom.rendering.inert import LONGEST_VALUE, one_line, replace_surrogates
 
 LONGEST_LINK: Final = LONGEST_VALUE
 """Characters after percent-encoding. Links with signed tokens can have thousands."""
@@ -86,7 +86,7 @@ def address(value: Any, schemes: Collection[str] = ()) -> str:
         return ""
     if _NORMALIZED.match(value):
         return value
-    text = _INNER_SPACE.sub("", whole(value).strip(_OUTER_SPACE))
+    text = _INNER_SPACE.sub("", replace_surrogates(value).strip(_OUTER_SPACE))
     url = _normalize_web_url(text) or _normalize_app_url(text, schemes)
     return url if len(url) <= LONGEST_LINK else ""
 

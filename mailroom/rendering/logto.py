@@ -12,15 +12,15 @@ from typing import Any, Final
 from mailroom.errors import RenderingError
 from mailroom.message import Payload
 from mailroom.rendering.engine import LONGEST_PART, Source
-from mailroom.rendering.inert import line, whole, written
+from mailroom.rendering.inert import clean_text, line, replace_surrogates
 from mailroom.rendering.markup import (
     MARK,
     Place,
-    as_text,
+    html_to_text,
+    inline_css,
     is_styled,
+    neutralize_links,
     places,
-    with_harmless_links,
-    with_inline_style,
 )
 from mailroom.rendering.placeholders import Placeholder, PlaceholderTemplate
 
@@ -40,15 +40,15 @@ class HtmlTemplate:
         self._pieces: list[str | tuple[Placeholder, Callable[[str], str]]] = [
             piece
             if isinstance(piece, str)
-            else (piece, _unescaped if piece.key in raw else next(positions, Place.TEXT).shown)
+            else (piece, _unescaped if piece.key in raw else next(positions, Place.TEXT).escape_value)
             for piece in pieces
         ]
         self._is_styled = is_styled(source)
 
-    def misplaced(self) -> Iterator[str]:
+    def unfilled_placeholders(self) -> Iterator[str]:
         """Yield the placeholders that are never filled, because no value is safe at their position."""
         for piece in self._pieces:
-            if not isinstance(piece, str) and piece[1] == Place.NOWHERE.shown:
+            if not isinstance(piece, str) and piece[1] == Place.NOWHERE.escape_value:
                 yield piece[0].source
 
     def fill(self, payload: Payload, schemes: frozenset[str] = frozenset()) -> str:
@@ -60,9 +60,9 @@ class HtmlTemplate:
                 continue
             placeholder, escape = piece
             text = placeholder.text(payload)
-            output.append(placeholder.source if text is None else escape(written(text)))
-        html = with_harmless_links(_check_length("".join(output)), schemes)
-        return with_inline_style(html) if self._is_styled else html
+            output.append(placeholder.source if text is None else escape(clean_text(text)))
+        html = neutralize_links(_check_length("".join(output)), schemes)
+        return inline_css(html) if self._is_styled else html
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +80,15 @@ class LogtoTemplate:
 
     def filled_subject(self, payload: Payload) -> str:
         """Return the subject on one line."""
-        return line(self.subject.fill(payload, written))
+        return line(self.subject.fill(payload, clean_text))
 
     def filled_html(self, payload: Payload, schemes: frozenset[str] = frozenset()) -> str:
         """Return the HTML part; empty for plain text. Raises RenderingError if it is too long."""
-        return whole(self.html.fill(payload, schemes)) if self.html else ""
+        return replace_surrogates(self.html.fill(payload, schemes)) if self.html else ""
 
     def filled_text(self, payload: Payload) -> str:
         """Return the text part. Raises RenderingError if it is too long."""
-        return whole(_check_length(self.text.fill(payload, written)))
+        return replace_surrogates(_check_length(self.text.fill(payload, clean_text)))
 
 
 def parse(tag: str, settings: Source, contents: dict[str, Source]) -> LogtoTemplate:
@@ -120,7 +120,7 @@ def parse(tag: str, settings: Source, contents: dict[str, Source]) -> LogtoTempl
         raise RenderingError(f"{settings.place}: the file {tag}.{suffix} is missing")
     content = contents[suffix].text
     plain_text = contents.get("txt")
-    text = content if content_type == PLAIN else plain_text.text if plain_text else as_text(content)
+    text = content if content_type == PLAIN else plain_text.text if plain_text else html_to_text(content)
     return LogtoTemplate(
         place=contents[suffix].place,
         subject=PlaceholderTemplate(table["subject"]),

@@ -30,7 +30,7 @@ class Place(Enum):
     NOWHERE = "a tag, a script or an event handler"
     """Positions where no value from a payload is safe."""
 
-    def shown(self, value: str) -> str:
+    def escape_value(self, value: str) -> str:
         """Return a value escaped for this position; empty if it is not allowed here."""
         if self is Place.TEXT:
             return escape(value)
@@ -123,7 +123,7 @@ _SCHEMES: Final = frozenset({"https", "http", "mailto", "tel", "sms", "cid"})
 _DATA_IMAGE: Final = re.compile(r"data:image/(?:png|jpe?g|gif);base64,[A-Za-z0-9+/=]*\Z")
 
 
-def with_harmless_links(html: str, schemes: frozenset[str] = frozenset()) -> str:
+def neutralize_links(html: str, schemes: frozenset[str] = frozenset()) -> str:
     """Replace links with a scheme that is neither common in mails nor one of `schemes` by `#`."""
     return _VALUE_WITH_COLON.sub(partial(_check_link, _SCHEMES | schemes), html)
 
@@ -146,7 +146,7 @@ def is_styled(html: str) -> bool:
     return _STYLE_SHEET.search(html) is not None
 
 
-def with_inline_style(html: str) -> str:
+def inline_css(html: str) -> str:
     """Copy style sheet rules into `style` attributes, because several mail clients ignore style sheets.
 
     HTML that css-inline cannot parse is returned unchanged.
@@ -172,7 +172,7 @@ _MARKDOWN_LINK: Final = re.compile(r"\[([^\[\]]*)\]\(([^()]*(?:\([^()]*\)[^()]*)
 _BLANK_LINES: Final = re.compile(r"[ \t\u00a0]*\n(?:[ \t\u00a0]*\n){2,}")
 
 
-def as_text(html: str) -> str:
+def html_to_text(html: str) -> str:
     """Convert HTML to plain text, with each link's URL after its text. Takes about 2 ms."""
     from inscriptis import get_text  # noqa: PLC0415 - loads lxml; only for templates without a text part
     from inscriptis.css_profiles import STRICT_CSS_PROFILE  # noqa: PLC0415 - likewise

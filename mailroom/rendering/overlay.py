@@ -239,9 +239,9 @@ class _FolderReader:
                 f"{sources['toml'].place}: its name is neither a language tag (BCP 47) nor `{DEFAULT}`"
             )
         template = logto.parse(tag, sources.pop("toml"), sources)
-        for misplaced in template.html.misplaced() if template.html else ():
+        for placeholder in template.html.unfilled_placeholders() if template.html else ():
             self._report(
-                RenderingError(f"{template.place}: {misplaced} stays empty, because it is in {Place.NOWHERE.value}")
+                RenderingError(f"{template.place}: {placeholder} stays empty, because it is in {Place.NOWHERE.value}")
             )
         return template
 

@@ -40,7 +40,7 @@ class Kind:
     open: Mapping[str, str]
     """Texts with placeholders, by key."""
     locale: Locale
-    is_foreign: bool
+    uses_overlay: bool
     """Whether a template of the operator takes part in the HTML."""
     is_styled: bool
     """Whether one of those has a style sheet."""
@@ -64,7 +64,7 @@ class Kit:
     default_locale: str
     compiled: Compiled = field(default_factory=Compiled)
 
-    def renewed(self) -> "Kit":
+    def for_reload(self) -> "Kit":
         """Return a kit for reloading that reuses compiled templates."""
         return replace(self, compiled=Compiled(self.compiled))
 
@@ -241,7 +241,7 @@ class Stack:
             fixed=fixed,
             open={key: text for key, text in texts.items() if _has_placeholder(text)},
             locale=locale,
-            is_foreign=bool(from_overlay),
+            uses_overlay=bool(from_overlay),
             is_styled=any(is_styled(self.sources[one].text) for one in from_overlay),
             place=self.sources[max(from_overlay or [html], key=lambda one: self.levels[one])].place,
         )

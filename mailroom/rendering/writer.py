@@ -140,7 +140,7 @@ class TemplateWriter:
 
     def _load(self, previous: Overlay | None) -> Edition:
         overlay = read(self._folder, minutes=self._minutes, before=previous) if self._folder else None
-        kit = self._kit.renewed()
+        kit = self._kit.for_reload()
         template_set = Edition(self._base, overlay, kit)
         self._kit = kit
         self._reported_before, self._reported = self._reported, dict.fromkeys(template_set.faults)
@@ -224,7 +224,7 @@ class TemplateWriter:
         else:
             place = template.place
             content = render_jinja(template, message, link, rules=self._rules, sender=sender, reply_to=reply_to)
-            if not template.is_foreign:
+            if not template.uses_overlay:
                 return content
         if missing := _missing_variable(content, message, link):
             raise RenderingError(f"{place}: the mail does not show its {missing}, so another template is used")

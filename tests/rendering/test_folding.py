@@ -99,14 +99,14 @@ def engine_of(templates: Mapping[str, str]) -> Engine:
 @pytest.mark.parametrize("templates", FLAT.values(), ids=FLAT.keys())
 def test_one_template_prints_what_all_of_them_print(templates: Mapping[str, str]) -> None:
     engine = engine_of(templates)
-    assert engine.flat("html.jinja", CONSTANTS) is not None
+    assert engine.merge_template("html.jinja", CONSTANTS) is not None
     assert engine.page("html.jinja", CONSTANTS).render(dict(VARIABLES)) == engine.render("html.jinja", dict(VARIABLES))
 
 
 @pytest.mark.parametrize("templates", AS_THEY_ARE.values(), ids=AS_THEY_ARE.keys())
 def test_what_only_its_own_run_can_tell_stays_as_it_is(templates: Mapping[str, str]) -> None:
     engine = engine_of(templates)
-    assert engine.flat("html.jinja", CONSTANTS) is None
+    assert engine.merge_template("html.jinja", CONSTANTS) is None
     assert engine.page("html.jinja", CONSTANTS).render(dict(VARIABLES)) == engine.render("html.jinja", dict(VARIABLES))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.rendering.inert import LONGEST_NAME, LONGEST_VALUE, code, name, printed
+from mailroom.rendering.inert import LONGEST_NAME, LONGEST_VALUE, code, name, to_printable
 from mailroom.rendering.links import link, logo
 from tests.rendering.samples import unhurried
 
@@ -93,11 +93,11 @@ def test_a_code_is_shown_as_it_is_or_not_at_all(given_code: Any, shown: str) -> 
     ],
 )
 def test_what_a_template_prints_is_bounded_text(value: Any, shown: Any) -> None:
-    assert printed(value) == shown
+    assert to_printable(value) == shown
 
 
 def test_three_hundred_kilobytes_are_looked_at_in_no_time() -> None:
     """No pattern here runs longer than the text is."""
     for evil in ("a" * 300_000, "." * 300_000, "\u202e" * 300_000, json.dumps(["x"] * 60_000)):
-        for look in (name, code, link, logo, printed):
+        for look in (name, code, link, logo, to_printable):
             look(evil)
