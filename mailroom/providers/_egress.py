@@ -73,6 +73,8 @@ def parse_proxy(url: SecretStr | None) -> Proxy | None:
             raise ValueError("SOCKS5 allows 255 octets of username and of password")
         if not (proxy.username + proxy.password).isascii():  # RFC 1929 names no charset, python-socks writes ASCII
             raise ValueError("for SOCKS5, username and password must be ASCII")
+    elif ":" in proxy.username:
+        raise ValueError("for HTTP, a username cannot hold a colon")  # RFC 7617 §2
     if proxy.password and not proxy.username:
         raise ValueError("a password needs a username")
     return proxy

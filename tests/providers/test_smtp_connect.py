@@ -159,6 +159,7 @@ async def test_the_proxys_credentials_are_not_shown(scheme: str) -> None:
         "socks5://:hunter22@proxy.example",
         f"socks5://{'u' * 256}:p@proxy.example",
         "socks5://ådå:p@proxy.example",
+        "http://a%3Ab:p@proxy.example",
         "http://proxy.example:0",
     ],
 )
