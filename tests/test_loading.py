@@ -109,7 +109,7 @@ def test_the_file_may_be_named_by_a_variable_or_an_argument() -> None:
 
 def test_a_named_file_must_be_there() -> None:
     found = faults(environ={"MAILROOM_CONFIG": "nowhere.toml"})
-    assert found == {"MAILROOM_CONFIG": "there is no file nowhere.toml"}, (
+    assert found == {"MAILROOM_CONFIG": "there is not a file nowhere.toml"}, (
         "and nothing is called missing that it may hold"
     )
 
@@ -543,7 +543,7 @@ def test_what_lets_others_read_along_is_a_warning(provider: str, danger: str) ->
     ],
 )
 def test_open_metrics_on_a_public_address_are_a_warning(host: str, *, is_open: bool) -> None:
-    expected = [f"/metrics is open to whoever can connect to {host}: set metrics_token"] if is_open else []
+    expected = [f"anyone who can connect can read /metrics on {host}: set metrics_token"] if is_open else []
     assert warnings(loaded(**ENOUGH, MAILROOM_HOST=host)) == expected
     assert warnings(loaded(**ENOUGH, MAILROOM_HOST=host, MAILROOM_METRICS_TOKEN="t0ken")) == []
 

@@ -26,7 +26,7 @@ def test_every_type_is_described() -> None:
         assert described.sentence
         assert "\n" not in described.sentence
         for row in described.own:
-            assert row.told, f"{described.type}.{row.name} has no description"
+            assert row.description, f"{described.type}.{row.name} has no description"
 
 
 def test_a_type_that_is_not_there_is_told() -> None:

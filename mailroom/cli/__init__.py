@@ -1,4 +1,4 @@
-"""The `mailroom` command: what an operator asks a Mailroom. One file a command."""
+"""The `mailroom` command; one file per command."""
 
 from mailroom.cli.checking import check
 from mailroom.cli.doctor import doctor
@@ -19,5 +19,5 @@ for command in (check, doctor, import_, keygen, preview, providers, send, serve,
 
 
 def main() -> None:
-    """Run the command that the arguments name; exit with 1 if it failed, with 2 if it was not understood."""
+    """Run the command that the arguments name; exit with 1 if it failed, with 2 on a usage error."""
     mailroom(prog_name="mailroom")

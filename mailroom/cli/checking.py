@@ -1,4 +1,4 @@
-"""`mailroom check`: whether settings and templates are fit to serve with."""
+"""`mailroom check`: validates the settings and lints every mail of the templates."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ from mailroom.loading import load, warnings
 from mailroom.settings import Settings
 
 _NAMED = 3
-"""Kinds or languages that a finding lists by name."""
+"""How many kinds or languages a finding lists by name."""
 
 
 @click.command()
@@ -28,21 +28,21 @@ _NAMED = 3
 def check(desk: Desk, *, as_json: bool) -> None:
     """Check the settings, then every mail that the templates make; exit with 1 if anything is wrong.
 
-    The mails are written in every kind and language with a full, a minimal, an empty and a hostile payload, and go
-    through 22 checks (docs/check.md). Nothing is sent, nobody is asked. What is only doubtful does not fail.
+    Every kind of mail is rendered in every language with a full, a minimal, an empty and a hostile payload, and goes
+    through 22 checks (docs/check.md). Nothing is sent, no network is used. Warnings do not fail.
     """
     faults: list[Fault] = []
     cautions: list[str] = []
-    found: list[Finding] = []
+    results: list[Finding] = []
     settings: Settings | None = None
     try:
         settings = load(environ=os.environ, config=desk.config, dev=desk.dev)
         cautions = warnings(settings)
-        found = findings(settings, faults)
+        results = findings(settings, faults)
     except SettingsError as error:
         faults = error.faults
     if as_json:
-        print_json({"faults": faults, "warnings": cautions, "findings": [asdict(finding) for finding in found]})
+        print_json({"faults": faults, "warnings": cautions, "findings": [asdict(finding) for finding in results]})
     elif settings is None:
         print_faults(faults)
     else:
@@ -50,15 +50,15 @@ def check(desk: Desk, *, as_json: bool) -> None:
             print_faults(faults)
         else:
             _print_summary(settings, cautions)
-        print_findings(found)
-    if faults or any(not finding.is_warning for finding in found):
+        print_findings(results)
+    if faults or any(not finding.is_warning for finding in results):
         raise click.exceptions.Exit(1)
 
 
 def findings(settings: Settings, faults: list[Fault]) -> list[Finding]:
-    """Return what is wrong with the mails of these settings, with a bar for those who watch.
+    """Return what is wrong with the mails of these settings; show a progress bar.
 
-    What in an operator's templates cannot be used at all is put among the faults: the bundled ones stand in for it.
+    Templates of the operator that cannot be used at all are added to the faults; the bundled ones replace them.
     """
     from mailroom.checking import making, running  # noqa: PLC0415 - parsers, for this command only
 
@@ -73,23 +73,23 @@ def findings(settings: Settings, faults: list[Fault]) -> list[Finding]:
 
 @contextmanager
 def bar(mails: int) -> Iterator[Callable[[], None]]:
-    """Show how far it is, on a terminal, and only while it lasts."""
+    """Show a progress bar on a terminal while the block runs."""
     columns = TextColumn("Mails"), BarColumn(), TaskProgressColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("mails", total=mails)
         yield lambda: progress.advance(task)
 
 
-def print_findings(found: list[Finding]) -> None:
-    """Print findings for people: what, where, what to do."""
-    if not found:
+def print_findings(results: list[Finding]) -> None:
+    """Print findings for people: problem, place, remedy."""
+    if not results:
         say("The templates pass all 22 checks, in every kind and language.", style="green")
         return
-    wrong = sum(not finding.is_warning for finding in found)
-    doubtful = len(found) - wrong
-    told = [f"{count} {word}" for count, word in ((wrong, "wrong"), (doubtful, "doubtful")) if count]
-    say(f"The templates: {', '.join(told)} (docs/check.md tells more)", style="bold", wrap=True)
-    for finding in found:
+    wrong = sum(not finding.is_warning for finding in results)
+    doubtful = len(results) - wrong
+    counts = [f"{count} {word}" for count, word in ((wrong, "wrong"), (doubtful, "doubtful")) if count]
+    say(f"The templates: {', '.join(counts)} (see docs/check.md)", style="bold", wrap=True)
+    for finding in results:
         style = "yellow" if finding.is_warning else "red"
         where = finding.place or "the settings"
         say((f"{finding.check:4}  ", style), (where, "bold"), f": {finding.problem}", wrap=True)
@@ -106,16 +106,16 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def _print_summary(settings: Settings, cautions: list[str]) -> None:
-    say("The settings are fit to serve with.", style="green")
+    say("The settings are valid.", style="green")
     for caution in cautions:
-        say(f"But: {caution}", style="yellow")
+        say(f"Warning: {caution}", style="yellow")
     route = settings.routes.get("default") or tuple(settings.providers)
     print_table(
         ("", ""),
         [
             ("from", f"{settings.sender.name} <{settings.sender.email}>".strip()),
             ("delivered by", ", then ".join(f"{name} ({settings.providers[name].type})" for name in route)),
-            ("kept in", str(settings.database_path)),
+            ("stored in", str(settings.database_path)),
             ("listens on", f"{settings.host} port {settings.port}"),
             ("webhook", "open" if settings.webhook.signing_keys else "closed: no webhook.signing_keys"),
         ],

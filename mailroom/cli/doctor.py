@@ -1,4 +1,4 @@
-"""`mailroom doctor`: whether mails will leave, and arrive: address, credentials, MX, SPF, DKIM, DMARC, PTR."""
+"""`mailroom doctor`: checks the outgoing address, the credentials, and MX, SPF, DKIM, DMARC and PTR."""
 
 import asyncio
 from ipaddress import ip_address
@@ -22,12 +22,12 @@ class _IpAddress(click.ParamType[Any]):
         try:
             return ip_address(value)
         except ValueError:
-            self.fail(f"{value!r} is no address; write it as 203.0.113.9", param, ctx)
+            self.fail(f"{value!r} is not an address; write it as 203.0.113.9", param, ctx)
 
 
 @click.command()
 @click.argument("providers", nargs=-1, metavar="[PROVIDER]…")
-@click.option("--echo", metavar="URL", help="Ask this service which address others see.  [default: echo_url]")
+@click.option("--echo", metavar="URL", help="Service that returns our public address.  [default: echo_url]")
 @click.option(
     "--egress",
     type=_IpAddress(),
@@ -37,7 +37,7 @@ class _IpAddress(click.ParamType[Any]):
 @click.option(
     "--selector", "selectors", multiple=True, metavar="NAME", help="A DKIM selector to look for; may be repeated."
 )
-@click.option("--nameserver", metavar="ADDRESS[#PORT]", help="Ask this name server.  [default: the system's]")
+@click.option("--nameserver", metavar="ADDRESS[#PORT]", help="Name server to query.  [default: the system's]")
 @as_json
 @click.pass_obj
 def doctor(
@@ -50,22 +50,26 @@ def doctor(
     nameserver: str | None,
     as_json: bool,
 ) -> None:
-    """Examine providers (all, or those named): sends no mail, and asks no address echo service unless one is named.
+    """Examine all providers, or those named. Sends no mail; uses an address echo service only if one is set.
 
-    Tries each provider's credentials, and looks at the sender's domain as receivers do. Exits with 1 if anything is
+    Tests each provider's credentials and checks the sender's domain as receivers do. Exits with 1 if anything is
     wrong.
     """
     settings = desk.settings()
     for name in providers:
         if name not in settings.providers:
             raise click.BadParameter(f"there is no provider {name!r}; there are: {', '.join(settings.providers)}")
-    wishes = Wishes(echo or settings.echo_url, egress, selectors)
-    found = asyncio.run(_examined(settings, providers or tuple(settings.providers), _resolver(nameserver), wishes))
+    options = Wishes(echo or settings.echo_url, egress, selectors)
+    examinations = asyncio.run(
+        _examine_all(settings, providers or tuple(settings.providers), _resolver(nameserver), options)
+    )
     if as_json:
-        print_json({"wrong": _count(found), "providers": [_as_json(examination) for examination in found]})
+        print_json(
+            {"wrong": _count_wrong(examinations), "providers": [_as_json(examination) for examination in examinations]}
+        )
     else:
-        _print(found)
-    if _count(found):
+        _print(examinations)
+    if _count_wrong(examinations):
         raise click.exceptions.Exit(1)
 
 
@@ -79,18 +83,20 @@ def _resolver(nameserver: str | None) -> System:
         raise click.BadParameter("write a name server as 192.0.2.53 or 192.0.2.53#5353") from None
 
 
-async def _examined(settings: Settings, names: tuple[str, ...], resolver: System, wishes: Wishes) -> list[Examination]:
-    """Examine at the same time; the resolver asks nothing twice."""
+async def _examine_all(
+    settings: Settings, names: tuple[str, ...], resolver: System, options: Wishes
+) -> list[Examination]:
+    """Examine concurrently; the resolver caches its answers."""
     clock = SystemClock()
-    examining = [
-        examine(name, settings.providers[name], settings.sender, resolver=resolver, clock=clock, wishes=wishes)
+    pending = [
+        examine(name, settings.providers[name], settings.sender, resolver=resolver, clock=clock, options=options)
         for name in names
     ]
-    return list(await asyncio.gather(*examining))
+    return list(await asyncio.gather(*pending))
 
 
-def _count(found: list[Examination]) -> int:
-    return sum(finding.mark is Mark.WRONG for examination in found for finding in examination.findings)
+def _count_wrong(examinations: list[Examination]) -> int:
+    return sum(finding.mark is Mark.WRONG for examination in examinations for finding in examination.findings)
 
 
 def _as_json(examination: Examination) -> dict[str, Any]:
@@ -105,13 +111,13 @@ def _as_json(examination: Examination) -> dict[str, Any]:
     }
 
 
-def _print(found: list[Examination]) -> None:
-    for examination in found:
+def _print(examinations: list[Examination]) -> None:
+    for examination in examinations:
         say(f"{examination.provider} ({examination.type}), mails from {examination.sender.email}", style="bold")
         for finding in examination.findings:
             _print_finding(finding)
         say()
-    count = _count(found)
+    count = _count_wrong(examinations)
     if count:
         say(f"{count} {'thing is' if count == 1 else 'things are'} wrong.", style="bold red")
     else:

@@ -1,4 +1,4 @@
-"""What all commands share: where the settings are, and how the outbox is opened."""
+"""What all commands share: the settings file, and how the outbox is opened."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ from mailroom.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where a command finds its things."""
+    """The options before the command, and how to open the outbox."""
 
     config: Path | None
     dev: bool
@@ -35,10 +35,10 @@ class Desk:
 
 
 class _Commands(click.Group):
-    """Commands whose errors may quote strangers: a server's answer, a file's name."""
+    """A group that escapes errors, which may contain foreign text: a server's answer, a file's name."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; escape its error."""
+        """Run a command; escape its error message."""
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
@@ -52,11 +52,11 @@ class _Commands(click.Group):
     type=click.Path(path_type=Path, dir_okay=False),
     help="The TOML file with the settings.  [default: $MAILROOM_CONFIG, else ./mailroom.toml if there is one]",
 )
-@click.option("--dev", is_flag=True, help="Take the settings of `server.py --dev`.")
+@click.option("--dev", is_flag=True, help="Use the settings of `server.py --dev`.")
 @click.version_option(package_name="mailroom", prog_name="mailroom")
 @click.pass_context
 def mailroom(context: click.Context, config: Path | None, dev: bool) -> None:  # noqa: FBT001 - click passes flags so
-    """Operate a Mailroom: check it, look into it, send a test mail through it."""
+    """Operate a Mailroom: check settings and templates, inspect the outbox, send test mails."""
     if context.obj is None:
         context.obj = Desk(config, dev)
 

@@ -1,4 +1,4 @@
-"""Tells an operator, or a machine, what an import did."""
+"""Prints what an import did, as text or as JSON."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +26,17 @@ class Report:
 
     @property
     def left_out(self) -> bool:
-        """Whether something is not in place."""
+        """Whether something was not imported."""
         return bool(self.ledger.left_out)
 
     @property
     def is_empty(self) -> bool:
         """Whether there was nothing to import."""
         arranged = self.arranged
-        return not (self.placed or arranged.new_toml or arranged.block or arranged.settled or self._told)
+        return not (self.placed or arranged.new_toml or arranged.block or arranged.settled or self._has_messages)
 
     @property
-    def _told(self) -> bool:
+    def _has_messages(self) -> bool:
         return bool(self.ledger.left_out or self.ledger.notes)
 
 
@@ -93,4 +93,4 @@ def _print_ledger(ledger: Ledger) -> None:
     for note in ledger.notes:
         say(f"Note, {note.source}: {note.text}")
     if not ledger.left_out:
-        say("All of it is in place.", style="green")
+        say("Everything is imported.", style="green")

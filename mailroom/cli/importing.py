@@ -1,4 +1,4 @@
-"""`mailroom import`: what Logto's email connector and templates say, taken over."""
+"""`mailroom import`: imports Logto's email connector and templates."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from mailroom.providers import ProviderSettings
 
 FOLDER: Final = "my-templates"
 LEFT_OUT: Final = 3
-"""The exit code where not all of it could be taken over."""
+"""The exit code if not everything was imported."""
 
 _NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 
@@ -37,22 +37,22 @@ def _provider_name(_context: click.Context, _parameter: click.Parameter, value: 
 
 @click.command("import")
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(allow_dash=True))
-@click.option("--from-logto", "url", metavar="URL", help="Ask the Logto at this address instead of reading files.")
+@click.option("--from-logto", "url", metavar="URL", help="Read from the Logto at this address instead of files.")
 @click.option("--app-id", help="The id of a machine-to-machine application of Logto's, for --from-logto.")
 @click.option("--resource", help="Logto's Management API identifier.  [default: by the URL]")
 @click.option(
-    "--templates", metavar="FOLDER", help=f"Where templates go.  [default: as in the settings, else {FOLDER}]"
+    "--templates", metavar="FOLDER", help=f"Folder for the templates.  [default: as in the settings, else {FOLDER}]"
 )
 @click.option("--provider", default="main", show_default=True, callback=_provider_name, help="The provider's name.")
 @click.option(
     "--connector",
     type=click.Choice(["sendgrid", "mailjunky"]),
-    help="Whose a configuration is that could be either's; a row of the Management API tells by itself.",
+    help="Connector of a configuration that could be either's; not needed for rows of the Management API.",
 )
 @click.option("--env-file", type=click.Path(path_type=Path, dir_okay=False), default=Path(".env"), show_default=True,
-              help="Where secrets go.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Overwrite template files that say something else.")
-@click.option("--dry-run", is_flag=True, help="Write nothing; say what would be written.")
+              help="File for the secrets.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Overwrite template files that differ.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; print what would be written.")
 @as_json
 @click.pass_obj
 def import_(
@@ -70,27 +70,27 @@ def import_(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Take over Logto's email connector and templates from FILEs (- for standard input) or from a running Logto.
+    """Import Logto's email connector and templates from FILEs (- for standard input) or from a running Logto.
 
     A FILE holds a connector's JSON (SMTP, SendGrid, SES, Mailgun, Aliyun, Postmark, SMTP2GO, MailJunky), rows of the
     Management API's /api/connectors or /api/email-templates, or a list of those.
 
-    Templates become files of the templates folder; settings become mailroom.toml, or, where that is there, are printed
-    to be pasted; secrets go to the environment file. What is there and says something else stays. Running it twice
+    Templates become files in the templates folder. Settings become mailroom.toml; if that exists, they are printed
+    to be pasted. Secrets go to the environment file. Existing values that differ are not changed. Running it twice
     changes nothing.
 
     The secret for --from-logto is read from MAILROOM_LOGTO_APP_SECRET or from the file that
-    MAILROOM_LOGTO_APP_SECRET_FILE names, or asked for.
+    MAILROOM_LOGTO_APP_SECRET_FILE names, or prompted for.
 
-    Exits with 0 if all of it is in place, with 3 if something was left out or waits for you, with 1 if it failed, with
-    2 if the command line was not understood.
+    Exits with 0 if everything was imported, with 3 if something was left out or has to be pasted, with 1 if it failed,
+    with 2 on a usage error.
     """
     if bool(files) == bool(url):
-        raise click.UsageError("Name files, or a Logto with --from-logto.")
+        raise click.UsageError("Give FILEs, or the address of a Logto with --from-logto.")
     try:
         documents = [(name, _read(name)) for name in files]
         if url:
-            documents += _fetched(url, app_id, resource)
+            documents += _fetch(url, app_id, resource)
         report = _carry_out(
             desk.config or Path(os.environ.get("MAILROOM_CONFIG") or DEFAULT_CONFIG),
             documents,
@@ -104,7 +104,7 @@ def import_(
     except ImportingError as error:
         raise click.ClickException(str(error)) from error
     if report.is_empty:
-        raise click.ClickException("There is no email connector and no email template in it.")
+        raise click.ClickException("There is no email connector and no email template to import.")
     if as_json:
         print_json(report_as_json(report))
     else:
@@ -125,13 +125,13 @@ def _carry_out(
     dry_run: bool,
 ) -> Report:
     tree, variables = keeping.read_toml(config), keeping.read_variables(env_file)
-    there = configuration.There(tree, variables, str(config))
-    set_already = (tree or {}).get("templates")
-    target = templates or (set_already if isinstance(set_already, str) else FOLDER)
-    wanted = plan(documents, schemas=_schema, name=provider, assume=connector)
-    ledger = Ledger([*wanted.left_out], [*wanted.notes])
-    arranged = configuration.arrange(wanted, there, templates=target, ledger=ledger)
-    placed = folder.place(wanted.files, Path(target), force=force, dry_run=dry_run)
+    there = configuration.ExistingSettings(tree, variables, str(config))
+    existing = (tree or {}).get("templates")
+    target = templates or (existing if isinstance(existing, str) else FOLDER)
+    imported = plan(documents, schemas=_schema, name=provider, assume=connector)
+    ledger = Ledger([*imported.left_out], [*imported.notes])
+    arranged = configuration.merge(imported, there, templates=target, ledger=ledger)
+    placed = folder.place(imported.files, Path(target), force=force, dry_run=dry_run)
     for file in placed:
         if file.fate in folder.LEFT:
             ledger.leave_out(target, file.path, *folder.LEFT[file.fate])
@@ -140,7 +140,7 @@ def _carry_out(
             keeping.append_variables(env_file, arranged.new_variables)
         if arranged.new_toml is not None:
             keeping.create_toml(config, arranged.new_toml)
-    if wanted.providers and keeping.others_can_read(env_file):
+    if imported.providers and keeping.others_can_read(env_file):
         ledger.note(str(env_file), "others on this machine can read it: chmod 600")
     return Report(config, env_file, target, placed, arranged, ledger, dry_run=dry_run)
 
@@ -167,7 +167,7 @@ def _read(name: str) -> Any:
         raise ImportingError(f"{name} {error}") from None
 
 
-def _fetched(url: str, app_id: str | None, resource: str | None) -> list[tuple[str, Any]]:
+def _fetch(url: str, app_id: str | None, resource: str | None) -> list[tuple[str, Any]]:
     if not app_id:
         raise click.UsageError("--from-logto needs --app-id: a machine-to-machine application of Logto's.")
     return fetch(url, app_id=app_id, app_secret=_app_secret(), resource=resource)

@@ -1,4 +1,4 @@
-"""`mailroom outbox list|find|show`: what became of a message."""
+"""`mailroom outbox list|find|show`: inspects messages and their attempts."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,16 +11,18 @@ from mailroom.cli.reading import looking
 from mailroom.message import State
 from mailroom.outbox import Record
 
-_limit = click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+_limit = click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number of messages."
+)
 _state = click.option(
     "--state", type=click.Choice([state.value for state in State]), help="Only messages in this state."
 )
-_before = click.option("--before", metavar="ID", help="The page after the one that ended with this message.")
+_before = click.option("--before", metavar="ID", help="Only messages older than this one: the next page.")
 
 
 @click.group()
 def outbox() -> None:
-    """Look at messages, also while the server runs; codes, links and bodies are never shown."""
+    """Inspect messages, also while the server runs; codes, links and bodies are never shown."""
 
 
 @outbox.command("list")
@@ -58,7 +60,7 @@ def show(desk: Desk, *, id: str, as_json: bool) -> None:  # noqa: A002 - the fie
     """Show one message and its attempts; exits with 1 if there is no such message."""
     record = asyncio.run(_get(desk, id))
     if record is None:
-        raise click.ClickException("There is no such message; metadata is kept for `retention` days.")
+        raise click.ClickException("There is no such message; metadata is deleted after `retention`.")
     if as_json:
         print_json(record_as_json(record))
         return
@@ -74,7 +76,7 @@ def show(desk: Desk, *, id: str, as_json: bool) -> None:  # noqa: A002 - the fie
                 (
                     attempt["started_at"],
                     attempt["provider"],
-                    attempt["outcome"] or "cut off, or still on its way",
+                    attempt["outcome"] or "interrupted, or still running",
                     f"{attempt['duration_seconds'] or 0:.3f}",
                     attempt["words"],
                 )

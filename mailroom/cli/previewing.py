@@ -1,4 +1,4 @@
-"""`mailroom preview`: the mails as their readers will see them, as files or on a local page."""
+"""`mailroom preview`: renders mails with sample payloads, to files or on a local page."""
 
 import contextlib
 import socket
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     type=click.Choice(["full", "minimal", "null", "hostile"]),
     default="full",
     show_default=True,
-    help="How much of a payload there is, or an attacker's.",
+    help="Payload: complete, minimal, with nulls, or an attacker's.",
 )
-@click.option("--for", "folder", metavar="OWNER", help="Whose templates: applications/ID or organizations/ID.")
+@click.option("--for", "folder", metavar="OWNER", help="Templates of this owner: applications/ID or organizations/ID.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("previews"),
     show_default=True,
-    help="Where files go.",
+    help="Folder for the files.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open a local page with pickers instead of writing files.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the local page.  [default: a free one]")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the local page.  [default: a free one]")
 @as_json
 @click.pass_obj
 def preview(
@@ -55,7 +55,7 @@ def preview(
     port: int,
     as_json: bool,
 ) -> None:
-    """Show the mails of these kinds (SignIn, Welcome …; all, if none is named) before anybody gets one."""
+    """Show the mails of these kinds (SignIn, Welcome …; all, if none is named) with sample payloads."""
     from mailroom.checking.making import Desk as WritingDesk  # noqa: PLC0415 - parsers, for few commands
     from mailroom.checking.samples import Sample  # noqa: PLC0415 - likewise
     from mailroom.preview.files import write  # noqa: PLC0415 - likewise
@@ -71,18 +71,18 @@ def preview(
     chosen = Sample(sample)
     wanted = [
         (kind, tag, chosen)
-        for kind in _known(kinds, kinds_of, "kind")
+        for kind in _select(kinds, kinds_of, "kind")
         for tag in kinds_of[kind]
         if not locales or tag in locales
     ]
-    _known(locales, {tag for tags in kinds_of.values() for tag in tags}, "language")
+    _select(locales, {tag for tags in kinds_of.values() for tag in tags}, "language")
     if not wanted:
-        raise click.ClickException("none of these kinds is written in these languages")
+        raise click.ClickException("none of these kinds exists in these languages")
     if opens:
         kind, tag, _ = next((one for one in wanted if one[1] == settings.default_locale), wanted[0])
         from handlers.console.preview import Preview  # noqa: PLC0415 - likewise
 
-        serve(Preview(writing, kind=kind, language=tag, sample=chosen).app(), port, _opened)
+        serve(Preview(writing, kind=kind, language=tag, sample=chosen).app(), port, _announce)
         return
     with bar(len(wanted)) as progress:
         rows = write(writing, out, wanted, progress=progress)
@@ -91,11 +91,11 @@ def preview(
     else:
         say(f"{len(rows)} mails: {out / 'index.html'}")
     if any(not row.name for row in rows):
-        raise click.ClickException("some could not be written; the index says why")
+        raise click.ClickException("some could not be rendered; the index says why")
 
 
-def _known(named: tuple[str, ...], known: Any, what: str) -> list[str]:
-    """Return what was named, or everything; refuse what there is not."""
+def _select(named: tuple[str, ...], known: Any, what: str) -> list[str]:
+    """Return the named items, or all known ones; raise UsageError for an unknown one."""
     for name in named:
         if name not in known:
             raise click.UsageError(f"there is no {what} {name!r}; there are {', '.join(sorted(known)) or 'none'}")
@@ -104,11 +104,11 @@ def _known(named: tuple[str, ...], known: Any, what: str) -> list[str]:
 
 def _owner(folder: str, owners: tuple[Owner, ...]) -> Owner:
     by_folder = {owner.folder: owner for owner in owners}
-    _known((folder,), by_folder, "folder")
+    _select((folder,), by_folder, "folder")
     return by_folder[folder]
 
 
-def _opened(port: int) -> None:
+def _announce(port: int) -> None:
     address = f"http://localhost:{port}/"
     say(f"The preview is at {address}; Ctrl-C ends it.")
     webbrowser.open(address)

@@ -1,7 +1,7 @@
-"""Prints for people and for machines: the one place where commands write to the terminal.
+"""Prints text and JSON: the only module that writes to the terminal.
 
-Names, addresses, subjects and providers' words are strangers' texts. Control characters (C0, C1, bidi) are escaped,
-line breaks too, and nothing is read as Rich's markup, so that no text can move the cursor, hide or imitate a line.
+Names, addresses, subjects and providers' diagnostics are foreign text. Control characters (C0, C1, bidi) are escaped,
+line breaks too, and Rich's markup is not interpreted, so no text can move the cursor, hide or imitate a line.
 """
 
 import json
@@ -40,18 +40,18 @@ def say(*parts: str | tuple[str, str], style: str = "", wrap: bool = False, erro
 
 
 def print_block(text: str, *, indent: str = "") -> None:
-    """Print lines to copy."""
+    """Print lines that the operator copies."""
     for line in text.removesuffix("\n").split("\n"):
         say(f"{indent}{line}".rstrip())
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document, indented; what does not print is escaped as JSON has it (RFC 8259 §7)."""
+    """Print one JSON document, indented; unprintable characters are escaped as in RFC 8259 §7."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    click.echo("\n".join(line if line.isprintable() else _json_escaped(line) for line in text.split("\n")))
+    click.echo("\n".join(line if line.isprintable() else _escape_json(line) for line in text.split("\n")))
 
 
-def _json_escaped(line: str) -> str:
+def _escape_json(line: str) -> str:
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
 
 
@@ -64,7 +64,7 @@ def print_faults(faults: Sequence[Fault]) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-    """Print a table; where the output is no terminal nothing is cut off."""
+    """Print a table; nothing is truncated if the output is not a terminal."""
     console = Console(width=None if sys.stdout.isatty() else 1000)
     table = Table(*headings, box=None, pad_edge=False, header_style="bold", show_header=any(headings))
     for row in rows:

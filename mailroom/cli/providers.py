@@ -21,7 +21,7 @@ from mailroom.settings import Settings
 _HOUR: Final = 3600.0
 _DAY: Final = 24 * _HOUR
 _UNFINISHED: Final = "unfinished"
-"""Attempts without an outcome: on their way, or cut off."""
+"""Attempts without an outcome: still running, or interrupted."""
 
 
 @click.command()
@@ -29,52 +29,54 @@ _UNFINISHED: Final = "unfinished"
 @as_json
 @click.pass_obj
 def providers(desk: Desk, *, type_name: str | None, as_json: bool) -> None:
-    """List the types of providers and how the configured ones do; with TYPE: all its settings, to copy.
+    """List the types of providers and the state of the configured ones; with TYPE: all its settings, to copy.
 
-    How they do is read from the records of attempts: of messages accepted within a day, and of older ones that are not
-    settled. A server that just started, or has nothing to send, tells nothing.
+    The state is computed from attempts of messages accepted within a day, and of older ones that are not settled.
+    It is unknown after a start, and when nothing was sent.
     """
     if type_name is not None:
         _print_kind(type_name, as_json=as_json)
         return
     settings = _settings(desk)
-    known = asyncio.run(_known(desk, settings)) if settings else _Known(trouble="the settings have faults")
+    attempts = (
+        asyncio.run(_read_attempts(desk, settings)) if settings else _Attempts(trouble="the settings have faults")
+    )
     if as_json:
         print_json(
             {
-                "types": [_kind_as_json(found) for found in kinds()],
-                "configured": _configured_as_json(settings, known) if settings else [],
-                "trouble": known.trouble or None,
+                "types": [_kind_as_json(kind_) for kind_ in kinds()],
+                "configured": _configured_as_json(settings, attempts) if settings else [],
+                "trouble": attempts.trouble or None,
             }
         )
         return
     print_table(("type", "what it is", "needs"), [(k.type, k.sentence, ", ".join(k.needs)) for k in kinds()])
     say()
     if settings is None:
-        say("None is configured as far as can be told: the settings have faults, see `mailroom check`.")
+        say("The configured providers are not known: the settings have faults, see `mailroom check`.")
         return
-    _print_configured(settings, known)
+    _print_configured(settings, attempts)
 
 
 def _print_kind(type_name: str, *, as_json: bool) -> None:
     try:
-        found = kind(type_name)
+        kind_ = kind(type_name)
     except LookupError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        print_json(_kind_as_json(found))
+        print_json(_kind_as_json(kind_))
         return
-    say(found.sentence)
+    say(kind_.sentence)
     say()
     print_table(
         ("setting", "value", "default", ""),
         [
-            (row.name, row.kind.replace("`", ""), "required" if row.is_required else row.default, row.told)
-            for row in found.own
+            (row.name, row.kind.replace("`", ""), "required" if row.is_required else row.default, row.description)
+            for row in kind_.own
         ],
     )
     say()
-    print_block(found.block())
+    print_block(kind_.block())
 
 
 def _settings(desk: Desk) -> Settings | None:
@@ -85,8 +87,8 @@ def _settings(desk: Desk) -> Settings | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What the records say; `trouble` is why they say nothing."""
+class _Attempts:
+    """Attempts by provider and outcome; `trouble` is why they could not be read."""
 
     hour: Sequence[Tried] = ()
     day: Sequence[Tried] = ()
@@ -99,43 +101,43 @@ class _Known:
         return counts, max(ended, key=lambda row: row.last_at, default=None)
 
 
-async def _known(desk: Desk, settings: Settings) -> _Known:
+async def _read_attempts(desk: Desk, settings: Settings) -> _Attempts:
     now = time.time()
     try:
         async with looking(desk.open, settings) as outbox:
             hour = await outbox.tried(since=now - _HOUR, accepted=now - _DAY)
             day = await outbox.tried(since=now - _DAY, accepted=now - _DAY)
     except click.ClickException as error:
-        return _Known(trouble=error.message)
-    return _Known(hour, day)
+        return _Attempts(trouble=error.message)
+    return _Attempts(hour, day)
 
 
-def _configured_as_json(settings: Settings, known: _Known) -> list[dict[str, Any]]:
-    listed = []
+def _configured_as_json(settings: Settings, attempts: _Attempts) -> list[dict[str, Any]]:
+    rows = []
     for name, provider in settings.providers.items():
-        counts, last = known.health(name)
-        told = last and {"outcome": last.outcome, "started_at": moment(last.last_at), "words": last.words}
-        listed.append({"name": name, "type": provider.type, "last_hour": counts, "last": told})
-    return listed
+        counts, last = attempts.health(name)
+        description = last and {"outcome": last.outcome, "started_at": moment(last.last_at), "words": last.words}
+        rows.append({"name": name, "type": provider.type, "last_hour": counts, "last": description})
+    return rows
 
 
-def _print_configured(settings: Settings, known: _Known) -> None:
+def _print_configured(settings: Settings, attempts: _Attempts) -> None:
     now = time.time()
     rows = []
     for name, provider in settings.providers.items():
-        counts, last = known.health(name)
+        counts, last = attempts.health(name)
         hour = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing"
         ago = f"{last.outcome} {span(now - last.last_at)} ago: {last.words}" if last else "not known"
         rows.append((name, provider.type, hour, ago))
     print_table(("configured", "type", "attempts of the last hour", "last outcome"), rows)
-    if known.trouble:
-        say(f"How they do is not known: {known.trouble}")
+    if attempts.trouble:
+        say(f"Their state is not known: {attempts.trouble}")
 
 
-def _kind_as_json(found: Kind) -> dict[str, Any]:
+def _kind_as_json(kind_: Kind) -> dict[str, Any]:
     return {
-        "type": found.type,
-        "description": found.sentence,
+        "type": kind_.type,
+        "description": kind_.sentence,
         "settings": [
             {
                 "name": row.name,
@@ -143,9 +145,9 @@ def _kind_as_json(found: Kind) -> dict[str, Any]:
                 "value": row.kind,
                 "default": row.default or None,
                 "required": row.is_required,
-                "description": row.told,
+                "description": row.description,
             }
-            for row in found.own
+            for row in kind_.own
         ],
-        "example": found.block(),
+        "example": kind_.block(),
     }

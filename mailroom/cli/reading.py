@@ -1,4 +1,4 @@
-"""Opens the outbox for looking, beside a running server; the one place where commands meet the file."""
+"""Opens the outbox read-only, also while the server runs; the only module of the commands that opens it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from mailroom.settings import Settings
 
 
 class Reader(Protocol):
-    """The part of the outbox that looks and does not touch."""
+    """The read-only part of the outbox."""
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
         """Return one message's record."""
@@ -25,21 +25,21 @@ class Reader(Protocol):
         """Return records, newest first."""
 
     async def depth(self) -> Mapping[Priority, Depth]:
-        """Return what waits, by priority."""
+        """Return the number and age of waiting messages, by priority."""
 
     async def held(self) -> Mapping[str, int]:
         """Return how many messages are held, by reason."""
 
     async def tried(self, *, since: Instant, accepted: Instant) -> list[Tried]:
-        """Return what came of attempts, by provider and outcome."""
+        """Return the numbers of attempts by provider and outcome."""
 
     async def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 async def opened(settings: Settings) -> Reader:
     """Open the outbox that these settings name. Raises OutboxError, SealBroken."""
-    from mailroom.outbox.reading import open_readonly  # noqa: PLC0415 - half of a command's start, for some only
+    from mailroom.outbox.reading import open_readonly  # noqa: PLC0415 - takes half of a command's start-up time; few need it
 
     keys = [key.get_secret_value() for key in settings.secret_key]
     return await open_readonly(settings.database_path, secret_keys=keys)
@@ -47,7 +47,7 @@ async def opened(settings: Settings) -> Reader:
 
 @asynccontextmanager
 async def looking(open_: Callable[[Settings], Awaitable[Reader]], settings: Settings) -> AsyncIterator[Reader]:
-    """Open the outbox for as long as somebody looks; what goes wrong ends the command with its text."""
+    """Open the outbox for the block; an error ends the command with its message."""
     try:
         reader = await open_(settings)
         try:

@@ -1,4 +1,4 @@
-"""`mailroom send`: a test mail, all the way that Logto's mails go."""
+"""`mailroom send`: sends a test mail through the running server, as Logto does."""
 
 import asyncio
 import time
@@ -16,21 +16,21 @@ from mailroom.message import State
 from mailroom.outbox import Record
 from mailroom.settings import Settings
 
-_LOOK_AGAIN_SECONDS: Final = 0.2
-_GONE: Final = frozenset({State.SENT, State.DELIVERED})
+_POLL_SECONDS: Final = 0.2
+_SENT: Final = frozenset({State.SENT, State.DELIVERED})
 
 
 @click.command()
 @click.argument("address")
 @click.option("--template", default=GENERIC, show_default=True, help="The message's type, as Logto names it.")
 @click.option("--locale", default=None, help="The reader's language, as a tag: fr-CA.")
-@click.option("--url", default=None, help="Where the server answers.  [default: by the settings]")
+@click.option("--url", default=None, help="Base URL of the server.  [default: from the settings]")
 @click.option(
     "--wait",
     type=click.FloatRange(0, 3600),
     default=15.0,
     show_default=True,
-    help="Seconds to wait for the mail's end.",
+    help="Seconds to wait until the mail is sent.",
 )
 @as_json
 @click.pass_obj
@@ -39,19 +39,19 @@ def send(
 ) -> None:
     """Send a test mail to ADDRESS through the running server, with the code 000000 as Logto's console does.
 
-    Prints the message's id and what became of it; exits with 1 unless it was sent.
+    Prints the message's id and its state; exits with 1 unless it was sent.
     """
     settings = desk.settings()
     id_ = asyncio.run(_post(settings, url or server_url(settings), address, template, locale))
     if not as_json:
         say(f"accepted as {id_}")
-    record = asyncio.run(_outcome(desk, settings, id_, wait))
+    record = asyncio.run(_wait_for_outcome(desk, settings, id_, wait))
     if as_json:
         print_json({"id": id_, "record": record_as_json(record) if record else None})
     elif record is not None:
-        say(f"{record.state}{_why(record)}")
-    if record is None or record.state not in _GONE:
-        raise click.ClickException(f"not sent within {wait:g} s; ask again with: mailroom outbox show {id_}")
+        say(f"{record.state}{_explain(record)}")
+    if record is None or record.state not in _SENT:
+        raise click.ClickException(f"not sent within {wait:g} s; check again with: mailroom outbox show {id_}")
 
 
 async def _post(settings: Settings, url: str, address: str, template: str, locale: str | None) -> str:
@@ -61,32 +61,32 @@ async def _post(settings: Settings, url: str, address: str, template: str, local
     headers = {"authorization": accepted[0].get_secret_value()} if accepted else {}
     try:
         async with httpx.AsyncClient(timeout=30, headers=headers, trust_env=False) as client:
-            answer = await client.post(f"{url}/email", json={"to": address, "type": template, "payload": payload})
+            response = await client.post(f"{url}/email", json={"to": address, "type": template, "payload": payload})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise click.ClickException(
-            f"No server answers at {url} ({error}); start it, or say where with --url."
+            f"No server answers at {url} ({error}); start it, or set its address with --url."
         ) from error
-    if answer.status_code != httpx.codes.OK:
-        raise click.ClickException(f"The server answered {answer.status_code}: {answer.text[:500]}")
+    if response.status_code != httpx.codes.OK:
+        raise click.ClickException(f"The server answered {response.status_code}: {response.text[:500]}")
     try:
-        return str(answer.json()["id"])
+        return str(response.json()["id"])
     except (ValueError, KeyError, TypeError) as error:
         raise click.ClickException(f"What answers at {url} is not Mailroom.") from error
 
 
-async def _outcome(desk: Desk, settings: Settings, id_: str, wait: float) -> Record | None:
+async def _wait_for_outcome(desk: Desk, settings: Settings, id_: str, wait: float) -> Record | None:
     """Return the message's record once it is settled or held, or as it stands when the time is up."""
-    give_up = time.monotonic() + wait
+    deadline = time.monotonic() + wait
     async with looking(desk.open, settings) as outbox:
         while True:
             record = await outbox.get(id_)
             ended = record is not None and (record.state.settled or record.state is State.HELD)
-            if ended or time.monotonic() >= give_up:
+            if ended or time.monotonic() >= deadline:
                 return record
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
-def _why(record: Record) -> str:
+def _explain(record: Record) -> str:
     last = record.attempts[-1] if record.attempts else None
-    said = f" by {last.provider}: {last.words}" if last else ""
-    return f"{said} ({record.reason})" if record.reason else said
+    diagnostic = f" by {last.provider}: {last.words}" if last else ""
+    return f"{diagnostic} ({record.reason})" if record.reason else diagnostic

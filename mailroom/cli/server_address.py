@@ -1,8 +1,8 @@
-"""Where this machine reaches the server that these settings describe."""
+"""The URL at which this machine reaches the configured server."""
 
 from mailroom.settings import Settings
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not listened on
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
 def server_url(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""`mailroom status`: what waits, and whether the server answers."""
+"""`mailroom status`: whether the server answers, and how many messages wait or are held."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from mailroom.settings import Settings
 @as_json
 @click.pass_obj
 def status(desk: Desk, *, as_json: bool) -> None:
-    """Show whether the server answers, what waits, and what is held for an operator."""
+    """Show whether the server answers, and how many messages wait or are held for an operator."""
     settings = desk.settings()
     asyncio.run(_status(desk, settings, as_json=as_json))
 
@@ -28,21 +28,21 @@ def status(desk: Desk, *, as_json: bool) -> None:
 async def _status(desk: Desk, settings: Settings, *, as_json: bool) -> None:
     async with looking(desk.open, settings) as outbox:
         depth, held = await outbox.depth(), await outbox.held()
-    server = await _server(settings)
-    waits = _waits(depth)
+    server = await _query_server(settings)
+    waiting = _count_waiting(depth)
     if as_json:
-        print_json({"server": server, "waiting": waits, "held": held})
+        print_json({"server": server, "waiting": waiting, "held": held})
         return
     say(f"server: {server}")
     print_table(
         ("waiting", "messages", "oldest"),
-        [(name, str(row["messages"]), _age(row["oldest_seconds"])) for name, row in waits.items()],
+        [(name, str(row["messages"]), _age(row["oldest_seconds"])) for name, row in waiting.items()],
     )
     if held:
         print_table(("held", "messages"), [(reason, str(count)) for reason, count in held.items()])
 
 
-def _waits(depth: Mapping[Priority, Depth]) -> dict[str, dict[str, float | None]]:
+def _count_waiting(depth: Mapping[Priority, Depth]) -> dict[str, dict[str, float | None]]:
     nothing, now = Depth(0, None), time.time()
     return {
         priority.name.lower(): {
@@ -58,10 +58,10 @@ def _age(seconds: float | None) -> str:
     return "" if seconds is None else span(seconds)
 
 
-async def _server(settings: Settings) -> str:
+async def _query_server(settings: Settings) -> str:
     try:
         async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
-            answer = await client.get(f"{server_url(settings)}/readyz")
+            response = await client.get(f"{server_url(settings)}/readyz")
     except httpx.HTTPError:
         return "not reachable"
-    return "ready" if answer.is_success else "starting or draining"
+    return "ready" if response.is_success else "starting or draining"

@@ -1,7 +1,6 @@
-"""Examines each provider: the address it sees, its credentials, and what the DNS says about the sender.
+"""Examines a provider: the address that it sees, its credentials, and the sender's DNS records.
 
-`examination` leads through it; `sender` judges the DNS by `spf`, `dkim` and `dmarc`, which are functions of what a
-`Resolver` answers.
+`examination` runs the checks. `sender` checks the DNS with `spf`, `dkim` and `dmarc`, which query a `Resolver`.
 """
 
 from mailroom.doctor.dns import IpAddress, Resolver, System

@@ -7,31 +7,31 @@ from mailroom.doctor.dkim import tags
 from mailroom.doctor.dns import Resolver
 
 _MOST_LABELS: Final = 8
-"""§4.10: a longer name is looked at itself, and then from its last seven labels on."""
+"""§4.10: for a longer name, the name itself and then its last seven labels are looked up."""
 _POLICIES: Final = ("none", "quarantine", "reject")
 
 
 class BadPolicy(Exception):
-    """Receivers make nothing of the record."""
+    """The record is not valid; receivers ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a domain wants done with mail that is not its own."""
+    """A domain's policy for mail that fails DMARC."""
 
     at: str
-    """The domain that the record was found at."""
+    """The domain with the record."""
     organization: str
-    """What two domains must have in common to be aligned in the relaxed way."""
-    wish: str
-    """`none`, `quarantine` or `reject`, for the domain that was asked about."""
+    """The organizational domain; two domains with the same one are aligned in relaxed mode."""
+    action: str
+    """`none`, `quarantine` or `reject`, for the domain that was looked up."""
     strict: frozenset[Literal["spf", "dkim"]] = field(default_factory=frozenset)
     reports: bool = False
     is_test: bool = False
 
 
 def parents(domain: str) -> list[str]:
-    """Return where a policy can stand, nearest first (§4.10): `a.b.c`, `b.c`, `c`."""
+    """Return the domains that can have the policy, nearest first (§4.10): `a.b.c`, `b.c`, `c`."""
     labels = domain.split(".")
     first = 1 if len(labels) < _MOST_LABELS else len(labels) - _MOST_LABELS + 1
     return [domain, *(".".join(labels[start:]) for start in range(first, len(labels)))]
@@ -39,13 +39,13 @@ def parents(domain: str) -> list[str]:
 
 async def organization_of(resolver: Resolver, domain: str) -> str:
     """Return the organizational domain (§4.10.2); without any record it is the domain itself. Raises NoAnswer."""
-    found = [(name, told) for name in parents(domain) if (told := await _told(resolver, name))]
-    for name, told in found:
-        if told.get("psd") == "n":
+    records = [(name, values) for name in parents(domain) if (values := await _record_at(resolver, name))]
+    for name, values in records:
+        if values.get("psd") == "n":
             return name
-        if told.get("psd") == "y" and name != domain:
+        if values.get("psd") == "y" and name != domain:
             return _one_below(name, domain)
-    return found[-1][0] if found else domain
+    return records[-1][0] if records else domain
 
 
 async def policy_of(resolver: Resolver, domain: str) -> Policy | None:
@@ -60,30 +60,30 @@ async def policy_of(resolver: Resolver, domain: str) -> Policy | None:
     return None
 
 
-def _policy(at: str, organization: str, domain: str, told: dict[str, str]) -> Policy:
-    wish = told.get("p", "none" if "rua" in told else "").lower()
+def _policy(at: str, organization: str, domain: str, values: dict[str, str]) -> Policy:
+    action = values.get("p", "none" if "rua" in values else "").lower()
     if at != domain:
-        wish = told.get("sp", wish).lower()
-    if wish not in _POLICIES:
-        raise BadPolicy(f"the record at _dmarc.{at} has no p= that is one of {', '.join(_POLICIES)}")
+        action = values.get("sp", action).lower()
+    if action not in _POLICIES:
+        raise BadPolicy(f"the record at _dmarc.{at} has no p= with one of {', '.join(_POLICIES)}")
     strict: set[Literal["spf", "dkim"]] = set()
-    if told.get("aspf", "r").lower() == "s":
+    if values.get("aspf", "r").lower() == "s":
         strict.add("spf")
-    if told.get("adkim", "r").lower() == "s":
+    if values.get("adkim", "r").lower() == "s":
         strict.add("dkim")
-    is_test = told.get("t", "n").lower() == "y"
-    return Policy(at, organization, wish, frozenset(strict), bool(told.get("rua")), is_test)
+    is_test = values.get("t", "n").lower() == "y"
+    return Policy(at, organization, action, frozenset(strict), bool(values.get("rua")), is_test)
 
 
 async def is_aligned(resolver: Resolver, policy: Policy, domain: str, other: str, by: Literal["spf", "dkim"]) -> bool:
-    """Tell whether a domain that passed by SPF or DKIM speaks for the From domain. Raises NoAnswer."""
+    """Return whether a domain that passed SPF or DKIM is aligned with the From domain. Raises NoAnswer."""
     domain, other = domain.lower(), other.lower()
     if domain == other:
         return True
     return by not in policy.strict and await organization_of(resolver, other) == policy.organization
 
 
-async def _told(resolver: Resolver, domain: str) -> dict[str, str] | None:
+async def _record_at(resolver: Resolver, domain: str) -> dict[str, str] | None:
     texts = await _records(resolver, domain)
     return tags(texts[0]) if len(texts) == 1 else None
 

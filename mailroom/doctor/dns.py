@@ -1,4 +1,4 @@
-"""Asks the DNS. The checks know only `Resolver`, so that tests can answer for the world."""
+"""Looks up DNS records. The checks use the protocol `Resolver`, so that tests can provide the records."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -14,15 +14,15 @@ Kind = Literal["A", "AAAA", "MX", "PTR", "TXT"]
 IpAddress = IPv4Address | IPv6Address
 
 SECONDS: Final = 8.0
-"""How long one question may take, all name servers and repeats together."""
+"""Time limit of one look-up, all name servers and repeats together."""
 
 
 class NoAnswer(Exception):
-    """Nobody knows: a time-out, or a name server in trouble. Asking again later may help."""
+    """A look-up failed: a time-out, or a failing name server. Trying again later may help."""
 
 
 class Resolver(Protocol):
-    """Whoever answers."""
+    """Looks up DNS records."""
 
     async def look_up(self, name: str, kind: Kind) -> Sequence[str]:
         """Return the records, () if there are none: texts with their strings joined, `10 mx.acme.example`, names.
@@ -32,7 +32,7 @@ class Resolver(Protocol):
 
 
 class System:
-    """The resolvers of this machine, or those given; what was answered is remembered."""
+    """Queries the resolvers of this machine, or those given; caches the answers."""
 
     def __init__(self, servers: Sequence[str] = (), *, port: int = 53, seconds: float = SECONDS) -> None:
         """Read /etc/resolv.conf unless `servers` (addresses) are given."""
@@ -40,40 +40,40 @@ class System:
         self._port = port
         self._seconds = seconds
         self._resolver: dns.asyncresolver.Resolver | None = None
-        self._known: dict[tuple[str, Kind], Sequence[str] | NoAnswer] = {}
+        self._cache: dict[tuple[str, Kind], Sequence[str] | NoAnswer] = {}
 
     async def look_up(self, name: str, kind: Kind) -> Sequence[str]:
         """Return the records, see `Resolver`."""
         key = (name.lower().removesuffix("."), kind)
-        if key not in self._known:
+        if key not in self._cache:
             try:
-                self._known[key] = await self._asked(*key)
+                self._cache[key] = await self._query(*key)
             except NoAnswer as error:
-                self._known[key] = error
-        known = self._known[key]
-        if isinstance(known, NoAnswer):
-            raise NoAnswer(str(known))
-        return known
+                self._cache[key] = error
+        cached = self._cache[key]
+        if isinstance(cached, NoAnswer):
+            raise NoAnswer(str(cached))
+        return cached
 
-    async def _asked(self, name: str, kind: Kind) -> Sequence[str]:
+    async def _query(self, name: str, kind: Kind) -> Sequence[str]:
         try:
-            asked = dns.name.from_text(name + ".")
-            answer = await self._opened().resolve(asked, kind, search=False, lifetime=self._seconds)
+            query_name = dns.name.from_text(name + ".")
+            answer = await self._get_resolver().resolve(query_name, kind, search=False, lifetime=self._seconds)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.resolver.YXDOMAIN):
             return ()
         except dns.resolver.NoNameservers:
-            raise NoAnswer(f"the name servers of {name} are in trouble (SERVFAIL)") from None
+            raise NoAnswer(f"the name servers of {name} fail (SERVFAIL)") from None
         except dns.exception.Timeout:
             raise NoAnswer(f"no answer about {name} within {self._seconds:g} s") from None
         except dns.resolver.NoResolverConfiguration:
             raise NoAnswer("this machine has no name server in /etc/resolv.conf") from None
         except (dns.exception.SyntaxError, dns.name.NameTooLong, dns.name.LabelTooLong, dns.name.EmptyLabel):
-            return ()  # what is no name has no records
+            return ()  # an invalid name has no records
         except (dns.exception.DNSException, OSError) as error:
             raise NoAnswer(f"no answer about {name}: {type(error).__name__}") from None
-        return tuple(_written(record) for record in answer)
+        return tuple(_to_text(record) for record in answer)
 
-    def _opened(self) -> dns.asyncresolver.Resolver:
+    def _get_resolver(self) -> dns.asyncresolver.Resolver:
         if self._resolver is None:
             self._resolver = dns.asyncresolver.Resolver(configure=not self._servers)
             if self._servers:
@@ -83,7 +83,7 @@ class System:
         return self._resolver
 
 
-def _written(record: object) -> str:
+def _to_text(record: object) -> str:
     if isinstance(record, TXTBase):
         return b"".join(record.strings).decode("latin-1")
     return str(record).lower().removesuffix(".")
@@ -99,16 +99,16 @@ async def addresses(resolver: Resolver, name: str, *versions: Literal[4, 6]) -> 
 
 
 def unmapped(address: IpAddress) -> IpAddress:
-    """Return an IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) as what it is."""
+    """Return the IPv4 address of an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`), else the address itself."""
     return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
 
 
 async def names(resolver: Resolver, address: IpAddress) -> Sequence[str]:
-    """Return the names that an address has by its PTR records. Raises NoAnswer."""
+    """Return the names in the PTR records of an address. Raises NoAnswer."""
     return await resolver.look_up(address.reverse_pointer, "PTR")
 
 
-def below(name: str, domain: str) -> bool:
-    """Tell whether a name is the domain or lies in it."""
+def is_within(name: str, domain: str) -> bool:
+    """Return whether a name is the domain or a subdomain of it."""
     name, domain = name.lower().removesuffix("."), domain.lower().removesuffix(".")
     return name == domain or name.endswith(f".{domain}")

@@ -1,4 +1,4 @@
-"""Leads through the examination of one provider."""
+"""Runs all checks of one provider."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ _ECHO_SECONDS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the operator told the doctor."""
+    """The operator's options."""
 
     echo_url: str | None = None
-    """Whom to ask for our address; None: nobody."""
+    """The address echo service; None: none is requested."""
     egress: tuple[IpAddress, ...] = ()
-    """The addresses that relays of the operator's own deliver from; vendors have theirs."""
+    """The addresses from which the operator's own relays deliver; not used for vendors."""
     selectors: tuple[str, ...] = ()
     """DKIM selectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found about one provider."""
+    """The findings about one provider."""
 
     provider: str
     type: str
@@ -44,40 +44,40 @@ class Examination:
 
 
 async def examine(
-    name: str, settings: ProviderSettings, sender: Address, *, resolver: Resolver, clock: Clock, wishes: Wishes
+    name: str, settings: ProviderSettings, sender: Address, *, resolver: Resolver, clock: Clock, options: Wishes
 ) -> Examination:
-    """Look at everything about one provider; `sender` is who its mails are from. Sends nothing."""
+    """Run all checks of one provider; `sender` is the general From address. Sends nothing."""
     sender = settings.sender or sender
     if settings.type == "capture":
-        words = "keeps mails instead of sending them: nothing to examine"
+        words = "stores mails instead of sending them: nothing to examine"
         return Examination(name, settings.type, sender, (good("credentials", words),))
-    address, seen = await _address(settings, wishes.echo_url, clock)
-    findings = [address, await _credentials(name, settings, clock)]
-    who = await _sender(settings, sender, seen, resolver, wishes)
-    findings += [finding async for finding in dns_of.examine(resolver, who)]
+    address, seen = await _check_address(settings, options.echo_url, clock)
+    findings = [address, await _check_credentials(name, settings, clock)]
+    dns_sender = await _build_sender(settings, sender, seen, resolver, options)
+    findings += [finding async for finding in dns_of.examine(resolver, dns_sender)]
     return Examination(name, settings.type, sender, findings)
 
 
-async def _address(settings: ProviderSettings, url: str | None, clock: Clock) -> tuple[Finding, IpAddress | None]:
+async def _check_address(settings: ProviderSettings, url: str | None, clock: Clock) -> tuple[Finding, IpAddress | None]:
     try:
         async with asyncio.timeout(_ECHO_SECONDS):
             return await seen_address(settings, url, clock)
     except TimeoutError:
-        return unknown("address", f"no answer from echo_url within {_ECHO_SECONDS} s", "name another echo_url"), None
+        return unknown("address", f"no answer from echo_url within {_ECHO_SECONDS} s", "set another echo_url"), None
 
 
-async def _credentials(name: str, settings: ProviderSettings, clock: Clock) -> Finding:
-    provider = connect(settings, Surroundings(name=name, clock=clock, catcher=_Nothing()))
+async def _check_credentials(name: str, settings: ProviderSettings, clock: Clock) -> Finding:
+    provider = connect(settings, Surroundings(name=name, clock=clock, catcher=_UnusedCatcher()))
     try:
         if not isinstance(provider, Verifiable):
             todo = "`mailroom send` tries them with a mail"
-            return unknown("credentials", f"{settings.type} cannot be asked without sending", todo)
+            return unknown("credentials", f"{settings.type} cannot be verified without sending", todo)
         return good("credentials", await provider.verify())
     except Misconfigured as error:
-        todo = f"correct [providers.{name}]: {error.hint or 'these are the words of the provider'}"
+        todo = f"correct [providers.{name}]: {error.hint or 'this is the message of the provider'}"
         return wrong("credentials", str(error), todo)
     except Unavailable as error:
-        todo = "check host, port and proxy, whether a firewall lets us out, or try again later"
+        todo = "check host, port and proxy, whether a firewall blocks us, or try again later"
         return wrong("credentials", str(error), error.hint or todo)
     except SendingError as error:
         return unknown("credentials", str(error), "`mailroom send` tries them with a mail")
@@ -85,26 +85,26 @@ async def _credentials(name: str, settings: ProviderSettings, clock: Clock) -> F
         await provider.aclose()
 
 
-async def _sender(
-    settings: ProviderSettings, sender: Address, seen: IpAddress | None, resolver: Resolver, wishes: Wishes
+async def _build_sender(
+    settings: ProviderSettings, sender: Address, seen: IpAddress | None, resolver: Resolver, options: Wishes
 ) -> Sender:
     host = getattr(settings, "host", "")  # a relay's; providers over HTTP have none
     vendor = vendor_of(settings.type, host, getattr(settings, "region", None) or "")
-    egress = wishes.egress if vendor is None else ()  # a vendor has addresses of its own
-    if not egress and vendor is None and seen is not None and await _is_near(resolver, host):
-        egress = (seen,)  # a relay of this house leaves by the same door
+    egress = options.egress if vendor is None else ()  # a vendor has addresses of its own
+    if not egress and vendor is None and seen is not None and await _is_local(resolver, host):
+        egress = (seen,)  # a local relay has the same public address
     signing = getattr(settings, "dkim", None)  # where we sign ourselves
     return Sender(
         ascii_form(sender.email),
         vendor,
         egress,
-        wishes.selectors or ((signing.selector,) if signing else ()),
-        signing.domain if signing and not wishes.selectors else None,
+        options.selectors or ((signing.selector,) if signing else ()),
+        signing.domain if signing and not options.selectors else None,
     )
 
 
-async def _is_near(resolver: Resolver, host: str) -> bool:
-    """Tell whether a relay stands in this machine or its private network."""
+async def _is_local(resolver: Resolver, host: str) -> bool:
+    """Return whether a relay runs on this machine or in its private network."""
     if not host:
         return False
     try:
@@ -114,14 +114,14 @@ async def _is_near(resolver: Resolver, host: str) -> bool:
     if "." not in host:
         return True  # a container's name
     try:
-        found = await addresses(resolver, host)
+        hosts = await addresses(resolver, host)
     except NoAnswer:
         return False
-    return bool(found) and all(address.is_private for address in found)
+    return bool(hosts) and all(address.is_private for address in hosts)
 
 
-class _Nothing:
-    """No mail is caught here: none is sent."""
+class _UnusedCatcher:
+    """A mail catcher for providers that send nothing here."""
 
     async def keep(self, email: Email) -> None:
         raise AssertionError(email.id)

@@ -1,41 +1,41 @@
-"""What the doctor says: one line each, and what to do where something is wrong."""
+"""The doctor's findings: one line each, with a remedy if something is wrong."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Mark(StrEnum):
-    """How it stands."""
+    """The result of a check."""
 
     GOOD = "good"
     WRONG = "wrong"
     UNKNOWN = "unknown"
-    """Could not be looked at, or is not for us to judge."""
+    """Could not be checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check, with its text."""
 
     about: str
     """`SPF`, `DKIM`, `credentials`."""
     mark: Mark
     words: str
-    """How it is; may repeat what strangers wrote."""
+    """The description; may contain foreign text."""
     todo: str = ""
-    """What the operator does about it."""
+    """The remedy."""
 
 
 def good(about: str, words: str, todo: str = "") -> Finding:
-    """Return what is as it should be; `todo` for what could be better."""
+    """Return a finding without fault; `todo` is an advice."""
     return Finding(about, Mark.GOOD, words, todo)
 
 
 def wrong(about: str, words: str, todo: str) -> Finding:
-    """Return what must be mended."""
+    """Return a fault with its remedy."""
     return Finding(about, Mark.WRONG, words, todo)
 
 
 def unknown(about: str, words: str, todo: str = "") -> Finding:
-    """Return what nobody can tell, and how it could be told."""
+    """Return a check that has no result, and how to get one."""
     return Finding(about, Mark.UNKNOWN, words, todo)

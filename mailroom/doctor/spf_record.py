@@ -1,4 +1,4 @@
-"""Reads an SPF record (RFC 7208 §4.6 and §12), and fills in its macros (§7)."""
+"""Parses an SPF record (RFC 7208 §4.6 and §12), and expands its macros (§7)."""
 
 import re
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _LITERAL: Final = {"%": "%", "_": " ", "-": "%20"}
 
 
 class BadRecord(Exception):
-    """The record is not as RFC 7208 has it; receivers treat it as `permerror`."""
+    """The record is not valid (RFC 7208); receivers treat it as `permerror`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a domain says about who may send for it."""
+    """A parsed SPF record."""
 
     mechanisms: tuple[Term, ...]
     redirect: Term | None = None
@@ -63,12 +63,12 @@ class Record:
 
 
 def records_among(texts: Sequence[str]) -> list[str]:
-    """Return those TXT records that are of SPF."""
+    """Return the SPF records among TXT records."""
     return [text for text in texts if _VERSION.match(text)]
 
 
 def parse(text: str) -> Record:
-    """Return the record. Raises BadRecord, in words for who must mend it."""
+    """Return the record. Raises BadRecord, with a message for the operator."""
     if not text.isascii() or not text.replace("\t", "\0").isprintable():
         raise BadRecord("it holds characters beyond printable ASCII")
     mechanisms: list[Term] = []
@@ -99,17 +99,17 @@ def _mechanism(word: str) -> Term:
             except ValueError:
                 raise BadRecord(f"{word!r} names no network") from None
             return Term(word, name, by_address["qualifier"] or "+", network=network)
-    found = _TERM.fullmatch(word)
-    if found is None or found["name"].lower() in ("ip4", "ip6"):
+    match = _TERM.fullmatch(word)
+    if match is None or match["name"].lower() in ("ip4", "ip6"):
         raise BadRecord(f"{word!r} is not understood; is it misspelt?")
-    name, value, cidr = found["name"].lower(), found["value"], found["cidr"]
+    name, value, cidr = match["name"].lower(), match["value"], match["cidr"]
     if (name == "all" and value is not None) or (name in ("include", "exists") and value is None):
         raise BadRecord(f"{word!r} is not understood")
     if cidr and name not in ("a", "mx"):
         raise BadRecord(f"{word!r} has a prefix length, which only a, mx, ip4 and ip6 may have")
     four, _, six = cidr.removeprefix("/").partition("//") if not cidr.startswith("//") else ("", "", cidr[2:])
     prefixes = (_prefix(word, four, 32), _prefix(word, six, 128))
-    return Term(word, name, found["qualifier"] or "+", "" if value is None else _domain(word, value), None, prefixes)
+    return Term(word, name, match["qualifier"] or "+", "" if value is None else _domain(word, value), None, prefixes)
 
 
 def _prefix(word: str, digits: str, most: int) -> int:
@@ -128,7 +128,7 @@ def _domain(word: str, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who asks to send: what macros are filled in with."""
+    """The client and sender of a mail: the values of macros."""
 
     address: IpAddress
     sender: str
@@ -137,7 +137,7 @@ class Question:
 
 
 def expand(text: str, domain: str, question: Question) -> str:
-    """Fill in macros (§7.3); `%{p}` is "unknown", which the RFC allows and advises."""
+    """Expand macros (§7.3); `%{p}` is "unknown", which the RFC allows and advises."""
     local, _, sender_domain = question.sender.rpartition("@")
     address = question.address
     values = {
@@ -151,8 +151,8 @@ def expand(text: str, domain: str, question: Question) -> str:
         "h": question.helo,
     }
 
-    def filled(found: re.Match[str]) -> str:
-        letter, digits, reverse, delimiters, literal = found.groups()
+    def expand_macro(match: re.Match[str]) -> str:
+        letter, digits, reverse, delimiters, literal = match.groups()
         if literal:
             return _LITERAL[literal]
         parts = re.split(f"[{re.escape(delimiters or '.')}]", values[letter.lower()])
@@ -165,12 +165,12 @@ def expand(text: str, domain: str, question: Question) -> str:
         value = ".".join(parts)
         return quote(value, safe="-._~") if letter.isupper() else value
 
-    name = _MACRO.sub(filled, text)
+    name = _MACRO.sub(expand_macro, text)
     while len(name) > 253 and "." in name:  # noqa: PLR2004 - §7.3: the left side is cut
         name = name.partition(".")[2]
     return name.removesuffix(".")
 
 
 def has_macros(text: str) -> bool:
-    """Tell whether the name depends on the mail."""
+    """Return whether the name has macros, so depends on the mail."""
     return "%" in text

@@ -1,4 +1,4 @@
-"""Walks an SPF record with everything that it includes, as if nothing fitted: the look-ups of the worst case."""
+"""Walks an SPF record with all its includes, as if no term matched: counts the look-ups of the worst case."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,7 +14,7 @@ _GIVE_UP: Final = 60
 
 @dataclass(slots=True)
 class Tree:
-    """A record and what hangs on it."""
+    """A record with all records that it includes."""
 
     exists: bool = False
     look_ups: int = 0
@@ -22,13 +22,13 @@ class Tree:
     domains: set[str] = field(default_factory=set)
     """Every domain whose record is included."""
     problems: list[str] = field(default_factory=list)
-    """For each of these receivers say `permerror`, and SPF passes for nobody."""
+    """Each of these makes receivers return `permerror`, so SPF never passes."""
     unanswered: list[str] = field(default_factory=list)
     ending: Term | None = None
     """The `all` at the end of it."""
 
-    def judged(self) -> "Tree":
-        """Add what is wrong with the whole."""
+    def check_limits(self) -> "Tree":
+        """Add problems with the total numbers."""
         if self.look_ups > MOST_LOOK_UPS:
             more = "or more " if self.look_ups >= _GIVE_UP else ""
             self.problems.append(
@@ -40,18 +40,18 @@ class Tree:
 
 
 async def walk(resolver: Resolver, domain: str) -> Tree:
-    """Return what a domain's record comes to; it does not `exist` if there is none."""
+    """Walk a domain's record; `exists` is False if there is none."""
     tree = Tree()
     try:
         tree.exists = await _visit(resolver, domain.lower(), tree, ())
     except NoAnswer as error:
         tree.unanswered.append(str(error))
-    return tree.judged()
+    return tree.check_limits()
 
 
-async def _visit(resolver: Resolver, domain: str, tree: Tree, above: tuple[str, ...]) -> bool:
-    if domain in above:
-        tree.problems.append(f"it includes itself: {' → '.join((*above, domain))}")
+async def _visit(resolver: Resolver, domain: str, tree: Tree, ancestors: tuple[str, ...]) -> bool:
+    if domain in ancestors:
+        tree.problems.append(f"it includes itself: {' → '.join((*ancestors, domain))}")
         return True
     try:
         record = await record_of(resolver, domain)
@@ -68,17 +68,17 @@ async def _visit(resolver: Resolver, domain: str, tree: Tree, above: tuple[str, 
         if tree.look_ups >= _GIVE_UP:
             return True
         if has_macros(term.domain) or term.name == "ptr":
-            continue  # depends on the mail; it costs its look-up all the same
-        await _follow(resolver, domain, term, tree, (*above, domain))
+            continue  # depends on the mail; it counts as a look-up nevertheless
+        await _follow(resolver, domain, term, tree, (*ancestors, domain))
     tree.ending = record.everything or (tree.ending if redirects else None)
     return True
 
 
-async def _follow(resolver: Resolver, domain: str, term: Term, tree: Tree, above: tuple[str, ...]) -> None:
+async def _follow(resolver: Resolver, domain: str, term: Term, tree: Tree, ancestors: tuple[str, ...]) -> None:
     name = (term.domain or domain).lower().removesuffix(".")
     try:
         if term.name in ("include", "redirect"):
-            found = await _visit(resolver, name, tree, above)
+            found = await _visit(resolver, name, tree, ancestors)
             if term.name == "include":
                 tree.domains.add(name)
             if not found:

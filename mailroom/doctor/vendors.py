@@ -1,12 +1,12 @@
-"""What vendors want in the sender's DNS, by the provider's type or by the host that mail is relayed to.
+"""DNS records that vendors require at the sender's domain, by the provider's type or by the relay's host name.
 
-From the vendors' own pages, as cited; where a vendor makes up a selector for each account, none is listed.
+Sources: the cited pages of the vendors. Selectors that a vendor generates for each account are not listed.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from mailroom.doctor.dns import below
+from mailroom.doctor.dns import is_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +16,18 @@ class Vendor:
     name: str
     types: frozenset[str]
     hosts: tuple[str, ...]
-    """Its SMTP hosts lie in these domains."""
+    """Domains of its SMTP hosts."""
     spf: tuple[str, ...] = ()
     """What its customers include, where it uses their domain as envelope sender: one of these."""
     selectors: tuple[str, ...] = ()
     others: bool = False
-    """Whether an account may have a made-up selector instead: that the usual ones are missing says nothing then."""
+    """Whether an account may have a generated selector instead, so that missing usual ones are no fault."""
     where: str = ""
     """Where its console shows the selector."""
     keeps_envelope: bool = False
-    """Whether the envelope sender stays ours; else it is the vendor's, or a subdomain for bounces."""
+    """Whether the envelope sender is in the From domain; else it is the vendor's, or a subdomain for bounces."""
     region: str = ""
-    """The only one that this is true of; empty: all are alike."""
+    """The only region that this entry applies to; empty: all."""
 
 
 def _direct_mail(region: str) -> Vendor:
@@ -90,10 +90,10 @@ VENDORS: Final = (
 
 
 def vendor_of(type_name: str, host: str = "", region: str = "") -> Vendor | None:
-    """Return who delivers, None for a relay of the operator's own or one that is not known."""
+    """Return the vendor that delivers; None for the operator's own or an unknown relay."""
     for vendor in VENDORS:
         if type_name in vendor.types and (not region or vendor.region in ("", region)):
             return vendor
-        if host and any(below(host, domain) for domain in vendor.hosts):
+        if host and any(is_within(host, domain) for domain in vendor.hosts):
             return vendor
     return None

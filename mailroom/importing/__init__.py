@@ -1,7 +1,7 @@
-"""Takes over what Logto knows of mail: connectors become providers, templates become overlay files.
+"""Imports Logto's email configuration: connectors become providers, templates become overlay files.
 
-`reading` recognizes the JSON, `overlay` and `connectors` say what it becomes, `configuration` how that meets the
-settings that are there; all of them are pure. `folder` and `keeping` write, `logto` asks a running Logto.
+`reading` recognizes the JSON, `overlay` and `connectors` convert it, `configuration` merges it with the existing
+settings; none of them does I/O. `folder` and `keeping` write files, `logto` queries a running Logto.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ __all__ = ["plan"]
 def plan(
     documents: Iterable[tuple[str, Any]], *, schemas: Schemas, name: str = "main", assume: str | None = None
 ) -> Plan:
-    """Return what these documents, each a source and its JSON, amount to.
+    """Convert these documents, pairs of a source and its JSON.
 
     The first connector's provider is called `name`, others by their type. `assume` is the type of a bare configuration
     that could be SendGrid's or MailJunky's.
@@ -50,8 +50,8 @@ def plan(
 def _providers(found: list[Connector], name: str, schemas: Schemas, ledger: Ledger) -> Iterator[ProviderPlan]:
     taken: set[str] = set()
     for number, connector in enumerate(found):
-        wanted = connector.type if number else name
-        called = next(free for free in (wanted, *(f"{wanted}-{n}" for n in range(2, 1000))) if free not in taken)
+        preferred = connector.type if number else name
+        called = next(free for free in (preferred, *(f"{preferred}-{n}" for n in range(2, 1000))) if free not in taken)
         provider = connectors.provider(connector, called, schemas, ledger)
         if provider is not None:
             taken.add(called)
@@ -59,26 +59,26 @@ def _providers(found: list[Connector], name: str, schemas: Schemas, ledger: Ledg
 
 
 def _reply_to(found: list[Connector], ledger: Ledger) -> str | None:
-    """Return the reply address of the SMTP connector (others have none), which becomes the general one."""
-    kept: str | None = None
+    """Return the reply address of the SMTP connector (others have none), for the general `reply_to`."""
+    reply_to: str | None = None
     for connector in found:
         address = connector.config.get("replyTo") if connector.type == "smtp" else None
-        if not address or address == kept:
+        if not address or address == reply_to:
             continue
-        if kept is not None:
-            ledger.leave_out(connector.source, "replyTo", f"there is one already: {kept}", "set the one that you want")
+        if reply_to is not None:
+            ledger.leave_out(connector.source, "replyTo", f"there is already one: {reply_to}", "set the one you want")
             continue
         try:
             mailbox(address if isinstance(address, str) and address.isprintable() else "")
         except ValueError as error:
             ledger.leave_out(connector.source, "replyTo", f"Mailroom would refuse it: {error}", "set reply_to yourself")
         else:
-            kept = str(address)
-    return kept
+            reply_to = str(address)
+    return reply_to
 
 
 def _note_invitation(connector: Connector, drafts: list[Draft], ledger: Ledger) -> None:
-    """Tell which mail changes: without a template of their own, codes are written as Generic here too, but not this."""
+    """Note that invitations change: Logto falls back to Generic for them, Mailroom does not."""
     kinds = {draft.kind for draft in drafts}
     if GENERIC in kinds and INVITATION not in kinds:
         ledger.note(
@@ -89,11 +89,11 @@ def _note_invitation(connector: Connector, drafts: list[Draft], ledger: Ledger) 
 
 
 def _note_senders(drafts: list[Draft], providers: tuple[ProviderPlan, ...], ledger: Ledger) -> None:
-    """Tell which domains templates send from beside the provider's own: those have to be allowed."""
+    """Note the domains of `sendFrom` other than the providers': the settings must allow them."""
     own = {_domain(provider.sender) for provider in providers}
     for domain in sorted({_domain(draft.send_from) for draft in drafts} - own - {""}):
         source = next(draft.source for draft in drafts if _domain(draft.send_from) == domain)
-        ledger.note(source, f"sendFrom is of the domain {domain}: it is followed if sender_domains allows that domain")
+        ledger.note(source, f"sendFrom is of the domain {domain}: it is used if sender_domains allows that domain")
 
 
 def _domain(sender: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Takes a connector's configuration to a provider's settings, and leaves out what Mailroom does not have."""
+"""Converts a connector's configuration to a provider's settings; reports what Mailroom does not support."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Schemas = Callable[[str], type[ProviderSettings] | None]
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a connector's keys are called here."""
+    """How a connector's keys map to settings."""
 
     settings: Mapping[str, tuple[str, ...]]
     """Logto's key → the setting; of several the first that the provider has."""
@@ -59,11 +59,11 @@ _TEMPLATES: Final = frozenset({"templates", "deliveries"})
 
 
 def provider(connector: Connector, name: str, schemas: Schemas, ledger: Ledger) -> ProviderPlan | None:
-    """Return the provider that does what the connector did; None where Mailroom has no such provider."""
+    """Return the provider for the connector; None if Mailroom has no such type."""
     if connector.type == UNCERTAIN:
-        why = "SendGrid's and MailJunky's configurations look alike, and the key does not tell"
+        why = "SendGrid's and MailJunky's configurations look alike, and the key does not decide it"
         ledger.leave_out(
-            connector.source, "provider settings", why, "say --connector sendgrid or --connector mailjunky"
+            connector.source, "provider settings", why, "use --connector sendgrid or --connector mailjunky"
         )
         return None
     schema = schemas(connector.type)
@@ -84,7 +84,7 @@ def provider(connector: Connector, name: str, schemas: Schemas, ledger: Ledger) 
     plan = ProviderPlan(
         connector.source, name, {"type": connector.type, **settings}, secrets, _sender(connector, ledger)
     )
-    return _fitting(plan, schema, known, ledger)
+    return _validate(plan, schema, known, ledger)
 
 
 def _settings_of(connector: Connector, known: frozenset[str], ledger: Ledger) -> tuple[dict[str, Any], dict[str, str]]:
@@ -122,7 +122,7 @@ def _sender(connector: Connector, ledger: Ledger) -> str | None:
 def _aliases(connector: Connector, ledger: Ledger) -> dict[str, str]:
     """Return kind → the template's name at the provider: Postmark's aliases, Mailgun's templates."""
     config = connector.config
-    found: dict[str, str] = {}
+    aliases: dict[str, str] = {}
     pairs: list[tuple[Any, Any, Mapping[str, Any]]] = []
     if connector.type == "postmark" and isinstance(config.get("templates"), list):
         listed = [template for template in config["templates"] if isinstance(template, dict)]
@@ -135,59 +135,61 @@ def _aliases(connector: Connector, ledger: Ledger) -> dict[str, str]:
         ]
     for kind, alias, delivery in pairs:
         if kind not in MESSAGE_TYPES or not isinstance(alias, str) or not alias:
-            why = "its kind is none of Logto's, or its name no text"
+            why = "its type is not one of Logto's, or its name is not a text"
             ledger.leave_out(connector.source, "template at the provider", why, "correct it in Logto, and import again")
             continue
-        found.setdefault(kind, alias)
+        aliases.setdefault(kind, alias)
         for key in ("subject", "replyTo", "variables"):
             if delivery.get(key):
                 why = "a template at the provider gets the payload's variables and nothing else"
                 ledger.leave_out(f"{connector.source}: deliveries.{kind}", key, why, f"put it into {alias} at Mailgun")
-    return found
+    return aliases
 
 
-def _fitting(plan: ProviderPlan, schema: type[ProviderSettings], known: frozenset[str], ledger: Ledger) -> ProviderPlan:
-    """Return the plan without what the provider does not have or would refuse."""
-    fitting = _Fitting(dict(plan.settings), dict(plan.secrets), plan.sender)
-    for name in dict.fromkeys([*fitting.settings, *(secret.partition(".")[0] for secret in fitting.secrets)]):
+def _validate(
+    plan: ProviderPlan, schema: type[ProviderSettings], known: frozenset[str], ledger: Ledger
+) -> ProviderPlan:
+    """Return the plan without settings that the provider does not have or would refuse."""
+    draft = _DraftSettings(dict(plan.settings), dict(plan.secrets), plan.sender)
+    for name in dict.fromkeys([*draft.settings, *(secret.partition(".")[0] for secret in draft.secrets)]):
         if name not in known:
-            fitting.drop(name)
+            draft.drop(name)
             why = f"this Mailroom has no setting {name} for {plan.settings['type']}"
-            ledger.leave_out(plan.source, name, why, "update Mailroom, or do without")
+            ledger.leave_out(plan.source, name, why, "update Mailroom, or omit it")
     try:
-        schema.model_validate(fitting.tree(), by_alias=True, by_name=False)
+        schema.model_validate(draft.tree(), by_alias=True, by_name=False)
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_input=False):
             name = str(detail["loc"][0]) if detail["loc"] else "provider settings"
-            fitting.drop(name)
+            draft.drop(name)
             why = f"Mailroom would refuse it: {detail['msg'].removeprefix('Value error, ')}"
             ledger.leave_out(plan.source, name, why, "set it yourself")
-    for name, value in list(fitting.secrets.items()):
+    for name, value in list(draft.secrets.items()):
         if not (isinstance(value, str) and value.isprintable()):
-            del fitting.secrets[name]
+            del draft.secrets[name]
             file = variable(("providers", plan.name, *name.split("."))) + "_FILE"
-            why = "it is no text of one line, as an environment file needs it"
-            ledger.leave_out(plan.source, name, why, f"put it into a file, and name that in {file}")
-    return ProviderPlan(plan.source, plan.name, fitting.settings, fitting.secrets, fitting.sender)
+            why = "it is not a single line of text, as an environment file requires"
+            ledger.leave_out(plan.source, name, why, f"put it into a file, and set {file} to its path")
+    return ProviderPlan(plan.source, plan.name, draft.settings, draft.secrets, draft.sender)
 
 
 @dataclass(slots=True)
-class _Fitting:
-    """A provider's settings while they are being fitted."""
+class _DraftSettings:
+    """A provider's settings while invalid ones are removed."""
 
     settings: dict[str, Any]
     secrets: dict[str, Any]
     sender: str | None
 
     def drop(self, name: str) -> None:
-        """Take out a setting and what is inside of it."""
+        """Remove a setting and the settings inside it."""
         if name == "from":
             self.sender = None
         self.settings.pop(name, None)
         self.secrets = {key: value for key, value in self.secrets.items() if key.partition(".")[0] != name}
 
     def tree(self) -> dict[str, Any]:
-        """Return all of it as it would be after loading, secrets and sender in their places."""
+        """Return the settings as they are loaded, with secrets and sender."""
         tree = dict(self.settings)
         for key, value in self.secrets.items():
             above, _, inner = key.rpartition(".")

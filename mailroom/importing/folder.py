@@ -1,4 +1,4 @@
-"""Lays files into the operator's templates folder and nowhere else; what the operator has edited stays."""
+"""Writes files into the operator's templates folder only; files that the operator edited are not changed."""
 
 import errno
 import os
@@ -16,26 +16,26 @@ from mailroom.importing.plan import OVERLAY, OverlayFile
 
 
 class Fate(StrEnum):
-    """What became of a file; in a dry run, what would."""
+    """What was done with a file; in a dry run, what would be done."""
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
-    """It is there, byte for byte."""
+    """It exists, byte for byte."""
     KEPT = "kept"
-    """It is there and says something else: the operator's."""
+    """It exists with other content, the operator's."""
     OVERWRITTEN = "overwritten"
     REFUSED = "refused"
-    """A link or a device is in its place."""
+    """There is a symbolic link or a device with its name."""
     STALE = "stale"
-    """It is there from an earlier import, and the template is no longer of this kind."""
+    """It is from an earlier import, and the template no longer has this part."""
 
 
 LEFT: Final = {
     Fate.KEPT: ("it was edited since, or has changed in Logto", "compare; --force overwrites it"),
-    Fate.REFUSED: ("its place is taken by a symbolic link or by something that is no file", "move that away"),
-    Fate.STALE: ("it stands beside the imported part of the same template", "delete it, unless you want both parts"),
+    Fate.REFUSED: ("a symbolic link or something else that is not a file has its name", "move that away"),
+    Fate.STALE: ("it is another part of an imported template", "delete it, unless you want both parts"),
 }
-"""Fates in which something of Logto's did not get in: why, and what to do."""
+"""Fates of files that were not imported: reason and remedy."""
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ENDINGS: Final = ("html", "txt")
@@ -43,7 +43,7 @@ _ENDINGS: Final = ("html", "txt")
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A file and what became of it."""
+    """A file and its fate."""
 
     path: str
     """Below the folder."""
@@ -56,8 +56,8 @@ def place(files: Iterable[OverlayFile], root: Path, *, force: bool = False, dry_
     Below `root` no symbolic link is followed. Raises ImportingError when a file cannot be written; those before it
     are, and another run does the rest.
     """
-    laid = list(files)
-    if not laid:
+    to_place = list(files)
+    if not to_place:
         return []
     with ExitStack() as opened:
         try:
@@ -65,12 +65,12 @@ def place(files: Iterable[OverlayFile], root: Path, *, force: bool = False, dry_
                 root.mkdir(parents=True, exist_ok=True)
             folder = os.open(root, _FOLDER)
         except FileNotFoundError:  # in a dry run
-            return [Placed(file.path, Fate.WRITTEN) for file in laid]
+            return [Placed(file.path, Fate.WRITTEN) for file in to_place]
         except OSError as error:
             raise ImportingError(f"cannot use the folder {root}: {error.strerror}") from error
         opened.callback(os.close, folder)
-        placed = [Placed(file.path, _place(folder, file, root, force=force, dry_run=dry_run)) for file in laid]
-        return [*placed, *_stale(folder, laid)]
+        placed = [Placed(file.path, _place(folder, file, root, force=force, dry_run=dry_run)) for file in to_place]
+        return [*placed, *_stale(folder, to_place)]
 
 
 def _place(root: int, file: OverlayFile, named: Path, *, force: bool, dry_run: bool) -> Fate:
@@ -92,7 +92,7 @@ def _place(root: int, file: OverlayFile, named: Path, *, force: bool, dry_run: b
 
 
 def _descend(root: int, kind: str, opened: ExitStack, *, make: bool) -> int:
-    """Open `<kind>/logto`, step by step, so that no link leads elsewhere, whoever changes the folder meanwhile."""
+    """Open `<kind>/logto` step by step, so that no symbolic link is followed, even if one is made meanwhile."""
     folder = root
     for part in (kind, OVERLAY):
         if make:
@@ -109,44 +109,44 @@ def _compare(folder: int, file: OverlayFile) -> Fate:
     except FileNotFoundError:
         return Fate.WRITTEN
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return Fate.REFUSED
-        with os.fdopen(descriptor, "rb", closefd=False) as there:
-            same = found.st_size == len(file.content) and there.read() == file.content
+        with os.fdopen(descriptor, "rb", closefd=False) as existing:
+            same = status.st_size == len(file.content) and existing.read() == file.content
     finally:
         os.close(descriptor)
     return Fate.UNCHANGED if same else Fate.KEPT
 
 
 def _write(folder: int, file: OverlayFile, *, replace: bool) -> None:
-    """Write a draft and put it in place whole; a file that appeared meanwhile stays unless it is to be replaced."""
-    draft = f".{file.name}.{secrets.token_hex(4)}"
+    """Write a temporary file and move it into place; a file that appeared meanwhile stays unless `replace`."""
+    temporary = f".{file.name}.{secrets.token_hex(4)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(draft, flags, 0o644, dir_fd=folder)
+    descriptor = os.open(temporary, flags, 0o644, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "wb") as opened:
             opened.write(file.content)
             opened.flush()
             os.fsync(opened.fileno())
         if replace:
-            os.rename(draft, file.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.rename(temporary, file.name, src_dir_fd=folder, dst_dir_fd=folder)
         else:
-            os.link(draft, file.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.link(temporary, file.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
         with suppress(FileNotFoundError):
-            os.unlink(draft, dir_fd=folder)
+            os.unlink(temporary, dir_fd=folder)
 
 
 def _stale(root: int, files: list[OverlayFile]) -> Iterator[Placed]:
-    """Yield the parts that lie beside these files and are none of them."""
-    mine = {file.path for file in files}
+    """Yield other parts of the same templates, left by an earlier import."""
+    imported = {file.path for file in files}
     for file in files:
         stem, _, ending = file.name.rpartition(".")
         if ending != "toml":
             continue
         for other in (f"{file.kind}/{OVERLAY}/{stem}.{part}" for part in _ENDINGS):
             with suppress(OSError):
-                if other not in mine:
+                if other not in imported:
                     os.stat(other, dir_fd=root, follow_symlinks=False)
                     yield Placed(other, Fate.STALE)

@@ -1,4 +1,4 @@
-"""Reads and writes the settings' file and the environment file; neither is ever rewritten."""
+"""Reads the settings file and the environment file, creates or extends them; never overwrites."""
 
 import os
 import stat
@@ -14,25 +14,25 @@ _LARGEST: Final = 1024 * 1024
 
 
 def read_toml(file: Path) -> dict[str, Any] | None:
-    """Return the file as a tree, None where there is none. Raises ImportingError where it is of no use."""
+    """Return the file as a tree, None if there is none. Raises ImportingError if it is not valid."""
     text = _read(file)
     try:
         return None if text is None else tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ImportingError(f"{file} is not TOML: {error}; mend it first") from None
+        raise ImportingError(f"{file} is not TOML: {error}; correct it first") from None
 
 
 def read_variables(file: Path) -> dict[str, str]:
-    """Return what the environment file sets; nothing where there is none."""
+    """Return the variables in the environment file; empty if there is none."""
     return variables_in(_read(file) or "")
 
 
 def _read(file: Path) -> str | None:
     try:
-        with open(file, "rb", opener=_patiently) as opened:
-            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                raise ImportingError(f"{file} is no file")
-            raw: bytes = opened.read(_LARGEST + 1)
+        with open(file, "rb", opener=_open_nonblocking) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ImportingError(f"{file} is not a file")
+            raw: bytes = stream.read(_LARGEST + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -45,27 +45,27 @@ def _read(file: Path) -> str | None:
         raise ImportingError(f"{file} is not UTF-8 text") from None
 
 
-def _patiently(name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NONBLOCK)  # a pipe without a writer would hold us for ever
+def _open_nonblocking(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK)  # opening a pipe without a writer would block forever
 
 
 def create_toml(file: Path, text: str) -> None:
-    """Write a new file. Raises ImportingError, also when something is in its place."""
+    """Write a new file. Raises ImportingError, also if the file exists."""
     _write(file, text, os.O_EXCL, 0o644)
 
 
 def append_variables(file: Path, variables: Mapping[str, str]) -> None:
-    """Add to the environment file, which only its owner can read if it is made here."""
+    """Append to the environment file; a new one is readable by its owner only."""
     try:
-        ends_well = (_read(file) or "\n").endswith("\n")
+        ends_with_newline = (_read(file) or "\n").endswith("\n")
         lines = "".join(f"{name}={value}\n" for name, value in variables.items())
-        _write(file, ("" if ends_well else "\n") + lines, os.O_APPEND, 0o600)
+        _write(file, ("" if ends_with_newline else "\n") + lines, os.O_APPEND, 0o600)
     except UnicodeEncodeError:
         raise ImportingError(f"cannot write {file}: a secret holds half a character") from None
 
 
 def others_can_read(file: Path) -> bool:
-    """Tell whether the environment file is open to more than its owner."""
+    """Return whether others than its owner can access the environment file."""
     try:
         return bool(file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
     except OSError:
@@ -77,9 +77,9 @@ def _write(file: Path, text: str, flags: int, mode: int) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | flags, mode)
-        with os.fdopen(descriptor, "wb") as opened:
-            opened.write(raw)
-            opened.flush()
-            os.fsync(opened.fileno())
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
     except OSError as error:
         raise ImportingError(f"cannot write {file}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Asks a running Logto, by its Management API, for its connectors and email templates."""
+"""Fetches connectors and email templates from a running Logto through its Management API."""
 
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from mailroom.errors import ImportingError
 from mailroom.importing.reading import LARGEST, decode
 
 OSS_RESOURCE: Final = "https://default.logto.app/api"
-"""The Management API's indicator on a Logto that one runs oneself; in Logto Cloud the tenant's own address."""
+"""The Management API's resource indicator of a self-hosted Logto; in Logto Cloud it is the tenant's address."""
 _CLOUD: Final = ".logto.app"
 _TIMEOUT_SECONDS: Final = 30.0
 _NO_SUCH_PATH: Final = 404
@@ -29,7 +29,7 @@ def fetch(
     The application is a machine-to-machine one whose role has the Management API's permission `all`. Raises
     ImportingError with what to do; no text of it holds a secret.
     """
-    base = _checked(url)
+    base = _check_url(url)
     try:
         with httpx.Client(timeout=_TIMEOUT_SECONDS, transport=transport) as client:
             token = _token(client, base, app_id, app_secret, resource or resource_of(base))
@@ -41,14 +41,14 @@ def fetch(
     return [(f"{base}/api/connectors", connectors), (f"{base}/api/email-templates", templates)]
 
 
-def _checked(url: str) -> str:
-    """Return the address without a trailing slash; one with credentials would end up in what is printed."""
+def _check_url(url: str) -> str:
+    """Return the address without a trailing slash; refuse credentials, for the address is printed."""
     try:
         parts = urlsplit(url)
-        fit = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
     except ValueError:
-        fit = False
-    if not fit or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        is_valid = False
+    if not is_valid or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise ImportingError("write Logto's address as https://logto.acme.example")
     return url.rstrip("/")
 
@@ -56,14 +56,14 @@ def _checked(url: str) -> str:
 def _token(client: httpx.Client, base: str, app_id: str, app_secret: str, resource: str) -> str:
     """Return an access token by client credentials (RFC 6749 §4.4, RFC 8707)."""
     form = {"grant_type": "client_credentials", "resource": resource, "scope": "all"}
-    status, raw = _ask(client, "POST", f"{base}/oidc/token", data=form, auth=httpx.BasicAuth(app_id, app_secret))
+    status, raw = _request(client, "POST", f"{base}/oidc/token", data=form, auth=httpx.BasicAuth(app_id, app_secret))
     if status != httpx.codes.OK:
         code = _code(raw, "error")
         raise ImportingError(f"Logto gives no token: {status} {code}; {_ADVICE.get(code, _LOOK)}")
-    answer = _decoded(raw, f"{base}/oidc/token")
-    token = answer.get("access_token") if isinstance(answer, dict) else None
+    response = _decode(raw, f"{base}/oidc/token")
+    token = response.get("access_token") if isinstance(response, dict) else None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise ImportingError(f"{base}/oidc/token answers, but with no token; is this Logto?")
+        raise ImportingError(f"{base}/oidc/token answers without a token; is this Logto?")
     return token
 
 
@@ -76,32 +76,32 @@ _ADVICE: Final = {
 
 
 def _get(client: httpx.Client, address: str, *, missing: Any = None) -> Any:
-    status, raw = _ask(client, "GET", address)
+    status, raw = _request(client, "GET", address)
     if status == _NO_SUCH_PATH and missing is not None:
         return missing
     if status in (401, 403):
         advice = "give the application a role with the Management API's permission `all`, and check --resource"
-        raise ImportingError(f"Logto does not open {address}: {status} {_code(raw, 'code')}; {advice}")
+        raise ImportingError(f"Logto refuses access to {address}: {status} {_code(raw, 'code')}; {advice}")
     if status != httpx.codes.OK:
         raise ImportingError(f"{address} answers {status} {_code(raw, 'code')}")
-    found = _decoded(raw, address)
-    if not isinstance(found, list):
-        raise ImportingError(f"{address} answers with no list; is this Logto?")
-    return found
+    rows = _decode(raw, address)
+    if not isinstance(rows, list):
+        raise ImportingError(f"{address} does not answer with a list; is this Logto?")
+    return rows
 
 
-def _ask(client: httpx.Client, method: str, address: str, **options: Any) -> tuple[int, bytes]:
-    """Return status and body, no more of it than a document may have."""
+def _request(client: httpx.Client, method: str, address: str, **options: Any) -> tuple[int, bytes]:
+    """Return status and body; raise ImportingError if the body is too large."""
     raw = bytearray()
-    with client.stream(method, address, **options) as answer:
-        for piece in answer.iter_bytes():
+    with client.stream(method, address, **options) as response:
+        for piece in response.iter_bytes():
             raw += piece
             if len(raw) > LARGEST:
                 raise ImportingError(f"{address} answers with more than {LARGEST // 1024 // 1024} MiB")
-        return answer.status_code, bytes(raw)
+        return response.status_code, bytes(raw)
 
 
-def _decoded(raw: bytes, address: str) -> Any:
+def _decode(raw: bytes, address: str) -> Any:
     try:
         return decode(raw)
     except ImportingError as error:
@@ -109,10 +109,10 @@ def _decoded(raw: bytes, address: str) -> Any:
 
 
 def _code(raw: bytes, key: str) -> str:
-    """Return Logto's own word for what is wrong, and nothing else of the body."""
+    """Return Logto's error code, nothing else of the body."""
     try:
-        answer = decode(raw)
+        response = decode(raw)
     except ImportingError:
         return ""
-    word = answer.get(key) if isinstance(answer, dict) else None
-    return word[:60] if isinstance(word, str) and word.replace("_", "").replace(".", "").isalnum() else ""
+    code = response.get(key) if isinstance(response, dict) else None
+    return code[:60] if isinstance(code, str) and code.replace("_", "").replace(".", "").isalnum() else ""

@@ -1,4 +1,4 @@
-"""Takes Logto's templates, byte for byte, to the files of the operator's templates folder."""
+"""Converts Logto's templates, byte for byte, to files for the operator's templates folder."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ LONGEST: Final = 256 * 1024
 """Characters; no longer mail is rendered."""
 
 _TAG: Final = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,8}")
-"""What may become a file's name."""
+"""Tags that can be a file name."""
 _HTML: Final = "text/html"
 _TEXT: Final = "text/plain"
 
@@ -26,16 +26,16 @@ def drafts_of_connector(connector: Connector, ledger: Ledger) -> Iterator[Draft]
     """Yield the connector's own templates, which have no language."""
     if connector.type == "mailgun":
         yield from _deliveries(connector, ledger)
-    elif connector.type != "postmark":  # whose templates lie at Postmark
+    elif connector.type != "postmark":  # whose templates are stored at Postmark
         yield from _templates(connector, ledger)
 
 
 def _templates(connector: Connector, ledger: Ledger) -> Iterator[Draft]:
-    listed = connector.config.get("templates", [])
-    if not isinstance(listed, list):
+    templates = connector.config.get("templates", [])
+    if not isinstance(templates, list):
         ledger.leave_out(connector.source, "templates", "it is no list", "give the connector's JSON as Logto has it")
         return
-    for number, template in enumerate(listed):
+    for number, template in enumerate(templates):
         source = f"{connector.source}: templates[{number}]"
         if isinstance(template, dict):
             content_type = template.get("contentType", template.get("type"))
@@ -45,7 +45,7 @@ def _templates(connector: Connector, ledger: Ledger) -> Iterator[Draft]:
 
 
 def _deliveries(connector: Connector, ledger: Ledger) -> Iterator[Draft]:
-    """Mailgun's: kind → html, and text beside it. Those that name a template at Mailgun are a setting's business."""
+    """Yield Mailgun's templates, by type; those that name a template stored at Mailgun become settings instead."""
     deliveries = connector.config.get("deliveries", {})
     if not isinstance(deliveries, dict):
         ledger.leave_out(connector.source, "deliveries", "it is no JSON object", _AS_LOGTO)
@@ -60,26 +60,28 @@ def _deliveries(connector: Connector, ledger: Ledger) -> Iterator[Draft]:
 
 
 def draft_of_row(row: Mapping[str, Any], ledger: Ledger) -> Iterator[Draft]:
-    """Yield the template of a row of `/api/email-templates`, if it can be taken over."""
+    """Yield the template of a row of `/api/email-templates`, if it can be imported."""
     source, details, tag = source_of(row), row.get("details"), row.get("languageTag")
     if not isinstance(details, dict):
         ledger.leave_out(source, "details", "it is no JSON object", _AS_LOGTO)
     elif not isinstance(tag, str) or not _TAG.fullmatch(tag) or tag.lower() == DEFAULT:
-        ledger.leave_out(source, f"languageTag {_short(tag)}", "this is no language", "write it as BCP 47 does: pt-BR")
+        ledger.leave_out(
+            source, f"languageTag {_quote(tag)}", "this is no language tag", "write it as in BCP 47: pt-BR"
+        )
     else:
         rest = {key: value for key, value in details.items() if key != "text"}
         yield from _draft(source, row.get("templateType"), tag, rest, details.get("contentType"), ledger=ledger)
 
 
-_AS_LOGTO: Final = "give it as Logto has it"
+_AS_LOGTO: Final = "use Logto's JSON"
 
 
 def _draft(
     source: str, kind: Any, tag: str, template: Mapping[str, Any], content_type: Any, *, ledger: Ledger
 ) -> Iterator[Draft]:
-    why = _fault(kind, template, content_type)
+    why = _find_fault(kind, template, content_type)
     if why:
-        ledger.leave_out(source, f"template {_short(kind)}", *why)
+        ledger.leave_out(source, f"template {_quote(kind)}", *why)
         return
     content = template["content"]
     plain = content_type == _TEXT
@@ -96,7 +98,7 @@ def _draft(
     )
 
 
-def _fault(kind: Any, template: Mapping[str, Any], content_type: Any) -> tuple[str, str] | None:
+def _find_fault(kind: Any, template: Mapping[str, Any], content_type: Any) -> tuple[str, str] | None:
     """Return why a template cannot be used and what to do, or None."""
     if kind == "Test":
         return "Logto sends no mail of this kind any more; it uses Generic", "nothing, if there is a Generic one"
@@ -104,15 +106,15 @@ def _fault(kind: Any, template: Mapping[str, Any], content_type: Any) -> tuple[s
         return "Logto sends no mail of this kind", f"the kinds are: {', '.join(MESSAGE_TYPES)}"
     if content_type not in (None, _HTML, _TEXT):
         return f"its content type is neither {_HTML} nor {_TEXT}", "correct it in Logto, and import again"
-    faults = (_fault_of(key, template.get(key), needed=needed) for key, needed in _FIELDS.items())
+    faults = (_find_field_fault(key, template.get(key), needed=needed) for key, needed in _FIELDS.items())
     return next(filter(None, faults), None)
 
 
 _FIELDS: Final = {"subject": True, "content": True, "text": False, "replyTo": False, "sendFrom": False}
-"""What is taken from a template, and whether it must be there."""
+"""The fields of a template, and whether they are required."""
 
 
-def _fault_of(key: str, value: Any, *, needed: bool) -> tuple[str, str] | None:
+def _find_field_fault(key: str, value: Any, *, needed: bool) -> tuple[str, str] | None:
     if value is None or (value == "" and needed):
         missing = f"it has no {key}", "add one in Logto, and import again; until then Mailroom's own template is used"
         return missing if needed else None
@@ -120,12 +122,12 @@ def _fault_of(key: str, value: Any, *, needed: bool) -> tuple[str, str] | None:
         return f"its {key} is no text", "correct it in Logto, and import again"
     if len(value) > LONGEST:
         return f"its {key} is longer than {LONGEST} characters", "shorten it; mail readers cut off far less"
-    if not _encodes(value):
-        return f"its {key} holds half a character (a lone surrogate)", "correct it in Logto, and import again"
+    if not _is_encodable(value):
+        return f"its {key} contains a lone surrogate", "correct it in Logto, and import again"
     return None
 
 
-def _encodes(value: str) -> bool:
+def _is_encodable(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -136,25 +138,25 @@ def _encodes(value: str) -> bool:
 _LONGEST_QUOTE: Final = 60
 
 
-def _short(value: Any) -> str:
-    """Return what a stranger wrote, for a report."""
+def _quote(value: Any) -> str:
+    """Return foreign text for a report."""
     return printable(value[:_LONGEST_QUOTE]) if isinstance(value, str) else "?"
 
 
 def files(drafts: Iterable[Draft], ledger: Ledger) -> tuple[OverlayFile, ...]:
-    """Return the files for these templates; of two for one kind and language the first counts, as in Logto."""
-    kept: dict[tuple[str, str], Draft] = {}
+    """Return the files for these templates; of two for one type and language the first is used, as in Logto."""
+    first_drafts: dict[tuple[str, str], Draft] = {}
     for draft in drafts:
-        # Folded, for there are file systems to which pt-BR and pt-br are one.
-        first = kept.setdefault((draft.kind, draft.tag.lower()), draft)
-        if first is not draft and _meaning(first) != _meaning(draft):
+        # Lower case: on some file systems pt-BR and pt-br are the same name.
+        first = first_drafts.setdefault((draft.kind, draft.tag.lower()), draft)
+        if first is not draft and _content_of(first) != _content_of(draft):
             what = f"template {draft.kind} ({draft.tag})"
             why = f"there is another one for this kind and language in {first.source}"
             ledger.leave_out(draft.source, what, why, "import the one that you want alone")
-    return tuple(file for draft in kept.values() for file in _files_of(draft))
+    return tuple(file for draft in first_drafts.values() for file in _files_of(draft))
 
 
-def _meaning(draft: Draft) -> tuple[Any, ...]:
+def _content_of(draft: Draft) -> tuple[Any, ...]:
     return draft.subject, draft.html, draft.text, draft.reply_to, draft.send_from
 
 

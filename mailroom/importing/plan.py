@@ -1,4 +1,4 @@
-"""What an import amounts to: overlay files, providers, and what has to stay behind; plain data, nothing is done yet."""
+"""The result of an import as plain data: overlay files, providers, and what was left out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from mailroom.text import printable
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """One thing that Mailroom could not take over."""
+    """Something that Mailroom could not import."""
 
     source: str
-    """The file or URL it stands in."""
+    """The file or URL that contains it."""
     what: str
     why: str
     remedy: str
@@ -21,7 +21,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that came over and is worth knowing."""
+    """A remark about something imported."""
 
     source: str
     text: str
@@ -29,17 +29,17 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What is written down along the way."""
+    """Collects what is left out, and notes."""
 
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def leave_out(self, source: str, what: str, why: str, remedy: str) -> None:
-        """Write down what stays behind. No argument may hold a secret."""
+        """Record what is not imported. No argument may contain a secret."""
         self.left_out.append(LeftOut(*map(_quoted, (source, what, why, remedy))))
 
     def note(self, source: str, text: str) -> None:
-        """Write down what is worth knowing."""
+        """Record a note."""
         self.notes.append(Note(_quoted(source), _quoted(text)))
 
 
@@ -47,13 +47,13 @@ _LONGEST_QUOTE: Final = 500
 
 
 def _quoted(text: str) -> str:
-    """Return what may be a stranger's words as something that can be printed: bounded, and without half characters."""
+    """Return foreign text bounded and printable."""
     return printable(text[:_LONGEST_QUOTE])
 
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """An email connector of Logto's."""
+    """One of Logto's email connectors."""
 
     source: str
     type: str
@@ -63,7 +63,7 @@ class Connector:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A template as Logto keeps it, checked."""
+    """A validated template of Logto's."""
 
     source: str
     kind: str
@@ -89,17 +89,17 @@ class OverlayFile:
 
     @property
     def path(self) -> str:
-        """Where it lies below the folder."""
+        """Its path below the templates folder."""
         return f"{self.kind}/{OVERLAY}/{self.name}"
 
 
 OVERLAY: Final = "logto"
-"""The folder, in a kind's own, of templates with Logto's placeholders."""
+"""The subfolder of a mail's folder for templates with Logto's placeholders."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderPlan:
-    """A provider to be set up."""
+    """A provider to configure."""
 
     source: str
     name: str
@@ -112,7 +112,7 @@ class ProviderPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that is to be kept."""
+    """The result of an import."""
 
     files: tuple[OverlayFile, ...]
     providers: tuple[ProviderPlan, ...]

@@ -1,4 +1,4 @@
-"""Recognizes what Logto's JSON is: a connector's configuration, a connector's row, or email templates."""
+"""Recognizes Logto's JSON: a connector's configuration, a connector's row, or email templates."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -28,15 +28,15 @@ _BUILT_IN: Final = frozenset({"logto-email", "logto-email-service"})
 _HTTP: Final = "http-email"
 
 Found = Connector | Mapping[str, Any]
-"""A connector, or a row of `/api/email-templates` that is not checked yet."""
+"""A connector, or an unvalidated row of `/api/email-templates`."""
 
 
 def decode(raw: bytes) -> Any:
-    """Return what the JSON says. Raises ImportingError where it is too large, too deep, or no JSON."""
+    """Parse JSON. Raises ImportingError if it is too large, nested too deeply, or not JSON."""
     if len(raw) > LARGEST:
         raise ImportingError(f"is larger than {LARGEST // 1024 // 1024} MiB; no Logto writes that")
     try:
-        return json.loads(raw.decode("utf-8-sig"), parse_constant=_no_number)
+        return json.loads(raw.decode("utf-8-sig"), parse_constant=_reject_constant)
     except UnicodeDecodeError:
         raise ImportingError("is not UTF-8 text") from None
     except RecursionError:
@@ -46,22 +46,22 @@ def decode(raw: bytes) -> Any:
         raise ImportingError(f"is not JSON{where}") from None
 
 
-def _no_number(_: str) -> NoReturn:
+def _reject_constant(_: str) -> NoReturn:
     raise ValueError("NaN and Infinity are no JSON")
 
 
 def recognize(document: Any, source: str, ledger: Ledger, *, assume: str | None = None) -> Iterator[Found]:
-    """Yield the connectors and template rows of a document; what is neither is written down.
+    """Yield the connectors and template rows of a document; record what is neither.
 
     `assume` is the type of bare configurations whose shape two connectors share.
     """
     items = document if isinstance(document, list) else [document]
     for number, item in enumerate(items):
         place = f"{source}[{number}]" if isinstance(document, list) else source
-        yield from _recognized(item, place, ledger, assume)
+        yield from _recognize_item(item, place, ledger, assume)
 
 
-def _recognized(item: Any, source: str, ledger: Ledger, assume: str | None) -> Iterator[Found]:
+def _recognize_item(item: Any, source: str, ledger: Ledger, assume: str | None) -> Iterator[Found]:
     if not isinstance(item, dict):
         ledger.leave_out(source, "the whole", "it is no JSON object", "give a connector's configuration or row")
     elif "connectorId" in item:
@@ -86,13 +86,13 @@ def _recognized(item: Any, source: str, ledger: Ledger, assume: str | None) -> I
 
 
 _SOURCE: Final = "\0source"
-"""A key that no JSON of Logto's has."""
-_HTTP_CONNECTOR: Final = "this is Logto's HTTP email connector; it has nothing to take over"
+"""A key that Logto's JSON does not have."""
+_HTTP_CONNECTOR: Final = "this is Logto's HTTP email connector; it has nothing to import"
 _AMBIGUOUS: Final = "sendgrid mailjunky"
 
 
 def source_of(row: Mapping[str, Any]) -> str:
-    """Return where a row came from."""
+    """Return the source of a row."""
     return str(row[_SOURCE])
 
 
@@ -101,7 +101,7 @@ def _are_rows(rows: list[Any]) -> bool:
 
 
 def _of_row(row: dict[str, Any], source: str, ledger: Ledger) -> Iterator[Found]:
-    """Read a row of `/api/connectors`; there are social and SMS connectors among them, which are not ours to judge."""
+    """Yield the connector of a row of `/api/connectors`; social and SMS connectors are skipped."""
     id_, config = row["connectorId"], row.get("config")
     if isinstance(id_, str) and id_ in CONNECTORS:
         if isinstance(config, dict):
@@ -114,7 +114,7 @@ def _of_row(row: dict[str, Any], source: str, ledger: Ledger) -> Iterator[Found]
         ledger.leave_out(
             source,
             "Logto's built-in email service",
-            "it sends by Logto's own account and has no templates to take along",
+            "it sends with Logto's own account and has no templates to import",
             "choose a provider; sender name, company and logo go to [brand]",
         )
     elif row.get("type", "Email") == "Email":
@@ -122,15 +122,15 @@ def _of_row(row: dict[str, Any], source: str, ledger: Ledger) -> Iterator[Found]
 
 
 def _type_of(config: Mapping[str, Any]) -> str | None:
-    """Tell a bare configuration by the keys that its connector's guard demands."""
+    """Return the type of a bare configuration, by the keys that its connector requires."""
     keys = config.keys()
-    for demanded, type_ in _DEMANDED:
-        if demanded <= keys:
+    for required, type_ in _REQUIRED_KEYS:
+        if required <= keys:
             return type_
     return None
 
 
-_DEMANDED: Final = (
+_REQUIRED_KEYS: Final = (
     ({"deliveries"}, "mailgun"),
     ({"domain", "apiKey"}, "mailgun"),
     ({"serverToken"}, "postmark"),
@@ -143,7 +143,7 @@ _DEMANDED: Final = (
 
 
 def _by_key(config: Mapping[str, Any]) -> str:
-    """Tell SendGrid from MailJunky, whose configurations have the same keys, by how the API key begins."""
+    """Distinguish SendGrid from MailJunky, whose configurations have the same keys, by the prefix of the API key."""
     key = config.get("apiKey")
     if isinstance(key, str) and key.startswith("SG."):
         return "sendgrid"
@@ -153,4 +153,4 @@ def _by_key(config: Mapping[str, Any]) -> str:
 
 
 UNCERTAIN: Final = "sendgrid-or-mailjunky"
-"""The type of a configuration that either could have; its templates mean the same."""
+"""The type of a configuration that could be either's; its templates can be imported nevertheless."""

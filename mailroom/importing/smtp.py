@@ -1,4 +1,4 @@
-"""Takes the options of Logto's SMTP connector, which are nodemailer's, to the settings of an SMTP provider."""
+"""Converts the options of Logto's SMTP connector (nodemailer's) to settings of an SMTP provider."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,16 +15,16 @@ _HANDLED: Final = frozenset(
         "connectionTimeout",
     }
 )
-_NEEDLESS: Final = frozenset(
+_IGNORED: Final = frozenset(
     {"logger", "debug", "disableFileAccess", "disableUrlAccess", "greetingTimeout", "socketTimeout", "dnsTimeout"}
 )
-"""Mailroom logs what becomes of a mail, opens no files or URLs that a mail names, and bounds a mail's whole time."""
+"""Mailroom logs every attempt, opens no files or URLs that a mail names, and limits the total time of a mail."""
 
 _OAUTH2: Final = {"clientId": "client_id", "serviceClient": "service_client", "accessUrl": "access_url"}
 _OAUTH2_SECRETS: Final = {"clientSecret": "client_secret", "refreshToken": "refresh_token"}
 _GOOGLE_URL: Final = "https://oauth2.googleapis.com/token"
 _GOOGLE_SCOPE: Final = "https://mail.google.com/"
-"""What nodemailer takes where nothing is said."""
+"""nodemailer's defaults."""
 
 
 def settings_of(connector: Connector, known: frozenset[str], ledger: Ledger) -> tuple[dict[str, Any], dict[str, str]]:
@@ -40,7 +40,7 @@ def settings_of(connector: Connector, known: frozenset[str], ledger: Ledger) -> 
         if config.get(theirs) not in (None, "", {}):
             settings[ours] = config[theirs]
     settings |= _connect_timeout(connector, ledger)
-    for key in sorted(config.keys() - _HANDLED - _NEEDLESS):
+    for key in sorted(config.keys() - _HANDLED - _IGNORED):
         ledger.leave_out(source, key, "Mailroom has no such setting", "see docs/settings.md for what SMTP has")
     method = config.get("authMethod")
     if isinstance(method, str) and method.lower() in ("plain", "login"):
@@ -68,7 +68,7 @@ def _tls(connector: Connector, port: Any, ledger: Ledger) -> str:
     ledger.note(
         connector.source,
         'Logto encrypts only where the server offers it, and so does tls = "opportunistic" now; make it "starttls" if '
-        "your server can do that (most can), so that nobody on the way can strip the encryption",
+        "your server can do that (most can), so that nobody in between can remove the encryption",
     )
     return "opportunistic"
 
@@ -83,7 +83,7 @@ def _tls_options(connector: Connector, known: frozenset[str], ledger: Ledger) ->
     settings: dict[str, Any] = {}
     if given.pop("rejectUnauthorized", True) is False:
         settings["tls_verify"] = False
-        ledger.note(source, "the server's certificate is not verified (tls.rejectUnauthorized: false); mend that soon")
+        ledger.note(source, "the server's certificate is not verified (tls.rejectUnauthorized: false); change it")
     name = given.pop("servername")
     if name not in (None, "", config.get("host")):
         if "servername" in known:
@@ -94,11 +94,13 @@ def _tls_options(connector: Connector, known: frozenset[str], ledger: Ledger) ->
     oldest = given.pop("minVersion", None)
     if oldest == "TLSv1.3" and "tls_min_version" in known:
         settings["tls_min_version"] = "1.3"
-    elif oldest not in (None, "TLSv1", "TLSv1.1", "TLSv1.2"):  # what we insist on is no less
-        ledger.leave_out(source, "tls.minVersion", "Mailroom takes TLS 1.2 too", "let the server refuse what is older")
+    elif oldest not in (None, "TLSv1", "TLSv1.1", "TLSv1.2"):  # our minimum is TLS 1.2
+        ledger.leave_out(
+            source, "tls.minVersion", "Mailroom accepts TLS 1.2 too", "refuse older versions at the server"
+        )
     for key in sorted(given):
         remedy = "save the certificates in a PEM file, and set ca_file" if key == "ca" else "see docs/settings.md"
-        ledger.leave_out(source, f"tls.{key}", "it has no counterpart that could be filled in here", remedy)
+        ledger.leave_out(source, f"tls.{key}", "Mailroom has no setting for it", remedy)
     return settings
 
 
@@ -116,7 +118,7 @@ def _auth(connector: Connector, known: frozenset[str], ledger: Ledger) -> tuple[
     """Return how to log in. nodemailer's type `login` means name and password, not the mechanism LOGIN."""
     config, source = connector.config, connector.source
     auth = config.get("auth")
-    if auth is None:  # as Logto had it in 2022
+    if auth is None:  # Logto's format in 2022
         auth = {"user": config.get("username"), "pass": config.get("password")}
     if not isinstance(auth, dict):
         ledger.leave_out(source, "auth", "it is no JSON object", "give the connector's JSON as Logto has it")
@@ -128,7 +130,7 @@ def _auth(connector: Connector, known: frozenset[str], ledger: Ledger) -> tuple[
         ledger.leave_out(source, "auth.type", "nodemailer has login and oauth2", "set username and password yourself")
     user, password = auth.get("user"), auth.get("pass")
     if not user and not password:
-        return {}, {}  # a relay that trusts our address
+        return {}, {}  # a relay that authenticates by our address
     if not (isinstance(user, str) and isinstance(password, str) and user and password):
         ledger.leave_out(
             source, "auth", "user and pass belong together, as texts", "set username and password, or neither"
@@ -140,7 +142,7 @@ def _auth(connector: Connector, known: frozenset[str], ledger: Ledger) -> tuple[
 def _oauth2(
     auth: Mapping[str, Any], known: frozenset[str], source: str, ledger: Ledger
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the table `oauth2` and its secrets, all of it or nothing: half a grant opens no door."""
+    """Return the table `oauth2` and its secrets, or neither if the login is not supported."""
     if "oauth2" not in known:
         why = "this Mailroom cannot log in by OAuth2"
         ledger.leave_out(source, "auth (OAuth2)", why, "update Mailroom, or use an app password")

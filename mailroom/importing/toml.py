@@ -1,4 +1,4 @@
-"""Writes the few shapes of TOML that an import makes; `tomllib` reads only."""
+"""Writes TOML for imports; `tomllib` only reads."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def table(path: tuple[str, ...], values: Mapping[str, Any]) -> str:
 
 
 def literal(value: Any) -> str:
-    """Return a value: text, truth, number, or a list or table of those. Text without lone surrogates."""
+    """Return a value as TOML: text without lone surrogates, boolean, number, or a list or table of those."""
     if isinstance(value, str):
         # JSON's escapes are TOML's, but for DEL, which TOML wants escaped too.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

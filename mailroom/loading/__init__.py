@@ -1,6 +1,9 @@
-"""Finds the settings' values: one optional TOML file, overlaid by variables, checked as a whole before we listen.
+"""Loads the settings from one optional TOML file and from variables, which override it, and validates them.
 
-`given` gathers, pydantic validates, `rules` looks at what no single setting can know, `development` serves `--dev`.
+    settings = load(environ=os.environ)  # raises SettingsError with all faults at once
+
+`given` merges the sources, pydantic validates each setting, `rules` the settings together; `development` has the
+defaults of `--dev`.
 """
 
 import re
@@ -31,11 +34,11 @@ _STAND_INS: Final[dict[str, Any]] = {
     "secret_key": "stands in for a missing secret key",
     "providers": {"none": ProviderSettings(type="none")},
 }
-"""What missing settings are taken for while the others are looked at."""
+"""Values for missing settings, so that the others can be validated."""
 
 
 def load(*, environ: Mapping[str, str], config: File | None = None, dev: bool = False) -> Settings:
-    """Return the settings, checked.
+    """Return the validated settings.
 
     `config` is the TOML file (else the one that `MAILROOM_CONFIG` names, else `./mailroom.toml` if there is one).
     Raises SettingsError with all faults at once, none of which shows a secret. With `dev` what is missing is
@@ -48,42 +51,42 @@ def load(*, environ: Mapping[str, str], config: File | None = None, dev: bool = 
     given.read_platform(environ, dev=dev)
     if dev:
         development.fill(given)
-    settings = _settings(given, environ, dev=dev)
+    settings = _validate(given, environ, dev=dev)
     if given.faults:
-        raise SettingsError(_once(given.faults))
+        raise SettingsError(_unique(given.faults))
     return settings
 
 
-def _settings(given: Given, environ: Mapping[str, str], *, dev: bool) -> Settings:
-    named = given.tree.get("providers")
+def _validate(given: Given, environ: Mapping[str, str], *, dev: bool) -> Settings:
+    provider_tables = given.tree.get("providers")
     faulty: set[Path] = set()
     tree = dict(given.tree)
     if tree.pop("dev", None) is not None:
-        given.fault(("dev",), "unknown setting; development is asked for on the command line: --dev")
-    if named == {}:
+        given.fault(("dev",), "unknown setting; use the command-line option --dev")
+    if provider_tables == {}:
         del tree["providers"]
-    elif isinstance(named, dict):
-        tree["providers"] = _providers(given, named)
-        if not tree["providers"]:  # all of them are faulty, and each has been told so
+    elif isinstance(provider_tables, dict):
+        tree["providers"] = _validate_providers(given, provider_tables)
+        if not tree["providers"]:  # all of them are faulty and have been reported
             tree["providers"] = _STAND_INS["providers"]
     try:
         settings = Settings.model_validate(tree, by_alias=True, by_name=False)
     except ValidationError as error:
         faulty = _report(given, Settings, (), tree, error)
-        settings = _without(faulty, tree)
-    names = list(named) if isinstance(named, dict) else []
+        settings = _validate_without(faulty, tree)
+    names = list(provider_tables) if isinstance(provider_tables, dict) else []
     alone = [name for name in names if ("providers", name, "type") in given.variables and name not in given.in_file]
     unordered = len(names) > 1 and bool(alone)
     for path, problem in rules.refusals(settings, names=names, unordered=unordered, environ=environ, dev=dev):
-        if not _covered(path, faulty) and not (given.incomplete and problem in rules.MISSING.values()):
+        if not _is_reported(path, faulty) and not (given.incomplete and problem in rules.MISSING.values()):
             given.fault(path, problem)
     return settings.model_copy(update={"dev": dev})
 
 
-def _providers(given: Given, named: dict[str, Any]) -> dict[str, ProviderSettings]:
+def _validate_providers(given: Given, provider_tables: dict[str, Any]) -> dict[str, ProviderSettings]:
     """Validate each provider by its own type's settings."""
-    found: dict[str, ProviderSettings] = {}
-    for name, table in named.items():
+    valid: dict[str, ProviderSettings] = {}
+    for name, table in provider_tables.items():
         path: Path = ("providers", name)
         if not isinstance(table, dict):
             given.fault(path, "a provider is a table: [providers.main]")
@@ -95,17 +98,17 @@ def _providers(given: Given, named: dict[str, Any]) -> dict[str, ProviderSetting
             _report_type(given, name, table.get("type"))
             continue
         try:
-            found[name] = model.model_validate(table, by_alias=True, by_name=False)
+            valid[name] = model.model_validate(table, by_alias=True, by_name=False)
         except ValidationError as error:
             _report(given, model, path, table, error)
-    return found
+    return valid
 
 
 def _report_type(given: Given, name: str, kind: Any) -> None:
     known = ", ".join(providers.types())
     path: Path = ("providers", name)
     if kind is not None:
-        given.fault((*path, "type"), f"there is no such type; there are: {known}{_near(kind)}")
+        given.fault((*path, "type"), f"there is no such type; there are: {known}{_suggest_type(kind)}")
         return
     alone = sorted(word for place, word in given.variables.items() if place[:2] == path and name not in given.in_file)
     if alone:
@@ -116,29 +119,29 @@ def _report_type(given: Given, name: str, kind: Any) -> None:
         given.fault((*path, "type"), f"missing; one of: {known}")
 
 
-def _near(kind: Any) -> str:
+def _suggest_type(kind: Any) -> str:
     return did_you_mean(kind.lower(), providers.types()) if isinstance(kind, str) else ""
 
 
 def _report(
     given: Given, model: type[BaseModel], above: Path, tree: dict[str, Any], error: ValidationError
 ) -> set[Path]:
-    """Turn pydantic's words into the operator's; return the places that they are about."""
+    """Report pydantic's errors in the operator's terms; return the paths of the faulty settings."""
     problems: dict[Path, list[str]] = {}
     for detail in error.errors(include_url=False, include_input=False):
-        path = _written(detail["loc"], tree, missing=detail["type"] == "missing")
+        path = _as_in_tree(detail["loc"], tree, missing=detail["type"] == "missing")
         if detail["type"] == "missing" and given.incomplete:
             problems.setdefault(path, [])
             continue
-        problem = _problem(model, (*above, *path), path, detail)
+        problem = _describe(model, (*above, *path), path, detail)
         problems.setdefault(path, []).append(problem)
-    for path, told in problems.items():
-        if told:
-            given.fault((*above, *path), ", or ".join(dict.fromkeys(told)))
+    for path, messages in problems.items():
+        if messages:
+            given.fault((*above, *path), ", or ".join(dict.fromkeys(messages)))
     return set(problems)
 
 
-def _problem(model: type[BaseModel], whole: Path, path: Path, detail: ErrorDetails) -> str:
+def _describe(model: type[BaseModel], whole: Path, path: Path, detail: ErrorDetails) -> str:
     kind = detail["type"]
     if kind == "missing":
         return rules.MISSING.get(whole, f"missing; set it here or as {variable(whole)}")
@@ -147,13 +150,13 @@ def _problem(model: type[BaseModel], whole: Path, path: Path, detail: ErrorDetai
         return f"unknown setting{did_you_mean(str(path[-1]), list(written(table)) if table else [])}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "should be a table"
-    words = _PREAMBLE.sub("", detail["msg"]).rstrip(".")
-    return words[:1].lower() + words[1:]
+    message = _PREAMBLE.sub("", detail["msg"]).rstrip(".")
+    return message[:1].lower() + message[1:]
 
 
-def _written(path: Path, tree: Any, *, missing: bool) -> Path:
-    """Leave out what pydantic adds to a place: which alternative of a type it tried, that it was a key."""
-    kept: Path = ()
+def _as_in_tree(path: Path, tree: Any, *, missing: bool) -> Path:
+    """Remove from a path what pydantic adds: the alternative of a union, or that the error is about a key."""
+    path_in_tree: Path = ()
     for number, part in enumerate(path, start=1):
         if isinstance(tree, dict) and (part in tree or (missing and number == len(path))):
             tree = tree.get(part)
@@ -161,8 +164,8 @@ def _written(path: Path, tree: Any, *, missing: bool) -> Path:
             tree = tree[part]
         else:
             continue
-        kept = (*kept, part)
-    return kept
+        path_in_tree = (*path_in_tree, part)
+    return path_in_tree
 
 
 def _table_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
@@ -178,10 +181,10 @@ def _table_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
     return table_of(annotation)
 
 
-def _without(faulty: set[Path], tree: dict[str, Any]) -> Settings:
-    """Return the settings as they would be without what is faulty, so that the rest can be looked at."""
+def _validate_without(faulty: set[Path], tree: dict[str, Any]) -> Settings:
+    """Return the settings without the faulty ones, so that the rest can be validated together."""
     for path in faulty:
-        _prune(tree, path)
+        _remove(tree, path)
     try:
         return Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
     except ValidationError as error:  # something is missing inside of a table, which then has to go as a whole
@@ -190,23 +193,23 @@ def _without(faulty: set[Path], tree: dict[str, Any]) -> Settings:
         return Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
 
 
-def _prune(tree: dict[str, Any], path: Path) -> None:
-    """Take out one place; of a list all goes."""
+def _remove(tree: dict[str, Any], path: Path) -> None:
+    """Remove one setting; a list is removed as a whole."""
     table: Any = tree
     for part in path[:-1]:
         inner = table.get(part) if isinstance(table, dict) else None
         if not isinstance(inner, dict):
             path = (part,)
             break
-        table[part] = table = dict(inner)  # the tree of what was given stays as it is
+        table[part] = table = dict(inner)  # the original tree is not changed
     if isinstance(table, dict):
         table.pop(path[-1], None)
 
 
-def _covered(path: Path, faulty: set[Path]) -> bool:
-    """Tell whether something has been said about this place already."""
+def _is_reported(path: Path, faulty: set[Path]) -> bool:
+    """Return whether a fault was reported for this path, or above or below it."""
     return any(path[: len(other)] == other or other[: len(path)] == path for other in faulty)
 
 
-def _once(faults: list[Fault]) -> list[Fault]:
+def _unique(faults: list[Fault]) -> list[Fault]:
     return list(dict.fromkeys(faults))

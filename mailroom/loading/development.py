@@ -1,4 +1,4 @@
-"""Fills in what `--dev` does not ask for."""
+"""Default values for `--dev`."""
 
 import os
 import secrets
@@ -10,10 +10,10 @@ from mailroom.errors import Fault
 from mailroom.loading.given import Given
 
 KEY_FILE: Final = Path("data/dev-secret-key")
-"""Kept, so that yesterday's outbox opens today; only its owner can read it."""
+"""Stored, so that the outbox can be opened again after a restart; readable by its owner only (0600)."""
 
 DATABASE_URL: Final = "sqlite:///data/dev.db"
-"""Not the file that a server with real settings would use in the same folder: its key is another."""
+"""Not the default file: a server with real settings in the same folder has another key."""
 
 _SENDER: Final = "Mailroom <mailroom@localhost.localdomain>"
 
@@ -25,7 +25,7 @@ def fill(given: Given) -> None:
     given.tree.setdefault("providers", {"capture": {"type": "capture"}})
     if "secret_key" not in given.tree:
         try:
-            given.tree["secret_key"] = _kept_key(KEY_FILE)
+            given.tree["secret_key"] = _load_or_create_key(KEY_FILE)
         except (OSError, UnicodeDecodeError) as error:
             given.faults.append(Fault("secret_key", f"--dev cannot keep one in {KEY_FILE}: {error}"))
             given.incomplete = True
@@ -36,20 +36,20 @@ def new_key() -> str:
     return secrets.token_urlsafe(32)
 
 
-def _kept_key(file: Path) -> str:
-    """Return the file's key; a new one appears there whole or not at all, whoever else does the same."""
+def _load_or_create_key(file: Path) -> str:
+    """Return the key in the file; create it atomically if there is none, also when processes race."""
     with suppress(FileNotFoundError):
         return file.read_text().strip()
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w") as opened:
-            opened.write(new_key() + "\n")
-            opened.flush()
-            os.fsync(opened.fileno())
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(new_key() + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
         with suppress(FileExistsError):
-            file.hardlink_to(draft)
+            file.hardlink_to(temporary)
     finally:
-        draft.unlink()
+        temporary.unlink()
     return file.read_text().strip()

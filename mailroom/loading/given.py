@@ -1,4 +1,4 @@
-"""Gathers what the operator wrote, in file and variables, into one tree that knows where each value came from."""
+"""Merges the TOML file and the variables into one tree, and records which variable each value came from."""
 
 import difflib
 import json
@@ -43,19 +43,19 @@ _LONGEST_SECRET: Final = 65_536
 
 @dataclass
 class Given:
-    """What was written, not yet validated."""
+    """The merged sources, not validated yet."""
 
     tree: dict[str, Any] = field(default_factory=dict)
     variables: dict[Path, str] = field(default_factory=dict)
-    """Which variable a value came from; what is not here is the file's."""
+    """Path → the variable that set it; all other values come from the file."""
     faults: list[Fault] = field(default_factory=list)
     in_file: frozenset[str] = frozenset()
-    """The providers that the file names; their order is known."""
+    """The providers in the file, whose order is known."""
     incomplete: bool = False
-    """The file could not be read, so nothing can be said about what is missing."""
+    """The file could not be read, so missing settings are not reported."""
 
     def read_file(self, file: File, *, named_by: str | None) -> None:
-        """Take the TOML file; one that was named must be there."""
+        """Read the TOML file; a fault if it is missing although `named_by` names it."""
         try:
             self.tree = tomllib.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -74,15 +74,15 @@ class Given:
         self.incomplete = True
 
     def read_variables(self, environ: Mapping[str, str]) -> None:
-        """Overlay `MAILROOM_…`, whole tables before what stands inside, and a provider's type before its settings."""
-        mine = {name: value for name, value in environ.items() if _ours(name, value)}
-        for name in sorted(mine, key=_breadth_first):
-            self._place(name, mine[name])
+        """Apply `MAILROOM_…`: tables before the settings in them, a provider's type before its other settings."""
+        ours = {name: value for name, value in environ.items() if _is_setting(name, value)}
+        for name in sorted(ours, key=_sort_key):
+            self._apply_variable(name, ours[name])
 
     def read_platform(self, environ: Mapping[str, str], *, dev: bool) -> None:
-        """Take what platforms set under names of their own, where ours say nothing.
+        """Apply `PORT`, `HOST` and `DATABASE_URL`, which platforms set, unless our own variables do.
 
-        `HOST` is left alone unless it is an address: some shells export the machine's name under it.
+        `HOST` is ignored unless it is an address: some shells export the host name as `HOST`.
         """
         for name in ("port", "host", "database_url"):
             value = environ.get(name.upper(), "")
@@ -90,11 +90,11 @@ class Given:
                 continue
             self._set((name,), value, name.upper())
         if self.variables.get(("port",)) == "PORT" and "host" not in self.tree and not dev:
-            self._set(("host",), "0.0.0.0", "PORT")  # noqa: S104 - whoever sets PORT routes to it from outside
+            self._set(("host",), "0.0.0.0", "PORT")  # noqa: S104 - platforms that set PORT connect from outside
 
     def fault(self, path: Path, problem: str) -> None:
-        """Note a fault at a setting, as the operator wrote it: the variable, or its place in the file."""
-        path = self._as_written(path)
+        """Add a fault, named by the variable that set the value or by its path in the file."""
+        path = self._normalize_path(path)
         for length in range(len(path), 0, -1):
             if path[:length] in self.variables:
                 self.faults.append(Fault(self.variables[path[:length]] + dotted(path[length:]), problem))
@@ -102,7 +102,7 @@ class Given:
         self.faults.append(Fault(dotted(path).removeprefix("."), problem))
 
     def provider(self, name: str) -> type[ProviderSettings] | None:
-        """Return the settings' class of a provider by the type that was given; None if that is of no use."""
+        """Return the settings class for the type of a provider; None if there is no such type."""
         table = self._providers().get(name)
         try:
             return providers.module_of(table["type"]).Settings if isinstance(table, dict) else None
@@ -113,64 +113,68 @@ class Given:
         table = self.tree.get("providers")
         return table if isinstance(table, dict) else {}
 
-    def _as_written(self, path: Path) -> Path:
-        """Leave the index out where a list was given as its only value."""
+    def _normalize_path(self, path: Path) -> Path:
+        """Remove the index if a single value was given instead of a list."""
         value: Any = self.tree
-        kept: Path = ()
+        normalized: Path = ()
         for part in path:
             if isinstance(part, int) and not (isinstance(value, list) and len(value) > 1):
                 break
-            kept = (*kept, part)
+            normalized = (*normalized, part)
             value = value[part] if isinstance(part, int) else value.get(part) if isinstance(value, dict) else None
-        return kept
+        return normalized
 
-    def _place(self, name: str, text: str) -> None:
+    def _apply_variable(self, name: str, text: str) -> None:
         segments = name.removeprefix(PREFIX).split("__")
-        found = self._find(segments)
-        if found is None and segments[-1].upper().endswith("_FILE"):
-            secret = self._find([*segments[:-1], segments[-1][: -len("_FILE")]])
+        setting = self._resolve(segments)
+        if setting is None and segments[-1].upper().endswith("_FILE"):
+            secret = self._resolve([*segments[:-1], segments[-1][: -len("_FILE")]])
             if secret is not None and is_secret(secret[1]):
                 path, annotation = secret
-                value = self._secret_in(name, text, several=is_list(annotation))
+                value = self._read_secret(name, text, several=is_list(annotation))
                 if value is not None:
                     self._set(path, value, name)
                 return
-        if found is None:
-            self.faults.append(Fault(name, f"unknown setting{self._meant(segments)}"))
+        if setting is None:
+            self.faults.append(Fault(name, f"unknown setting{self._suggest(segments)}"))
             return
-        path, annotation = found
+        path, annotation = setting
         try:
-            self._set(path, _parsed(text, annotation), name)
+            self._set(path, _parse(text, annotation), name)
         except (ValueError, RecursionError):
             kind = "list" if is_list(annotation) else "object"
             self.faults.append(Fault(name, f"is not a JSON {kind}"))
 
     def _set(self, path: Path, value: Any, name: str) -> None:
         if path in self.variables:
-            self.faults.append(Fault(name, f"says the same as {self.variables[path]}; unset one of them"))
+            self.faults.append(Fault(name, f"sets the same setting as {self.variables[path]}; unset one of them"))
             return
         table: Any = self.tree
         for part in path[:-1]:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                return  # the file has something else there, and is told so by the validation
+                return  # the file has another type here; the validation reports it
         table[path[-1]] = value
         self.variables[path] = name
 
-    def _find(self, segments: list[str]) -> tuple[Path, Any] | None:
+    def _resolve(self, segments: list[str]) -> tuple[Path, Any] | None:
         """Return the setting that a variable names, and its type; None: there is none."""
         path: Path = ()
         annotation: Any = Settings
         for segment in segments:
             fields = table_of(annotation)
             if path == ("providers",):
-                key: str | None = self._provider_named(segment)
+                key: str | None = self._provider_name(segment)
                 annotation = self.provider(key) if key else None
                 if key and annotation is None and len(segments) > len(_A_PROVIDER):
-                    return (*path, key, "__".join(segments[2:]).lower()), str  # refused for its type
+                    return (
+                        *path,
+                        key,
+                        "__".join(segments[2:]).lower(),
+                    ), str  # the fault in its type is reported instead
                 annotation = annotation or ProviderSettings
             elif path == ("routes",):
-                key, annotation = self._template_named(segment), values_of(annotation)
+                key, annotation = self._template_name(segment), values_of(annotation)
             elif fields is not None:
                 key = segment.lower()
                 annotation = written(fields)[key].annotation if key in written(fields) else None
@@ -181,20 +185,20 @@ class Given:
             path = (*path, key)
         return path, annotation
 
-    def _provider_named(self, segment: str) -> str | None:
-        """Variables are written in capitals and without hyphens: find the file's spelling."""
+    def _provider_name(self, segment: str) -> str | None:
+        """Return the file's spelling of a name; variables have capitals and no hyphens."""
         wanted = segment.lower()
-        return next((name for name in self._providers() if _plain(name) == _plain(wanted)), wanted) or None
+        return next((name for name in self._providers() if _normalize(name) == _normalize(wanted)), wanted) or None
 
-    def _template_named(self, segment: str) -> str | None:
+    def _template_name(self, segment: str) -> str | None:
         routes = self.tree.get("routes")
         known = [*(routes if isinstance(routes, dict) else ()), *TEMPLATES, "default"]
         if segment in known or not segment.isupper():
             return segment or None
-        return next((name for name in known if _plain(name) == _plain(segment)), None)
+        return next((name for name in known if _normalize(name) == _normalize(segment)), None)
 
-    def _secret_in(self, name: str, path: str, *, several: bool) -> str | list[str] | None:
-        """Read a secret's file: one trailing line break is not part of it; a list has one secret a line."""
+    def _read_secret(self, name: str, path: str, *, several: bool) -> str | list[str] | None:
+        """Read a secret from a file, without one trailing line break; for a list, one secret per line."""
         try:
             with File(path).open("rb") as file:
                 content = file.read(_LONGEST_SECRET + 1)
@@ -202,7 +206,7 @@ class Given:
         except OSError as error:
             self.faults.append(Fault(name, f"cannot read {path}: {error.strerror}"))
         except ValueError:  # not UTF-8, or a path with NUL
-            self.faults.append(Fault(name, f"{path!r} is no file with UTF-8 text"))
+            self.faults.append(Fault(name, f"{path!r} is not a file with UTF-8 text"))
         else:
             if len(content) > _LONGEST_SECRET:
                 self.faults.append(Fault(name, f"{path} is too long for a secret"))
@@ -212,7 +216,7 @@ class Given:
             return text.removesuffix("\n").removesuffix("\r")
         return None
 
-    def _meant(self, segments: list[str]) -> str:
+    def _suggest(self, segments: list[str]) -> str:
         if segments[0].upper() == "ROUTES":
             return """; for a template of your own write MAILROOM_ROUTES='{"MyTemplate": ["main"]}'"""
         known = [variable(path) for path, _ in leaves()]
@@ -224,25 +228,25 @@ class Given:
 
 
 def did_you_mean(word: str, known: list[str], prefix: str = "") -> str:
-    """Return `; did you mean …?` if there is something near."""
+    """Return `; did you mean …?` if a known name is similar."""
     near = difflib.get_close_matches(word, known, 1, 0.75)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
-def _ours(name: str, value: str) -> bool:
-    """Tell our variables from those that Kubernetes injects for a service called mailroom; empty is unset."""
+def _is_setting(name: str, value: str) -> bool:
+    """Return whether a variable is a setting: not empty, not injected by Kubernetes for a service called mailroom."""
     if not name.startswith(PREFIX) or name in (CONFIG, LOGTO_SECRET, f"{LOGTO_SECRET}_FILE") or not value:
         return False
     injected_port = _KUBERNETES_PORT.fullmatch(name) and re.match(r"(?:tcp|udp|sctp)://", value)
     return not (_KUBERNETES.fullmatch(name) or injected_port)
 
 
-def _breadth_first(name: str) -> tuple[int, bool, str]:
+def _sort_key(name: str) -> tuple[int, bool, str]:
     segments = name.split("__")
     return len(segments), segments[-1].upper() != "TYPE", name
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
@@ -254,8 +258,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _parsed(text: str, annotation: Any) -> Any:
-    """Turn a variable's text into what TOML would have given. Raises ValueError."""
+def _parse(text: str, annotation: Any) -> Any:
+    """Parse a variable's text into the value that TOML would have. Raises ValueError."""
     if values_of(annotation) is not None or table_of(annotation) is not None:
         value = json.loads(text)
         if not isinstance(value, dict):
@@ -265,8 +269,8 @@ def _parsed(text: str, annotation: Any) -> Any:
         return text
     if text.lstrip().startswith("["):
         return json.loads(text)
-    return list(_comma_separated(text))
+    return list(_split_commas(text))
 
 
-def _comma_separated(text: str) -> Iterator[str]:
+def _split_commas(text: str) -> Iterator[str]:
     return (item.strip() for item in text.split(",") if item.strip())

@@ -26,30 +26,30 @@ _INTRODUCTION: Final = """\
 <!-- Written by `python -m mailroom.loading.page` from the model; a test fails when this page is not current. -->
 
 Settings come from one optional TOML file (the one that `MAILROOM_CONFIG` names, else `./mailroom.toml`) and from
-variables, which win. All of them can be variables, so a host that has nothing else will do. `mailroom check` prints
-everything that is wrong at once; unknown settings and misspelt variables are wrong too. `mailroom.example.toml` and
-`.env.example` are there to be copied; their placeholders are refused as secrets.
+variables, which win. All of them can be variables, so no file is needed. `mailroom check` prints
+all faults at once; unknown settings and misspelt variables are faults. Copy `mailroom.example.toml` or
+`.env.example` to start with; their placeholders are refused as secrets.
 
 - **Names**: `port` is `MAILROOM_PORT`, `connector.allowed_ips` is `MAILROOM_CONNECTOR__ALLOWED_IPS` (two underscores
   where the file has a dot), `password` of the provider `main` is `MAILROOM_PROVIDERS__MAIN__PASSWORD`. A provider's
   name has small letters and digits, with single `-` or `_` between them; in a variable both are `_`.
 - **Lists** are comma-separated, or JSON where an item holds a comma. In the file they have brackets; a list of secrets
-  may do without if it has one.
+  with a single item needs none.
 - **Tables** are JSON: `MAILROOM_ROUTES='{"default": ["main", "backup"]}'`; a whole table replaces the file's. One route
   can be a variable of its own: `MAILROOM_ROUTES__DEFAULT=main,backup`.
 - **Durations** have a unit: `30s`, `10m`, `24h`, `7d`.
 - **Secrets** can be in files: `MAILROOM_SECRET_KEY_FILE=/run/secrets/mailroom`. One trailing line break is not part of
   the secret; where several secrets are allowed, each has a line of its own.
 - **Empty** variables are unset.
-- **Platforms**: `PORT` is taken, and then `host` is `0.0.0.0` unless it is set; so are `DATABASE_URL`, and `HOST` if it
-  is an address. Our own names win over these. What Kubernetes injects for a service called mailroom
+- **Platforms**: `PORT` is used (`host` is then `0.0.0.0` unless it is set), and so are `DATABASE_URL`, and `HOST` if it
+  is an address. `MAILROOM_…` overrides them. What Kubernetes injects for a service called mailroom
   (`MAILROOM_PORT=tcp://…`) is ignored.
-- **Several providers** named by variables alone have no order: `routes.default` must say it.
+- **Several providers** that are set by variables alone have no order: set `routes.default`.
 
-`server.py --dev` needs none of this: it listens on this machine only, takes any `Authorization`, keeps mails instead of
-sending them (provider `capture`), and generates a secret key, which stays in `data/dev-secret-key`. Without `--dev` the
+`server.py --dev` needs none of this: it listens on this machine only, accepts any `Authorization`, stores mails instead
+of sending them (provider `capture`), and generates a secret key in `data/dev-secret-key`. Without `--dev` the
 server does not start without `from`, `secret_key`, `connector.authorization` and a provider; nor on hosts that lose
-their disk at every restart (Heroku, Cloud Run, AWS Lambda, Vercel), for they need PostgreSQL, which is not there yet.
+their disk at every restart (Heroku, Cloud Run, AWS Lambda, Vercel): they need PostgreSQL, which is not supported yet.
 """
 
 
@@ -60,13 +60,13 @@ def page() -> str:
     for name, field in written(Settings).items():
         table = table_of(field.annotation)
         if table is not None:
-            parts += [f"## [{name}]\n", _sentence(table), _table(written(table), (name,))]
+            parts += [f"## [{name}]\n", _first_sentence(table), _table(written(table), (name,))]
     parts += ["## [providers.*name*]\n", "Every provider has these:\n", _table(written(ProviderSettings), _PROVIDER)]
     common = set(written(ProviderSettings))
     for kind in providers.types():
         model = providers.module_of(kind).Settings
         own = {name: field for name, field in written(model).items() if name not in common}
-        parts += [f'### type = "{kind}"\n', _sentence(model)]
+        parts += [f'### type = "{kind}"\n', _first_sentence(model)]
         parts += [_table(own, _PROVIDER)] if own else []
     return "\n".join(parts)
 
@@ -74,42 +74,42 @@ def page() -> str:
 _PROVIDER: Final[Path] = ("providers", "main")
 
 
-def _sentence(model: type[BaseModel]) -> str:
+def _first_sentence(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").partition("\n\n")[0].strip() + "\n"
 
 
 def _table(fields: dict[str, FieldInfo], above: Path) -> str:
     lines = ["| setting | variable | value | default | |", "| --- | --- | --- | --- | --- |"]
     for row in rows(fields, above):
-        told = row.told.replace("|", "\\|")
+        description = row.description.replace("|", "\\|")
         default = "**required**" if row.is_required else f"`{row.default}`" if row.default else ""
-        lines.append(f"| `{row.name}` | `{row.variable}` | {row.kind} | {default} | {told} |")
+        lines.append(f"| `{row.name}` | `{row.variable}` | {row.kind} | {default} | {description} |")
     return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What there is to say about one setting."""
+    """One row of a table of settings."""
 
     name: str
     variable: str
     kind: str
-    """What may be written, for people."""
+    """The type of the value, for people."""
     default: str
     """As TOML; empty if there is none."""
     is_required: bool
-    """Of a table within: where there is such a table."""
-    told: str
+    """In a nested table: required if that table is given."""
+    description: str
 
 
 def rows(fields: dict[str, FieldInfo], above: Path, table: str = "") -> Iterator[Row]:
-    """Yield what the page says about settings; those of a table within follow it, with its name: `oauth2.scope`."""
+    """Yield a row for each setting; the settings of a nested table follow it with its name: `oauth2.scope`."""
     for name, field in fields.items():
         path = (*above, name)
         is_required = field.is_required() or path in MISSING
         default = "" if is_required else _default(field)
-        told = field.description or ""
-        yield Row(f"{table}{name}", variable(path), _kind(field.annotation), default, is_required, told)
+        description = field.description or ""
+        yield Row(f"{table}{name}", variable(path), _kind(field.annotation), default, is_required, description)
         if (inner := table_of(field.annotation)) is not None:
             yield from rows(written(inner), path, f"{table}{name}.")
 
@@ -118,7 +118,7 @@ _KINDS: Final = {str: "text", int: "number", float: "number", bool: "`true`, `fa
 
 
 def _kind(annotation: Any) -> str:
-    """Return what may be written, for people."""
+    """Return the type of the value, for people."""
     if values_of(annotation) is not None or table_of(annotation) is not None:
         return "table"
     if is_secret(annotation):
@@ -136,11 +136,11 @@ def _kind(annotation: Any) -> str:
         elif isinstance(part, type) and issubclass(part, Enum):
             kinds[", ".join(f"`{choice.value}`" for choice in part)] = None
         else:
-            kinds[_KINDS.get(part) or _worded(part)] = None
+            kinds[_KINDS.get(part) or _type_name(part)] = None
     return " or ".join(kinds)
 
 
-def _worded(part: Any) -> str:
+def _type_name(part: Any) -> str:
     name = getattr(part, "__name__", str(part))
     return {"IPv4Network": "network", "IPv6Network": "network", "IPv4Address": "address", "IPv6Address": "address"}.get(
         name, name.lower()
@@ -160,8 +160,8 @@ def _as_toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(key)} = {_as_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, BaseModel):
-        told = value.model_dump(exclude_defaults=True)
-        return _as_toml(next(iter(told.values())) if len(told) == 1 else told)
+        description = value.model_dump(exclude_defaults=True)
+        return _as_toml(next(iter(description.values())) if len(description) == 1 else description)
     return json.dumps(value)
 
 

@@ -17,17 +17,17 @@ END: Final = "<!-- The end of what is written. -->"
 def current(text: str, kind: str) -> str:
     """Return a provider's page with the table that docs/settings.md has for this type.
 
-    Raises ValueError when the page has no place for it.
+    Raises ValueError when the page lacks the two markers.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{kind}.md has no place for its settings: {BEGIN} … {END}")
+        raise ValueError(f"{kind}.md has no markers for its settings: {BEGIN} … {END}")
     return f"{before}{BEGIN}\n\n{table(kind)}\n\n{END}{after}"
 
 
 def table(kind: str) -> str:
-    """Return the settings of a type of provider beside those that all have."""
+    """Return the table of the settings that only this type has."""
     section = page().partition(f'### type = "{kind}"\n')[2].partition("\n#")[0]
     return section[section.index("| setting |") :].strip()
 

@@ -31,21 +31,20 @@ _INTRODUCTION: Final = """\
 
 <!-- Written by `python -m mailroom.loading.provider_types` from the code; a test fails when it is not current. -->
 
-A provider is whoever delivers your mails. `type = "…"` and what the table says it needs are enough; `mailroom
-providers` prints the same, `mailroom providers TYPE` a block to copy, and `mailroom doctor` looks at the result: which
-address the provider sees, whether the credentials work, and whether MX, SPF, DKIM and DMARC of `from` are as receivers
-want them.
+A provider is a service or relay that delivers your mails. It needs `type = "…"` and the settings in the last column.
+`mailroom providers` prints this table, `mailroom providers TYPE` a block to copy. `mailroom doctor` checks the result:
+the address that the provider sees, the credentials, and MX, SPF, DKIM and DMARC of `from`.
 
-Several providers are tried in the order of the file, or as `routes` says; the next one takes over in the same breath
-when one is unavailable or refuses us.
+Several providers are tried in the order of the file, or as `routes` says; the next one is tried at once
+when one is unavailable or refuses our credentials.
 """
 
 _COMMON: Final = """\
-## What every provider can be told
+## Settings of every provider
 
-`from` in a provider's table is for relays that insist on a sender of their own. `local_address` and `proxy`, where a
-type has them, make its mails leave from an address that you can have whitelisted. Of a host's addresses, IPv6 or IPv4,
-the first that answers is taken: one that swallows packets costs a quarter of a second, not the time-out. With
+`from` in a provider's table is for relays that require a certain sender. `local_address` and `proxy`, where a
+type has them, make its connections come from an address that you can have whitelisted. Of a host's addresses, IPv6 or
+IPv4, the first that accepts a connection is used: one that drops packets costs 0.25 s, not the time-out. With
 `local_address` only those of its family are tried.
 """
 
@@ -56,23 +55,25 @@ class Kind:
 
     type: str
     sentence: str
-    """What it is, in a line."""
+    """A description of one line."""
     own: tuple[Row, ...]
     """Settings that not every provider has."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The settings without which it is nothing."""
+        """The required settings."""
         return tuple(row.name for row in self.own if row.is_required and "." not in row.name)
 
     def block(self, name: str = "main") -> str:
-        """Return TOML to copy: what is needed to be replaced, the rest commented out."""
+        """Return TOML to copy: required settings with placeholders, the others commented out."""
         lines = [f"[providers.{name}]", f'type = "{self.type}"']
         for row in self.own:
             if any(other.name.startswith(f"{row.name}.") for other in self.own):
                 continue  # a table; its own settings follow
             mark = "" if row.name in self.needs else "# "
-            lines.append(f"{mark}{row.name} = {row.default or _placeholder(row.kind)}  # {row.told}".rstrip(" #"))
+            lines.append(
+                f"{mark}{row.name} = {row.default or _placeholder(row.kind)}  # {row.description}".rstrip(" #")
+            )
         return "\n".join(lines) + "\n"
 
 
@@ -110,7 +111,7 @@ def page() -> str:
     parts += ["", _COMMON, "| setting | value | default | |", "| --- | --- | --- | --- |"]
     for row in rows(written(ProviderSettings), ("providers", "main")):
         default = "**required**" if row.is_required else f"`{row.default}`" if row.default else ""
-        parts.append(f"| `{row.name}` | {row.kind} | {default} | {row.told} |")
+        parts.append(f"| `{row.name}` | {row.kind} | {default} | {row.description} |")
     parts += ["", "All settings of all types, with their variables, are in [settings.md](settings.md#providersname)."]
     return "\n".join(parts) + "\n"
 

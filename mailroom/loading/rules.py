@@ -1,4 +1,4 @@
-"""What no single setting can know: which settings do not go together, and which the server does not start with."""
+"""Checks the settings together: combinations that are faults, and values with which the server does not start."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,10 +17,10 @@ from mailroom.settings import SQLITE, Settings
 Refusal = tuple[Path, str]
 
 MISSING: Final[dict[Path, str]] = {
-    ("from",): 'missing; say who your mails are from: "Acme <no-reply@acme.example>" (or MAILROOM_FROM)',
+    ("from",): 'missing; set the sender of your mails: "Acme <no-reply@acme.example>" (or MAILROOM_FROM)',
     ("secret_key",): "missing; `mailroom keygen` prints one (or MAILROOM_SECRET_KEY)",
     ("providers",): (
-        'missing; say who delivers: [providers.main] with type = "smtp" and its host '
+        'missing; configure a provider: [providers.main] with type = "smtp" and its host '
         "(or MAILROOM_PROVIDERS__MAIN__TYPE and so on)"
     ),
     ("connector", "authorization"): (
@@ -28,30 +28,30 @@ MISSING: Final[dict[Path, str]] = {
         "(or MAILROOM_CONNECTOR__AUTHORIZATION)"
     ),
 }
-"""Without these nothing starts, except with `--dev`."""
+"""The server does not start without these, except with `--dev`."""
 
 _SHORTEST_KEY: Final = 32
 _SHORTEST_AUTHORIZATION: Final = 16
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _PLACEHOLDER: Final = re.compile(r"…|replace[-_ ]this", re.IGNORECASE)
-"""What our own examples have in the place of secrets."""
+"""Placeholders for secrets in our examples."""
 _DRAIN: Final = timedelta(seconds=6)
 
-_FORGETFUL: Final = {
+_EPHEMERAL_HOSTS: Final = {
     "DYNO": "Heroku",
     "K_SERVICE": "Cloud Run",
     "AWS_LAMBDA_FUNCTION_NAME": "AWS Lambda",
     "VERCEL": "Vercel",
 }
-"""Variables by which hosts are known that lose their disk at every restart."""
+"""Variables that identify hosts which lose their disk at every restart."""
 
 
 def refusals(
     settings: Settings, *, names: list[str], unordered: bool, environ: Mapping[str, str], dev: bool
 ) -> Iterator[Refusal]:
-    """Yield what is wrong between the settings.
+    """Yield the faults that concern several settings.
 
-    `names` are all providers that were named, the faulty ones too; `unordered`: variables alone name several of them.
+    `names` are all configured providers, faulty ones included; `unordered`: several are set by variables alone.
     """
     yield from _placeholders(settings, ())
     yield from _secrets(settings, dev=dev)
@@ -61,13 +61,13 @@ def refusals(
         if problem := provider.inexpressible(provider.sender or settings.sender, settings.reply_to):
             yield ("providers", name), problem
     if settings.connector.trusted_proxies and settings.connector.trusted_hops:
-        yield ("connector", "trusted_hops"), "stands instead of trusted_proxies; remove one of them"
+        yield ("connector", "trusted_hops"), "cannot be combined with trusted_proxies; remove one of them"
     if dev and settings.host not in _LOOPBACK:
         yield ("host",), "with --dev only this machine may connect; remove it, or run without --dev"
 
 
 def warnings(settings: Settings) -> list[str]:
-    """Return what works but should be known; the server says so at start."""
+    """Return warnings, which the server logs at start."""
     found = []
     if not settings.dev:
         found += [
@@ -81,11 +81,11 @@ def warnings(settings: Settings) -> list[str]:
         if getattr(provider, "sandbox", False)
     ]
     for name, provider in settings.providers.items():
-        found += [f"provider {name} {danger}" for danger in _dangers(provider)]
+        found += [f"provider {name} {warning}" for warning in _transport_warnings(provider)]
     if settings.metrics_token is None and _is_public(settings.host):
-        found.append(f"/metrics is open to whoever can connect to {settings.host}: set metrics_token")
+        found.append(f"anyone who can connect can read /metrics on {settings.host}: set metrics_token")
     if settings.role == "web":
-        found.append('role = "web" on SQLite keeps messages and sends none: it is for measuring')
+        found.append('role = "web" on SQLite stores messages and sends none: it is for benchmarks')
     if settings.shutdown_timeout < _DRAIN:
         found.append(
             "shutdown_timeout is shorter than Logto keeps idle connections (5 s): a restart can break requests"
@@ -93,17 +93,17 @@ def warnings(settings: Settings) -> list[str]:
     return found
 
 
-def _dangers(provider: ProviderSettings) -> Iterator[str]:
-    """Yield what lets others read mails or credentials on their way to a provider."""
+def _transport_warnings(provider: ProviderSettings) -> Iterator[str]:
+    """Yield settings with which others can read mails or credentials in transit."""
     if getattr(provider, "tls_verify", True) is False:
-        yield "does not verify the server's certificate (tls_verify = false): whoever stands between reads everything"
+        yield "does not verify the server's certificate (tls_verify = false): anyone in between can read everything"
     if getattr(provider, "tls", "") == "none" and not _is_loopback(str(getattr(provider, "host", ""))):
-        yield 'does not encrypt (tls = "none"): whoever stands between reads everything, codes and password'
+        yield 'does not encrypt (tls = "none"): anyone in between can read everything, codes and password'
     for setting in ("endpoint", "url"):
         given = getattr(provider, setting, None)
         url = urlsplit(given.get_secret_value() if isinstance(given, SecretStr) else given or "")
         if url.scheme == "http" and not _is_loopback(url.hostname or ""):
-            yield f"does not encrypt ({setting} is http://): whoever stands between reads everything, codes and keys"
+            yield f"does not encrypt ({setting} is http://): anyone in between can read everything, codes and keys"
 
 
 def _is_loopback(host: str) -> bool:
@@ -114,7 +114,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_public(host: str) -> bool:
-    """Tell whether strangers may be able to connect to what listens there."""
+    """Return whether other machines can connect to this address."""
     if host == "localhost":
         return False
     address = ip_address(host)
@@ -122,7 +122,7 @@ def _is_public(host: str) -> bool:
 
 
 def is_placeholder(secret: SecretStr) -> bool:
-    """Tell whether a secret was copied from an example: everybody knows it."""
+    """Return whether a secret is a placeholder of an example."""
     return bool(_PLACEHOLDER.search(secret.get_secret_value()))
 
 
@@ -135,7 +135,7 @@ def _placeholders(value: Any, path: Path) -> Iterator[Refusal]:
                 if path[0] in ("providers", "webhook")
                 else "`mailroom keygen` prints a new one"
             )
-            yield path, f"is an example's placeholder, which everybody knows; {todo}"
+            yield path, f"is a placeholder from an example; {todo}"
         case BaseModel():
             for name, field in type(value).model_fields.items():
                 yield from _placeholders(getattr(value, name), (*path, field.alias or name))
@@ -161,7 +161,7 @@ def _secrets(settings: Settings, *, dev: bool) -> Iterator[Refusal]:
         if is_placeholder(header):
             continue
         if not (text.isascii() and text.isprintable()):
-            yield path, "is no header's value: printable ASCII, no line breaks"
+            yield path, "is not a valid header value: printable ASCII, no line breaks"
         elif len(text) < _SHORTEST_AUTHORIZATION and not dev:
             yield (
                 path,
@@ -180,13 +180,13 @@ def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[Refusa
         return
     if settings.role == "worker":
         yield ("role",), "a worker needs PostgreSQL, which is not supported yet: on SQLite one process does all"
-    for variable, host in _FORGETFUL.items():
+    for variable, host in _EPHEMERAL_HOSTS.items():
         if environ.get(variable):
             yield (
                 path,
                 (
                     f"{host} (known by {variable}) loses its disk at every restart, and SQLite with it: "
-                    "this needs PostgreSQL, which is not supported yet; run Mailroom where a disk stays"
+                    "this needs PostgreSQL, which is not supported yet; run Mailroom on a host with persistent storage"
                 ),
             )
             return
@@ -198,11 +198,11 @@ def _routes(settings: Settings, names: list[str], *, unordered: bool) -> Iterato
             if name not in names:
                 yield ("routes", template, index), f"there is no provider {name!r}{did_you_mean(name, names)}"
             elif name in route[:index]:
-                yield ("routes", template, index), f"{name!r} stands there twice"
+                yield ("routes", template, index), f"{name!r} is listed twice"
         if not route:
             yield ("routes", template), "names no provider"
     if unordered and "default" not in settings.routes:
         yield (
             ("routes", "default"),
-            f"variables have no order: say which provider comes first, MAILROOM_ROUTES__DEFAULT={','.join(names)}",
+            f"variables have no order: set the order of the providers, MAILROOM_ROUTES__DEFAULT={','.join(names)}",
         )

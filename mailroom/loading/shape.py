@@ -1,4 +1,4 @@
-"""Reads the settings' model: how each one is written in the file and as a variable, and whether it is a secret."""
+"""Inspects the settings' model: a setting's name in the file and as a variable, its type, whether it is a secret."""
 
 from collections.abc import Iterator
 from types import UnionType
@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from mailroom.settings import Settings
 
 Path = tuple[str | int, ...]
-"""Where a setting stands: `("providers", "main", "port")`."""
+"""The path of a setting: `("providers", "main", "port")`."""
 
 PREFIX: Final = "MAILROOM_"
 
@@ -67,7 +67,7 @@ def dotted(path: Path) -> str:
 
 
 def alternatives(annotation: Any) -> list[Any]:
-    """Take `Annotated` and `X | None` apart."""
+    """Return the alternatives of `Annotated` and union types."""
     if get_origin(annotation) is Annotated:
         return alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):

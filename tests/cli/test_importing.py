@@ -49,7 +49,7 @@ def given(document: Any) -> str:
 def test_logtos_smtp_connector_is_taken_over_whole(operator: Operator) -> None:
     result = operator.run("import", SMTP)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "All of it is in place." in result.output
+    assert "Everything is imported." in result.output
     assert f".env: {PASSWORD} added." in result.output
     assert "made-up-password" not in result.output + Path("mailroom.toml").read_text()
     assert stat.S_IMODE(Path(".env").stat().st_mode) == 0o600

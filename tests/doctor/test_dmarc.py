@@ -25,17 +25,17 @@ async def test_a_subdomain_has_its_organizations_policy(world: World) -> None:
     """By `sp`, or by `p` where there is none."""
     found = await policy(world, zones(acme_example="v=DMARC1; p=reject; sp=quarantine"), "a.mail.acme.example")
     assert found is not None
-    assert (found.at, found.organization, found.wish) == ("acme.example", "acme.example", "quarantine")
+    assert (found.at, found.organization, found.action) == ("acme.example", "acme.example", "quarantine")
     found = await policy(world, zones(acme_example="v=DMARC1; p=reject"), "mail.acme.example")
     assert found is not None
-    assert found.wish == "reject"
+    assert found.action == "reject"
 
 
 async def test_its_own_policy_comes_first(world: World) -> None:
     given = zones(acme_example="v=DMARC1; p=reject", mail_acme_example="v=DMARC1; p=none")
     found = await policy(world, given, "mail.acme.example")
     assert found is not None
-    assert (found.at, found.organization, found.wish) == ("mail.acme.example", "acme.example", "none")
+    assert (found.at, found.organization, found.action) == ("mail.acme.example", "acme.example", "none")
 
 
 @pytest.mark.parametrize("record", ["v=spf1 -all", "v=DMARC10; p=none", "p=none; v=DMARC1", "V=dmarc1; p=none"])

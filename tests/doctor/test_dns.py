@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from mailroom.doctor.dns import NoAnswer, System, addresses, below, names, unmapped
+from mailroom.doctor.dns import NoAnswer, System, addresses, is_within, names, unmapped
 from tests.doctor.conftest import World
 from tests.names import BROKEN, SILENT, NameServer, txt
 
@@ -69,9 +69,9 @@ async def test_a_name_server_that_is_not_there_is_no_answer() -> None:
 
 
 def test_below_counts_whole_labels() -> None:
-    assert below("mx.acme.example", "acme.example")
-    assert below("ACME.example.", "acme.example")
-    assert not below("notacme.example", "acme.example")
+    assert is_within("mx.acme.example", "acme.example")
+    assert is_within("ACME.example.", "acme.example")
+    assert not is_within("notacme.example", "acme.example")
 
 
 def test_an_ipv4_address_in_ipv6_is_ipv4() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mailroom.clock import SystemClock
-from mailroom.doctor.echo import seen_address, way_out
+from mailroom.doctor.echo import describe_egress, seen_address
 from mailroom.doctor.findings import Mark
 from mailroom.providers._http_settings import HttpSettings
 from tests.http_recorder import Answer, Recorder
@@ -74,4 +74,4 @@ async def test_a_way_that_leads_nowhere_is_wrong() -> None:
 
 def test_the_way_out_is_told_without_the_proxys_password() -> None:
     way = settings(proxy="socks5://user:hunter22@proxy.example", local_address="192.0.2.4")
-    assert way_out(way) == "through the proxy proxy.example:1080, from local_address 192.0.2.4"
+    assert describe_egress(way) == "through the proxy proxy.example:1080, from local_address 192.0.2.4"

@@ -7,7 +7,7 @@ import pytest
 
 from mailroom.clock import SystemClock
 from mailroom.doctor import Examination, Finding, Mark, Wishes, examine
-from mailroom.doctor.examination import _sender as who_delivers
+from mailroom.doctor.examination import _build_sender as who_delivers
 from mailroom.message import Address
 from mailroom.providers import http, smtp
 from mailroom.providers.capture import Settings as Capture
@@ -22,7 +22,7 @@ SENDER = Address("no-reply@acme.example", "Acme")
 
 
 async def examined(world: World, settings: Any, **wishes: Any) -> dict[str, Finding]:
-    found = await examine("main", settings, SENDER, resolver=world(GOOD), clock=SystemClock(), wishes=Wishes(**wishes))
+    found = await examine("main", settings, SENDER, resolver=world(GOOD), clock=SystemClock(), options=Wishes(**wishes))
     assert isinstance(found, Examination)
     assert (found.provider, found.type) == ("main", settings.type)
     return {finding.about: finding for finding in found.findings}

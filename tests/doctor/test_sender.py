@@ -130,7 +130,7 @@ async def test_a_vendors_usual_selector_is_looked_for(world: World) -> None:
     assert "s1._domainkey.acme.example" in told["DKIM"].words
     assert told["SPF"].mark is Mark.GOOD
     assert "envelope of its own" in told["SPF"].words
-    assert told["alignment"].words == "acme.example is vouched for by DKIM of acme.example"
+    assert told["alignment"].words == "acme.example is authenticated by DKIM of acme.example"
     assert not wrong(told)
     told = await found(world, GOOD, vendor=vendor_of("sendgrid"), selectors=(), egress=())
     assert wrong(told) == {"DKIM"}, "the vendor's envelope may be aligned"

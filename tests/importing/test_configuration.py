@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailroom.importing import plan, toml
-from mailroom.importing.configuration import Configuration, There, arrange, variables_in
+from mailroom.importing.configuration import Configuration, ExistingSettings, merge, variables_in
 from mailroom.importing.plan import Ledger, Plan
 from tests.importing.parts import config, modern, planned, row, template_row, wide
 
@@ -22,8 +22,8 @@ def arranged(
 ) -> tuple[Configuration, Ledger]:
     """Arrange a plan with what is there."""
     ledger = Ledger()
-    there = There(present, variables or {})
-    return arrange(made, there, templates="my-templates", ledger=ledger), ledger
+    there = ExistingSettings(present, variables or {})
+    return merge(made, there, templates="my-templates", ledger=ledger), ledger
 
 
 def test_without_a_file_there_is_a_whole_new_one() -> None:

@@ -64,7 +64,7 @@ def test_settings_that_cannot_be_read_stop_the_import(tmp_path: Path, content: b
 
 def test_a_pipe_or_a_folder_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ImportingError, match="is no file"):
+    with pytest.raises(ImportingError, match="is not a file"):
         read_variables(tmp_path / "pipe")
     with pytest.raises(ImportingError, match="cannot read"):
         read_variables(tmp_path)

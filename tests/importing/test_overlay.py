@@ -76,7 +76,7 @@ def test_only_logtos_kinds_become_folders(kind: Any) -> None:
 def test_only_language_tags_become_names_of_files(tag: Any) -> None:
     made = planned(template_row(languageTag=tag))
     assert made.files == ()
-    assert [left.why for left in made.left_out] == ["this is no language"]
+    assert [left.why for left in made.left_out] == ["this is no language tag"]
 
 
 @given(kind=ANY_JSON, tag=ANY_JSON, details=ANY_JSON)
@@ -98,7 +98,7 @@ def test_no_row_makes_a_path_that_leads_elsewhere(kind: Any, tag: Any, details: 
         ({"content": 5}, "its content is no text"),
         ({"subject": ["a"]}, "its subject is no text"),
         ({"replyTo": 5}, "its replyTo is no text"),
-        ({"content": "\ud800"}, "its content holds half a character (a lone surrogate)"),
+        ({"content": "\ud800"}, "its content contains a lone surrogate"),
         ({"content": "x" * (LONGEST + 1)}, f"its content is longer than {LONGEST} characters"),
         ({"contentType": "text/markdown"}, "its content type is neither text/html nor text/plain"),
         ({"contentType": []}, "its content type is neither text/html nor text/plain"),
