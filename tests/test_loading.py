@@ -109,7 +109,7 @@ def test_the_file_may_be_named_by_a_variable_or_an_argument() -> None:
 
 def test_a_named_file_must_be_there() -> None:
     found = faults(environ={"MAILROOM_CONFIG": "nowhere.toml"})
-    assert found == {"MAILROOM_CONFIG": "there is not a file nowhere.toml"}, (
+    assert found == {"MAILROOM_CONFIG": "there is no file nowhere.toml"}, (
         "and nothing is called missing that it may hold"
     )
 
@@ -233,7 +233,7 @@ def test_a_secret_s_file_must_hold_a_secret(content: bytes) -> None:
 def test_a_secret_given_twice_is_a_fault() -> None:
     Path("key").write_text(KEY)
     found = faults(environ=ENOUGH | {"MAILROOM_SECRET_KEY_FILE": "key"})
-    assert found == {"MAILROOM_SECRET_KEY_FILE": "says the same as MAILROOM_SECRET_KEY; unset one of them"}
+    assert found == {"MAILROOM_SECRET_KEY_FILE": "sets the same setting as MAILROOM_SECRET_KEY; unset one of them"}
 
 
 def test_a_setting_whose_own_name_ends_in_file_is_no_secret_s_file() -> None:

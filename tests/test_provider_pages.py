@@ -45,5 +45,5 @@ def test_the_blocks_can_be_pasted(kind: str) -> None:
 
 
 def test_a_page_without_a_place_for_its_settings_is_refused() -> None:
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ValueError, match="no markers"):
         current("# Resend\n", "resend")

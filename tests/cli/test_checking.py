@@ -11,7 +11,7 @@ from tests.cli.conftest import SETTINGS, Operator
 def test_good_settings_are_summed_up(operator: Operator) -> None:
     result = operator.run("check")
     assert result.exit_code == 0
-    assert "fit to serve with" in result.output
+    assert "The settings are valid." in result.output
     assert "main (capture)" in result.output
     assert "captures mails instead of sending them" in result.output
     assert "The templates pass all 22 checks" in result.output

@@ -163,8 +163,8 @@ def test_files_go_where_they_are_told_to(operator: Operator) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "problem"),
     [
-        ((), 2, "Name files, or a Logto"),
-        ((SMTP, "--from-logto", "https://x.example"), 2, "Name files, or a Logto"),
+        ((), 2, "Give FILEs, or the address of a Logto"),
+        ((SMTP, "--from-logto", "https://x.example"), 2, "Give FILEs, or the address of a Logto"),
         (("--from-logto", "https://x.example"), 2, "needs --app-id"),
         ((SMTP, "--provider", "No Name"), 2, "small letters"),
         (("missing.json",), 1, "cannot read missing.json: No such file"),
@@ -194,7 +194,7 @@ def test_a_file_with_nothing_in_it_fails(operator: Operator, text: str, problem:
 def test_broken_settings_stop_it_before_anything_is_written(operator: Operator) -> None:
     Path("mailroom.toml").write_text("from = ")
     result = operator.run("import", SMTP)
-    assert (result.exit_code, "mend it first" in result.output) == (1, True)
+    assert (result.exit_code, "correct it first" in result.output) == (1, True)
     assert list(written()) == ["mailroom.toml"]
 
 

@@ -57,7 +57,7 @@ def test_the_page_is_served_on_loopback(operator: Operator, monkeypatch: pytest.
         finally:
             signal.raise_signal(signal.SIGINT)  # Ctrl-C
 
-    monkeypatch.setattr(previewing, "_opened", opened)
+    monkeypatch.setattr(previewing, "_announce", opened)
     result = operator.run("preview", "--open")
     assert result.exit_code == 0, result.output
     assert "script-src 'nonce-" in seen[0]

@@ -77,4 +77,4 @@ def test_an_outbox_that_was_never_served_is_told_in_a_sentence() -> None:
 def test_providers_are_listed_before_anything_was_sent() -> None:
     result = run("providers")
     assert result.exit_code == 0
-    assert "How they do is not known: " in result.output
+    assert "Their state is not known: " in result.output

@@ -62,11 +62,11 @@ async def test_a_key_is_read(world: World, record: str, words: str, advice: str)
         (["v=DKIM1; p=%%%"], "not base64"),
         ([f"v=DKIM1; h=sha1; p={RSA_2048}"], "SHA-256"),
         ([f"v=DKIM1; s=tlsrpt; p={RSA_2048}"], "not for mail"),
-        ([f"v=DKIM1; k=dsa; p={RSA_2048}"], "unknown kind"),
-        ([f"v=DKIM1; k=rsa; p={EC}"], "not the RSA key"),
+        ([f"v=DKIM1; k=dsa; p={RSA_2048}"], "unknown algorithm"),
+        ([f"v=DKIM1; k=rsa; p={EC}"], "not an RSA key"),
         ([f"v=DKIM1; k=ed25519; p={RSA_2048}"], "octets instead of 32"),
         ([f"v=DKIM1; p={RSA_2048}", f"v=DKIM1; p={RSA_1024}"], "2 keys"),
-        (["hello"], "no DKIM key"),
+        (["hello"], "not a DKIM key"),
     ],
 )
 async def test_a_key_that_receivers_do_not_take_is_told(world: World, records: list[str], words: str) -> None:

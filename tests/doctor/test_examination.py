@@ -117,7 +117,7 @@ async def test_a_service_that_cannot_be_asked_gets_nothing(world: World) -> None
     async with Recorder(Answer(200), tls=False) as service:
         told = await examined(world, http.Settings.model_validate({"url": f"{service.url}/mail"}))
         assert told["credentials"].mark is Mark.UNKNOWN
-        assert told["credentials"].words == "http cannot be asked without sending"
+        assert told["credentials"].words == "http cannot be verified without sending"
         assert "mailroom send" in told["credentials"].todo
         assert service.connections == 0
 

@@ -68,14 +68,14 @@ async def test_a_domain_without_anything_is_told_what_to_publish(world: World) -
         (("mx.acme.example", "A"), [], "MX", "mx.acme.example of acme.example has no address"),
         (("acme.example", "TXT"), [txt("v=spf1 ip4:192.0.2.8 -all")], "SPF", "192.0.2.9 may not send .*: fail"),
         (("acme.example", "TXT"), [txt("v=spf1 ip4:192.0.2.8")], "SPF", "neutral"),
-        (("acme.example", "TXT"), [txt("v=spf1 mx +all")], "SPF", r"everybody send \(\+all\)"),
-        (("acme.example", "TXT"), [txt("v=spf1 mx all")], "SPF", r"everybody send \(all\)"),
+        (("acme.example", "TXT"), [txt("v=spf1 mx +all")], "SPF", r"everybody to send \(\+all\)"),
+        (("acme.example", "TXT"), [txt("v=spf1 mx all")], "SPF", r"everybody to send \(all\)"),
         (("acme.example", "TXT"), [txt("v=spf1 mx -all"), txt("v=spf1 -all")], "SPF", "2 SPF records"),
         (("acme.example", "TXT"), [txt("v=spf1 mx include:acme.example -all")], "SPF", "includes itself"),
         (("mail._domainkey.acme.example", "TXT"), [txt("p=")], "DKIM", "revoked"),
         (("_dmarc.acme.example", "TXT"), [txt("v=DMARC1")], "DMARC", "no p="),
         (("9.2.0.192.in-addr.arpa", "PTR"), ["elsewhere.example."], "PTR", "does not point back"),
-        (("9.2.0.192.in-addr.arpa", "PTR"), [], "PTR", "has no name"),
+        (("9.2.0.192.in-addr.arpa", "PTR"), [], "PTR", "has no PTR record"),
     ],
 )
 async def test_each_thing_that_is_wrong_is_told(
@@ -129,7 +129,7 @@ async def test_a_vendors_usual_selector_is_looked_for(world: World) -> None:
     told = await found(world, zones, vendor=vendor_of("sendgrid"), selectors=(), egress=())
     assert "s1._domainkey.acme.example" in told["DKIM"].words
     assert told["SPF"].mark is Mark.GOOD
-    assert "envelope of its own" in told["SPF"].words
+    assert "own envelope sender" in told["SPF"].words
     assert told["alignment"].words == "acme.example is authenticated by DKIM of acme.example"
     assert not wrong(told)
     told = await found(world, GOOD, vendor=vendor_of("sendgrid"), selectors=(), egress=())

@@ -83,7 +83,7 @@ def test_what_is_no_logto_is_said_so(logto: Logto, raw: bytes, problem: str) -> 
 
 def test_a_list_is_expected(logto: Logto) -> None:
     logto.connectors = {"message": "hi"}
-    with pytest.raises(ImportingError, match="answers with no list"):
+    with pytest.raises(ImportingError, match="does not answer with a list"):
         fetch(logto.url, app_id=APP_ID, app_secret=APP_SECRET)
 
 
