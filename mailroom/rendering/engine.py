@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType
@@ -29,6 +29,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace
 
 from mailroom.errors import RenderingError
+from mailroom.rendering.background import submit
 from mailroom.rendering.folding import encode_as_references, inline_constants, merge_template, prune_branches
 from mailroom.rendering.inert import replace_surrogates, to_printable
 
@@ -216,20 +217,23 @@ class Engine:
 class BoundTemplate:
     """A template with constants: one kind of mail in one language.
 
-    After 100 renderings it is merged with all that it extends and includes, which takes 10 ms and saves 30 µs a mail.
+    After 100 renderings it is merged with all that it extends and includes, in the background: that takes 10 ms and
+    saves 40 of 80 µs a mail.
     """
 
     def __init__(self, engine: Engine, name: str, constants: Mapping[str, Any]) -> None:
         self._engine = engine
         self._constants = constants
+        self._merged: Template | None = None
         self._renderings = 0
         self.name = name
 
     def render(self, variables: dict[str, Any]) -> str:
         """Return the rendered text. Raises RenderingError naming file and line, never a value."""
-        if self._renderings < _MERGE_AFTER:
-            self._renderings += 1
-        elif self._merged is not None:
+        self._renderings += 1
+        if self._renderings == _MERGE_AFTER:
+            submit(self._merge)
+        if self._merged is not None:
             try:
                 pieces = _output(self._merged, variables)
             except Exception:  # noqa: BLE001, S110 - it fails again below, where the line is known
@@ -238,9 +242,8 @@ class BoundTemplate:
                 return self._engine.text(self.name, pieces)
         return self._engine.render(self.name, variables)
 
-    @cached_property
-    def _merged(self) -> Template | None:
-        return self._engine.merge_template(self.name, self._constants)
+    def _merge(self) -> None:
+        self._merged = self._engine.merge_template(self.name, self._constants)
 
 
 def _output(template: Template, variables: dict[str, Any]) -> list[str]:

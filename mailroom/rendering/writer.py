@@ -22,6 +22,7 @@ from mailroom.clock import Clock
 from mailroom.errors import Fault, MissingVariable, RenderingError
 from mailroom.message import Address, Email, Message, Payload, Priority
 from mailroom.rendering import Brand, mime
+from mailroom.rendering.background import submit
 from mailroom.rendering.colors import palette
 from mailroom.rendering.draft import Draft, House, render_jinja, render_logto
 from mailroom.rendering.edition import Edition
@@ -87,7 +88,7 @@ class TemplateWriter:
         self._kit = Kit(constants, default_locale)
         self._base = Stack(bundled(templates, minutes=self._minutes), self._kit)
         self._reported_before: Collection[Fault] = ()
-        """Faults that were reported before the last reload."""
+        """Faults reported before the last reload, in files that it did not change: they are not reported again."""
         self._reported: dict[Fault, None] = {}
         self._unsettled_stamp: Stamp | None = None
         self._template_set = self._load(None)
@@ -115,7 +116,7 @@ class TemplateWriter:
 
     async def wait_for_change(self, clock: Clock) -> None:
         """Return after the overlay has changed and was reloaded (in a thread)."""
-        while not await asyncio.to_thread(self.refresh):
+        while not await asyncio.wrap_future(submit(self.refresh)):
             await clock.sleep(_POLL_SECONDS)
 
     def refresh(self) -> bool:
@@ -143,7 +144,10 @@ class TemplateWriter:
         kit = self._kit.for_reload()
         template_set = Edition(self._base, overlay, kit)
         self._kit = kit
-        self._reported_before, self._reported = self._reported, dict.fromkeys(template_set.faults)
+        changed = overlay.stamp ^ previous.stamp if overlay and previous else frozenset()
+        places = {f"{self._folder.name}/{name}" for name, *_ in changed} if self._folder else set()
+        self._reported_before = [one for one in self._reported if one.path.partition(", line ")[0] not in places]
+        self._reported = dict.fromkeys(template_set.faults)
         for fault in template_set.faults:
             if fault not in self._reported_before:
                 self._on_fault(fault)

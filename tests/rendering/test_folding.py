@@ -1,6 +1,6 @@
 """Compiling templates with constants does not change any mail."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -88,8 +88,13 @@ AS_THEY_ARE = {
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make one template of many when the first mail is written."""
-    monkeypatch.setattr(compiling, "_MERGE_AFTER", 0)
+    """Merge a template when the first mail is written, and wait for it."""
+    monkeypatch.setattr(compiling, "_MERGE_AFTER", 1)
+    monkeypatch.setattr(compiling, "submit", lambda work: work())
+
+
+def is_merged(page: BoundTemplate) -> bool:
+    return page._merged is not None
 
 
 def engine_of(templates: Mapping[str, str]) -> Engine:
@@ -147,7 +152,7 @@ def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPat
     rendered: set[str] = set()
 
     def as_written(page: BoundTemplate, variables: dict[str, Any]) -> str:
-        assert page._merged is not None, f"{page.name} cannot be merged"
+        assert is_merged(page), f"{page.name} cannot be merged"
         rendered.add(page.name)
         return page._engine.render(page.name, variables)
 
@@ -158,13 +163,25 @@ def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPat
 
 
 def test_only_what_is_written_often_is_made_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "_MERGE_AFTER", 2)
+    monkeypatch.setattr(compiling, "_MERGE_AFTER", 3)
     page = engine_of(FLAT["a plain one"]).page("html.jinja", CONSTANTS)
-    compiled = []
+    merged = []
     for _ in range(4):
         page.render(dict(VARIABLES))
-        compiled.append("_merged" in vars(page))
-    assert compiled == [False, False, True, True]
+        merged.append(is_merged(page))
+    assert merged == [False, False, True, True]
+
+
+def test_a_mail_does_not_wait_for_the_merged_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted: list[Callable[[], None]] = []
+    monkeypatch.setattr(compiling, "submit", submitted.append)
+    page = engine_of(FLAT["a plain one"]).page("html.jinja", CONSTANTS)
+    before = page.render(dict(VARIABLES))
+    assert not is_merged(page)
+    [merge] = submitted
+    merge()
+    assert is_merged(page)
+    assert page.render(dict(VARIABLES)) == before
 
 
 def test_a_template_too_deep_to_be_made_one_is_told_as_it_is_written() -> None:

@@ -136,8 +136,20 @@ def test_a_fault_that_a_mail_met_is_told_once_for_all_readings(tmp_path: Path) -
     lay(tmp_path, {"Welcome/html.jinja": "x"})
     assert settle(author)
     write(author)
-    assert [fault.path for fault in told] == [f"{tmp_path.name}/SignIn/html.jinja, line 1"]
-    assert author.faults == tuple(told)
+    [fault] = told
+    assert fault.path == f"{tmp_path.name}/SignIn/html.jinja, line 1"
+    assert author.faults == (fault,)
+
+
+@pytest.mark.parametrize("bad", ["{{ code + 1 }}", "{% if %}"])
+def test_a_file_that_is_saved_with_the_same_fault_is_told_again(tmp_path: Path, bad: str) -> None:
+    told: list[Fault] = []
+    author = over(tmp_path, {"SignIn/html.jinja": bad}, tell=told.append)
+    write(author)
+    lay(tmp_path, {"SignIn/html.jinja": f"{bad}<br>"})
+    assert settle(author)
+    write(author)
+    assert told == [told[0]] * 2
 
 
 def test_a_reading_compiles_what_changed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
