@@ -13,7 +13,7 @@ _JSON: Final = (b"content-type", b"application/json")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error for an answer."""
+    """An error response."""
 
     status: int
     sentence: str

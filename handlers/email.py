@@ -41,7 +41,7 @@ class Envelope(msgspec.Struct):
 
 
 class EmailDoor:
-    """Authenticates, understands, has it kept, answers."""
+    """Authenticate, parse, enqueue, respond."""
 
     def __init__(
         self, *, settings: Settings, acceptor: Acceptor, clock: Clock, entropy: Callable[[int], bytes], metrics: Door

@@ -28,17 +28,17 @@ _SKEW_SECONDS: Final = 60.0
 """An event from further ahead tells that a clock is wrong, here or at Logto's."""
 
 _CLOSED: Final = Refusal(404, "Webhooks are not set up on this mail server.")
-_FORGED: Final = Refusal(401, "The signature does not fit.")
+_FORGED: Final = Refusal(401, "The signature does not match.")
 _NO_EVENT: Final = Refusal(400, "The request is not an event of Logto.")
 _UNDATED: Final = Refusal(400, "The event does not tell when it happened.")
 _STALE: Final = Refusal(400, "The event is too old.")
-_AHEAD: Final = Refusal(400, "The event lies in the future.")
+_AHEAD: Final = Refusal(400, "The event has a timestamp in the future.")
 
 log = structlog.get_logger()
 
 
 class WebhookDoor:
-    """Verifies, understands, has it kept, answers."""
+    """Verify, parse, enqueue, respond."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class HttpSettings(ProviderSettings):
     endpoint: Annotated[str, AfterValidator(origin)] | None = Field(
         None, description="scheme, host and port instead of the vendor's: a gateway, a test; paths stay the vendor's"
     )
-    local_address: IPv4Address | IPv6Address | None = Field(None, description="leave from this address of this machine")
+    local_address: IPv4Address | IPv6Address | None = Field(None, description="source address for outgoing connections")
     proxy: ProxyUrl | None = Field(
         None,
         description="leave through this proxy: `http://`, `https://` or `socks5://user:password@host:port`; "

@@ -126,7 +126,7 @@ class Settings(ProviderSettings):
         r"|\[(IPv6:)?[0-9A-Fa-f.:]+\])$",
         description="our name in EHLO; default: this machine's full name, or its address in brackets",
     )
-    local_address: IPv4Address | IPv6Address | None = Field(None, description="leave from this address of this machine")
+    local_address: IPv4Address | IPv6Address | None = Field(None, description="source address for outgoing connections")
     proxy: ProxyUrl | None = Field(
         None,
         description="leave through this proxy, by CONNECT or SOCKS5: `http://`, `https://` or "

@@ -56,7 +56,7 @@ def test_what_logto_sends_is_verified_and_answered_200(doors: Doors, path: Path)
 def test_one_octet_changed_and_the_signature_does_not_fit(doors: Doors) -> None:
     sent = captured(ADA, "webhook")
     answer = doors.raw(sent.replace(b"ada@example.com", b"eve@example.com"))
-    assert (answer.status, answer.body) == (401, b"The signature does not fit.")
+    assert (answer.status, answer.body) == (401, b"The signature does not match.")
     assert not doors.parts.kept
 
 
