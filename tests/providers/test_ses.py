@@ -25,7 +25,6 @@ from mailroom.providers._aws_auth import AwsAuth, AwsCredentials
 from mailroom.providers._egress import Egress
 from mailroom.providers._refusals import QUOTA_WAIT_SECONDS
 from mailroom.providers.ses import KINDS, Ses, Settings
-from tests.clock import FakeClock
 from tests.http_recorder import Answer, Request, json_answer
 from tests.mails import email, templated
 from tests.providers.contract import surroundings
@@ -74,14 +73,6 @@ class TestSes(HttpProviderContract, TemplatesContract):
     signed_at = frozenset({"x-amz-date", "authorization"})
 
     vendor = VENDOR
-
-    async def test_the_same_mail_is_the_same_request(self, far_end: HttpFarEnd) -> None:  # type: ignore[override]  # it makes a provider of its own: a signature holds the time
-        provider = connect(far_end.settings, surroundings(clock=FakeClock()))
-        await provider.send(email())
-        await provider.send(email())
-        await provider.aclose()
-        first, second = far_end.recorder.requests
-        assert (first.target, first.headers, first.body) == (second.target, second.headers, second.body)
 
     async def test_every_header_of_the_mail_goes_along_or_is_refused(
         self, provider: Provider, far_end: HttpFarEnd
