@@ -42,6 +42,7 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: .venv/.dev
 	$(BIN)/python -m bench $(ARGS)
@@ -69,9 +70,9 @@ tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
 
 # The pages that are written from the code; tests tell when they are behind.
 docs: setup
-	$(BIN)/python -m mailroom.loading.page > docs/settings.md
-	$(BIN)/python -m mailroom.loading.provider_pages
-	$(BIN)/python -m mailroom.loading.provider_types > docs/providers.md
+	$(BIN)/python -m mailroom.config.reference > docs/settings.md
+	$(BIN)/python -m tools.provider_pages
+	$(BIN)/python -m mailroom.config.provider_types > docs/providers.md
 
 # New versions: run it, read the changelogs, commit. Needs uv; the files name no index.
 lock: COMPILE = uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

@@ -31,25 +31,37 @@ import structlog
 import uvloop
 from starlette.types import ASGIApp
 
-from handlers import Doors, routes
-from handlers.health import Standing
-from handlers.listening import CannotListen, Ending, Gateway, Listener, PortTaken, adopted, bound, first, inherited
-from handlers.loopback import OnlyLoopback, greeting
-from mailroom import core_dumps, loading, logs, templates
-from mailroom.checking.changed import watch_templates
-from mailroom.checking.making import Desk
+from handlers import Endpoints, routes
+from handlers.health import Readiness
+from handlers.lifecycle import (
+    ListenError,
+    Shutdown,
+    SwappableApp,
+    Server,
+    PortTaken,
+    adopt_socket,
+    bind_socket,
+    wait_first,
+    inherited_sockets,
+)
+from handlers.dev_only import LoopbackOnly, development_banner
+from mailroom import core_dumps, logs
+from mailroom import config
+from mailroom.config import template_sources
+from mailroom.lint.changed_templates import watch_templates
+from mailroom.lint.rules.rendered import LintContext
 from mailroom.clock import Clock, SystemClock
-from mailroom.courier import Acceptor, Courier, Exit, Lane, Routes
+from mailroom.courier import Acceptor, Courier, Channel, PriorityLimiter, Routes
 from mailroom.errors import MailroomError, SealBroken, SettingsError
 from mailroom.message import TEMPLATES
 from mailroom.metrics import Metrics
 from mailroom.outbox import Outbox
-from mailroom.outbox.database import check
-from mailroom.outbox.opening import Unopened, opened
-from mailroom.outbox.sqlite import WAIT_SECONDS, SqliteOutbox
-from mailroom.providers import Provider, ProviderSettings, Surroundings, connect
-from mailroom.rendering.writer import TemplateWriter
-from mailroom.settings import Settings
+from mailroom.outbox.sqlite.database import check
+from mailroom.outbox.deferred import UnavailableOutbox, open_with_retry
+from mailroom.outbox.sqlite.engine import WAIT_SECONDS, SqliteOutbox
+from mailroom.providers import Provider, ProviderSettings, ProviderContext, connect
+from mailroom.rendering.renderer import TemplateRenderer
+from mailroom.config.model import Settings
 from mailroom.text import printable
 
 EXIT_FAILED: Final = 1
@@ -57,7 +69,7 @@ EXIT_SETTINGS: Final = supervisor.EXIT_SETTINGS
 _GC_THRESHOLD: Final = 50_000
 """With everything frozen after the start collections may be rare: p99 of a request from 12 to 6 ms."""
 
-Connect: TypeAlias = Callable[[ProviderSettings, Surroundings], Provider]
+Connect: TypeAlias = Callable[[ProviderSettings, ProviderContext], Provider]
 log = structlog.get_logger()
 
 
@@ -66,7 +78,7 @@ class Warm:
     """What can be made before the outbox is open."""
 
     settings: Settings
-    writer: TemplateWriter
+    writer: TemplateRenderer
     metrics: Metrics
     clock: Clock
 
@@ -82,7 +94,7 @@ class Parts:
 
 def warm(settings: Settings, clock: Clock) -> Warm:
     """Read the templates. Raises RenderingError."""
-    writer = templates.writer(settings)
+    writer = template_sources.writer(settings)
     metrics = Metrics({*TEMPLATES, *(event.template for event in settings.webhook.events.values())})
     return Warm(settings, writer, metrics, clock)
 
@@ -99,10 +111,10 @@ async def build(
     outbox = await kept_in.open(
         settings.database_path, secret_keys=_secret_keys(settings), clock=clock, wait_seconds=wait_seconds
     )
-    exits = {
-        name: Exit(
-            provider=connect(provider, Surroundings(name, clock, outbox.captured)),
-            lane=Lane(provider.concurrency),
+    channels = {
+        name: Channel(
+            provider=connect(provider, ProviderContext(name, clock, outbox.captured)),
+            lane=PriorityLimiter(provider.concurrency),
             sender=provider.sender or settings.sender,
             template_for=provider.template_for,
             forwards=provider.forwards,
@@ -112,7 +124,7 @@ async def build(
     courier = Courier(
         outbox=outbox,
         writer=made.writer,
-        exits=exits,
+        channels=channels,
         routes=Routes(settings.routes, default=settings.routes.get("default", tuple(settings.providers))),
         reply_to=settings.reply_to,
         retention=settings.retention,
@@ -121,17 +133,17 @@ async def build(
         jitter=random.random,
         delivers=settings.role != "web",
     )
-    return Parts(outbox, courier, tuple(exit_.provider for exit_ in exits.values()))
+    return Parts(outbox, courier, tuple(channel.provider for channel in channels.values()))
 
 
 Build: TypeAlias = Callable[[Warm, float | None], Coroutine[Any, Any, Parts]]
 """How the parts are made; the bench exchanges some of them."""
 
 
-def application(made: Warm, acceptor: Acceptor, outbox: Outbox, *, standing: Standing) -> ASGIApp:
+def application(made: Warm, acceptor: Acceptor, outbox: Outbox, *, standing: Readiness) -> ASGIApp:
     """Return the doors as one app."""
     # Without the layers of `Starlette` around them, which cost a tenth of a request.
-    app = Doors(
+    app = Endpoints(
         routes(
             settings=made.settings,
             acceptor=acceptor,
@@ -142,7 +154,7 @@ def application(made: Warm, acceptor: Acceptor, outbox: Outbox, *, standing: Sta
             standing=standing,
         )
     )
-    return OnlyLoopback(app) if made.settings.dev else app
+    return LoopbackOnly(app) if made.settings.dev else app
 
 
 class Opening:
@@ -152,20 +164,20 @@ class Opening:
         self,
         made: Warm,
         build: Build,
-        standing: Standing,
+        standing: Readiness,
         wait_seconds: float | None,
         *,
         listen: Callable[[], object],
         failed: Callable[[], object],
     ) -> None:
         """Begin; `listen` is called before any mail is sent, `failed` if it can never succeed."""
-        unopened: Any = Unopened()
-        self.app = Gateway(application(made, unopened, unopened, standing=standing))
+        unopened: Any = UnavailableOutbox()
+        self.app = SwappableApp(application(made, unopened, unopened, standing=standing))
         self._trouble = asyncio.Event()
         self._parts: Parts | None = None
 
         async def open_and_start() -> None:
-            parts = await opened(
+            parts = await open_with_retry(
                 partial(build, made), wait_seconds=wait_seconds, clock=made.clock, in_trouble=self._trouble.set
             )
             self._parts = parts
@@ -182,7 +194,7 @@ class Opening:
 
     async def ended_or_in_trouble(self) -> None:
         """Return when there is something to answer."""
-        await first(asyncio.wait((self._task,)), self._trouble.wait())
+        await wait_first(asyncio.wait((self._task,)), self._trouble.wait())
 
     async def finish(self) -> None:
         """Let deliveries under way end, and start no more."""
@@ -206,13 +218,13 @@ async def serve(
     settings: Settings, *, clock: Clock, fd: int | None, environ: Mapping[str, str], build: Build = build
 ) -> None:
     """Run until told to end. Raises CannotListen and MailroomErrors."""
-    ending = Ending()
+    ending = Shutdown()
     ending.listen()
     parent = supervisor.Parent(environ)
     parent.watch(asyncio.get_running_loop(), ending.hurry)
-    for warning in loading.warnings(settings):
+    for warning in config.warnings(settings):
         log.warning("settings.doubtful", problem=warning)
-    sockets = [adopted(descriptor) for descriptor in parent.descriptors] or inherited(fd, environ)
+    sockets = [adopt_socket(descriptor) for descriptor in parent.descriptors] or inherited_sockets(fd, environ)
     with contextlib.suppress(PortTaken):  # by a predecessor, if it holds the outbox, too
         _listen(sockets, settings)
     parent.tell("listening", sockets)
@@ -221,7 +233,7 @@ async def serve(
         check(settings.database_path, _secret_keys(settings))
     parent.tell(f"warm {settings.shutdown_timeout.total_seconds()}")
 
-    standing = Standing()
+    standing = Readiness()
     wait_seconds = WAIT_SECONDS if parent.is_first else None
     listen = partial(_listen, sockets, settings)
     opening = Opening(made, build, standing, wait_seconds, listen=listen, failed=ending.hurry)
@@ -229,18 +241,18 @@ async def serve(
     watching: asyncio.Task[None] | None = None
     try:
         # Connections wait in the socket while another process holds the outbox; in other trouble they are answered 503.
-        await first(opening.ended_or_in_trouble(), ending.asked.wait())
+        await wait_first(opening.ended_or_in_trouble(), ending.asked.wait())
         if not ending.asked.is_set():
             listen()
             parent.tell("serving", sockets)
             host, port = sockets[0].getsockname()[:2]
             log.info("server.listening", host=host, port=port, role=settings.role)
             if settings.dev:
-                print(greeting(settings, port), flush=True)  # noqa: T201 - a person reads this
+                print(development_banner(settings, port), flush=True)  # noqa: T201 - a person reads this
             if settings.templates:
-                desk = Desk(made.writer, settings.sender, settings.reply_to)
+                desk = LintContext(made.writer, settings.sender, settings.reply_to)
                 watching = asyncio.create_task(watch_templates(desk, clock), name="templates")
-            listener = Listener(opening.app, standing=standing, metrics=made.metrics, clock=clock)
+            listener = Server(opening.app, standing=standing, metrics=made.metrics, clock=clock)
             seconds_left = await listener.serve_until(
                 ending, sockets, shutdown_seconds=settings.shutdown_timeout.total_seconds(), finish=opening.finish
             )
@@ -255,7 +267,7 @@ async def serve(
 def _listen(sockets: list[socket.socket], settings: Settings) -> None:
     """Have a socket to listen on: one of our own unless there is one. Raises CannotListen."""
     if not sockets:
-        sockets.append(bound(settings.host, settings.port))
+        sockets.append(bind_socket(settings.host, settings.port))
 
 
 def _secret_keys(settings: Settings) -> list[str]:
@@ -268,13 +280,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     core_dumps.forbid()
     lines = logs.configure(sys.stderr)
     try:
-        settings = loading.load(environ=os.environ, config=options.config, dev=options.dev)
+        settings = config.load(environ=os.environ, config=options.config, dev=options.dev)
         uvloop.run(serve(settings, clock=SystemClock(), fd=options.fd, environ=os.environ))
     except SettingsError as error:
         faults = "\n".join(f"  {printable(f'{fault.path}: {fault.problem}')}" for fault in error.faults)
         print(f"Mailroom cannot start with these settings:\n{faults}", file=sys.stderr)  # noqa: T201 - a person reads this
         return EXIT_SETTINGS
-    except (MailroomError, CannotListen) as error:
+    except (MailroomError, ListenError) as error:
         print(f"Mailroom cannot start: {printable(str(error))}", file=sys.stderr)  # noqa: T201 - likewise
         return EXIT_SETTINGS if isinstance(error, SealBroken) else EXIT_FAILED
     finally:

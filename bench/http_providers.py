@@ -20,7 +20,7 @@ from bench.processes import LOAD_CORE, program
 from mailroom.clock import SystemClock
 from mailroom.errors import CannotKeep
 from mailroom.message import Address, Email
-from mailroom.providers import Surroundings
+from mailroom.providers import ProviderContext
 from mailroom.providers.resend import Resend, Settings
 
 AIM: Final = 0.26
@@ -114,7 +114,7 @@ async def _measure(port: int, concurrency: int) -> tuple[float, float]:
     """Return ours and plain httpx's, the rounds in turn."""
     endpoint = f"http://127.0.0.1:{port}"
     settings = Settings.model_validate({"api_key": _KEY, "endpoint": endpoint, "concurrency": concurrency})
-    provider = Resend(settings, Surroundings("main", SystemClock(), _NoCatcher()))
+    provider = Resend(settings, ProviderContext("main", SystemClock(), _NoCatcher()))
     call = provider.write(_MAIL)
     headers = {"Authorization": f"Bearer {_KEY}", "Content-Type": call.content_type, **call.headers}
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)

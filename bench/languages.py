@@ -19,9 +19,9 @@ from msgspec.structs import replace
 
 from bench.figures import Figure, show
 from bench.mime import MESSAGE, SENDER
-from mailroom.checking.samples import Sample, message
+from mailroom.lint.samples import Sample, message
 from mailroom.rendering import Brand
-from mailroom.rendering.writer import BUNDLED, TemplateWriter
+from mailroom.rendering.renderer import BUNDLED, TemplateRenderer
 
 ROUNDS: Final = 15
 REPEATS: Final = 200
@@ -73,8 +73,8 @@ def _but_english(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if Path(folder).name == "locales" and name != "en.toml"]
 
 
-def _writer(templates: Path) -> TemplateWriter:
-    return TemplateWriter(
+def _writer(templates: Path) -> TemplateRenderer:
+    return TemplateRenderer(
         brand=Brand(name="Acme", company="Acme Inc., 1 Main St", support_email="help@acme.example"),
         code_lifetime=timedelta(minutes=10),
         message_id_domain="acme.example",
@@ -107,7 +107,7 @@ def _mebibytes(templates: Path) -> float:
     return size / 2**20
 
 
-def _mail(writer: TemplateWriter, tag: str) -> Callable[[], object]:
+def _mail(writer: TemplateRenderer, tag: str) -> Callable[[], object]:
     asked = replace(MESSAGE, languages=(tag,))
     return lambda: writer.write(asked, sender=SENDER, reply_to=None)
 

@@ -20,7 +20,7 @@ from typing import Final
 from bench.figures import Figure, show
 from mailroom.message import Address, Email, Message, Priority
 from mailroom.rendering import Brand, mime
-from mailroom.rendering.writer import BUNDLED, TemplateWriter
+from mailroom.rendering.renderer import BUNDLED, TemplateRenderer
 
 ROUNDS: Final = 15
 BUDGETS: Final = {"render + MIME": 150, "render + MIME, an overlay's style sheet inlined": 250}
@@ -94,8 +94,8 @@ def main() -> int:
     return int(any(figure.met is False for figure in found))
 
 
-def _writer(overlay: Path | None) -> TemplateWriter:
-    return TemplateWriter(
+def _writer(overlay: Path | None) -> TemplateRenderer:
+    return TemplateRenderer(
         brand=Brand(name="Acme", company="Acme Inc., 1 Main St", support_email="help@acme.example"),
         code_lifetime=timedelta(minutes=10),
         message_id_domain="acme.example",

@@ -19,8 +19,8 @@ import apsw
 from mailroom.clock import SystemClock
 from mailroom.message import Message, Priority, State, new_id
 from mailroom.outbox import Candidate, Lease, Settlement
-from mailroom.outbox.database import connect, create
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox.sqlite.database import connect, create
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 
 _ROUNDS: Final = 5
 _MESSAGES: Final = 2000

@@ -26,8 +26,8 @@ from bench.figures import Figure
 from bench.sink import HOST
 from mailroom.clock import SystemClock
 from mailroom.message import Address, Email
-from mailroom.providers import Surroundings
-from mailroom.providers.smtp import Settings, connect
+from mailroom.providers import ProviderContext
+from mailroom.providers.smtp.smtp_provider import Settings, connect
 
 CONNECTIONS: Final = 16
 OCTETS: Final = 6 * 1024
@@ -164,7 +164,7 @@ async def ours(where: Sink, tls: Tls) -> AsyncIterator[Callable[[int], Awaitable
         concurrency=CONNECTIONS,
         mails_per_connection=1_000_000,
     )
-    provider = connect(settings, Surroundings("bench", SystemClock(), NoCatcher()))
+    provider = connect(settings, ProviderContext("bench", SystemClock(), NoCatcher()))
     ready = mail()
 
     async def send(number: int) -> None:

@@ -15,11 +15,11 @@ from functools import cached_property, partial
 import uvloop
 
 import server
-from mailroom import loading, logs
+from mailroom import config, logs
 from mailroom.clock import Instant, SystemClock
 from mailroom.message import Attempt, Email, Message, Receipt
-from mailroom.outbox import Candidate, Claimed, Kept, Lease, Leased, Once, Settlement
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox import Candidate, ClaimResult, DedupKey, Lease, Leased, PutResult, Settlement
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 
 
 class InstantProvider:
@@ -41,14 +41,14 @@ class UnkeptOutbox(SqliteOutbox):
         message: Message,
         *,
         repeat_of: bytes | None = None,  # noqa: ARG002 - the protocol's
-        once: Sequence[Once] = (),  # noqa: ARG002 - likewise
+        once: Sequence[DedupKey] = (),  # noqa: ARG002 - likewise
         lease: Lease | None = None,
-    ) -> Kept:
+    ) -> PutResult:
         """Keep nothing but what nobody sends yet."""
         await asyncio.sleep(0)
         if lease is None:
             self._queue[message.id] = message
-        return Kept(message.id, fresh=True)
+        return PutResult(message.id, fresh=True)
 
     async def attempt(self, _id: str, _attempts: tuple[Attempt, ...]) -> bool:
         """Record nothing."""
@@ -67,14 +67,14 @@ class UnkeptOutbox(SqliteOutbox):
         limit: int,
         choose: Callable[[Candidate], str | None],
         without: Collection[str] = (),  # noqa: ARG002 - likewise
-    ) -> Claimed:
+    ) -> ClaimResult:
         """Lease what came while there was no place."""
         leased = []
         for message in list(self._queue.values())[:limit]:
             if provider := choose(Candidate(message.id, message.template, message.priority, ())):
                 del self._queue[message.id]
                 leased.append(Leased(message, (Attempt(provider, now),)))
-        return Claimed(tuple(leased), now if self._queue else None)
+        return ClaimResult(tuple(leased), now if self._queue else None)
 
     @cached_property
     def _queue(self) -> dict[str, Message]:
@@ -83,7 +83,7 @@ class UnkeptOutbox(SqliteOutbox):
 
 def main() -> None:
     """Serve until killed."""
-    settings = loading.load(environ=os.environ)
+    settings = config.load(environ=os.environ)
     builds: dict[str, server.Build] = {
         "instant": partial(server.build, connect=lambda *_: InstantProvider()),
         "unkept": partial(server.build, kept_in=UnkeptOutbox),

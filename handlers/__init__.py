@@ -6,18 +6,18 @@ from typing import Any
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from handlers.authorizing import Networks
-from handlers.email import EmailDoor
-from handlers.health import HealthDoor, Standing
-from handlers.webhook import WebhookDoor
+from handlers.auth import AllowedNetworks
+from handlers.email import EmailEndpoint
+from handlers.health import HealthEndpoints, Readiness
+from handlers.webhook import WebhookEndpoint
 from mailroom.clock import Clock
+from mailroom.config.model import Settings
 from mailroom.courier import Acceptor
 from mailroom.metrics import Metrics
 from mailroom.outbox import Outbox
-from mailroom.settings import Settings
 
 
-class Doors(Router):
+class Endpoints(Router):
     """The routes as one app; what is posted goes straight to its door, without a tenth of its work."""
 
     def __init__(self, routes: list[Route]) -> None:
@@ -40,16 +40,16 @@ def routes(
     clock: Clock,
     entropy: Callable[[int], bytes],
     metrics: Metrics,
-    standing: Standing,
+    standing: Readiness,
 ) -> list[Route]:
     """Return every path that is served."""
-    health = HealthDoor(
+    health = HealthEndpoints(
         outbox=outbox,
         clock=clock,
         metrics=metrics,
         standing=standing,
         token=settings.metrics_token,
-        networks=Networks(settings.connector),
+        networks=AllowedNetworks(settings.connector),
     )
     table = [
         Route("/livez", health.livez, methods=["GET"]),
@@ -58,8 +58,10 @@ def routes(
     ]
     if settings.role == "worker":
         return table
-    email = EmailDoor(settings=settings, acceptor=acceptor, clock=clock, entropy=entropy, metrics=metrics.door("email"))
-    webhook = WebhookDoor(
+    email = EmailEndpoint(
+        settings=settings, acceptor=acceptor, clock=clock, entropy=entropy, metrics=metrics.door("email")
+    )
+    webhook = WebhookEndpoint(
         settings=settings,
         acceptor=acceptor,
         outbox=outbox,

@@ -49,7 +49,7 @@ class Connection(Hashable, Protocol):
 
     held: int
     """Octets of unfinished requests that are counted for it."""
-    account: "Account | None"
+    account: "MemoryBudget | None"
     """Where they are counted."""
 
     @property
@@ -74,7 +74,7 @@ class WaitingList(dict[Connection, float]):
         self.seconds = seconds
 
 
-class Account:
+class MemoryBudget:
     """Octets that requests hold in memory."""
 
     def __init__(self, most: int) -> None:
@@ -97,8 +97,8 @@ class ConnectionTable:
         """The client does not read."""
         self.closing = WaitingList(_CLOSING_SECONDS)
         """The response is sent, and what still comes is discarded."""
-        self.anonymous = Account(MOST_HELD)
-        self.authorized = Account(MOST_HELD_AUTHORIZED)
+        self.anonymous = MemoryBudget(MOST_HELD)
+        self.authorized = MemoryBudget(MOST_HELD_AUTHORIZED)
         self._most = most
         self._metrics = metrics
         self._clock = now

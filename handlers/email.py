@@ -7,26 +7,26 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from handlers import reading
-from handlers.answering import UNKEPT, Refusal, Refused, answer_json, refuse
-from handlers.authorizing import AUTHORIZED, Authorization, Networks
+from handlers import request_body
+from handlers.auth import AUTHORIZED, AllowedNetworks, Authorization
+from handlers.responses import OUTBOX_UNAVAILABLE, ErrorResponse, RequestError, send_error, send_json
 from mailroom.address import usable
 from mailroom.clock import Clock
+from mailroom.config.model import Settings
 from mailroom.courier import Acceptor
 from mailroom.errors import CannotKeep
 from mailroom.logto import CODE_TYPES, CONSOLE_TEST_CODE, GENERIC, INVITATION
 from mailroom.message import Message, Priority, languages_of, new_id
-from mailroom.metrics import Door
-from mailroom.rendering.inert import code
-from mailroom.settings import Settings
+from mailroom.metrics import EndpointMetrics
+from mailroom.rendering.sanitize import code
 
 READING_SECONDS: Final = 30.0
 """A code that is worth less than this is not sent: nobody could type it in time."""
 _LONGEST_TYPE: Final = 64
 _LONGEST_IP: Final = 45
 
-_NO_CODE: Final = Refusal(400, "The email was not sent because its verification code is missing.")
-_NO_ADDRESS: Final = Refusal(400, "The recipient is not an email address that mail can be sent to.")
+_NO_CODE: Final = ErrorResponse(400, "The email was not sent because its verification code is missing.")
+_NO_ADDRESS: Final = ErrorResponse(400, "The recipient is not an email address that mail can be sent to.")
 
 log = structlog.get_logger()
 
@@ -40,18 +40,24 @@ class Envelope(msgspec.Struct):
     ip: Any = None
 
 
-class EmailDoor:
+class EmailEndpoint:
     """Authenticate, parse, enqueue, respond."""
 
     def __init__(
-        self, *, settings: Settings, acceptor: Acceptor, clock: Clock, entropy: Callable[[int], bytes], metrics: Door
+        self,
+        *,
+        settings: Settings,
+        acceptor: Acceptor,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        metrics: EndpointMetrics,
     ) -> None:
         self._acceptor = acceptor
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
         self._authorization = None if settings.dev else Authorization(settings.connector.authorization)
-        self._networks = Networks(settings.connector)
+        self._networks = AllowedNetworks(settings.connector)
         self._is_restricted = bool(settings.connector.allowed_ips)
         self._code_seconds = settings.lifetimes.code.total_seconds() - READING_SECONDS
         self._invitation_seconds = settings.lifetimes.invitation.total_seconds()
@@ -61,23 +67,23 @@ class EmailDoor:
         """Serve one request."""
         try:
             await self._authorize(scope, receive)
-            content = await reading.body(scope["headers"], receive)
+            content = await request_body.body(scope["headers"], receive)
             began = self._clock.monotonic()
             message = self._understood(content)
             kept = await self._acceptor.accept(message, repeat_of=content if _has_code(message) else None)
-        except Refused as error:
+        except RequestError as error:
             caller = self._networks.name_caller(scope)
             log.warning("email.refused", status=error.refusal.status, reason=error.refusal.sentence, caller=caller)
             self._metrics.refused(error.refusal.status)
-            await refuse(send, error.refusal)
+            await send_error(send, error.refusal)
         except CannotKeep as error:
             log.error("email.unkept", reason=str(error))  # noqa: TRY400 - the text says it all
-            self._metrics.refused(UNKEPT.status)
-            await refuse(send, UNKEPT)
-        except reading.Disconnected:
+            self._metrics.refused(OUTBOX_UNAVAILABLE.status)
+            await send_error(send, OUTBOX_UNAVAILABLE)
+        except request_body.Disconnected:
             return
         else:
-            await answer_json(send, b'{"id":"%b"}' % kept.id.encode())
+            await send_json(send, b'{"id":"%b"}' % kept.id.encode())
             self._metrics.answered(message.template, self._clock.monotonic() - began, fresh=kept.fresh)
 
     async def _authorize(self, scope: Scope, receive: Receive) -> None:
@@ -86,19 +92,19 @@ class EmailDoor:
                 self._networks.check(scope)
             if self._authorization:
                 self._authorization.check(scope)
-        except Refused:
-            await reading.discard(receive)
+        except RequestError:
+            await request_body.discard(receive)
             raise
         scope[AUTHORIZED] = True
 
     def _understood(self, content: bytes) -> Message:
-        envelope = reading.decoded(content, self._decoder)
+        envelope = request_body.decoded(content, self._decoder)
         payload = envelope.payload or {}
-        reading.check_depth(content, payload)
+        request_body.check_depth(content, payload)
         if not usable(envelope.to):
-            raise Refused(_NO_ADDRESS)
+            raise RequestError(_NO_ADDRESS)
         if envelope.type in CODE_TYPES and not code(payload.get("code")):
-            raise Refused(_NO_CODE)
+            raise RequestError(_NO_CODE)
         now = self._clock.now()
         template = _template(envelope.type)
         invitation = template == INVITATION

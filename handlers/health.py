@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from handlers.authorizing import Networks
+from handlers.auth import AllowedNetworks
 from mailroom.clock import Clock
 from mailroom.errors import OutboxError
 from mailroom.metrics import Metrics
@@ -23,14 +23,14 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Standing:
+class Readiness:
     """Whether new requests should come here; the one thing that changes while serving."""
 
     started: bool = False
     draining: bool = False
 
 
-class HealthDoor:
+class HealthEndpoints:
     """Answers about the server itself."""
 
     def __init__(
@@ -39,9 +39,9 @@ class HealthDoor:
         outbox: Outbox,
         clock: Clock,
         metrics: Metrics,
-        standing: Standing,
+        standing: Readiness,
         token: SecretStr | None,
-        networks: Networks,
+        networks: AllowedNetworks,
     ) -> None:
         self._outbox = outbox
         self._clock = clock

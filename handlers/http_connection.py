@@ -7,9 +7,9 @@ client still sends is discarded until it closes, too. Closed at once, it could b
 import asyncio
 from typing import Any, Final
 
-from handlers.answering import Refusal, closing_response
-from handlers.authorizing import AUTHORIZED
-from handlers.connection_table import Account, ConnectionTable, WaitingList
+from handlers.auth import AUTHORIZED
+from handlers.connection_table import ConnectionTable, MemoryBudget, WaitingList
+from handlers.responses import ErrorResponse, closing_response
 from handlers.whole_answers import WholeAnswers
 
 _REQUEST_OVERHEAD: Final = 12 * 1024
@@ -17,8 +17,8 @@ _REQUEST_OVERHEAD: Final = 12 * 1024
 _WRITE_BUFFER: Final = 16 * 1024
 """Octets of responses that wait in this process for a client which does not read."""
 
-_TOO_SLOW: Final = Refusal(408, "The request took too long.")
-_BUSY: Final = Refusal(503, "The mail server is busy. Please try again.", ((b"retry-after", b"5"),))
+_TOO_SLOW: Final = ErrorResponse(408, "The request took too long.")
+_BUSY: Final = ErrorResponse(503, "The mail server is busy. Please try again.", ((b"retry-after", b"5"),))
 
 
 class TrackedConnection(WholeAnswers):
@@ -27,7 +27,7 @@ class TrackedConnection(WholeAnswers):
     def __init__(self, table: ConnectionTable, **given: Any) -> None:
         super().__init__(**given)
         self.held = 0
-        self.account: Account | None = None
+        self.account: MemoryBudget | None = None
         # uvicorn has none before the first request.
         self.url, self.headers = b"", []
         self.scope = {}  # type: ignore[typeddict-item]
@@ -123,7 +123,7 @@ class TrackedConnection(WholeAnswers):
         self._end_wait(_BUSY)
         self._unjoined.close()
 
-    def _end_wait(self, refusal: Refusal) -> None:
+    def _end_wait(self, refusal: ErrorResponse) -> None:
         table, waiting = self._table, self._waiting
         if waiting is table.closing or waiting is table.blocked:
             self._abort()
@@ -132,7 +132,7 @@ class TrackedConnection(WholeAnswers):
         else:
             self._refuse(refusal)
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: ErrorResponse) -> None:
         """Parse nothing more; respond after the requests before this one, and close."""
         self._is_parsing = False
         self._refusal = closing_response(refusal, self.server_state.default_headers)

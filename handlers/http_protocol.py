@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import httptools
 
-from handlers.answering import Refusal
 from handlers.connection_table import ConnectionTable
 from handlers.http_connection import TrackedConnection
+from handlers.responses import ErrorResponse
 
 LARGEST_HEAD: Final = 32 * 1024
 """Octets of a message that are not its body: empty lines before it, request line, header lines, chunk sizes and
@@ -26,9 +26,9 @@ _CHUNK_OVERHEAD: Final = 12
 _MOST_DISCARDED: Final = 4 * 1024 * 1024
 """Octets of a request that are read after its response was sent."""
 
-_MALFORMED: Final = Refusal(400, "The request is not valid HTTP.")
-_TARGET_TOO_LONG: Final = Refusal(414, "The address of the request is too long.")
-_HEAD_TOO_LARGE: Final = Refusal(431, "The headers of the request are too large.")
+_MALFORMED: Final = ErrorResponse(400, "The request is not valid HTTP.")
+_TARGET_TOO_LONG: Final = ErrorResponse(414, "The address of the request is too long.")
+_HEAD_TOO_LARGE: Final = ErrorResponse(431, "The headers of the request are too large.")
 
 
 class _HeadTooLarge(Exception):
@@ -133,7 +133,7 @@ class BoundedHttpProtocol(TrackedConnection):
         """Return the octets of the head that was parsed; `_framing` may count what follows it."""
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    def _too_large(self) -> Refusal:
+    def _too_large(self) -> ErrorResponse:
         if self._stage is self._table.heads and 2 * len(self.url) > self._framing:
             return _TARGET_TOO_LONG
         return _HEAD_TOO_LARGE

@@ -10,16 +10,16 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from handlers import reading
-from handlers.answering import UNKEPT, Refusal, Refused, answer_json, refuse
-from handlers.authorizing import Networks
-from mailroom import lifecycle
+from handlers import request_body
+from handlers.auth import AllowedNetworks
+from handlers.responses import OUTBOX_UNAVAILABLE, ErrorResponse, RequestError, send_error, send_json
+from mailroom import events
 from mailroom.clock import Clock, Instant
+from mailroom.config.model import Settings
 from mailroom.courier import Acceptor
 from mailroom.errors import CannotKeep
-from mailroom.metrics import Door
-from mailroom.outbox import Kept, Outbox
-from mailroom.settings import Settings
+from mailroom.metrics import EndpointMetrics
+from mailroom.outbox import Outbox, PutResult
 
 SIGNATURE: Final = b"logto-signature-sha-256"
 _REMEMBERED: Final = timedelta(days=7)
@@ -27,17 +27,17 @@ _REMEMBERED: Final = timedelta(days=7)
 _SKEW_SECONDS: Final = 60.0
 """An event from further ahead tells that a clock is wrong, here or at Logto's."""
 
-_CLOSED: Final = Refusal(404, "Webhooks are not set up on this mail server.")
-_FORGED: Final = Refusal(401, "The signature does not match.")
-_NO_EVENT: Final = Refusal(400, "The request is not an event of Logto.")
-_UNDATED: Final = Refusal(400, "The event does not tell when it happened.")
-_STALE: Final = Refusal(400, "The event is too old.")
-_AHEAD: Final = Refusal(400, "The event has a timestamp in the future.")
+_CLOSED: Final = ErrorResponse(404, "Webhooks are not set up on this mail server.")
+_FORGED: Final = ErrorResponse(401, "The signature does not match.")
+_NO_EVENT: Final = ErrorResponse(400, "The request is not an event of Logto.")
+_UNDATED: Final = ErrorResponse(400, "The event does not tell when it happened.")
+_STALE: Final = ErrorResponse(400, "The event is too old.")
+_AHEAD: Final = ErrorResponse(400, "The event has a timestamp in the future.")
 
 log = structlog.get_logger()
 
 
-class WebhookDoor:
+class WebhookEndpoint:
     """Verify, parse, enqueue, respond."""
 
     def __init__(
@@ -48,10 +48,10 @@ class WebhookDoor:
         outbox: Outbox,
         clock: Clock,
         entropy: Callable[[int], bytes],
-        metrics: Door,
+        metrics: EndpointMetrics,
     ) -> None:
         self._keys = [key.get_secret_value().strip().encode() for key in settings.webhook.signing_keys]
-        self._networks = Networks(settings.connector)
+        self._networks = AllowedNetworks(settings.connector)
         self._max_age = settings.webhook.max_age
         self._rules = settings.webhook.events
         self._lifetime = settings.lifetimes.event
@@ -68,32 +68,32 @@ class WebhookDoor:
         try:
             event = await self._verified(scope, receive)
             answer = await self._answer(event, began)
-        except Refused as error:
+        except RequestError as error:
             caller = self._networks.name_caller(scope)
             log.warning("webhook.refused", status=error.refusal.status, reason=error.refusal.sentence, caller=caller)
             self._metrics.refused(error.refusal.status)
-            await refuse(send, error.refusal)
+            await send_error(send, error.refusal)
         except CannotKeep as error:
             log.error("webhook.unkept", reason=str(error))  # noqa: TRY400 - the text says it all
-            self._metrics.refused(UNKEPT.status)
-            await refuse(send, UNKEPT)
-        except reading.Disconnected:
+            self._metrics.refused(OUTBOX_UNAVAILABLE.status)
+            await send_error(send, OUTBOX_UNAVAILABLE)
+        except request_body.Disconnected:
             return
         else:
-            await answer_json(send, msgspec.json.encode(answer))
+            await send_json(send, msgspec.json.encode(answer))
 
     async def _verified(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         """Return the event if it is authentic, understood and fresh. Raises Refused or Disconnected."""
         if not self._keys:
-            await reading.discard(receive)
-            raise Refused(_CLOSED)
-        content = await reading.body(scope["headers"], receive)
-        if not _is_signed(content, reading.header(scope["headers"], SIGNATURE) or b"", self._keys):
-            raise Refused(_FORGED)
-        event = reading.decoded(content, self._decoder)
-        reading.check_depth(content, event)
+            await request_body.discard(receive)
+            raise RequestError(_CLOSED)
+        content = await request_body.body(scope["headers"], receive)
+        if not _is_signed(content, request_body.header(scope["headers"], SIGNATURE) or b"", self._keys):
+            raise RequestError(_FORGED)
+        event = request_body.decoded(content, self._decoder)
+        request_body.check_depth(content, event)
         if not isinstance(event.get("event"), str):
-            raise Refused(_NO_EVENT)
+            raise RequestError(_NO_EVENT)
         self._check_age(event)
         return event
 
@@ -102,18 +102,18 @@ class WebhookDoor:
             return
         happened = _happened(event)
         if happened is None:
-            raise Refused(_UNDATED)
+            raise RequestError(_UNDATED)
         age_seconds = self._clock.wall() - happened
         if age_seconds > self._max_age.total_seconds():
-            raise Refused(_STALE)
+            raise RequestError(_STALE)
         if -age_seconds > self._max_age.total_seconds():
-            raise Refused(_AHEAD)
+            raise RequestError(_AHEAD)
         if -age_seconds > _SKEW_SECONDS:
             log.warning("webhook.clock_skew", seconds_ahead=round(-age_seconds))
 
     async def _answer(self, event: Mapping[str, Any], began: float) -> dict[str, str]:
         now = self._clock.now()
-        decision = await lifecycle.answer(
+        decision = await events.answer(
             event,
             rules=self._rules,
             lifetime=self._lifetime,
@@ -123,9 +123,9 @@ class WebhookDoor:
             entropy=self._entropy,
             last_languages=self._outbox.languages,
         )
-        if isinstance(decision, lifecycle.Ignored):
+        if isinstance(decision, events.Ignored):
             return {"ignored": decision.reason}
-        kept: Kept = await self._acceptor.accept(decision.message, once=decision.once)
+        kept: PutResult = await self._acceptor.accept(decision.message, once=decision.once)
         self._metrics.answered(decision.message.template, self._clock.monotonic() - began, fresh=kept.fresh)
         return {"id": kept.id} if kept.fresh else {"ignored": "this was handled before"}
 

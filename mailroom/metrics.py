@@ -72,9 +72,9 @@ class Metrics:
             "mailroom_free_bytes", "Free room where the outbox lies; NaN: unknown", registry=self.registry
         )
 
-    def door(self, name: str) -> "Door":
+    def door(self, name: str) -> "EndpointMetrics":
         """Return what one door counts."""
-        return Door(self, name)
+        return EndpointMetrics(self, name)
 
     def observe_outbox(
         self, depth: Mapping[Priority, Depth], held: Mapping[str, int], free_bytes: int | None, now: Instant
@@ -107,7 +107,7 @@ _HELD: Final = {
 """Reason -> label."""
 
 
-class Door:
+class EndpointMetrics:
     """What one door counts. Its labels are bound once: `labels()` costs more than counting."""
 
     def __init__(self, metrics: Metrics, name: str) -> None:

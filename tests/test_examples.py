@@ -10,11 +10,11 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from mailroom import providers
+from mailroom.config import load
+from mailroom.config.constraints import is_placeholder
+from mailroom.config.fields import is_secret, leaves
+from mailroom.config.model import Settings
 from mailroom.errors import SettingsError
-from mailroom.loading import load
-from mailroom.loading.rules import is_placeholder
-from mailroom.loading.shape import is_secret, leaves
-from mailroom.settings import Settings
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -69,7 +69,7 @@ def test_the_secrets_of_the_examples_are_found() -> None:
 
 @pytest.mark.parametrize("kind", providers.types())
 def test_a_block_of_mailroom_providers_has_placeholders(kind: str) -> None:
-    from mailroom.loading.provider_types import kind as described  # noqa: PLC0415 - the parameter has its name
+    from mailroom.config.provider_types import kind as described  # noqa: PLC0415 - the parameter has its name
 
     text = re.sub(r"(?m)^# (?=\w+ = )", "", described(kind).block())
     assert [value for _, value in secrets(tomllib.loads(text), kind) if not is_placeholder(SecretStr(value))] == []

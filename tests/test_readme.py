@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mailroom.loading import load
+from mailroom.config import load
 from tests.e2e.harness import ROOT, Server
 
 README = (ROOT / "README.md").read_text()

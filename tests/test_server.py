@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 import server
-from mailroom import loading
+from mailroom import config
 from mailroom.clock import SystemClock
-from mailroom.outbox.lock import Lock
-from mailroom.rendering.writer import BUNDLED
+from mailroom.outbox.sqlite.lock import Lock
+from mailroom.rendering.renderer import BUNDLED
 from tests.rendering.overlays import lay, write
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def test_the_server_writes_with_the_operators_templates(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     lay(tmp_path / "mine", {"SignIn/html.jinja": "ours {{ code }}", "layout.html.jinja": "{% if %}"})
     lay(tmp_path, {"mailroom.toml": f'templates = "mine"\n{SETTINGS}'})
-    made = server.warm(loading.load(environ={}), SystemClock())
+    made = server.warm(config.load(environ={}), SystemClock())
     assert write(made.writer).html == "ours 314159"
     assert [fault.path for fault in made.writer.faults] == ["mine/layout.html.jinja, line 1"]
 

@@ -14,11 +14,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from handlers.console.session import Sessions, Throttled
+from handlers.console.console_session import Sessions, Throttled
 from mailroom.clock import Clock, Instant
+from mailroom.config.model import Settings
 from mailroom.errors import CannotKeep, OutboxError
 from mailroom.outbox import Outbox
-from mailroom.settings import Settings
 
 _TEMPLATES: Final = Path(__file__).parents[2] / "templates" / "console"
 _SHOWN: Final = 100

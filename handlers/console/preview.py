@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from handlers import reading
-from handlers.answering import Refused
-from mailroom.checking import Finding
-from mailroom.checking.making import Desk
-from mailroom.checking.samples import Sample
+from handlers import request_body
+from handlers.responses import RequestError
+from mailroom.lint import Finding
+from mailroom.lint.rules.rendered import LintContext
+from mailroom.lint.samples import Sample
 from mailroom.preview import LOOKS, sample_payload, view
-from mailroom.preview.files import environment
+from mailroom.preview.preview_files import environment
 
 _HEADERS: Final = {
     "cache-control": "no-store",
@@ -36,7 +36,7 @@ _HEADERS: Final = {
 class Preview:
     """The page `/`, and `/view`, which renders one mail for it."""
 
-    def __init__(self, desk: Desk, *, kind: str, language: str, sample: Sample) -> None:
+    def __init__(self, desk: LintContext, *, kind: str, language: str, sample: Sample) -> None:
         """Take what the pickers show first."""
         self._desk = desk
         self._chosen = {"kind": kind, "language": language, "sample": sample.value}
@@ -70,12 +70,12 @@ class Preview:
         if request.headers.get("content-type") != "application/json":
             return _error(415, "The preview takes JSON.")
         try:
-            fields = json.loads(await reading.body(request.scope["headers"], request.receive))
+            fields = json.loads(await request_body.body(request.scope["headers"], request.receive))
             kind, language, sample = str(fields["kind"]), str(fields["language"]), Sample(fields["sample"])
             payload = fields.get("payload")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return _error(400, "This is not a request of the preview's page.")
-        except Refused as error:
+        except RequestError as error:
             return _error(error.refusal.status, error.refusal.sentence)
         if language not in self._desk.inventory.kinds.get(kind, ()):
             return _error(404, "There is no such kind in this language.")

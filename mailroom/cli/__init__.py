@@ -1,16 +1,16 @@
 """The `mailroom` command; one file per command."""
 
-from mailroom.cli.checking import check
-from mailroom.cli.doctor import doctor
-from mailroom.cli.group import mailroom
-from mailroom.cli.importing import import_
-from mailroom.cli.keygen import keygen
-from mailroom.cli.looking import outbox
-from mailroom.cli.previewing import preview
-from mailroom.cli.providers import providers
-from mailroom.cli.sending import send
-from mailroom.cli.serving import serve
-from mailroom.cli.status import status
+from mailroom.cli.check_command import check
+from mailroom.cli.context import mailroom
+from mailroom.cli.doctor_command import doctor
+from mailroom.cli.import_command import import_
+from mailroom.cli.keygen_command import keygen
+from mailroom.cli.outbox_commands import outbox
+from mailroom.cli.preview_command import preview
+from mailroom.cli.providers_command import providers
+from mailroom.cli.send_command import send
+from mailroom.cli.serve_command import serve
+from mailroom.cli.status_command import status
 
 __all__ = ["main"]
 

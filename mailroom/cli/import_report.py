@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mailroom.cli.printing import print_block, print_table, say
+from mailroom.cli.output import print_block, print_table, say
 from mailroom.importing.configuration import Configuration
 from mailroom.importing.folder import Placed
 from mailroom.importing.plan import Ledger

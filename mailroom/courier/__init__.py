@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from mailroom.courier.courier import Courier
-from mailroom.courier.delivery import Exit
-from mailroom.courier.lanes import Lane
-from mailroom.courier.route import Routes
+from mailroom.courier.delivery import Channel
+from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.routes import Routes
 from mailroom.message import Message
-from mailroom.outbox import Kept, Once
+from mailroom.outbox import DedupKey, PutResult
 
-__all__ = ["Acceptor", "Courier", "Exit", "Lane", "Routes"]
+__all__ = ["Acceptor", "Channel", "Courier", "PriorityLimiter", "Routes"]
 
 
 class Acceptor(Protocol):
     """What the doors see of the courier."""
 
-    async def accept(self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[Once] = ()) -> Kept:
+    async def accept(
+        self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
+    ) -> PutResult:
         """Keep a message and see that it is sent; durable when this returns. Raises CannotKeep.
 
         `repeat_of` and `once` are those of `Outbox.put`.

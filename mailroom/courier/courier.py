@@ -1,4 +1,4 @@
-"""The loop: leases what is due, starts deliveries, records how they ended, and keeps the outbox tidy."""
+"""The loop: claims due messages, starts their deliveries, settles them, and runs the outbox's maintenance."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,16 +9,16 @@ from typing import Any, Final
 import structlog
 
 from mailroom.clock import Clock, Instant
-from mailroom.courier.delivery import Delivery, Exit
-from mailroom.courier.lanes import Lane, Loan
-from mailroom.courier.reporting import Report
-from mailroom.courier.route import Routes
-from mailroom.courier.tidying import Tidying, every
+from mailroom.courier.delivery import Channel, Delivery
+from mailroom.courier.limiter import PriorityLimiter, Reservation
+from mailroom.courier.maintenance import Maintenance, every
+from mailroom.courier.reporter import Reporter
+from mailroom.courier.routes import Routes
 from mailroom.errors import CannotKeep
 from mailroom.message import Address, Attempt, Message, Priority, State
 from mailroom.metrics import Metrics
-from mailroom.outbox import HELD_MISCONFIGURED, Candidate, Kept, Lease, Leased, Once, Outbox, Settlement
-from mailroom.rendering import Writer
+from mailroom.outbox import HELD_MISCONFIGURED, Candidate, DedupKey, Lease, Leased, Outbox, PutResult, Settlement
+from mailroom.rendering import Renderer
 
 LEASE_SECONDS: Final = 300.0
 """Longer than all attempts of one round may take; a predecessor's leases end at once when its lock is ours."""
@@ -29,12 +29,10 @@ _PROBE_SECONDS: Final = 300.0
 _UNRECORDED_SECONDS: Final = 1.0
 """How often to try again to record an outcome when the outbox refuses; the message keeps its place meanwhile."""
 _ADMITTED_WHILE_BEHIND: Final = 16
-"""Acceptances that may be under way at once while mail waits for a place: a flood is taken in no faster than
-the loop can also send, and each request waits a little instead."""
+"""Maximum concurrent accepts while messages wait for a slot: a flood is accepted no faster than it can be sent."""
 
 _PATIENCE_SECONDS: Final = 0.25
-"""How long a request waits for a place. While a provider keeps up with a flood, each message goes on from memory; one
-that does not is soon found out, and what comes then waits in the outbox."""
+"""How long a request waits for a slot; after that its message waits in the outbox."""
 
 log = structlog.get_logger()
 
@@ -49,8 +47,8 @@ class Courier:
         self,
         *,
         outbox: Outbox,
-        writer: Writer,
-        exits: Mapping[str, Exit],
+        writer: Renderer,
+        channels: Mapping[str, Channel],
         routes: Routes,
         reply_to: Address | None,
         retention: timedelta,
@@ -60,13 +58,13 @@ class Courier:
         delivers: bool = True,
     ) -> None:
         self._outbox = outbox
-        self._exits = exits
+        self._exits = channels
         self._routes = routes
         self._clock = clock
         self._delivers = delivers
-        self._report = Report(metrics, clock)
+        self._report = Reporter(metrics, clock)
         self._delivery = Delivery(
-            exits=exits,
+            channels=channels,
             routes=routes,
             writer=writer,
             reply_to=reply_to,
@@ -76,7 +74,7 @@ class Courier:
             count=self._report.attempted,
             is_ending=lambda: self._draining,
         )
-        self._tidying = Tidying(outbox, clock, retention=retention, report=self._report)
+        self._tidying = Maintenance(outbox, clock, retention=retention, report=self._report)
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._chores: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
@@ -87,7 +85,9 @@ class Courier:
         self._misconfigured: set[str] = set()
         self._draining = False
 
-    async def accept(self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[Once] = ()) -> Kept:
+    async def accept(
+        self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
+    ) -> PutResult:
         """Keep a message and see that it is sent; durable when this returns. Raises CannotKeep.
 
         With a free place it is born leased and handed over from memory; else it waits in the outbox.
@@ -97,7 +97,7 @@ class Courier:
         async with self._turnstile:
             return await self._accept(message, repeat_of, once)
 
-    async def _accept(self, message: Message, repeat_of: bytes | None, once: Sequence[Once]) -> Kept:
+    async def _accept(self, message: Message, repeat_of: bytes | None, once: Sequence[DedupKey]) -> PutResult:
         provider = await self._reserve(message)
         if provider is None:
             kept = await self._outbox.put(message, repeat_of=repeat_of, once=once)
@@ -191,7 +191,9 @@ class Courier:
     async def _claim(self, now: Instant) -> bool:
         """Lease what is due for the places that are free; tell whether there was anything."""
         share = 1 if self._behind is not None else 2  # while nobody waits, arriving messages find places too
-        loans = {name: exit_.lane.lend(-(-exit_.lane.free(code=True) // share)) for name, exit_ in self._exits.items()}
+        loans = {
+            name: channel.lane.lend(-(-channel.lane.free(code=True) // share)) for name, channel in self._exits.items()
+        }
         limit = sum(loan.places for loan in loans.values())
         if not limit:
             self._behind = Priority.CODE  # the next places are for what waits, not for what arrives
@@ -217,9 +219,9 @@ class Courier:
             raise
         finally:
             self._claiming = None
-            for name, exit_ in self._exits.items():
+            for name, channel in self._exits.items():
                 mine = [one.message.is_code for one in leased if one.attempts[-1].provider == name]
-                exit_.lane.take_back(codes=sum(mine), others=len(mine) - sum(mine))
+                channel.lane.take_back(codes=sum(mine), others=len(mine) - sum(mine))
         for one in leased:
             waiting = one.message.priority
             self._start(one, self._exits[one.attempts[-1].provider].lane)
@@ -228,7 +230,7 @@ class Courier:
             self._behind = _better(self._behind, waiting)
         return bool(leased)
 
-    def _choose(self, loans: Mapping[str, Loan], candidate: Candidate) -> str | None:
+    def _choose(self, loans: Mapping[str, Reservation], candidate: Candidate) -> str | None:
         """Name the provider that a due message goes to, if its lane has a place. Runs in the outbox's thread."""
         if candidate.id in self._deliveries:  # its lease ran out while its outcome could not be recorded
             return None
@@ -246,11 +248,11 @@ class Courier:
         finally:
             await _cancel(waits)
 
-    def _start(self, leased: Leased, lane: Lane) -> None:
+    def _start(self, leased: Leased, lane: PriorityLimiter) -> None:
         id_ = leased.message.id
         self._deliveries[id_] = asyncio.create_task(self._deliver(leased, lane), name=f"deliver.{id_}")
 
-    async def _deliver(self, leased: Leased, lane: Lane) -> None:
+    async def _deliver(self, leased: Leased, lane: PriorityLimiter) -> None:
         message = leased.message
         try:
             settlement = await self._delivery.deliver(leased)
@@ -263,7 +265,7 @@ class Courier:
             if settlement.reason == HELD_MISCONFIGURED:
                 self._misconfigured.update(self._routes.providers(message.template))
             if settlement.state is State.SENT:
-                await self._mended(settlement.attempts[-1].provider)
+                await self._recovered(settlement.attempts[-1].provider)
             elif settlement.due_at is not None and (self._next_due is None or settlement.due_at < self._next_due):
                 self._next_due = settlement.due_at
                 self._wake.set()
@@ -287,11 +289,11 @@ class Courier:
                 complained = True
                 await self._clock.sleep(_UNRECORDED_SECONDS)
 
-    async def _mended(self, provider: str) -> None:
+    async def _recovered(self, provider: str) -> None:
         """Release what is held for misconfiguration once a provider that refused us takes mail again."""
         if provider in self._misconfigured:
             self._misconfigured.discard(provider)
-            log.info("provider.mended", provider=provider)
+            log.info("provider.recovered", provider=provider)
             await self._release(None)
 
     async def _probe(self) -> None:

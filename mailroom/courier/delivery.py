@@ -8,10 +8,10 @@ import structlog
 from msgspec.structs import replace
 
 from mailroom.clock import Clock, Instant
-from mailroom.courier.lanes import Lane
-from mailroom.courier.masking import masked
-from mailroom.courier.route import Routes
-from mailroom.courier.schedule import next_round
+from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.redaction import redact
+from mailroom.courier.retry import next_round
+from mailroom.courier.routes import Routes
 from mailroom.errors import (
     CannotKeep,
     Declined,
@@ -34,7 +34,7 @@ from mailroom.outbox import (
     Settlement,
 )
 from mailroom.providers import Provider
-from mailroom.rendering import Writer
+from mailroom.rendering import Renderer
 
 _LONGEST_IDENTIFIER: Final = 200
 
@@ -42,11 +42,11 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Exit:
+class Channel:
     """A provider with what the courier must know of it."""
 
     provider: Provider
-    lane: Lane
+    lane: PriorityLimiter
     sender: Address
     template_for: Callable[[str], str] = lambda _: ""
     """Kind of mail -> the provider's own template for it; empty: the mail has its own words."""
@@ -58,9 +58,9 @@ class Exit:
 class Delivery:
     """Takes leased messages to their end, or to their next try."""
 
-    exits: Mapping[str, Exit]
+    channels: Mapping[str, Channel]
     routes: Routes
-    writer: Writer
+    writer: Renderer
     reply_to: Address | None
     clock: Clock
     jitter: Callable[[], float]
@@ -81,8 +81,8 @@ class Delivery:
         begun = attempts[-1].provider
         failures: list[SendingError] = []
         for name in (begun, *(name for name in order if name != begun)):
-            exit_ = self.exits[name]
-            async with exit_.lane.turn(message.priority):
+            channel = self.channels[name]
+            async with channel.lane.turn(message.priority):
                 now = self.clock.now()
                 started = attempts if failures else attempts[:-1]  # the begun one never started
                 if settlement := self._unstarted(message, started, now):
@@ -95,7 +95,7 @@ class Delivery:
                     except CannotKeep:
                         break  # nothing is dialled that is not recorded
                     attempts = (*attempts, attempt)
-                attempt, result = await self._try(exit_, message, attempt)
+                attempt, result = await self._try(channel, message, attempt)
             attempts = (*attempts[:-1], attempt)
             if isinstance(result, Receipt):
                 return Settlement(message.id, State.SENT, attempts, provider_message_id=result.provider_message_id)
@@ -117,11 +117,11 @@ class Delivery:
         return None
 
     async def _try(
-        self, exit_: Exit, message: Message, attempt: Attempt
+        self, channel: Channel, message: Message, attempt: Attempt
     ) -> tuple[Attempt, Receipt | SendingError | Settlement]:
         """Write the mail and hand it over once."""
         try:
-            email = self._written(exit_, message)
+            email = self._written(channel, message)
         except MissingVariable as error:
             if message.is_code:
                 return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
@@ -134,33 +134,33 @@ class Delivery:
             log.exception("mail.unwritten", id=message.id, template=message.template)
             return attempt, Settlement(message.id, State.HELD, (), reason=HELD_RENDERING)
         started = self.clock.monotonic()
-        result = await self._send(exit_, email)
+        result = await self._send(channel, email)
         outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
         self.count(attempt.provider, outcome)
         if isinstance(result, Receipt):
-            words = masked(result.words, message, email)
+            words = redact(result.words, message, email)
             identifier = result.provider_message_id
             if identifier not in words:  # by SMTP it is taken from them
-                identifier = masked(identifier, message, email)
+                identifier = redact(identifier, message, email)
             result = Receipt(identifier[:_LONGEST_IDENTIFIER], words)
         else:
             words = _diagnostic(result, message, email)
         ended = replace(attempt, duration_seconds=self.clock.monotonic() - started, outcome=outcome, words=words)
         return ended, result
 
-    def _written(self, exit_: Exit, message: Message) -> Email:
-        if exit_.forwards:
-            return unwritten(message, exit_.sender)
+    def _written(self, channel: Channel, message: Message) -> Email:
+        if channel.forwards:
+            return unwritten(message, channel.sender)
         return self.writer.write(
             message,
-            sender=exit_.sender,
+            sender=channel.sender,
             reply_to=self.reply_to,
-            template_at_provider=exit_.template_for(message.template),
+            template_at_provider=channel.template_for(message.template),
         )
 
-    async def _send(self, exit_: Exit, email: Email) -> Receipt | SendingError:
+    async def _send(self, channel: Channel, email: Email) -> Receipt | SendingError:
         try:
-            return await exit_.provider.send(email)
+            return await channel.provider.send(email)
         except SendingError as error:
             return error
         except Exception:  # a provider's fault: nobody knows how far the mail got
@@ -191,7 +191,7 @@ class Delivery:
 def _diagnostic(error: SendingError, message: Message, email: Email) -> str:
     """Return what is recorded of a refusal: its code, the provider's words without secrets, and our hint."""
     code = "" if error.words.startswith(error.code) else error.code
-    words = masked(f"{code} {error.words}".strip(), message, email)
+    words = redact(f"{code} {error.words}".strip(), message, email)
     return f"{words} → {error.hint}" if error.hint else words
 
 

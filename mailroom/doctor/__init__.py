@@ -3,8 +3,8 @@
 `examination` runs the checks. `sender` checks the DNS with `spf`, `dkim` and `dmarc`, which query a `Resolver`.
 """
 
-from mailroom.doctor.dns import IpAddress, Resolver, System
-from mailroom.doctor.examination import Examination, Wishes, examine
+from mailroom.doctor.dnsauth.resolver import IpAddress, Resolver, SystemResolver
+from mailroom.doctor.examination import Examination, ExaminationOptions, examine
 from mailroom.doctor.findings import Finding, Mark
 
-__all__ = ["Examination", "Finding", "IpAddress", "Mark", "Resolver", "System", "Wishes", "examine"]
+__all__ = ["Examination", "ExaminationOptions", "Finding", "IpAddress", "Mark", "Resolver", "SystemResolver", "examine"]

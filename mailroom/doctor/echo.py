@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from mailroom.clock import Clock
-from mailroom.doctor.dns import IpAddress, unmapped
+from mailroom.doctor.dnsauth.resolver import IpAddress, unmapped
 from mailroom.doctor.findings import Finding, good, unknown, wrong
 from mailroom.errors import SendingError
 from mailroom.providers import ProviderSettings
-from mailroom.providers._egress import Egress, parse_proxy
-from mailroom.providers._http_transport import Transport
+from mailroom.providers.egress import Egress, parse_proxy
+from mailroom.providers.http.transport import Transport
 
 _LINE: Final = re.compile(r"^(?:ip=)?([0-9A-Fa-f.:]{2,45})\s*$", re.MULTILINE)
 _FIELDS: Final = ("ip", "address", "ip_address", "origin", "query")

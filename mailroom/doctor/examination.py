@@ -9,20 +9,20 @@ from typing import Final
 from mailroom.address import ascii_form
 from mailroom.clock import Clock
 from mailroom.doctor import sender as dns_of
-from mailroom.doctor.dns import IpAddress, NoAnswer, Resolver, addresses
+from mailroom.doctor.dnsauth.resolver import IpAddress, LookupFailed, Resolver, addresses
 from mailroom.doctor.echo import seen_address
 from mailroom.doctor.findings import Finding, good, unknown, wrong
 from mailroom.doctor.sender import Sender
 from mailroom.doctor.vendors import vendor_of
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.message import Address, Email
-from mailroom.providers import ProviderSettings, Surroundings, Verifiable, connect
+from mailroom.providers import ProviderContext, ProviderSettings, Verifiable, connect
 
 _ECHO_SECONDS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ExaminationOptions:
     """The operator's options."""
 
     echo_url: str | None = None
@@ -44,7 +44,13 @@ class Examination:
 
 
 async def examine(
-    name: str, settings: ProviderSettings, sender: Address, *, resolver: Resolver, clock: Clock, options: Wishes
+    name: str,
+    settings: ProviderSettings,
+    sender: Address,
+    *,
+    resolver: Resolver,
+    clock: Clock,
+    options: ExaminationOptions,
 ) -> Examination:
     """Run all checks of one provider; `sender` is the general From address. Sends nothing."""
     sender = settings.sender or sender
@@ -67,7 +73,7 @@ async def _check_address(settings: ProviderSettings, url: str | None, clock: Clo
 
 
 async def _check_credentials(name: str, settings: ProviderSettings, clock: Clock) -> Finding:
-    provider = connect(settings, Surroundings(name=name, clock=clock, catcher=_UnusedCatcher()))
+    provider = connect(settings, ProviderContext(name=name, clock=clock, catcher=_UnusedCatcher()))
     try:
         if not isinstance(provider, Verifiable):
             todo = "`mailroom send` tries them with a mail"
@@ -86,7 +92,7 @@ async def _check_credentials(name: str, settings: ProviderSettings, clock: Clock
 
 
 async def _build_sender(
-    settings: ProviderSettings, sender: Address, seen: IpAddress | None, resolver: Resolver, options: Wishes
+    settings: ProviderSettings, sender: Address, seen: IpAddress | None, resolver: Resolver, options: ExaminationOptions
 ) -> Sender:
     host = getattr(settings, "host", "")  # a relay's; providers over HTTP have none
     vendor = vendor_of(settings.type, host, getattr(settings, "region", None) or "")
@@ -115,7 +121,7 @@ async def _is_local(resolver: Resolver, host: str) -> bool:
         return True  # a container's name
     try:
         hosts = await addresses(resolver, host)
-    except NoAnswer:
+    except LookupFailed:
         return False
     return bool(hosts) and all(address.is_private for address in hosts)
 

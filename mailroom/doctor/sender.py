@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mailroom.doctor import dkim, dmarc, spf
-from mailroom.doctor.dns import IpAddress, NoAnswer, Resolver, addresses, names
+from mailroom.doctor.dnsauth import dkim_keys, dmarc, spf
+from mailroom.doctor.dnsauth.resolver import IpAddress, LookupFailed, Resolver, addresses, names
+from mailroom.doctor.dnsauth.spf_record import SpfClient
+from mailroom.doctor.dnsauth.spf_tree import Tree, walk
 from mailroom.doctor.findings import Finding, good, unknown, wrong
-from mailroom.doctor.spf_record import Question
-from mailroom.doctor.spf_tree import Tree, walk
 from mailroom.doctor.vendors import Vendor
 
 _TRY_LATER: Final = "try again later; if it persists, check the domain's name servers"
@@ -45,7 +45,7 @@ async def examine(resolver: Resolver, sender: Sender) -> AsyncIterator[Finding]:
     findings, spf_passes = await _spf(resolver, sender)
     for finding in findings:
         yield finding
-    keys: list[dkim.Key] = []
+    keys: list[dkim_keys.Key] = []
     async for finding, key in _dkim(resolver, sender):
         keys += [key] if key else []
         yield finding
@@ -69,7 +69,7 @@ async def _mx(resolver: Resolver, domain: str) -> Finding:
                 return unknown("MX", f"{domain} has no MX record: mail to it goes to its own address", todo)
             return wrong("MX", f"{domain} has no MX record", todo)
         dead = [host for host in hosts if not host or not await addresses(resolver, host)]
-    except NoAnswer as error:
+    except LookupFailed as error:
         return unknown("MX", str(error), _TRY_LATER)
     if dead:
         return wrong("MX", f"{', '.join(dead)} of {domain} has no address", "correct or remove that MX record")
@@ -84,7 +84,7 @@ async def _spf(resolver: Resolver, sender: Sender) -> tuple[list[Finding], bool]
         return findings, False
     words = f"the record of {domain} is valid, with {tree.look_ups} of {spf.MOST_LOOK_UPS} look-ups"
     if sender.egress:
-        asked = [(address, Question(address, sender.address)) for address in sender.egress]
+        asked = [(address, SpfClient(address, sender.address)) for address in sender.egress]
         verdicts = [(address, await spf.check_host(resolver, domain, question)) for address, question in asked]
         passes = all(verdict.result is spf.Result.PASS for _, verdict in verdicts)
         return [_spf_finding(domain, address, verdict, words) for address, verdict in verdicts], passes
@@ -144,7 +144,7 @@ def _spf_finding(domain: str, address: IpAddress, verdict: spf.Verdict, words: s
             return wrong("SPF", f"{address} may not send for {domain}: {verdict.result} ({verdict.why})", todo)
 
 
-async def _dkim(resolver: Resolver, sender: Sender) -> AsyncIterator[tuple[Finding, dkim.Key | None]]:
+async def _dkim(resolver: Resolver, sender: Sender) -> AsyncIterator[tuple[Finding, dkim_keys.Key | None]]:
     asked = sender.wanted
     where = f"; {sender.vendor.where} shows it" if sender.vendor and sender.vendor.where else ""
     if not asked:
@@ -156,10 +156,10 @@ async def _dkim(resolver: Resolver, sender: Sender) -> AsyncIterator[tuple[Findi
     for selector in asked:
         try:
             key = await _find_key(resolver, selector, sender)
-        except dkim.BadKey as error:
+        except dkim_keys.BadKey as error:
             found = True
             yield wrong("DKIM", str(error), f"publish the key again, as its owner shows it{where}"), None
-        except NoAnswer as error:
+        except LookupFailed as error:
             found = True
             yield unknown("DKIM", str(error), _TRY_LATER), None
         else:
@@ -177,19 +177,19 @@ async def _dkim(resolver: Resolver, sender: Sender) -> AsyncIterator[tuple[Findi
         yield make_finding("DKIM", f"there is no key at {names_}", todo), None
 
 
-async def _find_key(resolver: Resolver, selector: str, sender: Sender) -> dkim.Key | None:
+async def _find_key(resolver: Resolver, selector: str, sender: Sender) -> dkim_keys.Key | None:
     """Look up the key at the signing domain; if that is not known, at the From domain and its parents."""
     if sender.signs_for is not None:
-        return await dkim.key_at(resolver, selector, sender.signs_for)
+        return await dkim_keys.key_at(resolver, selector, sender.signs_for)
     for domain in dmarc.parents(sender.domain)[:-1] or [sender.domain]:
-        key = await dkim.key_at(resolver, selector, domain)
+        key = await dkim_keys.key_at(resolver, selector, domain)
         if key is not None:
             return key
     return None
 
 
 async def _dmarc(
-    resolver: Resolver, sender: Sender, keys: Sequence[dkim.Key], *, spf_passes: bool
+    resolver: Resolver, sender: Sender, keys: Sequence[dkim_keys.Key], *, spf_passes: bool
 ) -> AsyncIterator[Finding]:
     domain = sender.domain
     try:
@@ -207,7 +207,7 @@ async def _dmarc(
     except dmarc.BadPolicy as error:
         yield wrong("DMARC", str(error), f"correct the TXT record at _dmarc.{domain}")
         return
-    except NoAnswer as error:
+    except LookupFailed as error:
         yield unknown("DMARC", str(error), _TRY_LATER)
         return
     aligned += [f"SPF of {domain}"] if spf_passes else []
@@ -245,6 +245,6 @@ async def _ptr(resolver: Resolver, address: IpAddress) -> Finding:
         for name in found:
             if address in await addresses(resolver, name):
                 return good("PTR", f"{address} is {name}, and back")
-    except NoAnswer as error:
+    except LookupFailed as error:
         return unknown("PTR", str(error), _TRY_LATER)
     return wrong("PTR", f"{address} has the name {', '.join(found)}, which does not point back to it", todo)

@@ -6,7 +6,7 @@ Sources: the cited pages of the vendors. Selectors that a vendor generates for e
 from dataclasses import dataclass
 from typing import Final
 
-from mailroom.doctor.dns import is_within
+from mailroom.doctor.dnsauth.resolver import is_within
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mailroom.address import mailbox
-from mailroom.importing import connectors, overlay
+from mailroom.importing import connectors, overlay_files
 from mailroom.importing.connectors import Schemas
 from mailroom.importing.plan import Connector, Draft, Ledger, Plan, ProviderPlan
-from mailroom.importing.reading import recognize
+from mailroom.importing.recognize import recognize
 from mailroom.logto import GENERIC, INVITATION
 
 __all__ = ["plan"]
@@ -31,15 +31,15 @@ def plan(
     rows = [item for item in found if not isinstance(item, Connector)]
     drafts: list[Draft] = []
     for connector in known:
-        own = list(overlay.drafts_of_connector(connector, ledger))
+        own = list(overlay_files.drafts_of_connector(connector, ledger))
         _note_invitation(connector, own, ledger)
         drafts += own
     for row in rows:
-        drafts += overlay.draft_of_row(row, ledger)
+        drafts += overlay_files.draft_of_row(row, ledger)
     providers = tuple(_providers(known, name, schemas, ledger))
     _note_senders(drafts, providers, ledger)
     return Plan(
-        files=overlay.files(drafts, ledger),
+        files=overlay_files.files(drafts, ledger),
         providers=providers,
         reply_to=_reply_to(known, ledger),
         left_out=tuple(ledger.left_out),

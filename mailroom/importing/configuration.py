@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mailroom.config.fields import variable
 from mailroom.importing import toml
 from mailroom.importing.plan import Ledger, Plan, ProviderPlan
-from mailroom.loading.shape import variable
 
 _HEADER: Final = """\
 # Written by `mailroom import`; it does not change it again. `mailroom check` reports what is missing:

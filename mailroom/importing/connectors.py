@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from mailroom.importing import smtp
+from mailroom.config.fields import variable
+from mailroom.importing import nodemailer
 from mailroom.importing.plan import Connector, Ledger, ProviderPlan
-from mailroom.importing.reading import UNCERTAIN
-from mailroom.loading.shape import variable
+from mailroom.importing.recognize import UNCERTAIN
 from mailroom.logto import MESSAGE_TYPES
 from mailroom.providers import ProviderSettings
 
@@ -74,7 +74,7 @@ def provider(connector: Connector, name: str, schemas: Schemas, ledger: Ledger) 
     fields = schema.model_fields
     known = frozenset(fields) | {field.alias for field in fields.values() if field.alias}
     settings, secrets = (
-        smtp.settings_of(connector, known, ledger)
+        nodemailer.settings_of(connector, known, ledger)
         if connector.type == "smtp"
         else _settings_of(connector, known, ledger)
     )

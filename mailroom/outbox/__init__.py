@@ -18,7 +18,7 @@ from mailroom.clock import Instant
 from mailroom.message import Attempt, Email, Message, Outcome, Priority, State
 
 
-class Once(msgspec.Struct, frozen=True):
+class DedupKey(msgspec.Struct, frozen=True):
     """Something that may happen once: a webhook's body, a user's welcome. Kept as a keyed hash."""
 
     what: bytes
@@ -33,7 +33,7 @@ class Lease(msgspec.Struct, frozen=True):
     until: Instant
 
 
-class Kept(msgspec.Struct, frozen=True):
+class PutResult(msgspec.Struct, frozen=True):
     """The answer of `put`."""
 
     id: str
@@ -58,7 +58,7 @@ class Leased(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...]
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class ClaimResult(msgspec.Struct, frozen=True):
     """The answer of `claim`."""
 
     leased: tuple[Leased, ...]
@@ -91,7 +91,7 @@ HELD_RENDERING = "rendering"
 """A template failed. Released at restart."""
 
 
-class Ended(msgspec.Struct, frozen=True):
+class ExpiredMessage(msgspec.Struct, frozen=True):
     """A message that ended without an attempt of ours: it expired while it waited."""
 
     id: str
@@ -109,7 +109,7 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class AttemptSummary:
     """What came of attempts by one provider with one outcome."""
 
     provider: str
@@ -156,7 +156,7 @@ class CapturedMail:
     """Octets of the raw mail."""
 
 
-class Captured(Protocol):
+class CapturedMails(Protocol):
     """The mail catcher's store: bounded, the oldest go first."""
 
     async def keep(self, email: Email) -> None:
@@ -173,7 +173,7 @@ class Outbox(Protocol):
     """Where messages are kept. Every writing method raises CannotKeep when it could not be made durable."""
 
     @property
-    def captured(self) -> Captured:
+    def captured(self) -> CapturedMails:
         """The mail catcher's store."""
 
     async def put(
@@ -181,9 +181,9 @@ class Outbox(Protocol):
         message: Message,
         *,
         repeat_of: bytes | None = None,
-        once: Sequence[Once] = (),
+        once: Sequence[DedupKey] = (),
         lease: Lease | None = None,
-    ) -> Kept:
+    ) -> PutResult:
         """Keep a message; durable when this returns.
 
         `repeat_of` is the request's body where a repeat within `REPEAT_SECONDS` is to be recognized: kept once,
@@ -199,7 +199,7 @@ class Outbox(Protocol):
         limit: int,
         choose: Callable[[Candidate], str | None],
         without: Collection[str] = (),
-    ) -> Claimed:
+    ) -> ClaimResult:
         """Lease up to `limit` due messages until `until`, codes first, then by due time; begins an attempt on each.
 
         `choose` is called for each candidate within the transaction, in another thread: it names the provider,
@@ -219,7 +219,7 @@ class Outbox(Protocol):
     async def release(self, reason: str, *, now: Instant, limit: int | None = None) -> int:
         """Queue messages again that are held for this reason, oldest first; returns how many."""
 
-    async def expire(self, *, now: Instant, limit: int) -> list[Ended]:
+    async def expire(self, *, now: Instant, limit: int) -> list[ExpiredMessage]:
         """End messages, queued or held, that are worth nothing any more: `expired`, payload erased."""
 
     async def purge(self, *, before: Instant, now: Instant, limit: int) -> int:
@@ -234,7 +234,7 @@ class Outbox(Protocol):
         What is not indexed yet is found, too, but the more there is of it the longer that takes.
         """
 
-    async def remember(self, once: Once) -> None:
+    async def remember(self, once: DedupKey) -> None:
         """Note that this happened, where no message belongs to it; durable when this returns."""
 
     async def happened(self, what: bytes) -> bool:

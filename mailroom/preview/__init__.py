@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from email import message_from_bytes, policy
 from typing import Any, Final
 
-from mailroom.checking import Finding
-from mailroom.checking.mail import Mail
-from mailroom.checking.making import Desk
-from mailroom.checking.reading import preheader
-from mailroom.checking.running import Examiner
-from mailroom.checking.samples import DARK_LOGO, LOGO, Sample, payload
-from mailroom.checking.sources import Sources
+from mailroom.lint import Finding
+from mailroom.lint.rule import RenderedMail
+from mailroom.lint.rules.inbox import preheader
+from mailroom.lint.rules.rendered import LintContext
+from mailroom.lint.runner import Linter
+from mailroom.lint.samples import DARK_LOGO, LOGO, Sample, payload
+from mailroom.lint.source_lines import SourceLines
 from mailroom.message import Payload
 
 LOOKS: Final = ("light", "dark", "inverted")
@@ -24,7 +24,7 @@ LOOKS: Final = ("light", "dark", "inverted")
 class View:
     """One mail, ready to be looked at."""
 
-    mail: Mail
+    mail: RenderedMail
     findings: list[Finding]
 
     @property
@@ -60,16 +60,16 @@ class View:
         }
 
 
-def view(desk: Desk, kind: str, language: str, sample: Sample, given: Payload | None = None) -> View | Finding:
+def view(desk: LintContext, kind: str, language: str, sample: Sample, given: Payload | None = None) -> View | Finding:
     """Write one mail and check it; a finding where it cannot be written. `given` overrules the sample's payload."""
     made = desk.mail(kind, language, sample, given)
     if isinstance(made, Finding):
         return made
     inventory = desk.writer.inventory(made.message.payload)
-    return View(made, Examiner(Sources(inventory)).findings(made))
+    return View(made, Linter(SourceLines(inventory)).findings(made))
 
 
-def sample_payload(desk: Desk, kind: str, language: str, sample: Sample) -> str:
+def sample_payload(desk: LintContext, kind: str, language: str, sample: Sample) -> str:
     """Return a sample's payload as JSON, for a person to change."""
     return json.dumps(payload(kind, sample, language, desk.owner), indent=2, ensure_ascii=False)
 

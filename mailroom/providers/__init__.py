@@ -1,6 +1,6 @@
 """Hands mail to whoever delivers it. One file a provider; the name in `type = "…"` finds it, there is no registry.
 
-A provider's module has two public names: `Settings`, a `ProviderSettings`, and `connect(settings, surroundings)`,
+A provider's module has two public names: `Settings`, a `ProviderSettings`, and `connect(settings, context)`,
 which returns a `Provider` without dialling. Providers know no outbox, never retry, and hold no message
 longer than one `send`. One whose service can be asked without sending is `Verifiable` too.
 """
@@ -8,7 +8,7 @@ longer than one `send`. One whose service can be asked without sending is `Verif
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Annotated, Any, ClassVar, Final, Protocol, cast, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -98,7 +98,7 @@ class Verifiable(Protocol):
         """
 
 
-class Catcher(Protocol):
+class MailCatcher(Protocol):
     """Where the `capture` provider keeps mails instead of sending them."""
 
     async def keep(self, email: Email) -> None:
@@ -106,13 +106,13 @@ class Catcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ProviderContext:
     """What a provider may use beside its settings."""
 
     name: str
     """The provider's name in the settings."""
     clock: Clock
-    catcher: Catcher
+    catcher: MailCatcher
 
 
 class ProviderModule(Protocol):
@@ -120,13 +120,17 @@ class ProviderModule(Protocol):
 
     Settings: type[ProviderSettings]
 
-    def connect(self, settings: Any, surroundings: Surroundings) -> Provider:
+    def connect(self, settings: Any, context: ProviderContext) -> Provider:
         """Return the provider, not yet connected to anything."""
+
+
+_SHARED: Final = frozenset({"connection_failure", "egress", "refusals"})
+"""Modules of this package that are not types of providers."""
 
 
 def types() -> list[str]:
     """Return the names that `type = "…"` may have."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _SHARED)
 
 
 def module_of(type_name: str) -> ProviderModule:
@@ -136,6 +140,6 @@ def module_of(type_name: str) -> ProviderModule:
     return cast("ProviderModule", importlib.import_module(f"{__name__}.{type_name}"))
 
 
-def connect(settings: ProviderSettings, surroundings: Surroundings) -> Provider:
+def connect(settings: ProviderSettings, context: ProviderContext) -> Provider:
     """Return the provider that these settings describe."""
-    return module_of(settings.type).connect(settings, surroundings)
+    return module_of(settings.type).connect(settings, context)

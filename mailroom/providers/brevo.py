@@ -9,15 +9,15 @@ from pydantic import Field, field_validator
 
 from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
-from mailroom.providers import Surroundings, TemplatesAtProvider
-from mailroom.providers._http import (
-    Answer,
+from mailroom.providers import ProviderContext, TemplatesAtProvider
+from mailroom.providers.http.http_provider import (
     ApiKey,
-    Call,
+    ApiRequest,
+    ApiResponse,
     HttpProvider,
     HttpSettings,
     header_map,
-    json_call,
+    json_request,
     mailbox_object,
 )
 
@@ -62,17 +62,17 @@ KINDS: Final[dict[str, type[SendingError]]] = {
 class Brevo(HttpProvider):
     """Hands mails to Brevo, which knows a mail again by its `idempotencyKey` for 15 minutes at least."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
         """Read what the settings say; nothing is dialled."""
         super().__init__(
             settings,
-            surroundings,
+            context,
             host="https://api.brevo.com",
             credentials={"api-key": settings.api_key.get_secret_value()},
         )
         self._sandbox = {"X-Sib-Sandbox": "drop"} if settings.sandbox else {}
 
-    def write(self, email: Email) -> Call:
+    def write(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         for name, value in email.headers:
             if not value.isascii():  # Brevo decodes encoded words and writes the header in raw UTF-8
@@ -101,14 +101,14 @@ class Brevo(HttpProvider):
         if email.reply_to:
             fields["replyTo"] = _mailbox(email.reply_to)
         # Brevo's pages leave open whose header it is (getbrevo/brevo-node#94): the request has it too.
-        return json_call("/v3/smtp/email", fields, {"idempotencyKey": email.id})
+        return json_request("/v3/smtp/email", fields, {"idempotencyKey": email.id})
 
     async def verify(self) -> str:
         """Ask for the account, see `Verifiable`; Brevo refuses addresses that it does not know here as well."""
         await self.asked("/v3/account")
         return "Brevo takes the key"
 
-    def read(self, answer: Answer) -> Receipt:
+    def read(self, answer: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the body's `code`."""
         if answer.is_success:
             return answer.receipt("messageId")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from mailroom.errors import CannotKeep, Unavailable
 from mailroom.message import Email, Receipt
-from mailroom.providers import ProviderSettings, Surroundings
+from mailroom.providers import ProviderContext, ProviderSettings
 
 
 class Settings(ProviderSettings):
@@ -16,8 +16,8 @@ class Settings(ProviderSettings):
 class Capture:
     """Keeps mails where they can be read."""
 
-    def __init__(self, _settings: Settings, surroundings: Surroundings) -> None:
-        self._catcher = surroundings.catcher
+    def __init__(self, _settings: Settings, context: ProviderContext) -> None:
+        self._catcher = context.catcher
 
     async def send(self, email: Email) -> Receipt:
         """Keep a mail. Raises Unavailable when it cannot be kept."""

@@ -8,11 +8,11 @@ from pydantic import AfterValidator, Field
 
 from mailroom.errors import Misconfigured, Uncertain
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings, TemplatesAtProvider
-from mailroom.providers._http import (
-    Answer,
+from mailroom.providers import ProviderContext, TemplatesAtProvider
+from mailroom.providers.http.http_provider import (
     ApiKey,
-    Call,
+    ApiRequest,
+    ApiResponse,
     HttpProvider,
     HttpSettings,
     basic,
@@ -59,11 +59,11 @@ _OURS: Final = (
 class Mailgun(HttpProvider):
     """Hands mails to Mailgun, which knows no mail again: its users report 5xx on mail that was sent."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
         """Read what the settings say; nothing is dialled."""
         super().__init__(
             settings,
-            surroundings,
+            context,
             host=HOSTS[settings.region],
             credentials={"Authorization": basic("api", settings.api_key)},
         )
@@ -78,7 +78,7 @@ class Mailgun(HttpProvider):
         """Return the key as it was before it was packed into a header."""
         return (self._key.get_secret_value(),)
 
-    def write(self, email: Email) -> Call:
+    def write(self, email: Email) -> ApiRequest:
         """Return the request for a mail. Raises Misconfigured for more headers and variables than it takes."""
         variables = []
         content = [("subject", email.subject), ("text", email.text), *([("html", email.html)] if email.html else [])]
@@ -100,7 +100,7 @@ class Mailgun(HttpProvider):
         if sum(len(name) + len(value.encode()) for name, value in options) > MOST_OPTIONS:
             raise Misconfigured("the mail's headers and variables are longer than the 16 kB that Mailgun takes")
         fields = [("from", mailbox_text(email.sender)), ("to", email.recipient), *content, *options]
-        return Call(self._path, urlencode(fields).encode(), "application/x-www-form-urlencoded")
+        return ApiRequest(self._path, urlencode(fields).encode(), "application/x-www-form-urlencoded")
 
     async def verify(self) -> str:
         """Ask for the domain, see `Verifiable`; raises Uncertain where a key for sending looks like a wrong one."""
@@ -116,7 +116,7 @@ class Mailgun(HttpProvider):
             raise Misconfigured(f"Mailgun does not send for {self._domain} yet: its state is {state or 'not told'}")
         return f"Mailgun takes the key, and sends for {self._domain}"
 
-    def read(self, answer: Answer) -> Receipt:
+    def read(self, answer: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the status and the words."""
         if answer.is_success:
             identifier = answer.text("id")

@@ -7,17 +7,17 @@ from pydantic import Field
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings
-from mailroom.providers._http import (
-    Answer,
+from mailroom.providers import ProviderContext
+from mailroom.providers.http.http_provider import (
     ApiKey,
-    Call,
+    ApiRequest,
+    ApiResponse,
     HttpProvider,
     HttpSettings,
     basic,
     by_status,
     header_map,
-    json_call,
+    json_request,
     mailbox_object,
 )
 
@@ -70,18 +70,18 @@ KINDS: Final[dict[str, type[SendingError]]] = {
 class Mailjet(HttpProvider):
     """Hands mails to Mailjet; our id is their `CustomID`, which comes back in its events."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
         """Read what the settings say; nothing is dialled."""
         super().__init__(
             settings,
-            surroundings,
+            context,
             host="https://api.mailjet.com",
             credentials={"Authorization": basic(settings.api_key.get_secret_value(), settings.secret_key)},
             secrets=[settings.api_key.get_secret_value(), settings.secret_key.get_secret_value()],
         )
         self._sandbox = {"SandboxMode": True} if settings.sandbox else {}
 
-    def write(self, email: Email) -> Call:
+    def write(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         headers = header_map(email)
         for name in headers:
@@ -99,7 +99,7 @@ class Mailjet(HttpProvider):
         message |= {part: content for part, content in parts.items() if content}
         if headers:  # Message-ID is not among them: Mailjet writes its own
             message["Headers"] = headers
-        return json_call("/v3.1/send", {"Messages": [message], **self._sandbox})
+        return json_request("/v3.1/send", {"Messages": [message], **self._sandbox})
 
     async def verify(self) -> str:
         """Ask for a sender, see `Verifiable`; dev.mailjet.com/email/reference/sender-addresses-and-domains/sender."""
@@ -111,7 +111,7 @@ class Mailjet(HttpProvider):
             return "Mailjet takes the keys; they have no validated sender of their own"
         return "Mailjet takes the keys"
 
-    def read(self, answer: Answer) -> Receipt:
+    def read(self, answer: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the `ErrorCode` of the message, or of the whole."""
         status = answer.text("Messages", 0, "Status")
         if answer.is_success and status == "success":
@@ -133,7 +133,7 @@ _MOST_ERRORS: Final = 10
 """Mailjet tells all at once; so many are looked at."""
 
 
-def _error(answer: Answer, *place: str | int) -> SendingError | None:
+def _error(answer: ApiResponse, *place: str | int) -> SendingError | None:
     code, words = answer.text(*place, "ErrorCode"), answer.text(*place, "ErrorMessage")
     if not code and not words:
         return None

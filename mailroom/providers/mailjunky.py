@@ -10,16 +10,16 @@ from pydantic import Field
 
 from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings
-from mailroom.providers._http import (
-    Answer,
+from mailroom.providers import ProviderContext
+from mailroom.providers.http.http_provider import (
     ApiKey,
-    Call,
+    ApiRequest,
+    ApiResponse,
     HttpProvider,
     HttpSettings,
     by_status,
     header_map,
-    json_call,
+    json_request,
     mailbox_text,
 )
 
@@ -37,16 +37,16 @@ class Settings(HttpSettings):
 class MailJunky(HttpProvider):
     """Hands mails to MailJunky, which tells what became of one at once: `sent`, `queued` or `failed`."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
         """Read what the settings say; nothing is dialled."""
         super().__init__(
             settings,
-            surroundings,
+            context,
             host="https://mailjunky.ai",
             credentials={"Authorization": f"Bearer {settings.api_key.get_secret_value()}"},
         )
 
-    def write(self, email: Email) -> Call:
+    def write(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         fields: dict[str, Any] = {
             "from": mailbox_text(email.sender),
@@ -60,7 +60,7 @@ class MailJunky(HttpProvider):
             fields["reply_to"] = mailbox_text(email.reply_to)
         if headers := header_map(email):  # Message-ID is not among them: the answer has MailJunky's own
             fields["headers"] = headers
-        return json_call("/api/v1/emails/send", fields)
+        return json_request("/api/v1/emails/send", fields)
 
     async def verify(self) -> str:
         """Ask for contacts of a tag that nobody has, see `Verifiable`: nothing else can be asked, nobody is shown."""
@@ -75,7 +75,7 @@ class MailJunky(HttpProvider):
             raise answer.not_understood()
         return "MailJunky takes the key"
 
-    def read(self, answer: Answer) -> Receipt:
+    def read(self, answer: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the status: codes are not documented."""
         status = answer.text("status")
         if answer.is_success:
@@ -90,7 +90,7 @@ class MailJunky(HttpProvider):
         raise answer.error(_kind(answer), code=answer.text("code"))
 
 
-def _kind(answer: Answer) -> type[SendingError]:
+def _kind(answer: ApiResponse) -> type[SendingError]:
     kind = by_status(answer.status)
     if kind is Declined and any(word in answer.words.lower() for word in _OURS):
         return Misconfigured

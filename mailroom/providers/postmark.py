@@ -6,15 +6,15 @@ from pydantic import Field, model_validator
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings, TemplatesAtProvider
-from mailroom.providers._http import (
-    Answer,
+from mailroom.providers import ProviderContext, TemplatesAtProvider
+from mailroom.providers.http.http_provider import (
     ApiKey,
-    Call,
+    ApiRequest,
+    ApiResponse,
     HttpProvider,
     HttpSettings,
     header_pairs,
-    json_call,
+    json_request,
     mailbox_text,
 )
 
@@ -62,12 +62,12 @@ _SENDERS: Final = ("'from'", "'reply-to'", "'replyto'", "metadata")
 class Postmark(HttpProvider):
     """Hands mails to one of a server's message streams."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
         """Read what the settings say; nothing is dialled."""
         sandbox = settings.sandbox or settings.server_token is None
         super().__init__(
             settings,
-            surroundings,
+            context,
             host="https://api.postmarkapp.com",
             credentials={
                 "X-Postmark-Server-Token": TEST_TOKEN if sandbox else settings.server_token.get_secret_value()  # type: ignore[union-attr]  # sandbox is true without it
@@ -76,7 +76,7 @@ class Postmark(HttpProvider):
         self._stream = settings.message_stream
         self._sandbox = sandbox
 
-    def write(self, email: Email) -> Call:
+    def write(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         fields: dict[str, Any] = {
             "From": mailbox_text(email.sender),
@@ -99,13 +99,13 @@ class Postmark(HttpProvider):
         if self._stream:
             fields["MessageStream"] = self._stream
         if not email.template_at_provider:
-            return json_call("/email", fields)
+            return json_request("/email", fields)
         for name in ("Subject", "HtmlBody", "TextBody"):
             del fields[name]
         named = "TemplateId" if email.template_at_provider.isdecimal() else "TemplateAlias"
         fields[named] = int(email.template_at_provider) if named == "TemplateId" else email.template_at_provider
         fields["TemplateModel"] = email.variables
-        return json_call("/email/withTemplate", fields)
+        return json_request("/email/withTemplate", fields)
 
     async def verify(self) -> str:
         """Ask for the server that the token is of, see `Verifiable`."""
@@ -114,7 +114,7 @@ class Postmark(HttpProvider):
         answer = await self.asked("/server")
         return f"Postmark takes the token of the server {answer.text('Name') or 'without a name'}"
 
-    def read(self, answer: Answer) -> Receipt:
+    def read(self, answer: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the body's `ErrorCode`."""
         code, words = answer.text("ErrorCode"), answer.text("Message")
         if answer.is_success and code == "0":

@@ -6,19 +6,19 @@ from pydantic import Field
 
 from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings, TemplatesAtProvider
-from mailroom.providers._http import (
-    Answer,
+from mailroom.providers import ProviderContext, TemplatesAtProvider
+from mailroom.providers.http.http_provider import (
     ApiKey,
-    Call,
+    ApiRequest,
+    ApiResponse,
     HttpProvider,
     HttpSettings,
     header_map,
-    json_call,
+    json_request,
     mailbox_text,
 )
-from mailroom.providers._http_variables import flat
-from mailroom.providers._refusals import QUOTA_WAIT_SECONDS
+from mailroom.providers.http.template_variables import flat
+from mailroom.providers.refusals import QUOTA_WAIT_SECONDS
 
 _RESERVED: Final = frozenset(
     {"FIRST_NAME", "LAST_NAME", "EMAIL", "UNSUBSCRIBE_URL", "RESEND_UNSUBSCRIBE_URL", "contact", "this"}
@@ -65,16 +65,16 @@ KINDS: Final[dict[str, type[SendingError]]] = {
 class Resend(HttpProvider):
     """Hands mails to Resend, which knows a mail again by its `Idempotency-Key` for 24 hours."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
         """Read what the settings say; nothing is dialled."""
         super().__init__(
             settings,
-            surroundings,
+            context,
             host="https://api.resend.com",
             credentials={"Authorization": f"Bearer {settings.api_key.get_secret_value()}"},
         )
 
-    def write(self, email: Email) -> Call:
+    def write(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         fields: dict[str, Any] = {
             "from": mailbox_text(email.sender),
@@ -85,7 +85,7 @@ class Resend(HttpProvider):
         }
         if email.reply_to:
             fields["reply_to"] = [mailbox_text(email.reply_to)]
-        return json_call("/emails", fields, {"Idempotency-Key": email.id})
+        return json_request("/emails", fields, {"Idempotency-Key": email.id})
 
     async def verify(self) -> str:
         """Ask for the domains, see `Verifiable`; a key that may only send is refused that in words of its own."""
@@ -97,7 +97,7 @@ class Resend(HttpProvider):
             return "Resend takes the key, which may only send"
         return "Resend takes the key"
 
-    def read(self, answer: Answer) -> Receipt:
+    def read(self, answer: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the body's `name`."""
         if answer.is_success:
             return answer.receipt("id")

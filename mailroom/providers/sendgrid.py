@@ -7,16 +7,16 @@ from pydantic import Field, field_validator
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings, TemplatesAtProvider
-from mailroom.providers._http import (
-    Answer,
+from mailroom.providers import ProviderContext, TemplatesAtProvider
+from mailroom.providers.http.http_provider import (
     ApiKey,
-    Call,
+    ApiRequest,
+    ApiResponse,
     HttpProvider,
     HttpSettings,
     by_status,
     header_map,
-    json_call,
+    json_request,
     mailbox_object,
 )
 
@@ -53,17 +53,17 @@ class Settings(TemplatesAtProvider, HttpSettings):
 class SendGrid(HttpProvider):
     """Hands mails to SendGrid; its events are matched by `mailroom_id`, for its answer's id is not theirs."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
         """Read what the settings say; nothing is dialled."""
         super().__init__(
             settings,
-            surroundings,
+            context,
             host=HOSTS[settings.region],
             credentials={"Authorization": f"Bearer {settings.api_key.get_secret_value()}"},
         )
         self._sandbox = settings.sandbox
 
-    def write(self, email: Email) -> Call:
+    def write(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         headers = header_map(email)
         for name in headers:
@@ -90,7 +90,7 @@ class SendGrid(HttpProvider):
             fields["reply_to"] = mailbox_object(email.reply_to)
         if self._sandbox:
             fields["mail_settings"] = {"sandbox_mode": {"enable": True}}
-        return json_call("/v3/mail/send", fields)
+        return json_request("/v3/mail/send", fields)
 
     async def verify(self) -> str:
         """Ask what the key may do, see `Verifiable`."""
@@ -99,7 +99,7 @@ class SendGrid(HttpProvider):
             raise Misconfigured("the key may not send: it lacks the scope mail.send")
         return "SendGrid takes the key, which may send"
 
-    def read(self, answer: Answer) -> Receipt:
+    def read(self, answer: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the first of the body's `errors`."""
         if answer.status == (_IN_SANDBOX if self._sandbox else _ACCEPTED):
             return Receipt(answer.headers.get("x-message-id", "")[:200], answer.words)

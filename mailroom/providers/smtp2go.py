@@ -7,16 +7,16 @@ from pydantic import Field
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
 from mailroom.message import Email, Receipt
-from mailroom.providers import Surroundings
-from mailroom.providers._http import (
-    Answer,
+from mailroom.providers import ProviderContext
+from mailroom.providers.http.http_provider import (
     ApiKey,
-    Call,
+    ApiRequest,
+    ApiResponse,
     HttpProvider,
     HttpSettings,
     by_status,
     header_pairs,
-    json_call,
+    json_request,
     mailbox_text,
 )
 
@@ -53,16 +53,16 @@ _SEND: Final = "/email/send"
 class Smtp2go(HttpProvider):
     """Hands mails to SMTP2GO, whose 200 may well be a refusal."""
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
         """Read what the settings say; nothing is dialled."""
         super().__init__(
             settings,
-            surroundings,
+            context,
             host=HOSTS[settings.region],
             credentials={"X-Smtp2go-Api-Key": settings.api_key.get_secret_value()},
         )
 
-    def write(self, email: Email) -> Call:
+    def write(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         headers = header_pairs(email)
         for name, value in headers:
@@ -79,7 +79,7 @@ class Smtp2go(HttpProvider):
         }
         parts = {"text_body": email.text, "html_body": email.html}
         fields |= {part: content for part, content in parts.items() if content}
-        return json_call(f"/v3{_SEND}", fields)
+        return json_request(f"/v3{_SEND}", fields)
 
     async def verify(self) -> str:
         """Ask what the key may do, see `Verifiable`; every key may ask (…/reference/view-api-key-permissions)."""
@@ -92,7 +92,7 @@ class Smtp2go(HttpProvider):
             raise Misconfigured(f"the key may not send: it lacks the permission {_SEND}")
         return "SMTP2GO takes the key, which may send"
 
-    def read(self, answer: Answer) -> Receipt:
+    def read(self, answer: ApiResponse) -> Receipt:
         """Return the receipt, or raise by `failures` or `error_code`, which stand in `data` or at the root."""
         failure = _failure(answer)
         if answer.is_success and (failure or answer.text("data", "failed") not in ("", "0")):
@@ -110,13 +110,13 @@ class Smtp2go(HttpProvider):
         raise answer.error(_kind(answer, code), _words(answer), code=code, retry_after=retry_after)
 
 
-def _failure(answer: Answer) -> str:
+def _failure(answer: ApiResponse) -> str:
     """Return the first of `failures`: a text, or an object with the error in it."""
     place = ("data", "failures", 0)
     return answer.text(*place) or answer.text(*place, "error") or answer.text(*place, "message")
 
 
-def _words(answer: Answer) -> str:
+def _words(answer: ApiResponse) -> str:
     """Return what is wrong with a field, else the error in general."""
     for place in (("data", "field_validation_errors", "message"), ("field_validation_errors", "message")):
         if found := answer.text(*place):
@@ -124,7 +124,7 @@ def _words(answer: Answer) -> str:
     return answer.text("data", "error") or answer.text("error")
 
 
-def _kind(answer: Answer, code: str) -> type[SendingError]:
+def _kind(answer: ApiResponse, code: str) -> type[SendingError]:
     kind = by_status(answer.status) if not answer.is_success else Declined
     field = answer.text("data", "field_validation_errors", "fieldname") or answer.text(
         "field_validation_errors", "fieldname"

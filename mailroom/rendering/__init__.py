@@ -28,7 +28,7 @@ class Brand(BaseModel):
         return url
 
 
-class Writer(Protocol):
+class Renderer(Protocol):
     """Renders messages."""
 
     def write(

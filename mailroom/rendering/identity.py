@@ -6,8 +6,8 @@ import msgspec
 
 from mailroom.message import Address, Payload
 from mailroom.rendering import Brand
-from mailroom.rendering.inert import name
 from mailroom.rendering.links import logo
+from mailroom.rendering.sanitize import name
 
 _BUILT_IN: Final = ("demo-app", "account-center")
 """Ids of Logto's own applications; their names are not product names."""

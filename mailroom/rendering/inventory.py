@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailroom.message import Message, Payload
-from mailroom.rendering.engine import Source
-from mailroom.rendering.stack import Imported, Stack
+from mailroom.rendering.engines.jinja_engine import Source
+from mailroom.rendering.layers import ImportedTemplate, Layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Ingredients:
 class Inventory:
     """The mails that one stack of layers can render."""
 
-    stack: Stack
+    stack: Layers
     folders: tuple[tuple[str, Path], ...]
     """(prefix of file names in messages, folder) of each layer, the uppermost first."""
 
@@ -80,7 +80,7 @@ class Inventory:
         match = self.stack.find(message)
         if match is None:
             return Ingredients((), {})
-        if isinstance(match, Imported):
+        if isinstance(match, ImportedTemplate):
             return Ingredients((match.template.place,), {})
         fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in match.fixed.items()}
         templates = tuple(page.name for page in (match.html, match.text) if page)

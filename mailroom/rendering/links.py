@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from mailroom.address import ascii_form
-from mailroom.rendering.inert import LONGEST_VALUE, one_line, replace_surrogates
+from mailroom.rendering.sanitize import LONGEST_VALUE, one_line, replace_surrogates
 
 LONGEST_LINK: Final = LONGEST_VALUE
 """Characters after percent-encoding. Links with signed tokens can have thousands."""

@@ -18,12 +18,13 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias, TypeVar
 
 from mailroom.errors import Fault, RenderingError
-from mailroom.rendering import logto, words
-from mailroom.rendering.engine import ENDING, Source, check
-from mailroom.rendering.locales import is_tag
-from mailroom.rendering.logto import LogtoTemplate
-from mailroom.rendering.markup import MARK, Place, places
-from mailroom.rendering.words import Tables
+from mailroom.rendering.engines import logto_engine
+from mailroom.rendering.engines.jinja_engine import ENDING, Source, check
+from mailroom.rendering.engines.logto_engine import LogtoTemplate
+from mailroom.rendering.engines.markup import MARK, Place, places
+from mailroom.rendering.languages import translations
+from mailroom.rendering.languages.negotiation import is_tag
+from mailroom.rendering.languages.translations import Tables
 
 DEFAULT: Final = "default"
 """In place of a tag: the template for all other languages."""
@@ -42,7 +43,7 @@ _STATEMENT: Final = re.compile(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 T = TypeVar("T")
 
-Stamp: TypeAlias = frozenset[tuple[str, int, int, int]]
+FileStamp: TypeAlias = frozenset[tuple[str, int, int, int]]
 """Each file's name, inode, size and modification time; equal if the folder has not changed."""
 
 
@@ -66,12 +67,12 @@ class Overlay:
     applications: Mapping[str, Layer]
     organizations: Mapping[str, Layer]
     faults: tuple[Fault, ...]
-    stamp: Stamp
+    stamp: FileStamp
     last_valid: Mapping[str, str] = field(repr=False)
     """Name -> text of the last valid version of each file."""
 
 
-def stamp(folder: Path) -> Stamp:
+def stamp(folder: Path) -> FileStamp:
     """Return the folder's stamp; empty if the folder cannot be read."""
     entries = set()
     for name, file in _files(folder):
@@ -136,7 +137,7 @@ class _FolderReader:
         self._valid: dict[str, str] = {}
         self._texts: dict[str, str] = {}
 
-    def overlay(self, now: Stamp) -> Overlay:
+    def overlay(self, now: FileStamp) -> Overlay:
         if not self._folder.is_dir():
             self._faults.append(Fault(str(self._folder), "is not a folder; the bundled templates are used"))
         for name, file in _files(self._folder):
@@ -229,7 +230,7 @@ class _FolderReader:
         place = f"{self._label}{path}"
         if self._label and not is_tag(path.stem):  # bundled file names are not checked
             raise RenderingError(f"{place}: its name is not a language tag (BCP 47)")
-        return words.parse(text, tag=path.stem, place=place, minutes=self._minutes)
+        return translations.parse(text, tag=path.stem, place=place, minutes=self._minutes)
 
     def _parse_logto(self, given: dict[PurePosixPath, str]) -> LogtoTemplate:
         sources = {path.suffix[1:]: Source(text, f"{self._label}{path}") for path, text in given.items()}
@@ -238,7 +239,7 @@ class _FolderReader:
             raise RenderingError(
                 f"{sources['toml'].place}: its name is neither a language tag (BCP 47) nor `{DEFAULT}`"
             )
-        template = logto.parse(tag, sources.pop("toml"), sources)
+        template = logto_engine.parse(tag, sources.pop("toml"), sources)
         for placeholder in template.html.unfilled_placeholders() if template.html else ():
             self._report(
                 RenderingError(f"{template.place}: {placeholder} stays empty, because it is in {Place.NOWHERE.value}")

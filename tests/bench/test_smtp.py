@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mailroom.providers.smtp import Settings, connect
+from mailroom.providers.smtp.smtp_provider import Settings, connect
 from tests.mails import email
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ async def test_the_sink_counts_and_notes_every_mail(
     assert sink.stdout is not None
     port = int(await sink.stdout.readline())
     settings = {"tls": "starttls", "ca_file": ca_file} if tls else {"tls": "none"}
-    provider = connect(Settings(host="127.0.0.1", port=port, **settings), surroundings())
+    provider = connect(Settings(host="127.0.0.1", port=port, **settings), context())
     mails = [email(identifier=str(number), text=".\r\n..\r\n.\r\n" * number) for number in range(20)]
     await asyncio.gather(*map(provider.send, mails))
     await provider.aclose()

@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from mailroom import providers, templates
-from mailroom.cli.group import Desk, mailroom
-from mailroom.cli.reading import Reader
+from mailroom import providers
+from mailroom.cli.context import CliContext, mailroom
+from mailroom.cli.outbox_access import Reader
 from mailroom.clock import Instant
+from mailroom.config import template_sources
+from mailroom.config.model import Settings
 from mailroom.message import Attempt, Outcome, Priority, State
-from mailroom.outbox import Depth, Record, Tried
-from mailroom.rendering.writer import BUNDLED, TemplateWriter
-from mailroom.settings import Settings
+from mailroom.outbox import AttemptSummary, Depth, Record
+from mailroom.rendering.renderer import BUNDLED, TemplateRenderer
 
 SETTINGS = """
 from = "Acme <no-reply@acme.example>"
@@ -40,7 +41,7 @@ class Shelf:
     records: list[Record] = field(default_factory=list)
     waiting: dict[Priority, Depth] = field(default_factory=dict)
     on_hold: dict[str, int] = field(default_factory=dict)
-    attempts: list[Tried] = field(default_factory=list)
+    attempts: list[AttemptSummary] = field(default_factory=list)
     closed: int = 0
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
@@ -63,7 +64,7 @@ class Shelf:
     async def held(self) -> Mapping[str, int]:
         return self.on_hold
 
-    async def tried(self, *, since: Instant, accepted: Instant) -> list[Tried]:
+    async def tried(self, *, since: Instant, accepted: Instant) -> list[AttemptSummary]:
         return [row for row in self.attempts if row.last_at >= since]
 
     async def close(self) -> None:
@@ -116,7 +117,7 @@ class Operator:
         async def opened(_settings: Settings) -> Reader:
             return self.shelf
 
-        return CliRunner().invoke(mailroom, words, obj=Desk(None, dev=False, open=opened))
+        return CliRunner().invoke(mailroom, words, obj=CliContext(None, dev=False, open=opened))
 
 
 @pytest.fixture
@@ -173,5 +174,5 @@ def english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for words in (folder / "locales").glob("*.toml"):
         if words.stem != "en":
             words.unlink()
-    monkeypatch.setattr(templates, "TemplateWriter", partial(TemplateWriter, templates=folder))
+    monkeypatch.setattr(template_sources, "TemplateRenderer", partial(TemplateRenderer, templates=folder))
     return folder

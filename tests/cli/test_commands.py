@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mailroom.cli import group
+from mailroom.cli import context
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,15 +25,15 @@ def commands(parent: click.Group, above: tuple[str, ...] = ()) -> list[tuple[str
 
 
 def test_these_are_the_commands() -> None:
-    assert {" ".join(words) for words in commands(group.mailroom)} == {
+    assert {" ".join(words) for words in commands(context.mailroom)} == {
         "check", "doctor", "import", "keygen", "preview", "providers", "send", "serve", "status", "outbox",
         "outbox list", "outbox find", "outbox show",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("words", commands(group.mailroom), ids=" ".join)
+@pytest.mark.parametrize("words", commands(context.mailroom), ids=" ".join)
 def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(group.mailroom, [*words, "--help"])
+    result = CliRunner().invoke(context.mailroom, [*words, "--help"])
     assert result.exit_code == 0
     assert " ".join(words) in result.output
     assert "--json" in result.output or words in {("outbox",), ("serve",)}

@@ -4,7 +4,7 @@ import json
 import tomllib
 from pathlib import Path
 
-from mailroom.loading import load
+from mailroom.config import load
 from tests.cli.conftest import Operator
 
 REST = '\n[providers.main]\ntype = "capture"\n'

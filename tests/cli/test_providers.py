@@ -8,7 +8,7 @@ import pytest
 
 from mailroom import providers
 from mailroom.message import Outcome
-from mailroom.outbox import Tried
+from mailroom.outbox import AttemptSummary
 from tests.cli.conftest import SETTINGS, Operator, Shelf
 
 TWO = SETTINGS + '[providers.backup]\ntype = "smtp"\nhost = "smtp.acme.example"\n'
@@ -19,10 +19,10 @@ def tried(shelf: Shelf) -> float:
     """Keep attempts of the last hours; return now."""
     now = time.time()
     shelf.attempts = [
-        Tried("main", None, 1, now - 5, ""),
-        Tried("main", Outcome.ACCEPTED, 40, now - 60, "250 ok"),
-        Tried("main", Outcome.UNAVAILABLE, 2, now - 600, "451 later"),
-        Tried("backup", Outcome.MISCONFIGURED, 3, now - 7500, "535 no \x1b[31m"),
+        AttemptSummary("main", None, 1, now - 5, ""),
+        AttemptSummary("main", Outcome.ACCEPTED, 40, now - 60, "250 ok"),
+        AttemptSummary("main", Outcome.UNAVAILABLE, 2, now - 600, "451 later"),
+        AttemptSummary("backup", Outcome.MISCONFIGURED, 3, now - 7500, "535 no \x1b[31m"),
     ]
     return now
 

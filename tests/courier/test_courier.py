@@ -13,12 +13,12 @@ import pytest
 import structlog.testing
 from msgspec import structs
 
-from mailroom.courier import Courier, Exit, Lane, Routes
+from mailroom.courier import Channel, Courier, PriorityLimiter, Routes
 from mailroom.errors import CannotKeep, Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable
 from mailroom.message import MASK, Email, Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
 from mailroom.outbox import HELD_MISCONFIGURED, HELD_REFUSED, Record
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import FakeClock
 from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
 
@@ -33,11 +33,11 @@ class House:
         self.clock = clock
         self.provider = provider
         self.metrics = Metrics()
-        self.lane = Lane(concurrency)
+        self.lane = PriorityLimiter(concurrency)
         self.courier = Courier(
             outbox=outbox,
             writer=PlainWriter(),
-            exits={"main": Exit(provider, self.lane, SENDER)},
+            channels={"main": Channel(provider, self.lane, SENDER)},
             routes=Routes({}, ("main",)),
             reply_to=None,
             retention=timedelta(days=30),
@@ -450,7 +450,7 @@ async def test_a_web_process_keeps_and_does_not_send(tmp_path: Path) -> None:
     courier = Courier(
         outbox=outbox,
         writer=PlainWriter(),
-        exits={"main": Exit(provider, Lane(10), SENDER)},
+        channels={"main": Channel(provider, PriorityLimiter(10), SENDER)},
         routes=Routes({}, ("main",)),
         reply_to=None,
         retention=timedelta(days=30),

@@ -7,9 +7,9 @@ import pytest
 import structlog.testing
 from msgspec import structs
 
-from mailroom.courier.delivery import Delivery, Exit
-from mailroom.courier.lanes import Lane
-from mailroom.courier.route import Routes
+from mailroom.courier.delivery import Channel, Delivery
+from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.routes import Routes
 from mailroom.errors import (
     CannotKeep,
     Declined,
@@ -30,7 +30,7 @@ from mailroom.outbox import (
     Leased,
     Settlement,
 )
-from mailroom.providers._smtp_replies import refusal
+from mailroom.providers.smtp.replies import refusal
 from mailroom.smtpclient import Command, Reply
 from tests.clock import FakeClock
 from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
@@ -50,8 +50,8 @@ class Journey:
         self.disk_full = False
         providers: Mapping[str, ScriptedProvider] = {"main": main} | ({"backup": backup} if backup else {})
         self.delivery = Delivery(
-            exits={
-                name: Exit(provider, Lane(10), SENDER, forwards=main_forwards and name == "main")
+            channels={
+                name: Channel(provider, PriorityLimiter(10), SENDER, forwards=main_forwards and name == "main")
                 for name, provider in providers.items()
             },
             routes=Routes({}, tuple(providers)),
@@ -99,8 +99,8 @@ async def test_the_first_provider_takes_it() -> None:
 async def test_a_mail_goes_by_the_template_of_the_provider_that_has_one() -> None:
     main, backup = ScriptedProvider([Unavailable("busy")]), ScriptedProvider()
     journey = Journey(main, backup)
-    exit_ = replace(journey.delivery.exits["backup"], template_for=lambda kind: f"d-{kind}")
-    journey.delivery = replace(journey.delivery, exits={**journey.delivery.exits, "backup": exit_})
+    channel = replace(journey.delivery.channels["backup"], template_for=lambda kind: f"d-{kind}")
+    journey.delivery = replace(journey.delivery, channels={**journey.delivery.channels, "backup": channel})
     await journey.settled(message(now=journey.clock.now()))
     assert [one.sent.get_nowait().template_at_provider for one in (main, backup)] == ["", "d-SignIn"]
 

@@ -5,10 +5,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from mailroom.doctor import System
+from mailroom.doctor import SystemResolver
 from tests.names import NameServer, Zones, name_server
 
-World = Callable[[Zones], System]
+World = Callable[[Zones], SystemResolver]
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def world(servers: list[NameServer]) -> Iterator[World]:
     """Return what makes a resolver that asks a real name server on loopback."""
     with ExitStack() as stack:
 
-        def made(zones: Zones) -> System:
+        def made(zones: Zones) -> SystemResolver:
             server = stack.enter_context(name_server(zones))
             servers.append(server)
-            return System(["127.0.0.1"], port=server.port, seconds=0.3)
+            return SystemResolver(["127.0.0.1"], port=server.port, seconds=0.3)
 
         yield made

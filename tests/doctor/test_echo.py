@@ -7,7 +7,7 @@ import pytest
 from mailroom.clock import SystemClock
 from mailroom.doctor.echo import describe_egress, seen_address
 from mailroom.doctor.findings import Mark
-from mailroom.providers._http_settings import HttpSettings
+from mailroom.providers.http.http_settings import HttpSettings
 from tests.http_recorder import Answer, Recorder
 
 

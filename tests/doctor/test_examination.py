@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from mailroom.clock import SystemClock
-from mailroom.doctor import Examination, Finding, Mark, Wishes, examine
+from mailroom.doctor import Examination, ExaminationOptions, Finding, Mark, examine
 from mailroom.doctor.examination import _build_sender as who_delivers
 from mailroom.message import Address
-from mailroom.providers import http, smtp
 from mailroom.providers.capture import Settings as Capture
+from mailroom.providers.http import generic
+from mailroom.providers.smtp import smtp_provider
 from tests.doctor.conftest import World
 from tests.doctor.test_sender import GOOD
 from tests.http_recorder import Answer, Recorder
@@ -22,7 +23,9 @@ SENDER = Address("no-reply@acme.example", "Acme")
 
 
 async def examined(world: World, settings: Any, **wishes: Any) -> dict[str, Finding]:
-    found = await examine("main", settings, SENDER, resolver=world(GOOD), clock=SystemClock(), options=Wishes(**wishes))
+    found = await examine(
+        "main", settings, SENDER, resolver=world(GOOD), clock=SystemClock(), options=ExaminationOptions(**wishes)
+    )
     assert isinstance(found, Examination)
     assert (found.provider, found.type) == ("main", settings.type)
     return {finding.about: finding for finding in found.findings}
@@ -34,7 +37,7 @@ async def test_a_sound_relay_is_good_in_everything(world: World) -> None:
         smtp_server(tls="starttls", users={"ann": "hunter22"}) as server,
         Recorder(Answer(200, b"192.0.2.9"), tls=False) as echo,
     ):
-        settings = smtp.Settings(
+        settings = smtp_provider.Settings(
             host=server.host, port=server.port, ca_file=server.ca_file, username="ann", password="hunter22"
         )
         told = await examined(world, settings, echo_url=echo.url, selectors=("mail",))
@@ -48,7 +51,7 @@ async def test_a_sound_relay_is_good_in_everything(world: World) -> None:
 
 async def test_wrong_credentials_are_told_in_the_servers_words(world: World) -> None:
     async with smtp_server(tls="starttls", users={"ann": "hunter22"}) as server:
-        settings = smtp.Settings(
+        settings = smtp_provider.Settings(
             host=server.host, port=server.port, ca_file=server.ca_file, username="ann", password="wrong-one"
         )
         told = await examined(world, settings)
@@ -62,19 +65,19 @@ async def test_wrong_credentials_are_told_in_the_servers_words(world: World) -> 
 async def test_a_server_that_does_not_like_our_name_is_told_as_that(world: World, refusal: str) -> None:
     """It looks like an outage."""
     async with wire_server({"EHLO": refusal}) as server:
-        told = await examined(world, smtp.Settings(host=server.host, port=server.port, tls="none"))
+        told = await examined(world, smtp_provider.Settings(host=server.host, port=server.port, tls="none"))
     assert told["credentials"].words == refusal
     assert "helo_name" in told["credentials"].todo
 
 
 async def test_a_server_that_is_not_there_is_wrong(world: World) -> None:
-    told = await examined(world, smtp.Settings(host="127.0.0.1", port=1, tls="none"))
+    told = await examined(world, smtp_provider.Settings(host="127.0.0.1", port=1, tls="none"))
     assert told["credentials"].mark is Mark.WRONG
     assert "cannot connect" in told["credentials"].words
 
 
 async def test_nothing_is_called_without_asking(world: World) -> None:
-    told = await examined(world, smtp.Settings(host="127.0.0.1", port=1, tls="none"))
+    told = await examined(world, smtp_provider.Settings(host="127.0.0.1", port=1, tls="none"))
     assert told["address"].mark is Mark.UNKNOWN
     assert "PTR" not in told
 
@@ -104,10 +107,12 @@ async def test_only_a_relay_of_this_house_delivers_from_the_address_that_others_
             ("silent.example", "A"): [SILENT],
         }
     )
-    settings, seen, named = smtp.Settings(host=host), ip_address("192.0.2.9"), ip_address("192.0.2.10")
-    assert (await who_delivers(settings, SENDER, seen, resolver, Wishes())).egress == ((seen,) if is_near else ())
-    assert (await who_delivers(settings, SENDER, None, resolver, Wishes())).egress == ()
-    told = Wishes(egress=(named,))
+    settings, seen, named = smtp_provider.Settings(host=host), ip_address("192.0.2.9"), ip_address("192.0.2.10")
+    assert (await who_delivers(settings, SENDER, seen, resolver, ExaminationOptions())).egress == (
+        (seen,) if is_near else ()
+    )
+    assert (await who_delivers(settings, SENDER, None, resolver, ExaminationOptions())).egress == ()
+    told = ExaminationOptions(egress=(named,))
     is_vendor = host == "smtp.sendgrid.net"
     assert (await who_delivers(settings, SENDER, seen, resolver, told)).egress == (() if is_vendor else (named,))
 
@@ -115,7 +120,7 @@ async def test_only_a_relay_of_this_house_delivers_from_the_address_that_others_
 async def test_a_service_that_cannot_be_asked_gets_nothing(world: World) -> None:
     """Whatever is posted to it may become a mail."""
     async with Recorder(Answer(200), tls=False) as service:
-        told = await examined(world, http.Settings.model_validate({"url": f"{service.url}/mail"}))
+        told = await examined(world, generic.Settings.model_validate({"url": f"{service.url}/mail"}))
         assert told["credentials"].mark is Mark.UNKNOWN
         assert told["credentials"].words == "http cannot be verified without sending"
         assert "mailroom send" in told["credentials"].todo

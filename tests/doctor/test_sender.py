@@ -9,10 +9,10 @@ import pytest
 from mailroom.doctor.findings import Finding, Mark
 from mailroom.doctor.sender import Sender, examine
 from mailroom.doctor.vendors import VENDORS, vendor_of
-from mailroom.providers.aliyun import Settings as Aliyun
-from mailroom.providers.smtp import Settings as Smtp
+from mailroom.providers.aliyun.direct_mail import Settings as Aliyun
+from mailroom.providers.smtp.smtp_provider import Settings as Smtp
 from tests.doctor.conftest import World
-from tests.doctor.test_dkim import RSA_2048
+from tests.doctor.dnsauth.test_dkim_keys import RSA_2048
 from tests.names import SILENT, txt
 
 RELAY = ip_address("192.0.2.9")

@@ -11,7 +11,7 @@ from tests.smtp_server import smtp_server
 HEAVY = {
     "aiohttp", "aiohttp_socks", "boto3", "botocore", "css_inline", "cssselect2", "dns", "email_validator", "h11",
     "handlers.console", "html5lib", "httpx", "inscriptis", "itsdangerous", "langcodes", "lxml",
-    "mailroom.checking.running", "mailroom.cli", "mailroom.doctor", "mailroom.preview", "pydantic_settings",
+    "mailroom.lint.runner", "mailroom.cli", "mailroom.doctor", "mailroom.preview", "pydantic_settings",
     "pygments", "python_socks", "requests", "rich.console", "tinycss2",
 }  # fmt: skip
 """Together they take more time and memory than all the rest. A language that is spelled otherwise (`en-US`) loads

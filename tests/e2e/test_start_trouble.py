@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from mailroom.clock import SystemClock
-from mailroom.outbox.lock import Lock
+from mailroom.outbox.sqlite.lock import Lock
 from tests.e2e.harness import AUTHORIZATION, Server, configuration
 from tests.smtp_server import Server as SmtpServer
 from tests.smtp_server import smtp_server

@@ -2,13 +2,13 @@
 
 from typing import Any, NoReturn
 
-from mailroom.providers import ProviderSettings, Surroundings
+from mailroom.providers import ProviderContext, ProviderSettings
 
 
 class Settings(ProviderSettings):
     """Nothing of its own."""
 
 
-def connect(settings: Any, surroundings: Surroundings) -> NoReturn:
+def connect(settings: Any, context: ProviderContext) -> NoReturn:
     """Nobody asks."""
     raise NotImplementedError

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 from pydantic import Field, SecretStr
 
-from mailroom.providers import ProviderSettings, Surroundings
+from mailroom.providers import ProviderContext, ProviderSettings
 
 
 class Settings(ProviderSettings):
@@ -20,6 +20,6 @@ class Settings(ProviderSettings):
     regions: tuple[str, ...] = Field((), description="where it flies")
 
 
-def connect(settings: Any, surroundings: Surroundings) -> NoReturn:
+def connect(settings: Any, context: ProviderContext) -> NoReturn:
     """Nobody asks a pigeon of the tests to fly."""
     raise NotImplementedError

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from mailroom.clock import Clock
+from mailroom.config.model import Settings
 from mailroom.errors import CannotKeep
 from mailroom.message import Email, Message, Priority
-from mailroom.outbox import REPEAT_SECONDS, CapturedMail, Depth, Kept, Once, Outbox
-from mailroom.settings import Settings
+from mailroom.outbox import REPEAT_SECONDS, CapturedMail, DedupKey, Depth, Outbox, PutResult
 
 AUTHORIZATION = "Bearer test-token"
 
@@ -61,25 +61,27 @@ class MemoryParts:
         """Itself: the doors use no more of an outbox than is here."""
         return cast("Outbox", self)
 
-    async def accept(self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[Once] = ()) -> Kept:
+    async def accept(
+        self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
+    ) -> PutResult:
         """Keep a message, unless it is a repeat."""
         if self.full:
             raise CannotKeep("database or disk is full")
         now = self._clock.now()
         earlier = self._repeats.get(repeat_of) if repeat_of is not None else None
         if earlier and now - earlier[0] < REPEAT_SECONDS:
-            return Kept(earlier[1], fresh=False)
+            return PutResult(earlier[1], fresh=False)
         for claim in once:
             known = self._once.get(claim.what)
             if known and (known[0] is None or now < known[0]):
-                return Kept(known[1], fresh=False)
+                return PutResult(known[1], fresh=False)
         if repeat_of is not None:
             self._repeats[repeat_of] = (now, message.id)
         self._once |= {claim.what: (claim.until, message.id) for claim in once}
         self.kept.append(message)
-        return Kept(message.id, fresh=True)
+        return PutResult(message.id, fresh=True)
 
-    async def remember(self, once: Once) -> None:
+    async def remember(self, once: DedupKey) -> None:
         """Note that something happened."""
         if self.full:
             raise CannotKeep("database or disk is full")

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import handlers
 from handlers import routes
-from handlers.health import Standing
-from handlers.listening import Ending, Listener, bound
-from handlers.loopback import OnlyLoopback
+from handlers.dev_only import LoopbackOnly
+from handlers.health import Readiness
+from handlers.lifecycle import Server, Shutdown, bind_socket
 from mailroom.clock import SystemClock
 from mailroom.metrics import Metrics
 from tests.clock import FakeClock
@@ -66,14 +66,14 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class Endpoints:
     """A running server: what stands behind it, and a way to ask it."""
 
     port: int
     parts: MemoryParts
     clock: FakeClock
     metrics: Metrics
-    standing: Standing
+    standing: Readiness
 
     def raw(self, request: bytes) -> Answer:
         """Send these bytes over a connection of their own."""
@@ -100,14 +100,14 @@ def request(method: str, path: str, *, body: bytes | None = None, **headers: str
 
 
 @contextmanager
-def served(**changes: Any) -> Iterator[Doors]:
+def served(**changes: Any) -> Iterator[Endpoints]:
     """Run the doors in a thread of their own; `changes` are those of the settings."""
     chosen = settings(**changes)
     clock = FakeClock()
     parts = MemoryParts(clock)
     metrics = Metrics()
-    standing = Standing(started=True)
-    app = handlers.Doors(
+    standing = Readiness(started=True)
+    app = handlers.Endpoints(
         routes(
             settings=chosen,
             acceptor=parts,
@@ -118,16 +118,16 @@ def served(**changes: Any) -> Iterator[Doors]:
             standing=standing,
         )
     )
-    listening = bound("127.0.0.1", 0)
+    listening = bind_socket("127.0.0.1", 0)
     port: int = listening.getsockname()[1]
     up = threading.Event()
     loop = asyncio.new_event_loop()
-    ending: list[Ending] = []
+    ending: list[Shutdown] = []
 
     async def run() -> None:
-        ending.append(Ending())
-        listener = Listener(
-            OnlyLoopback(app) if chosen.dev else app, standing=standing, metrics=metrics, clock=SystemClock()
+        ending.append(Shutdown())
+        listener = Server(
+            LoopbackOnly(app) if chosen.dev else app, standing=standing, metrics=metrics, clock=SystemClock()
         )
         up.set()
         await listener.serve_until(ending[0], [listening], shutdown_seconds=3)
@@ -136,7 +136,7 @@ def served(**changes: Any) -> Iterator[Doors]:
     thread.start()
     try:
         assert up.wait(10)
-        yield Doors(port, parts, clock, metrics, standing)
+        yield Endpoints(port, parts, clock, metrics, standing)
     finally:
         loop.call_soon_threadsafe(ending[0].hurry)
         thread.join()

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 import handlers
 from handlers.connection_table import MOST_CONNECTIONS, ConnectionTable, connection_limit
-from handlers.health import Standing
-from handlers.listening import Listener
+from handlers.health import Readiness
+from handlers.lifecycle import Server
 from mailroom.metrics import Metrics
 from tests.clock import FakeClock
 from tests.handlers.connection import Connected
@@ -165,7 +165,7 @@ def test_a_real_process_raises_its_soft_limit() -> None:
 
 async def test_uvicorns_tick_sweeps() -> None:
     clock = FakeClock()
-    listener = Listener(handlers.Doors([]), standing=Standing(), metrics=Metrics(), clock=clock)
+    listener = Server(handlers.Endpoints([]), standing=Readiness(), metrics=Metrics(), clock=clock)
     began = listener._connections.now
     await clock.advance(0.5)
     await listener.on_tick(1)

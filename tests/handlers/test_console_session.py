@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from structlog.testing import capture_logs
 
-from handlers.console.session import Sessions, Throttled
+from handlers.console.console_session import Sessions, Throttled
 from mailroom.errors import CannotKeep
 from tests.clock import FakeClock, settle
 from tests.handlers.parts import MemoryParts, settings

@@ -12,7 +12,7 @@ from mailroom.logto import CODE_TYPES
 from mailroom.message import Priority
 from tests.clock import START
 from tests.handlers.parts import AUTHORIZATION
-from tests.handlers.serving import WIRE, Answer, Client, Doors, captured, request, served
+from tests.handlers.serving import WIRE, Answer, Client, Endpoints, captured, request, served
 
 CAPTURED = sorted((WIRE / "email").glob("*.http"))
 _PLAIN = re.compile(rb"[A-Z][A-Za-z ,.`:=/-]{10,100}\.")
@@ -34,7 +34,7 @@ def test_every_capture_is_there() -> None:
 
 
 @pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
-def test_what_logto_sends_is_kept_as_it_is(doors: Doors, path: Path) -> None:
+def test_what_logto_sends_is_kept_as_it_is(doors: Endpoints, path: Path) -> None:
     sent = captured(path, "email")
     if "no-authorization" in path.stem:
         _assert_refused(doors.raw(sent), 401)
@@ -55,12 +55,12 @@ def test_what_logto_sends_is_kept_as_it_is(doors: Doors, path: Path) -> None:
         assert (message.priority, message.expires_at) == (Priority.CODE, START + 600 - 30)
 
 
-def test_the_languages_are_the_raw_list_and_then_what_logto_resolved(doors: Doors) -> None:
+def test_the_languages_are_the_raw_list_and_then_what_logto_resolved(doors: Endpoints) -> None:
     doors.email(_mail(payload={"code": "1", "uiLocales": "zh-Hant-HK en", "locale": "zh-CN"}))
     assert doors.parts.kept[0].languages == ("zh-Hant-HK", "en", "zh-CN")
 
 
-def test_a_repeated_body_with_a_code_is_kept_once_within_a_minute(doors: Doors) -> None:
+def test_a_repeated_body_with_a_code_is_kept_once_within_a_minute(doors: Endpoints) -> None:
     first, second = doors.email(_mail()), doors.email(_mail())
     assert first.body == second.body
     assert len(doors.parts.kept) == 1
@@ -71,7 +71,7 @@ def test_a_repeated_body_with_a_code_is_kept_once_within_a_minute(doors: Doors) 
 @pytest.mark.parametrize(
     "payload", [{"code": "000000"}, {"code": ""}, {"code": None}, {"code": 123456}, {"link": "x"}, {}]
 )
-def test_what_has_no_real_code_may_be_repeated(doors: Doors, payload: dict[str, Any]) -> None:
+def test_what_has_no_real_code_may_be_repeated(doors: Endpoints, payload: dict[str, Any]) -> None:
     kind = "SignIn" if payload.get("code") else "BrandNew"
     first, second = (doors.email(_mail(type=kind, payload=payload)) for _ in range(2))
     assert (first.status, second.status) == (200, 200)
@@ -97,7 +97,7 @@ def test_what_has_no_real_code_may_be_repeated(doors: Doors, payload: dict[str, 
         ({"payload": {"code": "1", "organization": "a plain string", "deep": [[[1.5, None, True]]]}}, "SignIn"),
     ],
 )
-def test_what_is_unknown_or_missing_is_tolerated(doors: Doors, changes: dict[str, Any], template: str) -> None:
+def test_what_is_unknown_or_missing_is_tolerated(doors: Endpoints, changes: dict[str, Any], template: str) -> None:
     assert doors.email(_mail(**changes)).status == 200
     assert doors.parts.kept[0].template == template
 
@@ -108,7 +108,7 @@ def test_what_is_unknown_or_missing_is_tolerated(doors: Doors, changes: dict[str
     [None, ..., {}, {"code": None}, {"code": ""}, {"code": " \n"}, {"code": ["1"]}, {"code": True}, {"code": "1" * 65}],
 )
 def test_a_code_type_without_a_usable_code_is_refused_in_words_for_its_reader(
-    doors: Doors, kind: str, payload: Any
+    doors: Endpoints, kind: str, payload: Any
 ) -> None:
     """Logto would otherwise tell its user to look for a mail that never comes."""
     answer = doors.email(_mail(type=kind, payload=payload))
@@ -120,11 +120,11 @@ def test_a_code_type_without_a_usable_code_is_refused_in_words_for_its_reader(
 @pytest.mark.parametrize(
     "content_type", ["application/json", "application/json; charset=utf-8", "application/vnd.logto+json", "text/plain"]
 )
-def test_any_content_type_that_holds_json_will_do(doors: Doors, content_type: str) -> None:
+def test_any_content_type_that_holds_json_will_do(doors: Endpoints, content_type: str) -> None:
     assert doors.email(_mail(), content_type=content_type).status == 200
 
 
-def test_the_error_of_a_client_is_counted(doors: Doors) -> None:
+def test_the_error_of_a_client_is_counted(doors: Endpoints) -> None:
     doors.email(b"")
     assert b'mailroom_refused_total{door="email",status="400"}' in doors.metrics.text()
 
@@ -168,29 +168,29 @@ def test_the_error_of_a_client_is_counted(doors: Doors) -> None:
     ],
     ids=lambda body: str(body[:40]),
 )
-def test_what_is_not_understood_gets_a_plain_400(doors: Doors, body: bytes) -> None:
+def test_what_is_not_understood_gets_a_plain_400(doors: Endpoints, body: bytes) -> None:
     _assert_refused(doors.email(body), 400)
     assert not doors.parts.kept
     assert doors.email(_mail()).status == 200
 
 
-def test_sixty_three_levels_are_not_too_deep(doors: Doors) -> None:
+def test_sixty_three_levels_are_not_too_deep(doors: Endpoints) -> None:
     deep = b'{"to": "ada@example.com", "payload": {"a": %b}}' % (b"[" * 62 + b"]" * 62)
     assert doors.email(deep).status == 200
 
 
-def test_braces_in_texts_are_no_nesting(doors: Doors) -> None:
+def test_braces_in_texts_are_no_nesting(doors: Endpoints) -> None:
     assert doors.email(_mail(payload={"code": "1", "name": "{[" * 1000})).status == 200
 
 
-def test_of_a_key_given_twice_the_last_one_counts(doors: Doors) -> None:
+def test_of_a_key_given_twice_the_last_one_counts(doors: Endpoints) -> None:
     assert doors.email(b'{"to": "no", "to": "ada@example.com"}').status == 200
 
 
 @pytest.mark.parametrize(
     "given", [None, "", "Bearer", "Bearer wrong", "bearer test-token", "Bearer test-token2", "Bearer t\xe4st"]
 )
-def test_without_the_authorization_nothing_is_kept(doors: Doors, given: str | None) -> None:
+def test_without_the_authorization_nothing_is_kept(doors: Endpoints, given: str | None) -> None:
     headers = {} if given is None else {"authorization": given}
     _assert_refused(doors.ask("POST", "/email", body=_mail(), **headers), 401)
     assert not doors.parts.kept
@@ -207,7 +207,7 @@ def test_while_rotating_either_authorization_will_do() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_other_methods_are_told_which_one_is_right(doors: Doors, method: str) -> None:
+def test_other_methods_are_told_which_one_is_right(doors: Endpoints, method: str) -> None:
     with socket.create_connection(("127.0.0.1", doors.port), timeout=10) as connection:
         connection.sendall(request(method, "/email", connection="close"))
         answer = connection.makefile("rb").read()
@@ -215,15 +215,15 @@ def test_other_methods_are_told_which_one_is_right(doors: Doors, method: str) ->
     assert b"allow: POST\r\n" in answer
 
 
-def test_a_trailing_slash_is_no_redirect(doors: Doors) -> None:
+def test_a_trailing_slash_is_no_redirect(doors: Endpoints) -> None:
     assert doors.ask("POST", "/email/", body=_mail(), authorization=AUTHORIZATION).status == 200
 
 
-def test_no_other_path_is_redirected(doors: Doors) -> None:
+def test_no_other_path_is_redirected(doors: Endpoints) -> None:
     assert doors.ask("GET", "/livez/").status == 404
 
 
-def test_what_cannot_be_kept_is_answered_503(doors: Doors) -> None:
+def test_what_cannot_be_kept_is_answered_503(doors: Endpoints) -> None:
     doors.parts.full = True
     answer = doors.email(_mail())
     _assert_refused(answer, 503)
@@ -232,7 +232,7 @@ def test_what_cannot_be_kept_is_answered_503(doors: Doors) -> None:
     assert doors.email(_mail()).status == 200
 
 
-def test_a_body_of_just_one_mebibyte_is_kept(doors: Doors) -> None:
+def test_a_body_of_just_one_mebibyte_is_kept(doors: Endpoints) -> None:
     frame = len(_mail(payload={"code": "1", "note": ""}))
     body = _mail(payload={"code": "1", "note": "x" * (1024 * 1024 - frame)})
     assert len(body) == 1024 * 1024
@@ -242,7 +242,7 @@ def test_a_body_of_just_one_mebibyte_is_kept(doors: Doors) -> None:
 
 @pytest.mark.parametrize("size", [1_100_000, 2_000_000, 3_900_000])
 @pytest.mark.parametrize("authorization", [AUTHORIZATION, "Bearer wrong"])
-def test_a_body_that_is_not_wanted_is_read_before_the_answer(doors: Doors, size: int, authorization: str) -> None:
+def test_a_body_that_is_not_wanted_is_read_before_the_answer(doors: Endpoints, size: int, authorization: str) -> None:
     """A client that is still writing would see a reset, and Logto would show everything to the end user."""
     status = 413 if authorization == AUTHORIZATION else 401
     with Client(doors.port) as client:
@@ -252,7 +252,7 @@ def test_a_body_that_is_not_wanted_is_read_before_the_answer(doors: Doors, size:
         assert client.answer().status == 200
 
 
-def test_a_chunked_body_is_counted_while_it_is_read(doors: Doors) -> None:
+def test_a_chunked_body_is_counted_while_it_is_read(doors: Endpoints) -> None:
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     head = request("POST", "/email", authorization=AUTHORIZATION, transfer_encoding="chunked")
     with Client(doors.port) as client:
@@ -263,7 +263,7 @@ def test_a_chunked_body_is_counted_while_it_is_read(doors: Doors) -> None:
         assert client.answer().status == 200
 
 
-def test_a_body_may_come_in_pieces(doors: Doors) -> None:
+def test_a_body_may_come_in_pieces(doors: Endpoints) -> None:
     whole = request("POST", "/email", body=_mail(), authorization=AUTHORIZATION)
     with Client(doors.port) as client:
         for octet in range(len(whole)):
@@ -271,7 +271,7 @@ def test_a_body_may_come_in_pieces(doors: Doors) -> None:
         assert client.answer().status == 200
 
 
-def test_who_goes_away_half_way_leaves_nothing_behind(doors: Doors) -> None:
+def test_who_goes_away_half_way_leaves_nothing_behind(doors: Endpoints) -> None:
     whole = request("POST", "/email", body=_mail(), authorization=AUTHORIZATION)
     for cut in (len(whole) - 1, len(whole) - 40, 30):
         with Client(doors.port) as client:
@@ -280,7 +280,7 @@ def test_who_goes_away_half_way_leaves_nothing_behind(doors: Doors) -> None:
     assert len(doors.parts.kept) == 1
 
 
-def test_a_client_that_waits_for_100_continue_is_told_to_go_on(doors: Doors) -> None:
+def test_a_client_that_waits_for_100_continue_is_told_to_go_on(doors: Endpoints) -> None:
     whole = request("POST", "/email", body=_mail(), authorization=AUTHORIZATION, expect="100-continue")
     with Client(doors.port) as client:
         client.send(whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
@@ -289,7 +289,7 @@ def test_a_client_that_waits_for_100_continue_is_told_to_go_on(doors: Doors) -> 
         assert client.answer().status == 200
 
 
-def test_two_requests_at_once_on_one_connection_are_answered_in_order(doors: Doors) -> None:
+def test_two_requests_at_once_on_one_connection_are_answered_in_order(doors: Endpoints) -> None:
     one = request("POST", "/email", body=_mail(to="one@example.com"), authorization=AUTHORIZATION)
     two = request("POST", "/email", body=_mail(to="two@example.com"), authorization=AUTHORIZATION)
     with Client(doors.port) as client:
@@ -301,12 +301,12 @@ def test_two_requests_at_once_on_one_connection_are_answered_in_order(doors: Doo
     ]
 
 
-def test_what_is_no_http_is_answered_and_closed(doors: Doors) -> None:
+def test_what_is_no_http_is_answered_and_closed(doors: Endpoints) -> None:
     assert doors.raw(b"\x16\x03\x01 hello\r\n\r\n").status == 400
     assert doors.email(_mail()).status == 200
 
 
-def test_what_was_kept_is_counted_by_known_templates_only(doors: Doors) -> None:
+def test_what_was_kept_is_counted_by_known_templates_only(doors: Endpoints) -> None:
     doors.email(_mail(type="BindMfa"))
     doors.email(_mail(type="InventedByAStranger"))
     text = doors.metrics.text()

@@ -1,20 +1,20 @@
 """What the platform and Prometheus ask."""
 
 from mailroom.metrics import Metrics
-from tests.handlers.serving import Doors, served
+from tests.handlers.serving import Endpoints, served
 
 
-def _value(doors: Doors, sample: str) -> float:
+def _value(doors: Endpoints, sample: str) -> float:
     text = doors.ask("GET", "/metrics").body.decode()
     return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{sample} "))
 
 
-def test_a_running_server_is_alive_and_ready(doors: Doors) -> None:
+def test_a_running_server_is_alive_and_ready(doors: Endpoints) -> None:
     assert doors.ask("GET", "/livez").status == 200
     assert doors.ask("GET", "/readyz").status == 200
 
 
-def test_it_is_not_ready_while_it_starts_or_drains(doors: Doors) -> None:
+def test_it_is_not_ready_while_it_starts_or_drains(doors: Endpoints) -> None:
     doors.standing.started = False
     assert doors.ask("GET", "/readyz").status == 503
     doors.standing.started, doors.standing.draining = True, True
@@ -23,12 +23,12 @@ def test_it_is_not_ready_while_it_starts_or_drains(doors: Doors) -> None:
     doors.standing.draining = False
 
 
-def test_trouble_with_the_outbox_is_no_reason_to_be_unready(doors: Doors) -> None:
+def test_trouble_with_the_outbox_is_no_reason_to_be_unready(doors: Endpoints) -> None:
     doors.parts.full = doors.parts.silent = True
     assert doors.ask("GET", "/readyz").status == 200
 
 
-def test_metrics_show_what_waits_and_what_is_held(doors: Doors) -> None:
+def test_metrics_show_what_waits_and_what_is_held(doors: Endpoints) -> None:
     doors.email(b'{"to": "ada@example.com", "payload": {"code": "1"}}')
     doors.clock.set(doors.clock.now() + 5)
     assert _value(doors, 'mailroom_queued{priority="code"}') == 1
@@ -40,7 +40,7 @@ def test_metrics_show_what_waits_and_what_is_held(doors: Doors) -> None:
     assert _value(doors, "mailroom_draining") == 0
 
 
-def test_metrics_answer_while_the_outbox_does_not(doors: Doors) -> None:
+def test_metrics_answer_while_the_outbox_does_not(doors: Endpoints) -> None:
     doors.parts.silent = True
     assert b"mailroom_accept_seconds" in doors.ask("GET", "/metrics").body
 

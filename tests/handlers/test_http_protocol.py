@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from handlers.authorizing import AUTHORIZED
+from handlers.auth import AUTHORIZED
 from handlers.connection_table import MOST_HELD
 from handlers.http_protocol import LARGEST_HEAD, MOST_LINES
 from tests.handlers.connection import Connected

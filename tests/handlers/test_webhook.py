@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.handlers.conftest import SIGNING_KEY
-from tests.handlers.serving import WIRE, Answer, Doors, captured, served
+from tests.handlers.serving import WIRE, Answer, Endpoints, captured, served
 
 CAPTURED = sorted((WIRE / "webhooks").glob("*.http"))
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC).timestamp()
@@ -19,11 +19,11 @@ ADA = WIRE / "webhooks" / "User.Created-experience-register-email-code.http"
 
 
 @pytest.fixture(autouse=True)
-def _soon_after(doors: Doors) -> None:
+def _soon_after(doors: Endpoints) -> None:
     doors.clock.set(NOW)
 
 
-def _post(doors: Doors, event: Any, *, key: str = SIGNING_KEY) -> Answer:
+def _post(doors: Endpoints, event: Any, *, key: str = SIGNING_KEY) -> Answer:
     body = event if isinstance(event, bytes) else json.dumps(event).encode()
     signature = hmac.new(key.encode(), body, sha256).hexdigest()
     return doors.ask("POST", "/webhook", body=body, **{"logto-signature-sha-256": signature})
@@ -39,7 +39,7 @@ def test_every_capture_is_there() -> None:
 
 
 @pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
-def test_what_logto_sends_is_verified_and_answered_200(doors: Doors, path: Path) -> None:
+def test_what_logto_sends_is_verified_and_answered_200(doors: Endpoints, path: Path) -> None:
     sent = captured(path, "webhook")
     answer = doors.raw(sent)
     event = json.loads(sent.split(b"\r\n\r\n", 1)[1])
@@ -53,7 +53,7 @@ def test_what_logto_sends_is_verified_and_answered_200(doors: Doors, path: Path)
         assert list(json.loads(answer.body)) == ["ignored"]
 
 
-def test_one_octet_changed_and_the_signature_does_not_fit(doors: Doors) -> None:
+def test_one_octet_changed_and_the_signature_does_not_fit(doors: Endpoints) -> None:
     sent = captured(ADA, "webhook")
     answer = doors.raw(sent.replace(b"ada@example.com", b"eve@example.com"))
     assert (answer.status, answer.body) == (401, b"The signature does not match.")
@@ -61,12 +61,12 @@ def test_one_octet_changed_and_the_signature_does_not_fit(doors: Doors) -> None:
 
 
 @pytest.mark.parametrize("signature", [None, "", "0" * 64, "\xe4" * 64, "d527"])
-def test_without_the_signature_nothing_is_kept(doors: Doors, signature: str | None) -> None:
+def test_without_the_signature_nothing_is_kept(doors: Endpoints, signature: str | None) -> None:
     headers = {} if signature is None else {"logto-signature-sha-256": signature}
     assert doors.ask("POST", "/webhook", body=json.dumps(_created()).encode(), **headers).status == 401
 
 
-def test_either_key_will_do(doors: Doors) -> None:
+def test_either_key_will_do(doors: Endpoints) -> None:
     assert _post(doors, _created(), key="another key").status == 200
     assert _post(doors, _created(), key="a third key").status == 401
 
@@ -76,13 +76,13 @@ def test_without_signing_keys_there_is_no_door() -> None:
         assert _post(doors, _created(), key="").status == 404
 
 
-def test_a_repeat_is_answered_200_and_sends_nothing(doors: Doors) -> None:
+def test_a_repeat_is_answered_200_and_sends_nothing(doors: Endpoints) -> None:
     assert "id" in json.loads(_post(doors, _created()).body)
     assert json.loads(_post(doors, _created()).body) == {"ignored": "this was handled before"}
     assert len(doors.parts.kept) == 1
 
 
-def test_a_user_is_welcomed_once_for_ever(doors: Doors) -> None:
+def test_a_user_is_welcomed_once_for_ever(doors: Endpoints) -> None:
     _post(doors, _created())
     doors.clock.set(NOW + 400 * 86400)
     later = datetime.fromtimestamp(NOW + 400 * 86400, UTC).isoformat()
@@ -90,7 +90,7 @@ def test_a_user_is_welcomed_once_for_ever(doors: Doors) -> None:
     assert len(doors.parts.kept) == 1
 
 
-def test_the_welcome_speaks_the_language_of_the_code(doors: Doors) -> None:
+def test_the_welcome_speaks_the_language_of_the_code(doors: Endpoints) -> None:
     doors.email(
         b'{"to":"ada@example.com","type":"Register","payload":{"code":"123456","uiLocales":"fr-CA fr","locale":"fr"}}'
     )
@@ -114,11 +114,11 @@ def test_the_welcome_speaks_the_language_of_the_code(doors: Doors) -> None:
         (None, 400),
     ],
 )
-def test_an_event_must_be_fresh(doors: Doors, created_at: Any, status: int) -> None:
+def test_an_event_must_be_fresh(doors: Endpoints, created_at: Any, status: int) -> None:
     assert _post(doors, _created(createdAt=created_at)).status == status
 
 
-def test_an_event_without_its_moment_is_refused(doors: Doors) -> None:
+def test_an_event_without_its_moment_is_refused(doors: Endpoints) -> None:
     event = _created()
     del event["createdAt"]
     assert _post(doors, event).status == 400
@@ -152,14 +152,14 @@ def test_any_age_is_taken_where_it_is_wished() -> None:
     ],
     ids=lambda body: str(body[:40]),
 )
-def test_what_is_not_understood_gets_a_plain_400(doors: Doors, body: bytes) -> None:
+def test_what_is_not_understood_gets_a_plain_400(doors: Endpoints, body: bytes) -> None:
     answer = _post(doors, body)
     assert answer.status == 400
     assert answer.body.startswith(b"The ")
     assert _post(doors, _created()).status == 200
 
 
-def test_what_cannot_be_kept_is_answered_503_and_may_come_again(doors: Doors) -> None:
+def test_what_cannot_be_kept_is_answered_503_and_may_come_again(doors: Endpoints) -> None:
     doors.parts.full = True
     answer = _post(doors, _created())
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
@@ -167,15 +167,15 @@ def test_what_cannot_be_kept_is_answered_503_and_may_come_again(doors: Doors) ->
     assert "id" in json.loads(_post(doors, _created()).body)
 
 
-def test_a_large_body_is_refused(doors: Doors) -> None:
+def test_a_large_body_is_refused(doors: Endpoints) -> None:
     assert _post(doors, b" " * 2_000_000).status == 413
 
 
-def test_a_trailing_slash_is_no_redirect(doors: Doors) -> None:
+def test_a_trailing_slash_is_no_redirect(doors: Endpoints) -> None:
     """Logto follows a 301 or 302 with GET and logs a success: the event is lost."""
     assert doors.raw(captured(ADA, "webhook/")).status == 200
 
 
-def test_other_methods_are_told_which_one_is_right(doors: Doors) -> None:
+def test_other_methods_are_told_which_one_is_right(doors: Endpoints) -> None:
     answer = doors.ask("GET", "/webhook")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")

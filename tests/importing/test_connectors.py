@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mailroom.cli.importing import _schema
+from mailroom.cli.import_command import _schema
 from mailroom.importing import plan
 from mailroom.providers import ProviderSettings
 from tests.importing.parts import OWN, config, planned, row, template_row, told, wide

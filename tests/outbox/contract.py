@@ -13,11 +13,11 @@ from mailroom.outbox import (
     HELD_MISCONFIGURED,
     REPEAT_SECONDS,
     Candidate,
-    Claimed,
-    Ended,
+    ClaimResult,
+    DedupKey,
+    ExpiredMessage,
     Lease,
     Leased,
-    Once,
     Outbox,
     Settlement,
 )
@@ -76,7 +76,7 @@ def email(id_: str, raw: bytes = b"Subject: 739105\r\n\r\nYour code\r\n") -> Ema
     )
 
 
-async def claim(outbox: Outbox, now: float, *, limit: int = 100, lease: float = 300.0, **more: Any) -> Claimed:
+async def claim(outbox: Outbox, now: float, *, limit: int = 100, lease: float = 300.0, **more: Any) -> ClaimResult:
     """Lease what is due to the provider `main`."""
     return await outbox.claim(now=now, until=now + lease, limit=limit, **{"choose": lambda candidate: "main", **more})
 
@@ -169,23 +169,23 @@ class OutboxContract:
 
     async def test_what_may_happen_once_happens_once(self, outbox: Outbox) -> None:
         """A welcome claims its user for ever; another user is another matter."""
-        once = Once(b"welcome:user1")
+        once = DedupKey(b"welcome:user1")
         first = await outbox.put(message(), once=[once])
         again = await outbox.put(message(START + 10**9), once=[once])
         assert (again.id, again.fresh) == (first.id, False)
-        assert (await outbox.put(message(), once=[Once(b"welcome:user2")])).fresh
+        assert (await outbox.put(message(), once=[DedupKey(b"welcome:user2")])).fresh
 
     async def test_one_of_several_onces_is_enough_to_keep_nothing(self, outbox: Outbox) -> None:
         """And what was refused has claimed nothing."""
-        await outbox.put(message(), once=[Once(b"a")])
-        assert not (await outbox.put(message(), once=[Once(b"b"), Once(b"a")])).fresh
-        assert (await outbox.put(message(), once=[Once(b"b")])).fresh
+        await outbox.put(message(), once=[DedupKey(b"a")])
+        assert not (await outbox.put(message(), once=[DedupKey(b"b"), DedupKey(b"a")])).fresh
+        assert (await outbox.put(message(), once=[DedupKey(b"b")])).fresh
 
     async def test_a_once_with_an_end_is_forgotten_at_its_end(self, outbox: Outbox) -> None:
         """A webhook's body is remembered as long as it would be accepted."""
-        await outbox.put(message(), once=[Once(b"body", until=START + 100)])
-        assert not (await outbox.put(message(START + 99), once=[Once(b"body", until=START + 199)])).fresh
-        assert (await outbox.put(message(START + 100), once=[Once(b"body", until=START + 200)])).fresh
+        await outbox.put(message(), once=[DedupKey(b"body", until=START + 100)])
+        assert not (await outbox.put(message(START + 99), once=[DedupKey(b"body", until=START + 199)])).fresh
+        assert (await outbox.put(message(START + 100), once=[DedupKey(b"body", until=START + 200)])).fresh
 
     async def test_what_cannot_be_written_is_refused_alone(self, outbox: Outbox) -> None:
         """A lone surrogate or no address is an error of that one call; its neighbours are kept."""
@@ -408,7 +408,7 @@ class OutboxContract:
         first = await outbox.expire(now=START + 61, limit=2)
         rest = await outbox.expire(now=START + 61, limit=2)
         assert len(first) == 2
-        assert {*first, *rest} == {Ended(one.id, "SignIn", Priority.CODE) for one in (queued, held, lost)}
+        assert {*first, *rest} == {ExpiredMessage(one.id, "SignIn", Priority.CODE) for one in (queued, held, lost)}
         for one in (queued, held, lost):
             record = await outbox.get(one.id)
             assert record is not None
@@ -439,22 +439,24 @@ class OutboxContract:
         """The message may be long gone, the welcome stays."""
         welcomed = message()
         await outbox.put(
-            welcomed, once=[Once(b"for ever"), Once(b"a while", until=START + 10)], lease=Lease("main", START + 300)
+            welcomed,
+            once=[DedupKey(b"for ever"), DedupKey(b"a while", until=START + 10)],
+            lease=Lease("main", START + 300),
         )
         await outbox.settle(Settlement(welcomed.id, State.SENT, ()))
         assert await outbox.purge(before=START + 100, now=START + 100, limit=10) == 2
         assert await outbox.purge(before=START + 100, now=START + 100, limit=10) == 0
         assert await outbox.get(welcomed.id) is None
-        assert not (await outbox.put(message(START + 200), once=[Once(b"for ever")])).fresh
-        assert (await outbox.put(message(START + 200), once=[Once(b"a while", until=START + 300)])).fresh
+        assert not (await outbox.put(message(START + 200), once=[DedupKey(b"for ever")])).fresh
+        assert (await outbox.put(message(START + 200), once=[DedupKey(b"a while", until=START + 300)])).fresh
 
     async def test_what_happened_without_a_message_is_remembered_until_its_end(self, outbox: Outbox) -> None:
-        await outbox.remember(Once(b"ended", until=START + 10))
-        await outbox.remember(Once(b"ended for ever"))
+        await outbox.remember(DedupKey(b"ended", until=START + 10))
+        await outbox.remember(DedupKey(b"ended for ever"))
         assert await outbox.happened(b"ended")
         assert await outbox.happened(b"ended for ever")
         assert not await outbox.happened(b"another")
-        await outbox.remember(Once(b"over", until=START))
+        await outbox.remember(DedupKey(b"over", until=START))
         assert not await outbox.happened(b"over")
         assert await outbox.purge(before=START, now=START + 20, limit=10) == 2
         assert not await outbox.happened(b"ended")

@@ -21,12 +21,12 @@ from mailroom.outbox import (
     HELD_MISCONFIGURED,
     HELD_REFUSED,
     HELD_RENDERING,
+    DedupKey,
     Lease,
-    Once,
     Settlement,
 )
-from mailroom.outbox.database import SCHEMA
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox.sqlite.database import SCHEMA
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import START, FakeClock
 
 SECRET: Final = "the secret key of the committed databases"
@@ -97,7 +97,7 @@ async def fill(outbox: SqliteOutbox) -> None:
     await outbox.put(message("queued"), repeat_of=BODY)
     await outbox.put(message("sending"), lease=lease)
     await outbox.put(message("invited", "OrganizationInvitation"))
-    await outbox.put(message("welcomed", "Welcome"), once=[Once(WEBHOOK, START + 7 * DAY), Once(WELCOME)])
+    await outbox.put(message("welcomed", "Welcome"), once=[DedupKey(WEBHOOK, START + 7 * DAY), DedupKey(WELCOME)])
     await outbox.put(message("expired", lifetime=10.0))
     assert await outbox.expire(now=START + 11, limit=9)
     for name, settlement in SETTLED.items():

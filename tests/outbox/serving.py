@@ -14,7 +14,7 @@ from mailroom.clock import SystemClock
 from mailroom.errors import OutboxError
 from mailroom.message import State
 from mailroom.outbox import Lease, Settlement
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.outbox.contract import message
 
 SECRET = "a-secret-key-of-the-tests"

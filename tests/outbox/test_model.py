@@ -19,11 +19,11 @@ from mailroom.outbox import (
     HELD_RENDERING,
     REPEAT_SECONDS,
     Candidate,
-    Ended,
+    ExpiredMessage,
     Lease,
     Settlement,
 )
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import FakeClock
 from tests.outbox.contract import message
 
@@ -183,7 +183,9 @@ class Outboxes(RuleBasedStateMachine):
             and (row.state is not State.SENDING or row.due_at <= now)
         ]
         ended = self._run(self.outbox.expire(now=now, limit=1000))
-        assert set(ended) == {Ended(row.message.id, row.message.template, row.message.priority) for row in over}
+        assert set(ended) == {
+            ExpiredMessage(row.message.id, row.message.template, row.message.priority) for row in over
+        }
         for row in over:
             row.state = State.EXPIRED
 

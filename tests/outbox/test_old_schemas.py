@@ -13,10 +13,10 @@ from mailroom.outbox import (
     HELD_MISCONFIGURED,
     HELD_REFUSED,
     HELD_RENDERING,
-    Once,
+    DedupKey,
     Record,
 )
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import START, FakeClock
 from tests.outbox.contract import claim, message
 from tests.outbox.make_database import BODY, CODE, DAY, RAW, SECRET, SETTLED, WEBHOOK, WELCOME, address, fill
@@ -49,7 +49,7 @@ async def records(outbox: SqliteOutbox) -> dict[str, Record]:
 
 def test_there_is_one_of_each_schema_since_the_second() -> None:
     """A new schema needs a new file: `python -m tests.outbox.make_database`."""
-    steps = (Path(__file__).parents[2] / "mailroom" / "outbox" / "schema").glob("sqlite-*.sql")
+    steps = (Path(__file__).parents[2] / "mailroom" / "outbox" / "sqlite" / "schema").glob("sqlite-*.sql")
     schemas = {int(step.stem.removeprefix("sqlite-")) for step in steps} - {1}
     assert {int(file.stem.removeprefix("schema-")) for file in FILES} == schemas
 
@@ -101,7 +101,7 @@ async def test_repeats_are_known(outbox: SqliteOutbox) -> None:
     again = await outbox.put(message(START + 20), repeat_of=BODY)
     assert (again.id, again.fresh) == (found[address("queued")].id, False)
     for what, at, fresh in ((WEBHOOK, 6 * DAY, False), (WEBHOOK, 8 * DAY, True), (WELCOME, 9999 * DAY, False)):
-        kept = await outbox.put(message(START + at), once=[Once(what)])
+        kept = await outbox.put(message(START + at), once=[DedupKey(what)])
         assert kept.fresh is fresh
         assert fresh or kept.id == found[address("welcomed")].id
 

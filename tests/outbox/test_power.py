@@ -14,9 +14,10 @@ import pytest
 
 from mailroom.errors import CannotKeep
 from mailroom.message import State
-from mailroom.outbox import Kept, Lease, Settlement, sqlite
-from mailroom.outbox.database import connect
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox import Lease, PutResult, Settlement
+from mailroom.outbox.sqlite import engine
+from mailroom.outbox.sqlite.database import connect
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import START, FakeClock
 from tests.outbox.contract import message
 from tests.outbox.disk import Disk
@@ -50,7 +51,7 @@ async def _load(outbox: SqliteOutbox, rounds: int) -> tuple[list[str], list[str]
         lease = Lease("main", START + 300)
         answers = await asyncio.gather(*(outbox.put(one, lease=lease) for one in wanted), return_exceptions=True)
         for one, answer in zip(wanted, answers, strict=True):
-            assert isinstance(answer, Kept | CannotKeep), answer
+            assert isinstance(answer, PutResult | CannotKeep), answer
             if isinstance(answer, CannotKeep):
                 continue
             kept.append(one.id)
@@ -129,7 +130,7 @@ async def test_this_disk_does_lose_what_is_not_synced(
 
     path = tmp_path / "mailroom.db"
     await (await _open(path, disk)).close()
-    monkeypatch.setattr(sqlite, "connect", careless)
+    monkeypatch.setattr(engine, "connect", careless)
     outbox = await _open(path, disk)
     kept, _ = await _load(outbox, rounds=5)
     assert len(kept) == 50

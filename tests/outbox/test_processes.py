@@ -16,7 +16,7 @@ from mailroom.clock import SystemClock
 from mailroom.errors import CannotKeep, OutboxInUse
 from mailroom.message import State
 from mailroom.outbox import Lease, Settlement
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import START, FakeClock
 from tests.outbox.contract import claim, message
 from tests.outbox.serving import SECRET

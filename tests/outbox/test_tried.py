@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mailroom.message import Attempt, Outcome, State
-from mailroom.outbox import Lease, Settlement, Tried
-from mailroom.outbox.reading import SqliteRecords, open_readonly
-from mailroom.outbox.sqlite import SqliteOutbox
+from mailroom.outbox import AttemptSummary, Lease, Settlement
+from mailroom.outbox.sqlite.engine import SqliteOutbox
+from mailroom.outbox.sqlite.queries import SqliteRecords, open_readonly
 from tests.clock import START, FakeClock
 from tests.outbox.contract import message
 
@@ -49,10 +49,10 @@ async def test_attempts_are_counted_by_provider_and_outcome(outbox: SqliteOutbox
     await kept(outbox, START + 20, Attempt("main", START + 20, 0.1, Outcome.ACCEPTED, "last"))
     await kept(outbox, START + 30, Attempt("main", START + 25))
     assert await records.tried(since=START, accepted=START - 24 * HOUR) == [
-        Tried("main", None, 1, START + 25, ""),
-        Tried("main", Outcome.ACCEPTED, 2, START + 20, "last"),
-        Tried("backup", Outcome.ACCEPTED, 1, START + 11, "250 ok"),
-        Tried("main", Outcome.UNAVAILABLE, 1, START + 10, "451 later"),
+        AttemptSummary("main", None, 1, START + 25, ""),
+        AttemptSummary("main", Outcome.ACCEPTED, 2, START + 20, "last"),
+        AttemptSummary("backup", Outcome.ACCEPTED, 1, START + 11, "250 ok"),
+        AttemptSummary("main", Outcome.UNAVAILABLE, 1, START + 10, "451 later"),
     ]
 
 
@@ -64,7 +64,7 @@ async def test_what_began_before_is_not_counted(outbox: SqliteOutbox, records: S
         Attempt("main", START + HOUR, 0.1, Outcome.ACCEPTED, "250"),
     )
     assert await records.tried(since=START + 1, accepted=START) == [
-        Tried("main", Outcome.ACCEPTED, 1, START + HOUR, "250")
+        AttemptSummary("main", Outcome.ACCEPTED, 1, START + HOUR, "250")
     ]
 
 
@@ -75,14 +75,14 @@ async def test_an_older_message_counts_while_it_is_not_settled(outbox: SqliteOut
     await kept(outbox, START, again, state=State.QUEUED)
     await kept(outbox, START, Attempt("main", late, 0.1, Outcome.ACCEPTED, "250"))
     assert await records.tried(since=late, accepted=late - 24 * HOUR) == [
-        Tried("main", Outcome.UNAVAILABLE, 1, late, "451 later")
+        AttemptSummary("main", Outcome.UNAVAILABLE, 1, late, "451 later")
     ]
 
 
 async def test_the_whole_history_is_not_read(outbox: SqliteOutbox, records: SqliteRecords) -> None:
-    from mailroom.outbox import reading  # noqa: PLC0415 - by name
+    from mailroom.outbox.sqlite import queries  # noqa: PLC0415 - by name
 
-    plan = await records._reader.rows(f"EXPLAIN QUERY PLAN {reading._TRIED}", ("", 0.0))
+    plan = await records._reader.rows(f"EXPLAIN QUERY PLAN {queries._TRIED}", ("", 0.0))
     told = "\n".join(str(row[3]) for row in plan)
     assert "SCAN messages\n" not in told + "\n", told
     assert "sqlite_autoindex_messages_1 (id>?)" in told

@@ -1,5 +1,5 @@
 """The same copy of the templates as for the checks."""
 
-from tests.checking.conftest import copy
+from tests.lint.conftest import copy
 
 __all__ = ["copy"]

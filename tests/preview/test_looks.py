@@ -1,8 +1,8 @@
 """What a copy of a mail looks like, whatever the browser prefers."""
 
-from mailroom.checking.samples import Sample
+from mailroom.lint.samples import Sample
 from mailroom.preview import View, seen, view
-from tests.checking.conftest import Copy
+from tests.lint.conftest import Copy
 
 HTML = (
     '<html><head><meta name="color-scheme" content="light dark">\n'

@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from handlers.console.preview import Preview
-from mailroom.checking.making import Desk
-from mailroom.checking.samples import Sample
+from mailroom.lint.rules.rendered import LintContext
+from mailroom.lint.samples import Sample
 from tests.rendering.samples import SENDER, writer
 
-APP = Preview(Desk(writer(), SENDER), kind="SignIn", language="en", sample=Sample.FULL).app()
+APP = Preview(LintContext(writer(), SENDER), kind="SignIn", language="en", sample=Sample.FULL).app()
 
 
 async def request(

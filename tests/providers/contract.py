@@ -10,7 +10,7 @@ import pytest
 from mailroom.clock import SystemClock
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Email
-from mailroom.providers import Provider, ProviderSettings, Surroundings, connect
+from mailroom.providers import Provider, ProviderContext, ProviderSettings, connect
 from tests.mails import email
 
 
@@ -65,10 +65,10 @@ class NoCatcher:
         raise AssertionError("this provider does not catch mails")
 
 
-def surroundings(**changes: object) -> Surroundings:
+def context(**changes: object) -> ProviderContext:
     """Return what a provider may use; a real clock unless told otherwise."""
     given = {"name": "main", "clock": SystemClock(), "catcher": NoCatcher()} | changes
-    return Surroundings(**given)  # type: ignore[arg-type]  # the caller's types are the dataclass's
+    return ProviderContext(**given)  # type: ignore[arg-type]  # the caller's types are the dataclass's
 
 
 class ProviderContract:
@@ -82,7 +82,7 @@ class ProviderContract:
     @pytest.fixture
     async def provider(self, far_end: FarEnd) -> AsyncIterator[Provider]:
         """Connect as `[providers.main]` does."""
-        provider = connect(far_end.settings, surroundings())
+        provider = connect(far_end.settings, context())
         yield provider
         await provider.aclose()
 
@@ -197,7 +197,7 @@ class ProviderContract:
         assert (await far_end.subjects(1))[-1] == "next"
 
     async def test_aclose_leaves_nothing_open(self, far_end: FarEnd) -> None:
-        provider = connect(far_end.settings, surroundings())
+        provider = connect(far_end.settings, context())
         async with asyncio.TaskGroup() as group:
             for _ in range(far_end.settings.concurrency):
                 group.create_task(provider.send(email()))
@@ -207,7 +207,7 @@ class ProviderContract:
             await provider.send(email())
 
     async def test_aclose_cuts_off_what_is_on_its_way(self, far_end: FarEnd) -> None:
-        provider = connect(far_end.settings, surroundings())
+        provider = connect(far_end.settings, context())
         waiting = far_end.hang(handed_over=True)
         sending = asyncio.create_task(provider.send(email()))
         await waiting.wait()

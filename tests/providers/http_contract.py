@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
-from mailroom.providers._http import Answer as HttpAnswer
-from mailroom.providers._http import HttpProvider
+from mailroom.providers.http.http_provider import ApiResponse as HttpAnswer
+from mailroom.providers.http.http_provider import HttpProvider
 from tests.clock import FakeClock
 from tests.http_recorder import Answer
 from tests.mails import email
-from tests.providers.contract import ProviderContract, surroundings
+from tests.providers.contract import ProviderContract, context
 from tests.providers.http_far_end import HttpFarEnd, Vendor, far_end_of
 
 _ANY_JSON = st.recursive(
@@ -69,7 +69,7 @@ class HttpProviderContract(ProviderContract):
         throttled = far_end.vendor.refusals[Unavailable]
         far_end.answer(replace(throttled, headers={**throttled.headers, "Retry-After": written}))
         clock = FakeClock(1_794_992_820.0)  # 09:07:00
-        provider = connect(far_end.settings, surroundings(clock=clock))
+        provider = connect(far_end.settings, context(clock=clock))
         with pytest.raises(Unavailable) as refused:
             await provider.send(email())
         await provider.aclose()
@@ -225,12 +225,12 @@ class HttpProviderContract(ProviderContract):
     ) -> None:
         for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(variable, "http://127.0.0.1:9")
-        provider = connect(far_end.settings, surroundings())
+        provider = connect(far_end.settings, context())
         assert (await provider.send(email())).words
         await provider.aclose()
 
     async def test_a_certificate_of_an_unknown_authority_is_refused(self, far_end: HttpFarEnd) -> None:
-        provider = connect(far_end.settings.model_copy(update={"ca_file": None}), surroundings())
+        provider = connect(far_end.settings.model_copy(update={"ca_file": None}), context())
         with pytest.raises(Misconfigured, match="ca_file"):
             await provider.send(email())
         await provider.aclose()
@@ -250,7 +250,7 @@ class HttpProviderContract(ProviderContract):
 
     def test_any_answer_is_a_receipt_or_one_of_the_four_kinds(self) -> None:
         """Whatever stands where the vendor's own answers have something else."""
-        provider = connect(self.vendor.settings.model_validate(self.vendor.options), surroundings())
+        provider = connect(self.vendor.settings.model_validate(self.vendor.options), context())
         assert isinstance(provider, HttpProvider)
         recorded = [answer.body for answer in (self.vendor.accepted, *self.vendor.refusals.values())]
         objects = [found for body in recorded if body and isinstance(found := json.loads(body), dict)]

@@ -20,7 +20,7 @@ from mailroom.message import Address, Email
 from mailroom.providers import connect
 from tests.http_recorder import Answer, Recorder, Request
 from tests.mails import email
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 from tests.providers.http_far_end import Vendor, far_end_of
 
 MAILS: Final = {
@@ -56,7 +56,7 @@ MAILS: Final = {
 async def asked_by_us(vendor: Vendor, mail: Email, **changes: Any) -> Request:
     """Return the request that we make; `changes` are settings."""
     async with far_end_of(vendor) as far_end:
-        provider = connect(far_end.settings.model_copy(update=changes), surroundings())
+        provider = connect(far_end.settings.model_copy(update=changes), context())
         await provider.send(mail)
         await provider.aclose()
         [request] = far_end.recorder.requests

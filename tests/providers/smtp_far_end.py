@@ -9,7 +9,7 @@ from email.policy import default
 from typing import Any, Literal
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
-from mailroom.providers.smtp import Settings
+from mailroom.providers.smtp.smtp_provider import Settings
 from tests.smtp_server import DROP, HANG, Server, smtp_server
 
 USERNAME = "mailroom"

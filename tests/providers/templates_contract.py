@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from mailroom.errors import Misconfigured, Rejected
 from mailroom.message import Address, Email
 from mailroom.providers import Provider
-from mailroom.providers._http import HttpProvider
+from mailroom.providers.http.http_provider import HttpProvider
 from tests.mails import CODE, email, templated
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 

@@ -13,7 +13,7 @@ from mailroom.providers import Provider, connect
 from mailroom.providers.brevo import KINDS, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
@@ -120,7 +120,7 @@ class TestBrevo(HttpProviderContract, TemplatesContract):
         assert refused.value.retry_after == 45
 
     async def test_the_sandbox_is_asked_for_in_a_header(self, far_end: HttpFarEnd) -> None:
-        provider = connect(far_end.settings.model_copy(update={"sandbox": True}), surroundings())
+        provider = connect(far_end.settings.model_copy(update={"sandbox": True}), context())
         await provider.send(email())
         await provider.aclose()
         assert far_end.recorder.requests[0].json["headers"]["X-Sib-Sandbox"] == "drop"

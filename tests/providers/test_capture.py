@@ -10,7 +10,7 @@ from mailroom.message import Email
 from mailroom.providers import connect
 from mailroom.providers.capture import Settings
 from tests.mails import email
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 
 
 class Folder:
@@ -28,14 +28,14 @@ class Folder:
 
 
 async def test_a_mail_is_kept_and_not_sent(tmp_path: Path) -> None:
-    provider = connect(Settings(), surroundings(catcher=Folder(tmp_path)))
+    provider = connect(Settings(), context(catcher=Folder(tmp_path)))
     receipt = await provider.send(email())
     await provider.aclose()
     assert (tmp_path / f"{receipt.provider_message_id}.eml").read_bytes() == email().raw
 
 
 async def test_a_mail_that_cannot_be_kept_is_tried_again(tmp_path: Path) -> None:
-    provider = connect(Settings(), surroundings(catcher=Folder(tmp_path / "missing")))
+    provider = connect(Settings(), context(catcher=Folder(tmp_path / "missing")))
     with pytest.raises(Unavailable, match="No such file"):
         await provider.send(email())
 

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
-from mailroom.providers._http import basic
+from mailroom.providers.http.http_provider import basic
 from mailroom.providers.mailgun import Mailgun, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
@@ -135,7 +135,7 @@ class TestMailgun(HttpProviderContract, TemplatesContract):
 
     async def test_a_sandbox_is_asked_for_and_tags_are_set(self, far_end: HttpFarEnd) -> None:
         changed = far_end.settings.model_copy(update={"sandbox": True, "tags": ("codes", "acme")})
-        provider = connect(changed, surroundings())
+        provider = connect(changed, context())
         await provider.send(email())
         await provider.aclose()
         assert far_end.recorder.requests[0].form[-3:] == [
@@ -156,7 +156,7 @@ class TestMailgun(HttpProviderContract, TemplatesContract):
 @pytest.mark.parametrize(("region", "host"), [("us", "https://api.mailgun.net"), ("eu", "https://api.eu.mailgun.net")])
 async def test_the_region_decides_the_host(region: str, host: str) -> None:
     settings = Settings.model_validate({"domain": "mg.acme.example", "api_key": KEY, "region": region})
-    provider = Mailgun(settings, surroundings())
+    provider = Mailgun(settings, context())
     assert provider.base == host
     await provider.aclose()
 

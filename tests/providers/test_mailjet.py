@@ -9,11 +9,11 @@ from msgspec import structs
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
-from mailroom.providers._http_fields import basic
+from mailroom.providers.http.mail_fields import basic
 from mailroom.providers.mailjet import KINDS, Settings
 from tests.http_recorder import Answer, Request, json_answer
 from tests.mails import email
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
@@ -168,7 +168,7 @@ class TestMailjet(HttpProviderContract):
     async def test_the_sandbox_is_asked_for_beside_the_messages(self, far_end: HttpFarEnd) -> None:
         """Its answer has the id 0, and nobody is to take it for that of a mail."""
         far_end.answer(accepted(0))
-        provider = connect(far_end.settings.model_copy(update={"sandbox": True}), surroundings())
+        provider = connect(far_end.settings.model_copy(update={"sandbox": True}), context())
         receipt = await provider.send(email())
         await provider.aclose()
         assert receipt.provider_message_id == ""

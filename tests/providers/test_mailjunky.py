@@ -9,11 +9,11 @@ from msgspec.structs import replace
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider
-from mailroom.providers._http_fields import mailbox_text
+from mailroom.providers.http.mail_fields import mailbox_text
 from mailroom.providers.mailjunky import MailJunky, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.oracles import MAILS, asked_by, asked_by_us, differences
@@ -116,6 +116,6 @@ class TestMailJunky(HttpProviderContract):
 
 
 async def test_the_host_is_that_of_logtos_connector() -> None:
-    provider = MailJunky(Settings.model_validate({"api_key": KEY}), surroundings())
+    provider = MailJunky(Settings.model_validate({"api_key": KEY}), context())
     assert provider.base == "https://mailjunky.ai"
     await provider.aclose()

@@ -10,7 +10,7 @@ from mailroom.providers import Provider, connect
 from mailroom.providers.postmark import KINDS, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
@@ -73,7 +73,7 @@ class TestPostmark(HttpProviderContract, TemplatesContract):
 
     async def test_the_request_is_the_documented_one(self, far_end: HttpFarEnd) -> None:
         settings = far_end.settings.model_copy(update={"message_stream": "codes"})
-        provider = connect(settings, surroundings())
+        provider = connect(settings, context())
         mail = replace(email(sender=Address("no-reply@acme.example", "Acme")), reply_to=Address("help@acme.example"))
         receipt = await provider.send(mail)
         await provider.aclose()
@@ -151,7 +151,7 @@ class TestPostmark(HttpProviderContract, TemplatesContract):
     async def test_the_sandbox_uses_the_public_token(self, far_end: HttpFarEnd) -> None:
         """With and without a token of one's own."""
         for change in ({"sandbox": True}, {"sandbox": True, "server_token": None}):
-            provider = connect(far_end.settings.model_copy(update=change), surroundings())
+            provider = connect(far_end.settings.model_copy(update=change), context())
             await provider.send(email())
             await provider.aclose()
         assert [r.header("x-postmark-server-token") for r in far_end.recorder.requests] == ["POSTMARK_API_TEST"] * 2

@@ -4,8 +4,8 @@ import httpx
 import pytest
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
-from mailroom.providers._http import Answer
-from mailroom.providers._smtp_replies import refusal
+from mailroom.providers.http.http_provider import ApiResponse
+from mailroom.providers.smtp.replies import refusal
 from mailroom.smtpclient import Command, Reply
 
 
@@ -21,7 +21,7 @@ from mailroom.smtpclient import Command, Reply
     ],
 )
 def test_the_words_decide(text: str, kind: type[SendingError]) -> None:
-    answer = Answer(400, httpx.Headers(), b"", now=0)
+    answer = ApiResponse(400, httpx.Headers(), b"", now=0)
     by_api, by_smtp = answer.error(Declined, text), refusal(Command.CONTENT, Reply(550, (text,)))
     assert type(by_api) is type(by_smtp) is kind
     assert by_api.hint == by_smtp.hint

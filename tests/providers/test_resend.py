@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider
-from mailroom.providers._refusals import QUOTA_WAIT_SECONDS
+from mailroom.providers.refusals import QUOTA_WAIT_SECONDS
 from mailroom.providers.resend import KINDS, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated

@@ -11,7 +11,7 @@ from mailroom.providers.sendgrid import SendGrid, Settings
 from tests.clock import FakeClock
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
@@ -112,7 +112,7 @@ class TestSendGrid(HttpProviderContract, TemplatesContract):
         """It is a moment, in Unix seconds."""
         clock = FakeClock()
         far_end.answer(refusal(429, "too many requests", **{"X-RateLimit-Reset": str(int(clock.now()) + 42)}))
-        provider = connect(far_end.settings, surroundings(clock=clock))
+        provider = connect(far_end.settings, context(clock=clock))
         with pytest.raises(Unavailable) as refused:
             await provider.send(email())
         await provider.aclose()
@@ -123,7 +123,7 @@ class TestSendGrid(HttpProviderContract, TemplatesContract):
         far_end.answer(Answer(200, b""))
         with pytest.raises(Uncertain):
             await provider.send(email())
-        sandboxed = connect(far_end.settings.model_copy(update={"sandbox": True}), surroundings())
+        sandboxed = connect(far_end.settings.model_copy(update={"sandbox": True}), context())
         assert (await sandboxed.send(email())).words
         await sandboxed.aclose()
         assert far_end.recorder.requests[-1].json["mail_settings"] == {"sandbox_mode": {"enable": True}}
@@ -145,7 +145,7 @@ class TestSendGrid(HttpProviderContract, TemplatesContract):
     ("region", "host"), [("global", "https://api.sendgrid.com"), ("eu", "https://api.eu.sendgrid.com")]
 )
 async def test_the_region_decides_the_host(region: str, host: str) -> None:
-    provider = SendGrid(Settings.model_validate({"api_key": KEY, "region": region}), surroundings())
+    provider = SendGrid(Settings.model_validate({"api_key": KEY, "region": region}), context())
     assert provider.base == host
     await provider.aclose()
 

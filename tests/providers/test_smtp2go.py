@@ -12,7 +12,7 @@ from mailroom.providers import Provider
 from mailroom.providers.smtp2go import KINDS, Settings, Smtp2go
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
 from tests.providers.http_far_end import HttpFarEnd, Vendor
 
@@ -160,6 +160,6 @@ class TestSmtp2go(HttpProviderContract):
     ],
 )
 async def test_the_region_decides_the_host(region: str, host: str) -> None:
-    provider = Smtp2go(Settings.model_validate({"api_key": KEY, "region": region}), surroundings())
+    provider = Smtp2go(Settings.model_validate({"api_key": KEY, "region": region}), context())
     assert provider.base == host
     await provider.aclose()

@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from mailroom.providers import module_of
-from mailroom.providers._http import HttpProvider
+from mailroom.providers.http.http_provider import HttpProvider
 from tests.mails import CODE, email
-from tests.providers.contract import surroundings
+from tests.providers.contract import context
 
 VARIABLES = {"code": CODE, "application": {"name": "Riverside Web"}, "locale": "fr", "uiLocales": "fr-CA fr"}
 KEYS: Mapping[str, Mapping[str, Any]] = {
@@ -28,7 +28,7 @@ async def asked(kind: str, template: str) -> tuple[str, dict[str, Any]]:
     module = module_of(kind)
     settings = module.Settings.model_validate({"type": kind, "templates": {"default": template}, **KEYS[kind]})
     assert settings.template_for("SignIn") == template
-    provider = module.connect(settings, surroundings())
+    provider = module.connect(settings, context())
     assert isinstance(provider, HttpProvider)
     try:
         call = provider.write(replace(email(), template_at_provider=template, variables=VARIABLES))
@@ -79,7 +79,7 @@ async def test_ses_is_given_a_name_and_the_headers() -> None:
 async def test_an_empty_html_body_is_left_out(kind: str) -> None:
     """A mail can be plain text alone."""
     module = module_of(kind)
-    provider = module.connect(module.Settings.model_validate({"type": kind, **KEYS[kind]}), surroundings())
+    provider = module.connect(module.Settings.model_validate({"type": kind, **KEYS[kind]}), context())
     assert isinstance(provider, HttpProvider)
     call = provider.write(replace(email(), html=""))
     await provider.aclose()

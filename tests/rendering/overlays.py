@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mailroom.message import Address, Email, Priority
-from mailroom.rendering.writer import TemplateWriter
+from mailroom.rendering.renderer import TemplateRenderer
 from tests.rendering.samples import SENDER, full, message, writer
 
 
@@ -18,13 +18,13 @@ def lay(folder: Path, files: Mapping[str, str]) -> Path:
     return folder
 
 
-def over(folder: Path, files: Mapping[str, str], **changes: Any) -> TemplateWriter:
+def over(folder: Path, files: Mapping[str, str], **changes: Any) -> TemplateRenderer:
     """Return a writer with these files laid over the bundled ones."""
     return writer(overlay=lay(folder, files), **changes)
 
 
 def write(
-    author: TemplateWriter,
+    author: TemplateRenderer,
     template: str = "SignIn",
     payload: Mapping[str, Any] | None = None,
     *,

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mailroom.checking.samples import DARK_LOGO, LOGO
+from mailroom.lint.samples import DARK_LOGO, LOGO
 from mailroom.message import Message
-from mailroom.rendering.writer import TemplateWriter
+from mailroom.rendering.renderer import TemplateRenderer
 from tests.rendering.samples import KINDS, SENDER, full, message, writer
 
 FOLDER: Final = Path("build/previews")
@@ -46,7 +46,7 @@ _STAND_INS: Final = {LOGO: "%231a1a22", DARK_LOGO: "%23f2f2f5"}
 """Logos that exist nowhere -> the colour of the drawing that is photographed instead."""
 
 
-def _photograph(browser: str, name: str, author: TemplateWriter, subject: Message) -> None:
+def _photograph(browser: str, name: str, author: TemplateRenderer, subject: Message) -> None:
     page = FOLDER / f"{name}.html"
     html = author.write(subject, sender=SENDER, reply_to=None).html
     for address, ink in _STAND_INS.items():

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from mailroom.message import Address, Message, Priority, languages_of
 from mailroom.rendering import Brand
-from mailroom.rendering.writer import TemplateWriter
+from mailroom.rendering.renderer import TemplateRenderer
 
 CODE_KINDS: Final = (
     "SignIn",
@@ -36,14 +36,14 @@ CREATED: Final = 1_790_000_000.0
 CAPTURES: Final = sorted((Path(__file__).parents[1] / "logto-wire" / "email").glob("*.http"))
 
 
-def writer(**changes: Any) -> TemplateWriter:
+def writer(**changes: Any) -> TemplateRenderer:
     """Return a writer with everything usual but the changes."""
     usual: dict[str, Any] = {
         "brand": BRAND,
         "code_lifetime": timedelta(minutes=10),
         "message_id_domain": "acme.example",
     }
-    return TemplateWriter(**(usual | changes))
+    return TemplateRenderer(**(usual | changes))
 
 
 def message(

@@ -16,9 +16,9 @@ from babel import Locale as CldrLocale
 
 from mailroom.errors import RenderingError
 from mailroom.message import Email
-from mailroom.rendering.plurals import rule
-from mailroom.rendering.words import load
-from mailroom.rendering.writer import BUNDLED
+from mailroom.rendering.languages.plurals import rule
+from mailroom.rendering.languages.translations import load
+from mailroom.rendering.renderer import BUNDLED
 from tests.rendering.samples import CODE_KINDS, KINDS, SENDER, full, message, writer
 
 LOGTO: Final = frozenset(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailroom.rendering.links import DANGEROUS_SCHEMES, LONGEST_LINK, Link, address, is_given, link, logo
 from tests.rendering.samples import unhurried
-from tests.rendering.test_inert import json_values
+from tests.rendering.test_sanitize import json_values
 
 
 @pytest.mark.parametrize(

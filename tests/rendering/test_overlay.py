@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from mailroom.errors import RenderingError
 from mailroom.message import Priority
-from mailroom.rendering.locales import is_tag
-from mailroom.rendering.writer import BUNDLED, TemplateWriter
+from mailroom.rendering.languages.negotiation import is_tag
+from mailroom.rendering.renderer import BUNDLED, TemplateRenderer
 from tests.rendering.overlays import lay, over, write
 from tests.rendering.samples import SENDER, message, unhurried, writer
-from tests.rendering.test_inert import json_values
-from tests.rendering.test_logto import HOSTILE, Skeleton
+from tests.rendering.test_logto_engine import HOSTILE, Skeleton
 from tests.rendering.test_mime import mailboxes, parsed
+from tests.rendering.test_sanitize import json_values
 
 APP = {"id": "app1", "name": "Riverside Web"}
 ORG = {"id": "org1", "name": "Lighthouse"}
@@ -280,7 +280,7 @@ HTML = """<!doctype html><html lang="{{ x }}"><head><title>{{ x }}</title></head
 
 
 @pytest.fixture(scope="module")
-def hostile_overlay(tmp_path_factory: pytest.TempPathFactory) -> TemplateWriter:
+def hostile_overlay(tmp_path_factory: pytest.TempPathFactory) -> TemplateRenderer:
     """Return a writer whose template prints a payload's value wherever a template may."""
     files = {"SignIn/html.jinja": HTML, "SignIn/text.jinja": "{{ x }} {{ code }}"}
     author = over(tmp_path_factory.mktemp("hostile"), files)
@@ -290,7 +290,7 @@ def hostile_overlay(tmp_path_factory: pytest.TempPathFactory) -> TemplateWriter:
 
 @unhurried
 @given(value=st.one_of(st.sampled_from(HOSTILE), st.text(), json_values))
-def test_no_payload_does_more_in_an_overlay_than_it_is_shown(hostile_overlay: TemplateWriter, value: Any) -> None:
+def test_no_payload_does_more_in_an_overlay_than_it_is_shown(hostile_overlay: TemplateRenderer, value: Any) -> None:
     payload = {"code": "314159", "x": value, "link": value}
     email = write(hostile_overlay, "SignIn", payload)
     assert email.html.startswith('<!doctype html><html lang="'), "the bundled template did not stand in"

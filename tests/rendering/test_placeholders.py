@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mailroom.rendering.placeholders import PlaceholderTemplate
+from mailroom.rendering.engines.placeholders import PlaceholderTemplate
 from tests.e2e import node
 from tests.e2e.harness import ROOT
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailroom.rendering.plurals import rule
+from mailroom.rendering.languages.plurals import rule
 
 CLDR = {
     "en": {"one": [1], "other": [0, 2, 10, 60]},

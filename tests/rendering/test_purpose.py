@@ -7,7 +7,7 @@ import pytest
 
 from mailroom.errors import Fault
 from mailroom.message import Address
-from mailroom.rendering.draft import Draft
+from mailroom.rendering.content import Content
 from mailroom.rendering.purpose import shows_code, shows_link
 from tests.rendering.overlays import over, write
 from tests.rendering.samples import SENDER, full, message, writer
@@ -16,8 +16,8 @@ PLAIN = writer()
 LINK = "https://app.example.com/join?a=1&b='2'"
 
 
-def _draft(html: str = "", text: str = "") -> Draft:
-    return Draft("subject", html, text, "en", Address("a@b.example"), None)
+def _draft(html: str = "", text: str = "") -> Content:
+    return Content("subject", html, text, "en", Address("a@b.example"), None)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def _draft(html: str = "", text: str = "") -> Draft:
         _draft("<p>314<wbr>159</p>"),
     ],
 )
-def test_a_code_is_found_however_the_template_shows_it(draft: Draft) -> None:
+def test_a_code_is_found_however_the_template_shows_it(draft: Content) -> None:
     assert shows_code(draft, "314159")
 
 
@@ -48,7 +48,7 @@ def test_a_code_is_found_however_the_template_shows_it(draft: Draft) -> None:
         _draft("<p>3141</p>", "59"),
     ],
 )
-def test_a_code_that_nobody_sees_is_not_shown(draft: Draft) -> None:
+def test_a_code_that_nobody_sees_is_not_shown(draft: Content) -> None:
     assert not shows_code(draft, "314159")
 
 

@@ -10,7 +10,7 @@ import structlog
 from jinja2 import Environment
 
 from mailroom.errors import Fault
-from mailroom.rendering.writer import TemplateWriter
+from mailroom.rendering.renderer import TemplateRenderer
 from tests.clock import FakeClock
 from tests.rendering.overlays import lay, over, write
 from tests.rendering.samples import writer
@@ -20,7 +20,7 @@ def code_part(text: str) -> dict[str, str]:
     return {"SignIn/html.jinja": text + " {{ code }}"}
 
 
-def settle(author: TemplateWriter) -> bool:
+def settle(author: TemplateRenderer) -> bool:
     """Let the writer look twice: it reads what has not changed between two looks."""
     return author.refresh() or author.refresh()
 

@@ -1,0 +1,91 @@
+"""`mailroom send`: sends a test mail through the running server, as Logto does."""
+
+import asyncio
+import time
+from typing import Final
+
+import click
+import httpx
+
+from mailroom.cli.context import CliContext, as_json, server_url
+from mailroom.cli.outbox_access import looking
+from mailroom.cli.output import print_json, record_as_json, say
+from mailroom.config.model import Settings
+from mailroom.logto import CONSOLE_TEST_CODE, GENERIC
+from mailroom.message import State
+from mailroom.outbox import Record
+
+_POLL_SECONDS: Final = 0.2
+_SENT: Final = frozenset({State.SENT, State.DELIVERED})
+
+
+@click.command()
+@click.argument("address")
+@click.option("--template", default=GENERIC, show_default=True, help="The message's type, as Logto names it.")
+@click.option("--locale", default=None, help="The reader's language, as a tag: fr-CA.")
+@click.option("--url", default=None, help="Base URL of the server.  [default: from the settings]")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=15.0,
+    show_default=True,
+    help="Seconds to wait until the mail is sent.",
+)
+@as_json
+@click.pass_obj
+def send(
+    desk: CliContext, *, address: str, template: str, locale: str | None, url: str | None, wait: float, as_json: bool
+) -> None:
+    """Send a test mail to ADDRESS through the running server, with the code 000000 as Logto's console does.
+
+    Prints the message's id and its state; exits with 1 unless it was sent.
+    """
+    settings = desk.settings()
+    id_ = asyncio.run(_post(settings, url or server_url(settings), address, template, locale))
+    if not as_json:
+        say(f"accepted as {id_}")
+    record = asyncio.run(_wait_for_outcome(desk, settings, id_, wait))
+    if as_json:
+        print_json({"id": id_, "record": record_as_json(record) if record else None})
+    elif record is not None:
+        say(f"{record.state}{_explain(record)}")
+    if record is None or record.state not in _SENT:
+        raise click.ClickException(f"not sent within {wait:g} s; check again with: mailroom outbox show {id_}")
+
+
+async def _post(settings: Settings, url: str, address: str, template: str, locale: str | None) -> str:
+    """Post as Logto's connector does; return the message's id."""
+    payload = {"code": CONSOLE_TEST_CODE} | ({"locale": locale} if locale else {})
+    accepted = settings.connector.authorization
+    headers = {"authorization": accepted[0].get_secret_value()} if accepted else {}
+    try:
+        async with httpx.AsyncClient(timeout=30, headers=headers, trust_env=False) as client:
+            response = await client.post(f"{url}/email", json={"to": address, "type": template, "payload": payload})
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise click.ClickException(
+            f"No server answers at {url} ({error}); start it, or set its address with --url."
+        ) from error
+    if response.status_code != httpx.codes.OK:
+        raise click.ClickException(f"The server answered {response.status_code}: {response.text[:500]}")
+    try:
+        return str(response.json()["id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"What answers at {url} is not Mailroom.") from error
+
+
+async def _wait_for_outcome(desk: CliContext, settings: Settings, id_: str, wait: float) -> Record | None:
+    """Return the message's record once it is settled or held, or as it stands when the time is up."""
+    deadline = time.monotonic() + wait
+    async with looking(desk.open, settings) as outbox:
+        while True:
+            record = await outbox.get(id_)
+            ended = record is not None and (record.state.settled or record.state is State.HELD)
+            if ended or time.monotonic() >= deadline:
+                return record
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _explain(record: Record) -> str:
+    last = record.attempts[-1] if record.attempts else None
+    diagnostic = f" by {last.provider}: {last.words}" if last else ""
+    return f"{diagnostic} ({record.reason})" if record.reason else diagnostic

@@ -1,0 +1,276 @@
+"""Merges the TOML file and the variables into one tree, and records which variable each value came from."""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path as File
+from typing import Any, Final
+
+from mailroom import providers
+from mailroom.config.fields import (
+    PREFIX,
+    Path,
+    dotted,
+    is_list,
+    is_secret,
+    leaves,
+    table_of,
+    values_of,
+    variable,
+    written,
+)
+from mailroom.config.model import Settings
+from mailroom.errors import Fault
+from mailroom.message import TEMPLATES
+from mailroom.providers import ProviderSettings
+
+CONFIG: Final = "MAILROOM_CONFIG"
+LOGTO_SECRET: Final = "MAILROOM_LOGTO_APP_SECRET"  # noqa: S105 - a variable's name
+"""Read by `mailroom import --from-logto`, as is `…_FILE`; no setting, and no fault where it is still set."""
+
+_KUBERNETES: Final = re.compile(
+    r"MAILROOM_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_KUBERNETES_PORT: Final = re.compile(r"MAILROOM_(?:[A-Z0-9]+_)*PORT")
+_A_PROVIDER: Final = ("providers", "name")
+_LONGEST_SECRET: Final = 65_536
+"""Octets of a file that holds a secret."""
+
+
+@dataclass
+class RawConfig:
+    """The merged sources, not validated yet."""
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    variables: dict[Path, str] = field(default_factory=dict)
+    """Path → the variable that set it; all other values come from the file."""
+    faults: list[Fault] = field(default_factory=list)
+    in_file: frozenset[str] = frozenset()
+    """The providers in the file, whose order is known."""
+    incomplete: bool = False
+    """The file could not be read, so missing settings are not reported."""
+
+    def read_file(self, file: File, *, named_by: str | None) -> None:
+        """Read the TOML file; a fault if it is missing although `named_by` names it."""
+        try:
+            self.tree = tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if named_by is None:
+                return
+            self.faults.append(Fault(named_by, f"there is no file {file}"))
+        except OSError as error:
+            self.faults.append(Fault(named_by or str(file), f"cannot read {file}: {error.strerror}"))
+        except UnicodeDecodeError:
+            self.faults.append(Fault(str(file), "is not UTF-8 text"))
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            self.faults.append(Fault(str(file), f"is not TOML: {error}"))
+        else:
+            self.in_file = frozenset(self._providers())
+            return
+        self.incomplete = True
+
+    def read_variables(self, environ: Mapping[str, str]) -> None:
+        """Apply `MAILROOM_…`: tables before the settings in them, a provider's type before its other settings."""
+        ours = {name: value for name, value in environ.items() if _is_setting(name, value)}
+        for name in sorted(ours, key=_sort_key):
+            self._apply_variable(name, ours[name])
+
+    def read_platform(self, environ: Mapping[str, str], *, dev: bool) -> None:
+        """Apply `PORT`, `HOST` and `DATABASE_URL`, which platforms set, unless our own variables do.
+
+        `HOST` is ignored unless it is an address: some shells export the host name as `HOST`.
+        """
+        for name in ("port", "host", "database_url"):
+            value = environ.get(name.upper(), "")
+            if not value or (name,) in self.variables or (name == "host" and (dev or not _is_address(value))):
+                continue
+            self._set((name,), value, name.upper())
+        if self.variables.get(("port",)) == "PORT" and "host" not in self.tree and not dev:
+            self._set(("host",), "0.0.0.0", "PORT")  # noqa: S104 - platforms that set PORT connect from outside
+
+    def fault(self, path: Path, problem: str) -> None:
+        """Add a fault, named by the variable that set the value or by its path in the file."""
+        path = self._normalize_path(path)
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.variables:
+                self.faults.append(Fault(self.variables[path[:length]] + dotted(path[length:]), problem))
+                return
+        self.faults.append(Fault(dotted(path).removeprefix("."), problem))
+
+    def provider(self, name: str) -> type[ProviderSettings] | None:
+        """Return the settings class for the type of a provider; None if there is no such type."""
+        table = self._providers().get(name)
+        try:
+            return providers.module_of(table["type"]).Settings if isinstance(table, dict) else None
+        except (KeyError, LookupError, TypeError):
+            return None
+
+    def _providers(self) -> dict[str, Any]:
+        table = self.tree.get("providers")
+        return table if isinstance(table, dict) else {}
+
+    def _normalize_path(self, path: Path) -> Path:
+        """Remove the index if a single value was given instead of a list."""
+        value: Any = self.tree
+        normalized: Path = ()
+        for part in path:
+            if isinstance(part, int) and not (isinstance(value, list) and len(value) > 1):
+                break
+            normalized = (*normalized, part)
+            value = value[part] if isinstance(part, int) else value.get(part) if isinstance(value, dict) else None
+        return normalized
+
+    def _apply_variable(self, name: str, text: str) -> None:
+        segments = name.removeprefix(PREFIX).split("__")
+        setting = self._resolve(segments)
+        if setting is None and segments[-1].upper().endswith("_FILE"):
+            secret = self._resolve([*segments[:-1], segments[-1][: -len("_FILE")]])
+            if secret is not None and is_secret(secret[1]):
+                path, annotation = secret
+                value = self._read_secret(name, text, several=is_list(annotation))
+                if value is not None:
+                    self._set(path, value, name)
+                return
+        if setting is None:
+            self.faults.append(Fault(name, f"unknown setting{self._suggest(segments)}"))
+            return
+        path, annotation = setting
+        try:
+            self._set(path, _parse(text, annotation), name)
+        except (ValueError, RecursionError):
+            kind = "list" if is_list(annotation) else "object"
+            self.faults.append(Fault(name, f"is not a JSON {kind}"))
+
+    def _set(self, path: Path, value: Any, name: str) -> None:
+        if path in self.variables:
+            self.faults.append(Fault(name, f"sets the same setting as {self.variables[path]}; unset one of them"))
+            return
+        table: Any = self.tree
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                return  # the file has another type here; the validation reports it
+        table[path[-1]] = value
+        self.variables[path] = name
+
+    def _resolve(self, segments: list[str]) -> tuple[Path, Any] | None:
+        """Return the setting that a variable names, and its type; None: there is none."""
+        path: Path = ()
+        annotation: Any = Settings
+        for segment in segments:
+            fields = table_of(annotation)
+            if path == ("providers",):
+                key: str | None = self._provider_name(segment)
+                annotation = self.provider(key) if key else None
+                if key and annotation is None and len(segments) > len(_A_PROVIDER):
+                    return (
+                        *path,
+                        key,
+                        "__".join(segments[2:]).lower(),
+                    ), str  # the fault in its type is reported instead
+                annotation = annotation or ProviderSettings
+            elif path == ("routes",):
+                key, annotation = self._template_name(segment), values_of(annotation)
+            elif fields is not None:
+                key = segment.lower()
+                annotation = written(fields)[key].annotation if key in written(fields) else None
+            else:
+                return None
+            if key is None or annotation is None:
+                return None
+            path = (*path, key)
+        return path, annotation
+
+    def _provider_name(self, segment: str) -> str | None:
+        """Return the file's spelling of a name; variables have capitals and no hyphens."""
+        wanted = segment.lower()
+        return next((name for name in self._providers() if _normalize(name) == _normalize(wanted)), wanted) or None
+
+    def _template_name(self, segment: str) -> str | None:
+        routes = self.tree.get("routes")
+        known = [*(routes if isinstance(routes, dict) else ()), *TEMPLATES, "default"]
+        if segment in known or not segment.isupper():
+            return segment or None
+        return next((name for name in known if _normalize(name) == _normalize(segment)), None)
+
+    def _read_secret(self, name: str, path: str, *, several: bool) -> str | list[str] | None:
+        """Read a secret from a file, without one trailing line break; for a list, one secret per line."""
+        try:
+            with File(path).open("rb") as file:
+                content = file.read(_LONGEST_SECRET + 1)
+            text = content.decode()
+        except OSError as error:
+            self.faults.append(Fault(name, f"cannot read {path}: {error.strerror}"))
+        except ValueError:  # not UTF-8, or a path with NUL
+            self.faults.append(Fault(name, f"{path!r} is not a file with UTF-8 text"))
+        else:
+            if len(content) > _LONGEST_SECRET:
+                self.faults.append(Fault(name, f"{path} is too long for a secret"))
+                return None
+            if several:
+                return [line for line in text.splitlines() if line]
+            return text.removesuffix("\n").removesuffix("\r")
+        return None
+
+    def _suggest(self, segments: list[str]) -> str:
+        if segments[0].upper() == "ROUTES":
+            return """; for a template of your own write MAILROOM_ROUTES='{"MyTemplate": ["main"]}'"""
+        known = [variable(path) for path, _ in leaves()]
+        for name in self._providers():
+            known += [
+                variable(path) for path, _ in leaves(self.provider(name) or ProviderSettings, ("providers", name))
+            ]
+        return did_you_mean("__".join(segments).upper(), [name.removeprefix(PREFIX) for name in known], PREFIX)
+
+
+def did_you_mean(word: str, known: list[str], prefix: str = "") -> str:
+    """Return `; did you mean …?` if a known name is similar."""
+    near = difflib.get_close_matches(word, known, 1, 0.75)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _is_setting(name: str, value: str) -> bool:
+    """Return whether a variable is a setting: not empty, not injected by Kubernetes for a service called mailroom."""
+    if not name.startswith(PREFIX) or name in (CONFIG, LOGTO_SECRET, f"{LOGTO_SECRET}_FILE") or not value:
+        return False
+    injected_port = _KUBERNETES_PORT.fullmatch(name) and re.match(r"(?:tcp|udp|sctp)://", value)
+    return not (_KUBERNETES.fullmatch(name) or injected_port)
+
+
+def _sort_key(name: str) -> tuple[int, bool, str]:
+    segments = name.split("__")
+    return len(segments), segments[-1].upper() != "TYPE", name
+
+
+def _normalize(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return text == "localhost"
+    return True
+
+
+def _parse(text: str, annotation: Any) -> Any:
+    """Parse a variable's text into the value that TOML would have. Raises ValueError."""
+    if values_of(annotation) is not None or table_of(annotation) is not None:
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        return value
+    if not is_list(annotation):
+        return text
+    if text.lstrip().startswith("["):
+        return json.loads(text)
+    return list(_split_commas(text))
+
+
+def _split_commas(text: str) -> Iterator[str]:
+    return (item.strip() for item in text.split(",") if item.strip())

@@ -1,0 +1,99 @@
+"""Keeps the outbox tidy in small steps: ends what has expired, indexes what is new, forgets what is too old."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+
+from mailroom.clock import Clock
+from mailroom.courier.reporter import Reporter
+from mailroom.errors import CannotKeep
+from mailroom.outbox import Outbox
+
+_EXPIRE_SECONDS: Final = 5.0
+_INDEX_SECONDS: Final = 5.0
+_PURGE_SECONDS: Final = 60.0
+_TRUNCATE_SECONDS: Final = 30.0
+"""A payload stays in the database's log for at most twice as long after its message was settled, with nothing to do."""
+_CLOCK_SECONDS: Final = 60.0
+_JUMPED_SECONDS: Final = 30.0
+"""How far the wall clock must have been set before it is worth a line."""
+_STEP: Final = 100
+"""Rows a transaction: about 5 ms, so that no request waits for tidiness."""
+_PAUSE_SECONDS: Final = 0.05
+"""Between two steps, for everybody else."""
+
+log = structlog.get_logger()
+
+
+class Maintenance:
+    """The outbox's housekeeping."""
+
+    def __init__(self, outbox: Outbox, clock: Clock, *, retention: timedelta, report: Reporter) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._retention_seconds = retention.total_seconds()
+        self._report = report
+        self._jumped_seconds = 0.0
+
+    def chores(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Return what is to be run until it is cancelled, by name."""
+        return {
+            "expire": every(_EXPIRE_SECONDS, self.expire, clock=self._clock),
+            "index": every(_INDEX_SECONDS, self.index, clock=self._clock),
+            "purge": every(_PURGE_SECONDS, self.purge, clock=self._clock),
+            "truncate": every(_TRUNCATE_SECONDS, self.truncate, clock=self._clock),
+            "clock": every(_CLOCK_SECONDS, self.watch_clock, clock=self._clock),
+        }
+
+    async def expire(self) -> None:
+        """End all messages that are worth nothing any more."""
+        while True:
+            ended = await self._outbox.expire(now=self._clock.now(), limit=_STEP)
+            for message in ended:
+                self._report.expired(message)
+            if len(ended) < _STEP:
+                return
+            await self._clock.sleep(_PAUSE_SECONDS)
+
+    async def index(self) -> None:
+        """Make what was kept lately quick to find."""
+        while await self._outbox.index(limit=_STEP) == _STEP:
+            await self._clock.sleep(_PAUSE_SECONDS)
+
+    async def purge(self) -> None:
+        """Delete what was settled and is older than the retention."""
+        while True:
+            now = self._clock.now()
+            if not await self._outbox.purge(before=now - self._retention_seconds, now=now, limit=_STEP):
+                return
+            await self._clock.sleep(_PAUSE_SECONDS)
+
+    async def truncate(self) -> None:
+        """Empty the database's log, which still has the payloads of settled messages."""
+        await self._outbox.truncate_log()
+
+    async def watch_clock(self) -> None:
+        """Say once that the wall clock was set: dates follow it only after a restart."""
+        jumped_seconds = self._clock.wall() - self._clock.now()
+        if abs(jumped_seconds - self._jumped_seconds) < _JUMPED_SECONDS:
+            return
+        self._jumped_seconds = jumped_seconds
+        log.warning(
+            "clock.set",
+            seconds_ahead=round(jumped_seconds),
+            remedy="messages are due and expire by elapsed time; restart so that their dates follow the clock",
+        )
+
+
+async def every(seconds: float, chore: Callable[[], Awaitable[None]], *, clock: Clock) -> None:
+    """Do a chore again and again; a failing one is logged and tried again."""
+    while True:
+        await clock.sleep(seconds)
+        try:
+            await chore()
+        except CannotKeep as error:
+            log.warning("outbox.unwritable", problem=str(error))
+        except Exception:  # the next round may go better; without the loop nothing would ever again
+            log.exception("chore.failed")

@@ -1,0 +1,136 @@
+"""Decides which mail a Logto event sends: event in, message or the reason for none out."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from mailroom.address import usable
+from mailroom.clock import Instant
+from mailroom.config.model import EventRule as Rule
+from mailroom.logto import USER_CREATED
+from mailroom.message import Message, Priority, languages_of, new_id
+from mailroom.outbox import DedupKey
+
+_LOOKUP_SECONDS: Final = 2.0
+"""The language is worth less than Logto's patience: it waits for 10 s."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """The event sends nothing."""
+
+    reason: str
+    """A few words; Logto keeps them in its hook log."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventMessage:
+    """What the event sends, unless it did so before."""
+
+    message: Message
+    once: tuple[DedupKey, ...]
+
+
+async def answer(
+    event: Mapping[str, Any],
+    *,
+    rules: Mapping[str, Rule],
+    lifetime: timedelta,
+    remembered_until: Instant,
+    now: Instant,
+    entropy: Callable[[int], bytes],
+    last_languages: Callable[[str], Awaitable[tuple[str, ...]]],
+) -> EventMessage | Ignored:
+    """Return the message that this event sends.
+
+    `rules` are `[webhook.events]`; `last_languages` gives the languages of the last mail to an address: webhooks say
+    nothing about language, but the code that the user registered with did. The same event is known again until
+    `remembered_until`, and a user's creation for ever.
+    """
+    name = event.get("event")
+    rule = rules.get(name) if isinstance(name, str) else None
+    if is_console_test(event):
+        return Ignored("a test from Logto's console")
+    if rule is None:
+        return Ignored("no mail is set up for this event")
+    if rule.only == "registration" and _is_made_by_management(event):
+        return Ignored("not a registration")
+    user = _user(event)
+    address = user.get("primaryEmail")
+    if not isinstance(address, str) or not usable(address):
+        return Ignored("the user has no email address")
+    profile = user.get("profile")
+    languages = languages_of(profile) if isinstance(profile, Mapping) else ()
+    ip = event.get("ip", event.get("userIp"))
+    message = Message(
+        id=new_id(now, entropy(10)),
+        template=rule.template,
+        priority=Priority.EVENT,
+        recipient=address,
+        payload={"event": name, "user": user, "application": event.get("application")},
+        created_at=now,
+        expires_at=now + lifetime.total_seconds(),
+        ip=ip if isinstance(ip, str) else None,
+        languages=languages or await _looked_up(last_languages, address),
+    )
+    once = [DedupKey(b"webhook:" + _fingerprint(event), remembered_until)]
+    user_id = user.get("id")
+    if name == USER_CREATED and isinstance(user_id, str) and user_id:
+        once.append(DedupKey(b"welcome:" + user_id.encode()))
+    return EventMessage(message, tuple(once))
+
+
+async def _looked_up(last_languages: Callable[[str], Awaitable[tuple[str, ...]]], address: str) -> tuple[str, ...]:
+    """Return the languages of the last mail, () if they cannot be had: the mail goes out without them."""
+    try:
+        async with asyncio.timeout(_LOOKUP_SECONDS):
+            return await last_languages(address)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the event is kept
+        log.warning("webhook.language_unknown", problem=str(error) or type(error).__name__)
+        return ()
+
+
+def is_console_test(event: Mapping[str, Any]) -> bool:
+    """Tell whether somebody pressed the console's test button; it signs its events like real ones.
+
+    Not by its user agent: end users choose theirs.
+    """
+    path = event.get("path")
+    return (
+        event.get("data") == {"result": "success"}
+        or (isinstance(path, str) and path.startswith("/fake-path/"))
+        or _user(event).get("id") == "fake-id"
+    )
+
+
+def _is_made_by_management(event: Mapping[str, Any]) -> bool:
+    return "interactionEvent" not in event and ("path" in event or "method" in event)
+
+
+_OBJECTS_OF_THEIR_OWN: Final = ("/custom-data", "/profile")
+"""Routes of the Management API after which `data` is only that object: whatever keys it has, it is not the user."""
+
+
+def _user(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the user: `data` in data events, `user` in the Post… events."""
+    route = event.get("matchedRoute")
+    if isinstance(route, str) and route.endswith(_OBJECTS_OF_THEIR_OWN):
+        return {}
+    for key in ("data", "user"):
+        user = event.get(key)
+        if isinstance(user, Mapping):
+            return user
+    return {}
+
+
+def _fingerprint(event: Mapping[str, Any]) -> bytes:
+    """Hash the canonical JSON: a body that was stored and sent again may be serialized anew."""
+    return sha256(msgspec.json.encode(event, order="sorted")).digest()

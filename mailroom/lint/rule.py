@@ -1,0 +1,57 @@
+"""A rendered mail as input of the rules, and their result."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from mailroom.lint.samples import Sample
+from mailroom.message import Email, Message
+from mailroom.rendering.inventory import Ingredients
+from mailroom.text import bounded
+
+if TYPE_CHECKING:
+    from mailroom.lint.html import HtmlPage
+
+
+@dataclass(frozen=True)
+class RenderedMail:
+    """A rendered mail and its sources. Not slotted, because it caches the parsed page."""
+
+    kind: str
+    language: str
+    sample: Sample
+    message: Message
+    email: Email
+    ingredients: Ingredients
+    domains: frozenset[str]
+    """Domains that mail may be sent from."""
+
+    @cached_property
+    def page(self) -> "HtmlPage":
+        """The parsed HTML."""
+        from mailroom.lint.html import HtmlPage  # noqa: PLC0415 - servers do not need the parser
+
+        return HtmlPage(self.email.html)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A violation in one mail; `running` adds the mail and the template's line."""
+
+    check: int
+    problem: str
+    remedy: str
+    html: str = ""
+    """The line of the rendered HTML or text that is concerned."""
+    word: str = ""
+    """The key of the translation that is concerned."""
+    is_warning: bool = False
+
+
+Rule: TypeAlias = Callable[[RenderedMail], Iterator[Violation]]
+
+
+def excerpt(text: str, longest: int = 40) -> str:
+    """Return the beginning of a text on one line, for a finding."""
+    return bounded(text, longest)

@@ -1,0 +1,1 @@
+"""The 22 checks, by what they look at."""

@@ -1,0 +1,96 @@
+"""Checks 5, 6, 17 and 18: subject, preheader, text part and code."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Final
+
+from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rules.contrast import is_hidden
+from mailroom.rendering.sanitize import code
+
+LONGEST_SUBJECT: Final = 60
+PREHEADER: Final = (40, 130)
+"""Minimum and maximum columns (a Chinese character takes two)."""
+
+_CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def check_subject(mail: RenderedMail) -> Iterator[Violation]:
+    """Check 5."""
+    subject = mail.email.subject
+    # The renderer replaces an empty subject by the app name, so the translation is tested too.
+    if not subject.strip() or not mail.ingredients.words.get("subject", subject).strip():
+        yield Violation(5, "the subject is empty", "add a text for `subject`", word="subject")
+    elif _CONTROL.search(subject):
+        yield Violation(
+            5, "the subject is more than one line", "remove line breaks and control characters", word="subject"
+        )
+    elif len(subject) > LONGEST_SUBJECT:
+        problem = f"the subject has {len(subject)} characters: {excerpt(subject, 70)}"
+        yield Violation(
+            5, problem, f"shorten it: phones show {LONGEST_SUBJECT} at maximum", word="subject", is_warning=True
+        )
+
+
+def check_text_part(mail: RenderedMail) -> Iterator[Violation]:
+    """Check 6."""
+    text = mail.email.text
+    if not text.strip():
+        yield Violation(6, "the text part is empty", "add text.jinja: some readers see only the text part")
+        return
+    payload_link = mail.message.payload.get("link")
+    for element, address in mail.page.links:
+        shown = address.partition("?")[0].removeprefix("mailto:") if address.startswith("mailto:") else address
+        if address.startswith(("https:", "mailto:")) and shown not in text and address != payload_link:
+            problem = f"the HTML links to {excerpt(shown, 60)}, the text does not contain it"
+            yield Violation(6, problem, "print the URL in text.jinja too", html=mail.page.tag_of(element))
+
+
+def preheader(mail: RenderedMail) -> str:
+    """Return the hidden text at the start of the body, which the inbox shows beside the subject."""
+    first = next(((element, text) for element, text in mail.page.texts() if text.strip()), None)
+    return " ".join(first[1].split()) if first and is_hidden(first[0]) else ""
+
+
+def check_preheader(mail: RenderedMail) -> Iterator[Violation]:
+    """Check 17."""
+    text = preheader(mail)
+    if not text:
+        remedy = (
+            'begin the body with <div style="display:none;max-height:0;overflow:hidden">{{ words.preheader }}</div>'
+        )
+        yield Violation(17, "there is no preheader: the inbox shows the first text of the body", remedy)
+        return
+    columns = width(text)
+    minimum, maximum = PREHEADER
+    if not minimum <= columns <= maximum:
+        problem = f"the preheader is {columns} columns wide: {excerpt(text, 60)}"
+        yield Violation(17, problem, f"use {minimum} to {maximum} columns", word="preheader", is_warning=True)
+
+
+def check_code_unbroken(mail: RenderedMail) -> Iterator[Violation]:
+    """Check 18."""
+    secret = code(mail.message.payload.get("code"))
+    if not secret:
+        return
+    remedy = "print {{ code }} unchanged, and use letter-spacing (CSS) between digits, so that it can be copied"
+    runs = list(mail.page.texts())
+    if not any(secret in text for _, text in runs) and secret in _without_spaces(mail.page.body_text):
+        split = next((element for element, text in runs if secret.startswith(text.strip()) and text.strip()), None)
+        line = mail.page.tag_of(split) if split is not None else ""
+        yield Violation(18, "the code is split in the HTML", remedy, html=line)
+    if secret not in mail.email.text and secret in _without_spaces(mail.email.text):
+        yield Violation(18, "the code is split in the text", remedy)
+    if secret not in mail.email.subject and secret in _without_spaces(mail.email.subject):
+        yield Violation(18, "the code is split in the subject", remedy, word="subject")
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(text.split())
+
+
+def width(text: str) -> int:
+    """Return the width of a text in columns."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) != 0 for character in text)

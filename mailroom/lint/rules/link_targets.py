@@ -1,0 +1,64 @@
+"""Check 11: links that readers and spam filters can trust."""
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from mailroom.lint.html import text_of
+from mailroom.lint.rule import RenderedMail, Violation, excerpt
+
+_SAFE_SCHEMES: Final = frozenset({"https", "mailto", "tel"})
+_SHORTENERS: Final = frozenset(
+    {
+        "bit.ly", "tinyurl.com", "goo.gl", "t.co", "ow.ly", "is.gd", "buff.ly", "rebrand.ly", "cutt.ly", "shorturl.at",
+        "lnkd.in", "tiny.cc", "t.ly", "rb.gy", "v.gd", "bl.ink", "short.io", "s.id",
+    }
+)  # fmt: skip
+_URL_TEXT: Final = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,24})(?::\d+)?(?:[/?#]\S*)?\Z", re.IGNORECASE)
+"""A link's text that is itself a URL or a host name."""
+
+
+def check_links(mail: RenderedMail) -> Iterator[Violation]:
+    """Check 11."""
+    for element, url in mail.page.links:
+        for problem, remedy in _find_problems(url, " ".join(text_of(element).split())):
+            yield Violation(11, problem, remedy, html=mail.page.tag_of(element))
+
+
+def _find_problems(url: str, text: str) -> Iterator[tuple[str, str]]:
+    parts = _parse_url(url)
+    if not url or url.startswith("#"):
+        yield "a link leads nowhere", "remove it, or put it into {% if link %}: the payload may lack the link"
+    elif parts is None or parts.scheme.lower() not in _SAFE_SCHEMES:
+        yield f"a link leads to {excerpt(url, 60)}", "use an absolute https URL: filters distrust others"
+    elif parts.scheme.lower() == "https":
+        host = (parts.hostname or "").lower()
+        if not host or _is_ip_address(host):
+            yield f"a link leads to an IP address: {excerpt(url, 60)}", "use a host name"
+        if host.removeprefix("www.") in _SHORTENERS:
+            yield f"{host} is a link shortener", "use the target's URL: filters block link shorteners"
+        if parts.username is not None:
+            yield "a link has a user name before its host", "remove it: it looks like another host"
+        url_text = _URL_TEXT.match(text)
+        if url_text and url_text[1].lower().removeprefix("www.") != host.removeprefix("www."):
+            yield (
+                f"a link's text is {excerpt(text)}, but it leads to {host}",
+                "use the same host in the text, or no URL as text",
+            )
+
+
+def _parse_url(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return host.isdigit()
+    return True

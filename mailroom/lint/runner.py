@@ -1,0 +1,214 @@
+"""Applies the rules to every kind, language and sample: `check(desk)` returns the findings."""
+
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Final, TypeAlias
+
+from mailroom.lint import Finding, merge_findings
+from mailroom.lint.html import skeleton
+from mailroom.lint.rule import RenderedMail, Rule, Violation
+from mailroom.lint.rules.contrast import check_contrast
+from mailroom.lint.rules.css import check_css_support
+from mailroom.lint.rules.document import (
+    check_html_errors,
+    check_html_size,
+    check_language_and_title,
+    check_layout_tables,
+    check_no_active_content,
+    check_style_size,
+)
+from mailroom.lint.rules.images import check_image_alt_and_url, check_image_formats
+from mailroom.lint.rules.inbox import check_code_unbroken, check_preheader, check_subject, check_text_part
+from mailroom.lint.rules.injection import check_injection
+from mailroom.lint.rules.link_targets import check_links
+from mailroom.lint.rules.message_format import check_headers, check_round_trip
+from mailroom.lint.rules.rendered import LintContext, check_code_and_link
+from mailroom.lint.rules.variables import check_unreplaced_variables, compare_languages, find_unknown_variables
+from mailroom.lint.samples import Sample
+from mailroom.lint.source_lines import SourceLines
+from mailroom.lint.touched import find_changed_mails
+from mailroom.rendering.engines.jinja_engine import ENDING
+from mailroom.rendering.inventory import Ingredients, Owner
+
+_HOSTILE_RULES: Final[tuple[Rule, ...]] = (check_injection, check_round_trip)
+"""Rules for mails of hostile payloads."""
+_TEXT_RULES: Final[tuple[Rule, ...]] = (
+    check_code_and_link,
+    check_unreplaced_variables,
+    check_subject,
+    check_text_part,
+    check_language_and_title,
+    check_html_size,
+    check_links,
+    check_preheader,
+    check_code_unbroken,
+    check_round_trip,
+    check_headers,
+)
+_STRUCTURE_RULES: Final[tuple[Rule, ...]] = (
+    check_layout_tables,
+    check_image_alt_and_url,
+    check_image_formats,
+    check_no_active_content,
+    check_css_support,
+    check_style_size,
+    check_contrast,
+    check_html_errors,
+)
+"""Rules about tags, attributes and styles only: their result does not depend on texts."""
+
+
+def check(
+    desk: LintContext,
+    *,
+    kinds: Collection[str] = (),
+    languages: Collection[str] = (),
+    default_language: str = "en",
+    progress: Callable[[], None] = lambda: None,
+) -> list[Finding]:
+    """Return the findings for these kinds and languages (all by default).
+
+    Mails without an owner come first, then those that templates of single applications and organizations change.
+    Takes about 5 ms per mail; each kind and language has four. `progress` is called after each mail.
+    """
+    findings: list[Finding] = []
+    structures: Structures = {}
+    for owner_desk, mails in _owner_desks(desk):
+        selected = {
+            kind: tuple(tag for tag in tags if not languages or tag in languages)
+            for kind, tags in mails.items()
+            if not kinds or kind in kinds
+        }
+        examiner = Linter(SourceLines(owner_desk.inventory), structures)
+        new = list(_check_mails(owner_desk, selected, examiner, default_language, progress))
+        if owner := owner_desk.owner:
+            known = {one for finding in findings if not finding.owners for one in _identities(finding)}
+            new = [
+                _assign_to_owner(owner, finding, owner_desk, examiner.sources)
+                for finding in new
+                if known.isdisjoint(_identities(finding))
+            ]
+        findings += new
+    return merge_findings(findings)
+
+
+def count(desk: LintContext) -> int:
+    """Return the number of mails to check."""
+    tags = (tags for _, mails in _owner_desks(desk) for tags in mails.values())
+    return len(Sample) * sum(map(len, tags))
+
+
+def _owner_desks(desk: LintContext) -> Iterator[tuple[LintContext, Mapping[str, tuple[str, ...]]]]:
+    """Yield each owner's desk with the mails to check: kind -> languages."""
+    common = desk.inventory
+    yield desk, common.kinds
+    for owner in desk.writer.owners:
+        owner_desk = replace(desk, owner=owner)
+        yield owner_desk, find_changed_mails(owner_desk.inventory, common)
+
+
+def _check_mails(
+    desk: LintContext,
+    selected: Mapping[str, tuple[str, ...]],
+    examiner: "Linter",
+    default_language: str,
+    progress: Callable[[], None],
+) -> Iterator[Finding]:
+    known = desk.inventory.kinds
+    for kind, tags in selected.items():
+        by_language = {tag: desk.ingredients(kind, tag) for tag in known[kind]}
+        for language in tags:
+            yield from examiner.variables(kind, language, by_language[language])
+            for sample in Sample:
+                result = desk.mail(kind, language, sample)
+                yield from [result] if isinstance(result, Finding) else examiner.findings(result)
+                progress()
+        for finding in compare_languages(examiner.sources, kind, by_language, default_language):
+            if set(finding.languages) & set(tags):
+                yield finding
+
+
+def _assign_to_owner(owner: Owner, finding: Finding, desk: LintContext, sources: SourceLines) -> Finding:
+    """Assign a finding to an owner; if it is in a file that all mails share, name the owner's template instead."""
+    label = desk.inventory.folders[0][0]
+    if finding.samples and finding.file.endswith(ENDING) and not finding.file.startswith(label):
+        upper = sources.uppermost(desk.ingredients(finding.kinds[0], finding.languages[0]).templates)
+        if upper.startswith(label):
+            finding = replace(finding, file=upper, line=None)
+    return replace(finding, owners=(owner.folder,))
+
+
+def _identities(finding: Finding) -> Iterator[Hashable]:
+    """Yield keys that identify a finding: its location, or without a line the mails that have it."""
+    yield finding.core
+    if finding.line is None:
+        for kind, language in product(finding.kinds, finding.languages):
+            yield finding.check, finding.problem, kind, language
+
+
+Structures: TypeAlias = dict[str, list[Violation]]
+"""Skeleton of a mail's HTML -> violations of structure rules."""
+
+
+class Linter:
+    """Applies the rules to mails of the same templates, and caches results."""
+
+    def __init__(self, sources: SourceLines, structures: Structures | None = None) -> None:
+        """Use `sources` to find template lines; `structures` is a cache that may be shared by all templates."""
+        self.sources = sources
+        self._mails: dict[tuple[str, str, bytes, bool], list[Finding]] = {}
+        self._structures: Structures = {} if structures is None else structures
+        self._unknown_variables: dict[tuple[str, tuple[str, ...], frozenset[str]], list[Finding]] = {}
+
+    def findings(self, mail: RenderedMail) -> list[Finding]:
+        """Return the findings for one mail; cached, because two samples often give the same mail."""
+        key = mail.kind, mail.language, mail.email.raw, mail.sample is Sample.HOSTILE
+        if key not in self._mails:
+            self._mails = {other: findings for other, findings in self._mails.items() if other[:2] == key[:2]}
+            self._mails[key] = list(self._apply_rules(mail))
+        return [replace(finding, samples=(mail.sample.value,)) for finding in self._mails[key]]
+
+    def _apply_rules(self, mail: RenderedMail) -> Iterator[Finding]:
+        if mail.sample is Sample.HOSTILE:
+            rules = _HOSTILE_RULES
+        else:
+            rules = _TEXT_RULES
+            for violation in self._check_structure(mail):
+                yield self._add_location(violation, mail)
+        for rule in rules:
+            for violation in rule(mail):
+                yield self._add_location(violation, mail)
+
+    def variables(self, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
+        """Yield the unknown variables in a kind's templates."""
+        key = kind, ingredients.templates, frozenset(ingredients.words)
+        if key not in self._unknown_variables:
+            self._unknown_variables[key] = list(find_unknown_variables(self.sources, kind, language, ingredients))
+        for finding in self._unknown_variables[key]:
+            yield replace(finding, languages=(language,))
+
+    def _check_structure(self, mail: RenderedMail) -> list[Violation]:
+        key = skeleton(mail.email.html)
+        if key not in self._structures:
+            self._structures[key] = [violation for rule in _STRUCTURE_RULES for violation in rule(mail)]
+        return self._structures[key]
+
+    def _add_location(self, violation: Violation, mail: RenderedMail) -> Finding:
+        if violation.word:
+            file, line = self.sources.word(mail.language, mail.kind, violation.word)
+        elif violation.html:
+            file, line = self.sources.place(mail.ingredients, mail.email.html, violation.html)
+        else:
+            file, line = self.sources.uppermost(mail.ingredients.templates), None
+        return Finding(
+            violation.check,
+            violation.problem,
+            violation.remedy,
+            (mail.kind,),
+            (mail.language,),
+            (mail.sample.value,),
+            file,
+            line,
+            violation.is_warning,
+        )

@@ -1,0 +1,133 @@
+"""Finds the template line that produced a line of a mail, for the location of a finding."""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, TemplateError, nodes
+
+from mailroom.rendering.engines.jinja_engine import references
+from mailroom.rendering.inventory import Ingredients, Inventory
+
+_JINJA_TAG: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
+_SHORTEST_MATCH: Final = 12
+"""Minimum characters of a template line to be recognized: shorter ones like `</td></tr>` are everywhere."""
+_PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses
+
+
+class SourceLines:
+    """The source texts of an inventory's templates and translations."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._templates = inventory.sources
+        self._folders = inventory.folders
+        self._level = inventory.level
+        self.files = lru_cache(maxsize=512)(self._find_files)
+        self.word = lru_cache(maxsize=4096)(self._find_translation)
+        self._lines = lru_cache(maxsize=512)(self._split_lines)
+
+    def file(self, name: str) -> str:
+        """Return a template's file as the renderer names it."""
+        return self._templates[name].place if name in self._templates else name
+
+    def uppermost(self, names: tuple[str, ...]) -> str:
+        """Return, of these templates and their dependencies, the file in the uppermost layer."""
+        return self.file(max(self.files(names) or names, key=self._level))
+
+    def tree(self, name: str) -> nodes.Template:
+        """Return a parsed template; an empty one if it is not valid Jinja."""
+        return _parse(self._text(name))
+
+    def _text(self, name: str) -> str:
+        """Return a Jinja template's text; empty for other templates."""
+        return self._templates[name].text if name in self._templates else ""
+
+    def _find_files(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return templates and all that they extend and include."""
+        files: dict[str, None] = {}
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop(0)
+            if name not in files and name in self._templates:
+                files[name] = None
+                waiting += [other for other in references(self._text(name)) if other]
+        return tuple(files)
+
+    def has_computed_references(self, names: tuple[str, ...]) -> bool:
+        """Return whether one of these computes the name of another when it is rendered: `{% include part %}`."""
+        return any(None in references(self._text(file)) for file in self.files(names))
+
+    def place(self, ingredients: Ingredients, html: str, line: str) -> tuple[str, int | None]:
+        """Return file and line of the template line that most likely produced this line of HTML.
+
+        If the line cannot be recognized, the nearest one above it is used, else the kind's first file without a line.
+        """
+        lines = html.split("\n")
+        at = next((number for number, other in enumerate(lines) if line in other), -1)
+        for other in (line, *reversed(lines[: max(at, 0)])):
+            match = self._find_line(ingredients, other)
+            if match:
+                return self.file(match[0]), match[1]
+        return self.file(ingredients.templates[0]), None
+
+    def _find_line(self, ingredients: Ingredients, rendered: str) -> tuple[str, int] | None:
+        best, score = None, 0
+        for file in self.files(ingredients.templates):
+            for number, pieces in self._lines(file):
+                length = _match_length(pieces, rendered)
+                if length > score:
+                    best, score = (file, number), length
+        return best
+
+    def _split_lines(self, name: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        lines = enumerate(self._text(name).splitlines(), 1)
+        return tuple((number, tuple(filter(None, map(str.strip, _JINJA_TAG.split(line))))) for number, line in lines)
+
+    def _find_translation(self, language: str, kind: str, key: str) -> tuple[str, int | None]:
+        """Return file and line of a translation: in the kind's table, else in the common one."""
+        name = f"locales/{language}.toml"
+        lines_by_file = [(label + name, dict(_key_lines(_read(folder / name)))) for label, folder in self._folders]
+        for table in (kind, "common"):
+            for file, lines in lines_by_file:
+                if line := lines.get((table, key)):
+                    return file, line
+        return name, None
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> nodes.Template:
+    """Parse a template; cached, because layers share most templates."""
+    try:
+        return _PARSER.parse(text)
+    except TemplateError:
+        return nodes.Template([])
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _match_length(pieces: tuple[str, ...], rendered: str) -> int:
+    """Return the length of a template line's pieces if a rendered line contains all in order; else 0."""
+    at = total = 0
+    for piece in pieces:
+        start = rendered.find(piece, at)
+        if start < 0:
+            return 0
+        at = start + len(piece)
+        total += len(piece)
+    return total if total >= _SHORTEST_MATCH else 0
+
+
+def _key_lines(toml: str) -> Iterator[tuple[tuple[str, str], int]]:
+    table = ""
+    for number, line in enumerate(toml.splitlines(), 1):
+        if heading := re.match(r"\[([\w-]+)\]", line):
+            table = heading[1]
+        elif key := re.match(r"([\w-]+)[\s.=]", line):
+            yield (table, key[1]), number

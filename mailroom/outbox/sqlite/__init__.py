@@ -1,0 +1,1 @@
+"""The outbox in a SQLite file: one machine, one serving process."""

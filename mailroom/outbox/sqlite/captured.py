@@ -1,0 +1,77 @@
+"""The mail catcher's store in the outbox's file: sealed and bounded, the oldest mails go first."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import apsw
+
+from mailroom.clock import Clock
+from mailroom.message import Email
+from mailroom.outbox import CapturedMail
+from mailroom.outbox.sqlite.queries import Reader
+from mailroom.outbox.sqlite.writer import Writer
+from mailroom.sealing import Seal
+
+MOST_MAILS: Final = 1000
+MOST_OCTETS: Final = 64 * 1024 * 1024
+
+_KEEP: Final = "INSERT INTO captured (id, captured_at, size, head, raw) VALUES (?, ?, ?, ?, ?)"
+
+_TRIM: Final = f"""
+    DELETE FROM captured
+     WHERE number <= (
+           SELECT number
+             FROM (SELECT number,
+                          count(*) OVER newest_first AS mails,
+                          sum(size) OVER newest_first AS octets
+                     FROM captured
+                   WINDOW newest_first AS (ORDER BY number DESC))
+            WHERE mails > {MOST_MAILS} OR octets > {MOST_OCTETS}
+            LIMIT 1)
+"""  # noqa: S608 - constants
+
+_NEWEST: Final = "SELECT id, captured_at, size, head FROM captured ORDER BY number DESC LIMIT ?"
+
+_RAW: Final = "SELECT raw FROM captured WHERE id = ? ORDER BY number DESC LIMIT 1"
+
+
+class SqliteCaptured:
+    """What the `capture` provider kept; see `mailroom.outbox.Captured`."""
+
+    def __init__(self, writer: Writer, reader: Reader, *, seal: Seal, clock: Clock) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._seal = seal
+        self._clock = clock
+
+    async def keep(self, email: Email) -> None:
+        """Keep a mail. Raises CannotKeep."""
+        sender = f"{email.sender.name} <{email.sender.email}>" if email.sender.name else email.sender.email
+        head = {"sender": sender, "recipient": email.recipient, "subject": email.subject}
+        row = (
+            email.id,
+            self._clock.now(),
+            len(email.raw),
+            self._seal.seal_json(email.id, "head", head),
+            self._seal.seal(email.id, "raw", email.raw),
+        )
+        await self._writer.run(_keep, row)
+
+    async def newest(self, limit: int) -> list[CapturedMail]:
+        """Return the latest mails, newest first."""
+        rows = await self._reader.rows(_NEWEST, (limit,))
+        return [
+            CapturedMail(id=id_, captured_at=captured_at, size=size, **self._seal.open_json(id_, "head", head))
+            for id_, captured_at, size, head in rows
+        ]
+
+    async def raw(self, id: str) -> bytes | None:  # noqa: A002 - the field's word
+        """Return a mail as RFC 5322 text."""
+        rows = await self._reader.rows(_RAW, (id,))
+        return self._seal.open(id, "raw", rows[0][0]) if rows else None
+
+
+def _keep(connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> list[None]:
+    connection.executemany(_KEEP, rows)
+    connection.execute(_TRIM)
+    return [None] * len(rows)

@@ -1,0 +1,125 @@
+"""Notices that the outbox's files were deleted, moved or replaced while they are open, and finds back to them.
+
+SQLite goes on writing to an open file that nobody will find at the next start: the commit succeeds and is lost.
+So `verify` is called after each commit, before anybody is told that a message is kept.
+
+- The log is gone: what it held is written to the database, and a new log is begun. Nothing is lost.
+- The database is gone: new messages are refused. What was acknowledged before goes on being sent from the open file.
+  Once the file is back at its path it is used as before.
+- Another file is at the path: if it is a copy of this outbox, what is not settled yet is written to it, and it is used
+  from then on. Any other file is left alone, and new messages are refused.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import apsw
+import msgspec
+import structlog
+
+from mailroom.errors import OutboxError
+from mailroom.outbox.sqlite.database import Connection, connect, rows_of, truncate_log
+
+_COLUMNS: Final = "SELECT name FROM pragma_table_info('messages') WHERE name <> 'number'"
+_UNSETTLED: Final = "SELECT id FROM messages WHERE due_at IS NOT NULL"
+
+log = structlog.get_logger()
+
+
+class Files:
+    """The database at `path`, and its log. Used by one thread.
+
+    `admit` is called before a file is opened: it raises OutboxError unless that is our outbox, and locked by us.
+    """
+
+    def __init__(self, path: Path, *, vfs: str | None = None, admit: Callable[[], None] = lambda: None) -> None:
+        self._path = path
+        self._vfs = vfs
+        self._admit = admit
+        self._problem = ""
+
+    def connect(self) -> Connection:
+        """Open the database for writing. Raises apsw.Error."""
+        if not self._path.exists():
+            raise apsw.CantOpenError(self._missing())
+        try:
+            self._admit()
+        except (OSError, OutboxError) as error:
+            raise apsw.CantOpenError(str(error)) from error
+        return connect(self._path, vfs=self._vfs)
+
+    def verify(self, connection: Connection) -> tuple[Connection | None, str]:
+        """Return the connection to go on with, and why what was committed last is lost at a restart; empty: it is not.
+
+        None: open a new one.
+        """
+        following: Connection | None = connection
+        problem = ""
+        try:
+            if connection.database_moved():
+                following, problem = self._follow(connection)
+            elif connection.log_moved():
+                following, problem = self._save_log(connection)
+        except (apsw.Error, OSError) as error:
+            problem = f"nobody can tell whether {self._path} is still there: {error}"
+        if problem != self._problem:
+            self._problem = problem
+            if problem:
+                log.error("outbox.moved", problem=problem)
+            else:
+                log.warning("outbox.recovered", path=str(self._path))
+        return following, problem
+
+    def _save_log(self, connection: Connection) -> tuple[Connection | None, str]:
+        problem = f"{self._path}-wal was deleted or replaced while it was open"
+        try:
+            if not truncate_log(connection):
+                return connection, f"{problem}, and another process reads the outbox: wait until it ends, or end it"
+        except apsw.Error as error:
+            return connection, f"{problem}, and what it held cannot be saved: {error}"
+        log.error("outbox.moved", problem=f"{problem}; what it held was saved. Leave this file to SQLite")
+        connection.close(True)
+        return None, ""
+
+    def _follow(self, connection: Connection) -> tuple[Connection, str]:
+        if not self._path.exists():
+            return connection, self._missing()
+        problem = f"{self._path} was replaced while it was open"
+        try:
+            self._admit()
+            if not connection.log_moved():
+                # The log and its index belong to the former database; with them SQLite would damage the new one.
+                for suffix in ("-wal", "-shm"):
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            new = connect(self._path, vfs=self._vfs)
+            try:
+                _copy_unsettled(connection, new)
+            except BaseException:
+                new.close(True)
+                raise
+        except (apsw.Error, OSError, OutboxError) as error:
+            return connection, f"{problem}: {error}. Put the former file back, or restart to use this one"
+        log.error("outbox.moved", problem=f"{problem} by a copy, which is used from now on")
+        connection.close(True)
+        return new, ""
+
+    def _missing(self) -> str:
+        return (
+            f"{self._path} was deleted or moved while it was open: put it back, "
+            "or restart to begin with an empty outbox. Until then no message can be kept"
+        )
+
+
+def _copy_unsettled(old: Connection, new: Connection) -> None:
+    """Copy each message that is not settled in one of them, as the old one has it, and what may happen once."""
+    columns = [name for (name,) in rows_of(old, _COLUMNS)]
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
+    ids = sorted({id_ for connection in (old, new) for (id_,) in rows_of(connection, _UNSETTLED)})
+    read = f"SELECT {names} FROM messages WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number"  # noqa: S608 - of the schema's names
+    write = f"INSERT INTO messages ({names}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changes}"  # noqa: S608 - likewise
+    rows = rows_of(old, read, (msgspec.json.encode(ids).decode(),))
+    with new:
+        new.executemany(write, rows)
+        new.executemany("INSERT OR IGNORE INTO once VALUES (?, ?, ?)", rows_of(old, "SELECT * FROM once"))

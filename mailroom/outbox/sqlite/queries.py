@@ -1,0 +1,220 @@
+"""Looks at the outbox without touching it: for the console and metrics, and for commands beside a running server."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import apsw
+
+from mailroom.clock import Instant
+from mailroom.errors import OutboxError
+from mailroom.message import Outcome, Priority, State, new_id
+from mailroom.outbox import AttemptSummary, Depth, Record
+from mailroom.outbox.sqlite.database import Connection, connect_readonly, expect_current, rows_of, unlock_seal
+from mailroom.outbox.sqlite.rows import RECORD_COLUMNS, Keys, languages_of_text, record_of
+
+Result = TypeVar("Result")
+
+_GET: Final = f"SELECT {RECORD_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608 - a constant
+
+# Who got a message lately is not written down yet (`operations.index`).
+_OF_RECIPIENT: Final = """number IN (
+           SELECT number FROM recipients WHERE recipient_key = ?1
+            UNION ALL
+           SELECT number FROM messages WHERE number > (SELECT indexed FROM progress) AND recipient_key = ?1)"""
+
+_LANGUAGES: Final = f"""
+    SELECT languages
+      FROM messages
+     WHERE {_OF_RECIPIENT} AND languages <> '[]'
+     ORDER BY +id DESC
+     LIMIT 1
+"""  # noqa: S608 - a constant
+
+_DEPTH: Final = """
+    SELECT priority, count(*), min(created_at)
+      FROM messages
+     WHERE due_at IS NOT NULL AND state IN ('queued', 'sending')
+     GROUP BY priority
+"""
+
+_HELD: Final = "SELECT reason, count(*) FROM messages WHERE state = 'held' GROUP BY reason"
+
+_TRIED: Final = """
+    WITH recent (attempts) AS (
+        SELECT attempts FROM messages WHERE id >= ?1
+        UNION ALL
+        SELECT attempts FROM messages WHERE due_at IS NOT NULL AND +id < ?1  -- by due_at, not by id
+    ),
+    tried (provider, outcome, started_at, words) AS (
+        SELECT value ->> 'provider', value ->> 'outcome', value ->> 'started_at',
+               coalesce(value ->> 'words', '')  -- what is empty may be left out
+          FROM recent, json_each(attempts)
+         WHERE json_valid(attempts)
+    )
+    SELECT provider, outcome, count(*), max(started_at), words  -- of the row with the maximum
+      FROM tried
+     WHERE started_at >= ?2
+     GROUP BY provider, outcome
+     ORDER BY max(started_at) DESC
+"""
+
+_WITH_INDEX: Final = {
+    State.QUEUED: "due_at IS NOT NULL",
+    State.SENDING: "due_at IS NOT NULL",
+    State.SENT: "TRUE",
+    State.DELIVERED: "TRUE",
+}
+"""What must be said beside the state so that SQLite uses a partial index; for all others `_ENDED`."""
+_ENDED: Final = "state NOT IN ('queued', 'sending', 'sent', 'delivered')"
+
+
+class Reader:
+    """A read-only connection in a thread of its own."""
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._closed = False
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="outbox-reader")
+
+    async def run(self, read: Callable[[apsw.Connection], Result]) -> Result:
+        """Return what a function reads. Raises OutboxError when the file cannot be read."""
+        if self._closed:
+            raise OutboxError("the outbox is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, read)
+
+    async def rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query. Raises OutboxError when the file cannot be read."""
+        return await self.run(lambda connection: rows_of(connection, sql, bindings))
+
+    def _run(self, read: Callable[[apsw.Connection], Result]) -> Result:
+        try:
+            if self._connection is not None and (self._connection.database_moved() or self._connection.log_moved()):
+                self._disconnect()
+            if self._connection is None:
+                self._connection = self._connect()
+            return read(self._connection)
+        except apsw.Error as error:
+            self._disconnect()
+            raise OutboxError(f"the outbox cannot be read: {error}") from error
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(True)
+
+    async def close(self) -> None:
+        """Close the connection and end the thread, once what is being read has been read."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._disconnect)
+        self._executor.shutdown()
+
+
+class SqliteRecords:
+    """The reading half of the outbox; needs no lock, and works beside the server."""
+
+    def __init__(self, path: Path, reader: Reader, keys: Keys) -> None:
+        self._path = path
+        self._reader = reader
+        self._keys = keys
+
+    async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
+        """Return one message's record."""
+        rows = await self._reader.rows(_GET, (id,))
+        return record_of(rows[0], self._keys.seal) if rows else None
+
+    async def find(
+        self,
+        *,
+        recipient: str | None = None,
+        state: State | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[Record]:
+        """Return records, newest first; `before` is the id at which the last page ended."""
+        where = ["TRUE"]
+        order = "id"
+        bindings: list[bytes | str] = []
+        if recipient is not None:
+            try:
+                bindings.append(self._keys.recipient(recipient))
+            except ValueError:  # to what is no address no mail was kept
+                return []
+            where.append(_OF_RECIPIENT)
+            order = "+id"  # few: they are sorted, not looked for in everybody's
+        if state is not None:
+            where += ["state = ?", _WITH_INDEX.get(state, _ENDED)]
+            bindings.append(state.value)
+        if before is not None:
+            where.append(f"{order} < ?")
+            bindings.append(before)
+        sql = f"SELECT {RECORD_COLUMNS} FROM messages WHERE {' AND '.join(where)} ORDER BY {order} DESC LIMIT ?"  # noqa: S608 - of constants
+        rows = await self._reader.rows(sql, (*bindings, limit))
+        return [record_of(row, self._keys.seal) for row in rows]
+
+    async def languages(self, recipient: str) -> tuple[str, ...]:
+        """Return the languages of the last mail to this address that had any, or ()."""
+        try:
+            key = self._keys.recipient(recipient)
+        except ValueError:  # to what is no address no mail was kept
+            return ()
+        rows = await self._reader.rows(_LANGUAGES, (key,))
+        return languages_of_text(rows[0][0]) if rows else ()
+
+    async def depth(self) -> Mapping[Priority, Depth]:
+        """Return what waits, by priority."""
+        rows = await self._reader.rows(_DEPTH)
+        found = {Priority(priority): Depth(count, oldest) for priority, count, oldest in rows}
+        return {priority: found.get(priority, Depth(0, None)) for priority in Priority}
+
+    async def held(self) -> Mapping[str, int]:
+        """Return how many messages are held, by reason."""
+        return {reason: count for reason, count in await self._reader.rows(_HELD)}  # noqa: C416 - dict() loses the types
+
+    async def tried(self, *, since: Instant, accepted: Instant) -> list[AttemptSummary]:
+        """Return what came of the attempts that began at `since` or later, by provider and outcome, newest first.
+
+        Of messages accepted at `accepted` or later, and of older ones that are not settled yet: there is no index on
+        attempts, and the whole history is not read for them.
+        """
+        found = await self._reader.rows(_TRIED, (new_id(max(0.0, accepted), bytes(10)), since))
+        return [
+            AttemptSummary(provider, Outcome(outcome) if outcome else None, count, last_at, words)
+            for provider, outcome, count, last_at, words in found
+        ]
+
+    async def free_bytes(self) -> int | None:
+        """Return the free room where the outbox lies, None if that cannot be known."""
+        try:
+            room = await asyncio.to_thread(os.statvfs, self._path.parent)
+        except OSError:
+            return None
+        return room.f_bavail * room.f_frsize
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        await self._reader.close()
+
+
+async def open_readonly(path: Path, *, secret_keys: Sequence[str]) -> SqliteRecords:
+    """Open the file for looking only; no lock is needed, a server may run.
+
+    Raises OutboxError when it cannot be read, SealBroken when no secret fits.
+    """
+    reader = Reader(lambda: connect_readonly(path))
+
+    def keys(connection: apsw.Connection) -> Keys:
+        expect_current(connection)
+        return Keys(unlock_seal(connection, secret_keys, entropy=os.urandom))
+
+    try:
+        return SqliteRecords(path, reader, await reader.run(keys))
+    except BaseException:
+        await reader.close()
+        raise

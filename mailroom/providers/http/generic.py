@@ -1,0 +1,176 @@
+"""Any service that takes mails by a POST: as JSON, as a form, or as the request that Logto itself would make."""
+
+import re
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from mailroom.errors import Misconfigured, Unavailable
+from mailroom.message import Address, Email, Receipt
+from mailroom.providers import ProviderContext
+from mailroom.providers.http.body_template import FORM, JSON, BodyTemplate
+from mailroom.providers.http.http_provider import (
+    ApiRequest,
+    ApiResponse,
+    HttpProvider,
+    HttpSettings,
+    header_map,
+    mailbox_object,
+)
+from mailroom.providers.http.http_settings import origin
+from mailroom.providers.http.logto_request import logto_request
+
+_URL: Final = re.compile(r"[!-~]{1,2048}")
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,4094}[!-~])?")
+_OURS: Final = frozenset(
+    {"accept-encoding", "connection", "content-length", "host", "idempotency-key", "transfer-encoding"}
+)
+_LONG_ENOUGH_FOR_A_TOKEN: Final = 16
+
+
+def _target(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError("this is no URL") from None
+    if not _URL.fullmatch(text) or parts.fragment:
+        raise ValueError("write it in printable ASCII, without a fragment")
+    if "@" in parts.netloc:
+        raise ValueError("no credentials go here: set them as a header")
+    origin(f"{parts.scheme}://{parts.netloc}")
+    return url
+
+
+def _sendable(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ValueError("a header stands there twice")
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value.get_secret_value()):
+            raise ValueError("names are HTTP's, values are printable ASCII without blanks around")
+        if name.lower() in _OURS:
+            raise ValueError(f"{name} is not to be set here")
+        if name.lower() == "content-type":
+            raise ValueError("say content_type instead")
+    return headers
+
+
+class Settings(HttpSettings):
+    """Any service that takes mails by a POST."""
+
+    type: Literal["http"] = "http"
+    url: Annotated[SecretStr, AfterValidator(_target)] = Field(
+        description="where to post; a secret, for its path or query may hold a token"
+    )
+    headers: Annotated[dict[str, SecretStr], AfterValidator(_sendable)] = Field(
+        {}, description='sent along, and never shown: `{ Authorization = "Bearer …" }`'
+    )
+    body: str | None = Field(
+        None, max_length=100_000, description="Jinja template of the body; without it the mail goes as JSON"
+    )
+    content_type: Literal["application/json", "application/x-www-form-urlencoded"] = Field(
+        JSON, description="what `body` makes"
+    )
+    forward: bool = Field(
+        default=False, description="write no mail: pass the message on exactly as Logto's HTTP email connector sends it"
+    )
+
+    @property
+    def forwards(self) -> bool:
+        """Whether it passes messages on as they came."""
+        return self.forward
+
+    @model_validator(mode="after")
+    def _writable(self) -> Self:
+        if self.body is not None and self.forward:
+            raise ValueError("body and forward exclude each other: what is forwarded is not written")
+        if self.body is None and self.content_type == FORM:
+            raise ValueError("content_type: a form needs a body, the template that writes it")
+        try:
+            self.template()
+        except ValueError as error:
+            raise ValueError(f"body: {error}") from None
+        return self
+
+    def template(self) -> BodyTemplate | None:
+        """Return the body's template, if there is one. Raises ValueError, saying what is wrong with it."""
+        return None if self.body is None else BodyTemplate(self.body, self.content_type)
+
+
+class Http(HttpProvider):
+    """Hands mails to a service of the operator's, with our id as `Idempotency-Key`; any 2xx is its yes."""
+
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
+        """Read what the settings say; nothing is dialled."""
+        parts = urlsplit(settings.url.get_secret_value())
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        # Titles, so that a header of the same name in other letters replaces ours instead of going along with it.
+        headers = {name.title(): value.get_secret_value() for name, value in settings.headers.items()}
+        super().__init__(
+            settings,
+            context,
+            host=f"{parts.scheme}://{parts.netloc}",
+            credentials=headers,
+            secrets=_tokens(parts.path, parts.query),
+        )
+        self._forward = settings.forward
+        self._content_type = settings.content_type
+        self._template = settings.template()
+
+    def write(self, email: Email) -> ApiRequest:
+        """Return the request for a mail, or for the message in it."""
+        if self._forward:
+            if email.message is None:
+                raise Misconfigured("it forwards messages of Logto's, and this mail was made from none")
+            body = logto_request(email.message)
+        elif self._template is None:
+            body = msgspec.json.encode(fields_of(email))
+        else:
+            try:
+                body = self._template.write(fields_of(email))
+            except ValueError as error:
+                raise Misconfigured(f"the template in body: {error}") from None
+        return ApiRequest(self._path, body, self._content_type, {"Idempotency-Key": email.id})
+
+    def read(self, answer: ApiResponse) -> Receipt:
+        """Return the receipt, with an id if the answer has one in a usual place, or raise by the status."""
+        if answer.is_success:
+            names = (answer.text(name) for name in ("id", "message_id", "messageId", "MessageID"))
+            # Its message and no more: who knows what a stranger's yes repeats of the mail.
+            return Receipt(next(filter(None, names), ""), answer.text("message") or f"HTTP {answer.status}")
+        if answer.status == 503:  # noqa: PLR2004  # RFC 9110 §15.6.4: it does not handle the request now
+            raise answer.error(Unavailable)
+        raise self.refusal(answer)
+
+
+def fields_of(email: Email) -> dict[str, Any]:
+    """Return the mail as it goes without a template, and as a template sees it."""
+    return {
+        "id": email.id,
+        "message_id": email.message_id,
+        "from": _mailbox(email.sender),
+        "to": email.recipient,
+        "reply_to": _mailbox(email.reply_to) if email.reply_to else None,
+        "subject": email.subject,
+        "html": email.html,
+        "text": email.text,
+        "headers": header_map(email),
+        "language": email.language,
+        "template": email.template,
+    }
+
+
+def _mailbox(address: Address) -> dict[str, str]:
+    return {"name": "", **mailbox_object(address)}
+
+
+def _tokens(path: str, query: str) -> list[str]:
+    """Return what may be a token in a URL."""
+    segments = [segment for segment in path.split("/") if len(segment) >= _LONG_ENOUGH_FOR_A_TOKEN]
+    return [f"{path}?{query}", *segments, *(value for _, value in parse_qsl(query)), query]
+
+
+connect = Http

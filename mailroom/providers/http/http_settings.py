@@ -1,0 +1,60 @@
+"""What every provider that is reached over HTTP can be told, and the types that their settings share."""
+
+import re
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from mailroom.providers import ProviderSettings
+from mailroom.providers.egress import CONNECT_SECONDS, Egress, ProxyUrl, parse_proxy, split_url
+
+_WORD: Final = re.compile(r"[!-~]{8,4096}")
+
+
+def origin(url: str) -> str:
+    """Return a URL's scheme, host and port (RFC 6454). Raises ValueError if there is more to it."""
+    parts = split_url(url, ("https", "http"))
+    if "@" in parts.netloc:
+        raise ValueError("no credentials go here")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _word(value: SecretStr) -> SecretStr:
+    if not _WORD.fullmatch(value.get_secret_value()):
+        raise ValueError("this is no key: at least 8 printable ASCII characters without blanks")
+    return value
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_word)]
+"""A secret that fits into a header."""
+
+
+class HttpSettings(ProviderSettings):
+    """A provider that is reached over HTTP."""
+
+    endpoint: Annotated[str, AfterValidator(origin)] | None = Field(
+        None, description="scheme, host and port instead of the vendor's: a gateway, a test; paths stay the vendor's"
+    )
+    local_address: IPv4Address | IPv6Address | None = Field(None, description="source address for outgoing connections")
+    proxy: ProxyUrl | None = Field(
+        None,
+        description="leave through this proxy: `http://`, `https://` or `socks5://user:password@host:port`; "
+        "the environment's proxies are not used",
+    )
+    ca_file: Path | None = Field(None, description="PEM file of the authorities to trust instead of the usual ones")
+    connect_timeout: float = Field(
+        CONNECT_SECONDS, gt=0, le=100, description="seconds to connect and encrypt; within `timeout`"
+    )
+
+    @model_validator(mode="after")
+    def _check_ca_file(self) -> Self:
+        if self.ca_file is not None:
+            self.egress.tls_context()
+        return self
+
+    @property
+    def egress(self) -> Egress:
+        """How its connections leave this machine."""
+        return Egress(self.local_address, parse_proxy(self.proxy), self.ca_file, self.connect_timeout)

@@ -1,0 +1,240 @@
+"""Gets OAuth2 access tokens (RFC 6749), keeps them, and gets new ones before they expire. The names follow Logto's.
+
+Four ways: a refresh token, a service account's key (RFC 7523), a client's own credentials, or a token that is given.
+"""
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from urllib.parse import urlsplit
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from mailroom.clock import Clock
+from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
+from mailroom.message import MASK
+from mailroom.pem import private_key_in
+from mailroom.text import bounded
+
+if TYPE_CHECKING:
+    import httpx
+
+_RENEW_SECONDS: Final = 60.0
+"""So long before its end a token is not used any more."""
+_USUAL_LIFETIME_SECONDS: Final = 3600.0
+_LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
+_ASSERTION_SECONDS: Final = 300
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_TOO_MANY_REQUESTS: Final = 429
+_SERVER_ERROR: Final = 500
+_OK: Final = 200
+_TOKEN: Final = re.compile(r"[!-~]+")
+_TEMPORARY: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
+
+
+def _access_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("this is no URL") from None
+    if not host or "@" in parts.netloc or not url.isprintable():
+        raise ValueError("write it as https://host/path")
+    if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
+        raise ValueError("secrets go there: it must be https://")
+    return url
+
+
+class OAuth2(BaseModel):
+    """How to come by an access token."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    client_id: str | None = Field(None, min_length=1, description="of the application that you registered")
+    client_secret: SecretStr | None = Field(
+        None, min_length=1, description="its secret; without a `refresh_token` tokens are asked for in its own name"
+    )
+    refresh_token: SecretStr | None = Field(None, min_length=1, description="what consent to that application gave")
+    service_client: str | None = Field(
+        None, min_length=1, description="a service account: `client_email` in its key's JSON file"
+    )
+    private_key: SecretStr | None = Field(None, min_length=1, description="its key in PEM format: `private_key` there")
+    passphrase: SecretStr | None = Field(None, min_length=1, description="of the private key, if it has one")
+    access_token: SecretStr | None = Field(None, min_length=1, description="a token that you renew yourself")
+    access_url: Annotated[str, AfterValidator(_access_url)] | None = Field(
+        None, description='the token endpoint; `preset = "gmail"` knows Google\'s'
+    )
+    scope: str | None = Field(
+        None, pattern=r"^[!-~]+( [!-~]+)*$", description="what the token is for; the presets know their vendor's"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.access_token is not None:
+            if self.refresh_token or self.private_key or self.client_secret:
+                raise ValueError("an access_token of your own needs nothing beside it")
+        elif self.private_key is not None:
+            if self.service_client is None or self.refresh_token or self.client_secret:
+                raise ValueError("private_key goes with service_client, and with nothing else")
+            self.signing_key()
+        elif self.client_id is None or not (self.refresh_token or self.client_secret):
+            raise ValueError("give client_id, client_secret and refresh_token; or service_client and private_key")
+        return self
+
+    def signing_key(self) -> RSAPrivateKey:
+        """Return the service account's key. Raises ValueError."""
+        assert self.private_key is not None
+        passphrase = self.passphrase.get_secret_value() if self.passphrase else None
+        key = private_key_in(self.private_key.get_secret_value(), passphrase)
+        if not isinstance(key, RSAPrivateKey):
+            raise ValueError("private_key must be RSA")  # noqa: TRY004  # pydantic collects ValueErrors
+        return key
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return what must never be shown."""
+        given = (self.client_secret, self.refresh_token, self.access_token)
+        return tuple(secret.get_secret_value() for secret in given if secret)
+
+
+@dataclass(slots=True)
+class Token:
+    """An access token."""
+
+    text: str = field(repr=False)
+    good_until: float
+    """By the monotonic clock."""
+    accepted: bool = False
+    """Whether a server has taken it; one that never was is not replaced by another of its kind."""
+
+
+class Tokens:
+    """The one token that all connections log in with. Concurrent callers share a request."""
+
+    def __init__(
+        self,
+        settings: OAuth2,
+        *,
+        username: str,
+        url: str,
+        scope: str,
+        transport: "httpx.AsyncBaseTransport",
+        clock: Clock,
+    ) -> None:
+        """`url` is the token endpoint; `username` the mailbox that a service account acts for."""
+        import httpx  # noqa: PLC0415 - for OAuth2 only
+
+        self._settings = settings
+        self._username = username
+        self._url = url
+        self._scope = scope
+        self._clock = clock
+        self._client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113  # the dialler's
+        self._one_at_a_time = asyncio.Lock()
+        self._refresh_token = settings.refresh_token.get_secret_value() if settings.refresh_token else ""
+        self._key = settings.signing_key() if settings.private_key else None
+        self._token: Token | None = None
+        if settings.access_token is not None:
+            self._token = Token(settings.access_token.get_secret_value(), float("inf"))
+
+    @property
+    def renewable(self) -> bool:
+        """Whether another token can be had when one is refused."""
+        return self._settings.access_token is None
+
+    async def get(self) -> Token:
+        """Return a token that is good for a while. Raises Misconfigured or Unavailable."""
+        async with self._one_at_a_time:
+            if self._token is None or self._clock.monotonic() >= self._token.good_until:
+                self._token = await self._request()
+            return self._token
+
+    def refused(self, token: Token) -> None:
+        """Forget a token that a server did not take."""
+        if self.renewable and self._token is token:
+            self._token = None
+
+    async def aclose(self) -> None:
+        """Close the connections to the token endpoint."""
+        await self._client.aclose()
+
+    async def _request(self) -> Token:
+        asked_at = self._clock.monotonic()
+        try:
+            response = await self._client.post(self._url, data=self._form(), headers={"Accept": "application/json"})
+        except Uncertain as error:
+            raise Unavailable(f"the token endpoint did not answer: {error.words}") from None
+        except Unavailable as error:
+            raise Unavailable(f"no token: {error.words}", code=error.code, retry_after=error.retry_after) from None
+        except Misconfigured as error:
+            raise Misconfigured(f"no token: {error.words}", code=error.code) from None
+        fields = _fields(response)
+        text = fields.get("access_token")
+        if response.status_code != _OK or not isinstance(text, str) or not _TOKEN.fullmatch(text):
+            raise self._refusal(response.status_code, fields)
+        if isinstance(new := fields.get("refresh_token"), str) and new:
+            self._refresh_token = new  # some vendors let the old one die
+        return Token(text, asked_at + _good_for(fields.get("expires_in")))
+
+    def _form(self) -> dict[str, str]:
+        settings = self._settings
+        form: dict[str, str] = {}
+        if self._key is not None:
+            grant, form["assertion"] = "urn:ietf:params:oauth:grant-type:jwt-bearer", self._assertion(self._key)
+        elif self._refresh_token:
+            grant, form["refresh_token"] = "refresh_token", self._refresh_token
+        else:
+            grant, form["scope"] = "client_credentials", self._scope
+        if settings.client_id is not None:
+            form["client_id"] = settings.client_id
+        if settings.client_secret is not None:
+            form["client_secret"] = settings.client_secret.get_secret_value()
+        return {"grant_type": grant, **form}
+
+    def _assertion(self, key: RSAPrivateKey) -> str:
+        now = int(self._clock.wall())
+        claims = {"iss": self._settings.service_client, "sub": self._username, "scope": self._scope, "aud": self._url}
+        parts = ({"alg": "RS256", "typ": "JWT"}, {**claims, "iat": now, "exp": now + _ASSERTION_SECONDS})
+        signed = b".".join(_base64url(json.dumps(part).encode()) for part in parts)
+        return (signed + b"." + _base64url(key.sign(signed, PKCS1v15(), hashes.SHA256()))).decode()
+
+    def _refusal(self, status: int, fields: Mapping[str, Any]) -> SendingError:
+        error = fields.get("error")
+        code = bounded(error) if isinstance(error, str) else ""
+        told = fields.get("error_description")
+        words = f"{code}: {told}" if isinstance(told, str) else code or f"HTTP {status}, not as documented"
+        for secret in (*self._settings.secrets(), self._refresh_token):
+            words = words.replace(secret, MASK) if secret else words
+        temporary = status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS or code in _TEMPORARY
+        kind = Unavailable if temporary else Misconfigured
+        return kind(bounded(f"{self._url} gives no access token: {words}"), code=code or f"HTTP {status}")
+
+
+def _fields(response: "httpx.Response") -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(response.content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _good_for(given: Any) -> float:
+    """Return for how many seconds a token is used."""
+    try:
+        seconds = float(given)
+    except (TypeError, ValueError):
+        seconds = _USUAL_LIFETIME_SECONDS
+    if not 0 <= seconds <= _LONGEST_LIFETIME_SECONDS:
+        seconds = _USUAL_LIFETIME_SECONDS
+    return max(seconds - _RENEW_SECONDS, seconds / 2)
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -1,0 +1,191 @@
+"""SMTP: a provider's submission endpoint, or a relay of your own.
+
+`mailroom.smtpclient` speaks it; here are the settings, OAuth2 tokens, and what the client's errors mean.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Mapping
+from email.header import Header
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from mailroom.address import ascii_form
+from mailroom.clock import Clock
+from mailroom.errors import Misconfigured, Rejected, Unavailable
+from mailroom.message import Email, Receipt
+from mailroom.providers import ProviderContext
+from mailroom.providers.smtp.oauth2 import Tokens
+from mailroom.providers.smtp.replies import diagnostic, sending_error
+from mailroom.providers.smtp.smtp_settings import Settings
+from mailroom.smtpclient import (
+    Command,
+    Login,
+    Mail,
+    Pool,
+    Reply,
+    ReplyError,
+    Server,
+    Session,
+    SmtpError,
+    open_session,
+)
+
+__all__ = ["Settings", "Smtp", "connect"]
+
+_BAD_CREDENTIALS: Final = 535
+_QUEUED: Final = re.compile(r"(?:queued as |\bOk:? )<?([\w.@+-]{6,200})>?\Z", re.IGNORECASE)
+
+
+class Smtp:
+    """Sends mails to one SMTP server, over at most `concurrency` connections."""
+
+    def __init__(self, settings: Settings, context: ProviderContext) -> None:
+        self._settings = settings
+        self._server = _server(settings)
+        self._login = None
+        if settings.username is not None and settings.password is not None:
+            mechanisms = ("PLAIN", "LOGIN") if settings.auth == "auto" else (settings.auth.upper(),)
+            self._login = Login(settings.username, settings.password.get_secret_value(), mechanisms)
+        self._tokens = _tokens(settings, context.clock)
+        self._headers = _written(settings.headers)
+        self._notify = ",".join(settings.dsn).upper()
+        self._signer = settings.dkim.signer() if settings.dkim else None
+        self._pool = Pool(
+            self._open_session,
+            size=settings.concurrency,
+            timeout_seconds=settings.timeout,
+            idle_seconds=settings.idle_seconds,
+            mails_per_session=settings.mails_per_connection,
+            monotonic=context.clock.monotonic,
+            sleep=context.clock.sleep,
+        )
+
+    async def send(self, email: Email) -> Receipt:
+        """Send a mail, see `Provider`; `timeout` bounds the whole, the wait for a free connection included."""
+        mail = self._mail(email)
+        try:
+            return _receipt(await self._pool.send(mail))
+        except SmtpError as error:
+            raise sending_error(error, self._settings) from None
+
+    async def verify(self) -> str:
+        """Connect, encrypt, log in and ask whether the server is there, see `Verifiable`."""
+        try:
+            await self._pool.verify()
+        except SmtpError as error:
+            raise sending_error(error, self._settings) from None
+        username = self._settings.username
+        return f"{self._server.name} takes " + (
+            f"the login of {username}" if username else "our connection without a login"
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections; mails that are being sent are aborted."""
+        await self._pool.aclose()
+        if self._tokens is not None:
+            await self._tokens.aclose()
+
+    def _mail(self, email: Email) -> Mail:
+        content = self._headers + email.raw
+        if self._signer is not None:
+            content = self._signer.sign(content)
+        sender = _envelope_sender(email.sender.email)
+        try:
+            return Mail(sender, email.recipient, content, email.id, self._notify)
+        except ValueError:
+            raise Rejected("the recipient's address cannot be written in SMTP") from None
+
+    async def _open_session(self) -> Session:
+        seconds = self._settings.connect_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                if self._tokens is None:
+                    return await open_session(self._server, self._login)
+                return await self._open_by_token(self._tokens)
+        except TimeoutError:
+            raise Unavailable(f"{self._server.name} was not ready for a mail within {seconds:g} s") from None
+
+    async def _open_by_token(self, tokens: Tokens) -> Session:
+        """Log in by OAuth2; a token that was accepted once and is refused now is replaced, once."""
+        while True:
+            token = await tokens.get()
+            login = Login(self._settings.username or "", token.text, ("XOAUTH2",))
+            try:
+                session = await open_session(self._server, login)
+            except ReplyError as error:
+                if error.command is Command.AUTH and error.code == _BAD_CREDENTIALS:
+                    tokens.refused(token)
+                    if token.accepted and tokens.renewable:
+                        continue
+                raise
+            token.accepted = True
+            return session
+
+
+def _server(settings: Settings) -> Server:
+    egress = settings.egress
+    return Server(
+        settings.host,
+        settings.port,
+        settings.tls,
+        context=settings.tls_context(),
+        server_name=settings.servername or "",
+        helo_name=settings.helo_name,
+        local_address=egress.local_address,
+        proxy_url=egress.proxy.url if egress.proxy else "",
+        proxy_context=_proxy_context(settings.ca_file) if egress.proxy and egress.proxy.scheme == "https" else None,
+    )
+
+
+def _proxy_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Trust the system's authorities, and our own: the proxy's certificate may be of either."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+def _tokens(settings: Settings, clock: Clock) -> Tokens | None:
+    """Return where tokens come from; they are requested over the same network path as mails are sent."""
+    if settings.oauth2 is None:
+        return None
+    from mailroom.providers.http.transport import Transport  # noqa: PLC0415 - aiohttp, only for OAuth2
+
+    return Tokens(
+        settings.oauth2,
+        username=settings.username or "",
+        url=settings.token_url,
+        scope=settings.token_scope,
+        transport=Transport(settings.egress, clock),
+        clock=clock,
+    )
+
+
+def _written(headers: Mapping[str, str | tuple[str, ...]]) -> bytes:
+    """Return header lines; text beyond ASCII as encoded words (RFC 2047)."""
+    lines = []
+    for name, given in headers.items():
+        for value in (given,) if isinstance(given, str) else given:
+            written = value if value.isascii() else Header(value, "utf-8", header_name=name).encode(linesep="\r\n")
+            lines.append(f"{name}: {written}\r\n")
+    return "".join(lines).encode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _envelope_sender(address: str) -> str:
+    try:
+        return ascii_form(address)
+    except ValueError:
+        raise Misconfigured("the sender's address (`from`) cannot be written in SMTP") from None
+
+
+def _receipt(reply: Reply) -> Receipt:
+    text = diagnostic(reply)
+    found = _QUEUED.search(text)
+    return Receipt(found[1] if found else "", text)
+
+
+connect = Smtp

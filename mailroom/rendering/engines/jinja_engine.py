@@ -1,0 +1,318 @@
+"""Compiles Jinja templates once and renders them in a sandbox: `Engine(folder, constants).render(name, variables)`."""
+
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from types import CodeType
+from typing import Any, Final
+
+from jinja2 import (
+    BytecodeCache,
+    ChainableUndefined,
+    Environment,
+    FunctionLoader,
+    Template,
+    TemplateError,
+    TemplateSyntaxError,
+    meta,
+    nodes,
+)
+from jinja2.bccache import Bucket
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from jinja2.utils import Namespace
+
+from mailroom.errors import RenderingError
+from mailroom.rendering.background import submit
+from mailroom.rendering.engines.compiler import encode_as_references, inline_constants, merge_template, prune_branches
+from mailroom.rendering.sanitize import replace_surrogates, to_printable
+
+ENDING: Final = ".jinja"
+
+LONGEST_PART: Final = 256 * 1024
+"""Maximum characters of a rendered template."""
+
+_MAX_PIECES: Final = 8192
+"""Maximum output pieces of a rendered template, which ends endless loops. A payload value has at most
+`inert.LONGEST_VALUE` characters."""
+_MERGE_AFTER: Final = 100
+"""Renderings after which a page is merged into one template."""
+_NON_ASCII_STYLE: Final = re.compile(r"<style[^>]*>[^<]*[^\0-\x7f<]", re.IGNORECASE)
+_MAX_MISSING: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A template's source text."""
+
+    text: str = field(repr=False)
+    place: str
+    """Its file, for error messages."""
+
+
+def read(folder: Path) -> dict[str, Source]:
+    """Return the templates of a folder by name. Raises RenderingError for a file that is not UTF-8."""
+    sources = {}
+    for file in sorted(folder.rglob(f"*{ENDING}")):
+        name = file.relative_to(folder).as_posix()
+        try:
+            sources[name] = Source(file.read_text(encoding="utf-8"), name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RenderingError(f"{name}: cannot be read as UTF-8 text ({type(error).__name__})") from error
+    return sources
+
+
+@lru_cache(maxsize=1024)
+def references(text: str) -> tuple[str | None, ...]:
+    """Return the names of templates that a source extends, includes or imports; None for a computed name."""
+    try:
+        return tuple(meta.find_referenced_templates(_PARSER.parse(text)))
+    except TemplateError:
+        return ()
+
+
+_PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses
+
+
+def check(source: Source) -> None:
+    """Raise RenderingError, with file and line, if a template does not compile."""
+    with _converted_errors(source):
+        _Sandbox({}).compile(source.text, filename=source.place)
+
+
+@contextmanager
+def _converted_errors(source: Source) -> Iterator[None]:
+    """Convert Jinja's errors to RenderingError."""
+    try:
+        yield
+    except TemplateSyntaxError as error:
+        raise RenderingError(f"{source.place}, line {error.lineno}: {error.message}") from error
+    except TemplateError as error:
+        raise RenderingError(f"{source.place}: {error}") from error
+    except RecursionError:
+        raise RenderingError(f"{source.place}: is nested too deeply") from None
+
+
+class Compiled(BytecodeCache):
+    """Caches compiled templates, for engines that share most of their templates."""
+
+    def __init__(self, before: "Compiled | None" = None) -> None:
+        """Start empty; entries of `before` are copied when they are requested."""
+        self.codes: dict[tuple[str, str], CodeType] = {}
+        self._before: Mapping[tuple[str, str], CodeType] = before.codes if before else {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Set the cached code if there is any (Jinja's interface)."""
+        key = bucket.key, bucket.checksum
+        bucket.code = self.codes.get(key) or self._before.get(key)
+        self.dump_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Cache the code (Jinja's interface)."""
+        if bucket.code is not None:
+            self.codes[bucket.key, bucket.checksum] = bucket.code
+
+
+class Engine:
+    """Compiled templates that refer to each other by name. Thread-safe."""
+
+    def __init__(
+        self, templates: Path | Mapping[str, Source], constants: Mapping[str, Any], compiled: Compiled | None = None
+    ) -> None:
+        """Compile the templates of a folder, or these sources, with constants: strings, and mappings of strings.
+
+        Engines with equal constants may share `compiled`. Raises RenderingError with file and line if a template
+        does not compile.
+        """
+        sources = read(templates) if isinstance(templates, Path) else templates
+        self._sources = sources
+        self._places = frozenset(source.place for source in sources.values())
+        self.missing: set[str] = set()
+        """Names of variables that templates printed and payloads did not have."""
+        self._environment = _Sandbox(
+            constants,
+            loader=FunctionLoader(lambda name: _load(sources, name)),
+            bytecode_cache=compiled,
+            autoescape=_is_html,
+            undefined=_missing_variable_class(self.missing),
+            finalize=to_printable,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            auto_reload=False,
+            cache_size=-1,
+        )
+        self._uses_references = True
+        """Whether non-ASCII characters of HTML become character references. Those are no longer than quoted-printable,
+        and independent of the charset. False if a style sheet has such characters: references mean nothing in CSS."""
+        self.names = frozenset(sources)
+        for name, source in sources.items():
+            with _converted_errors(source):
+                self._environment.get_template(name)
+            if _NON_ASCII_STYLE.search(source.text):
+                self._uses_references = False
+
+    def render(self, name: str, variables: dict[str, Any]) -> str:
+        """Return the rendered text. Raises RenderingError naming file and line, never a value."""
+        template = self._environment.get_template(name)
+        try:
+            pieces = _output(template, variables)
+        except Exception:  # noqa: BLE001 - a template can raise anything
+            raise self._error(name) from None
+        return self.text(name, pieces)
+
+    def page(self, name: str, constants: Mapping[str, Any]) -> "BoundTemplate":
+        """Return a template for mails that share further constants: strings, and mappings of strings, by name."""
+        return BoundTemplate(self, name, constants)
+
+    def merge_template(self, name: str, constants: Mapping[str, Any]) -> Template | None:
+        """Compile a template merged with all that it extends and includes; None if it cannot be merged."""
+        environment = self._environment
+
+        def parse(name: str) -> nodes.Template:
+            return environment.parse(self._sources[name].text, name, self._sources[name].place)
+
+        try:
+            if (merged := merge_template(name, parse)) is None:
+                return None
+            merged = prune_branches(inline_constants(merged, constants))
+            if self._uses_references and _is_html(name):
+                merged = encode_as_references(merged)
+            code = environment.compile(merged, name, self._sources[name].place)
+        except Exception:  # noqa: BLE001 - merging only saves time; the unmerged template reports the error
+            return None
+        return Template.from_code(environment, code, {})
+
+    def text(self, name: str, pieces: list[str]) -> str:
+        """Join a template's output. Raises RenderingError if it is too long."""
+        text = "".join(pieces)
+        if len(pieces) == _MAX_PIECES or len(text) > LONGEST_PART:
+            raise RenderingError(f"{name}: the rendered text is too long; {LONGEST_PART} characters are allowed")
+        if text.isascii():
+            return text
+        text = replace_surrogates(text)
+        return text.encode("ascii", "xmlcharrefreplace").decode() if self._uses_references and _is_html(name) else text
+
+    def references(self, name: str) -> list[str]:
+        """Return the names of templates that this one extends, includes or imports; computed names are left out."""
+        source = self._sources.get(name)
+        if source is None:
+            return []
+        return [other for other in references(source.text) if other is not None]
+
+    def _error(self, name: str) -> RenderingError:
+        """Convert the exception being handled; its message is dropped, because it can contain payload values."""
+        try:
+            self._environment.handle_exception()  # adds template lines to the traceback
+        except Exception as error:  # noqa: BLE001 - likewise
+            return RenderingError(f"{_error_place(error, self._places, name)}: {type(error).__name__}")
+
+
+class BoundTemplate:
+    """A template with constants: one kind of mail in one language.
+
+    After 100 renderings it is merged with all that it extends and includes, in the background: that takes 10 ms and
+    saves 40 of 80 µs a mail.
+    """
+
+    def __init__(self, engine: Engine, name: str, constants: Mapping[str, Any]) -> None:
+        self._engine = engine
+        self._constants = constants
+        self._merged: Template | None = None
+        self._renderings = 0
+        self.name = name
+
+    def render(self, variables: dict[str, Any]) -> str:
+        """Return the rendered text. Raises RenderingError naming file and line, never a value."""
+        self._renderings += 1
+        if self._renderings == _MERGE_AFTER:
+            submit(self._merge)
+        if self._merged is not None:
+            try:
+                pieces = _output(self._merged, variables)
+            except Exception:  # noqa: BLE001, S110 - it fails again below, where the line is known
+                pass
+            else:
+                return self._engine.text(self.name, pieces)
+        return self._engine.render(self.name, variables)
+
+    def _merge(self) -> None:
+        self._merged = self._engine.merge_template(self.name, self._constants)
+
+
+def _output(template: Template, variables: dict[str, Any]) -> list[str]:
+    """Return the output pieces: `template.render` without its copies of the variables."""
+    context = template.environment.context_class(
+        template.environment, _GLOBALS | variables, template.name, template.blocks
+    )
+    return list(islice(template.root_render_func(context), _MAX_PIECES))
+
+
+_GLOBALS: Final = {"range": safe_range, "namespace": Namespace}
+"""Jinja functions that templates may use; a payload field named `range` hides the function."""
+
+
+def _load(sources: Mapping[str, Source], name: str) -> tuple[str, str, None] | None:
+    source = sources.get(name)
+    return None if source is None else (source.text, source.place, None)
+
+
+def _is_html(name: str | None) -> bool:
+    """Return whether a template's output is escaped; Jinja's own function does not recognize `html.jinja`."""
+    return name is None or name.endswith("html.jinja")
+
+
+def _error_place(error: Exception, places: frozenset[str], name: str) -> str:
+    """Return file and line of the innermost template in the traceback."""
+    place = name
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if file in places:
+            place = f"{file}, line {line}"
+    return place
+
+
+def _missing_variable_class(missing: set[str]) -> type[ChainableUndefined]:
+    """Return the class of missing variables: they and their attributes print nothing, and are added to `missing`."""
+
+    class Missing(ChainableUndefined):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            if len(missing) < _MAX_MISSING and self._undefined_name:
+                missing.add(self._undefined_name)
+            return ""
+
+    return Missing
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Reads keys before attributes (`user.items` is a field, not a method); allows `*` for numbers only, no `**`."""
+
+    def __init__(self, constants: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self._constants = constants
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        return inline_constants(super()._parse(source, name, filename), self._constants)
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict:
+            try:
+                return obj[attribute]
+            except KeyError:
+                pass
+        return super().getattr(obj, attribute)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja's signature
+        if operator == "*" and isinstance(left, int | float) and isinstance(right, int | float):
+            return left * right
+        raise SecurityError("* is allowed for numbers only, ** not at all")

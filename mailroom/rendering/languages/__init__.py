@@ -1,0 +1,1 @@
+"""The words of the mails in each language, and which language a reader gets."""

@@ -1,0 +1,655 @@
+"""The file and the variables become settings, or a list of everything that is wrong with them."""
+
+import json
+import stat
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from mailroom import providers
+from mailroom.config import load, warnings
+from mailroom.config.fields import leaves, variable
+from mailroom.config.model import EventRule, Settings
+from mailroom.errors import Fault, SettingsError
+from mailroom.message import Address
+from tests.fake_providers.pigeon import Settings as Pigeon
+
+KEYS = st.sampled_from(["type", "host", "main", "default", "template", "authorization", "events", "User.Created"])
+KEY = "k3y-" * 10
+HEADER = "Bearer 0123456789abcdef"
+ENOUGH = {
+    "MAILROOM_FROM": "Acme <no-reply@acme.example>",
+    "MAILROOM_SECRET_KEY": KEY,
+    "MAILROOM_CONNECTOR__AUTHORIZATION": HEADER,
+    "MAILROOM_PROVIDERS__MAIN__TYPE": "pigeon",
+    "MAILROOM_PROVIDERS__MAIN__HOST": "loft.example",
+}
+FILE = f"""
+from = "Acme <no-reply@acme.example>"
+secret_key = "{KEY}"
+[connector]
+authorization = "{HEADER}"
+[providers.main]
+type = "pigeon"
+host = "loft.example"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _somewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Work in an empty directory, with pigeons."""
+    fakes = Path(__file__).parents[1] / "fake_providers"
+    monkeypatch.setattr(providers, "__path__", [*providers.__path__, str(fakes)])
+    monkeypatch.chdir(tmp_path)
+
+
+def loaded(file: str | None = None, **environ: str) -> Settings:
+    """Load from a file in the working directory and these variables."""
+    if file is not None:
+        Path("mailroom.toml").write_text(file)
+    return load(environ=environ)
+
+
+def developing(file: str | None = None, **environ: str) -> Settings:
+    """Load the same with `--dev`."""
+    if file is not None:
+        Path("mailroom.toml").write_text(file)
+    return load(environ=environ, dev=True)
+
+
+def faults(
+    file: str | None = None, *, environ: Mapping[str, str] | None = None, load: Callable[..., Settings] = loaded
+) -> dict[str, str]:
+    """Return what is wrong, by where."""
+    with pytest.raises(SettingsError) as caught:
+        load(file, **(environ or {}))
+    assert len({fault.path for fault in caught.value.faults}) == len(caught.value.faults)
+    return {fault.path: fault.problem for fault in caught.value.faults}
+
+
+def pigeon(settings: Settings, name: str = "main") -> Any:
+    """Return a provider, known to be a pigeon."""
+    return settings.providers[name]
+
+
+# ---- where values come from
+
+
+def test_variables_alone_are_enough() -> None:
+    settings = loaded(**ENOUGH)
+    assert settings.sender == Address("no-reply@acme.example", "Acme")
+    assert settings.connector.authorization[0].get_secret_value() == HEADER
+    assert pigeon(settings).host == "loft.example"
+    assert settings.dev is False
+
+
+def test_the_file_alone_is_enough() -> None:
+    settings = loaded(FILE)
+    assert [key.get_secret_value() for key in settings.secret_key] == [KEY]
+    assert list(settings.providers) == ["main"]
+
+
+def test_a_variable_overrides_the_file() -> None:
+    settings = loaded(FILE, MAILROOM_PROVIDERS__MAIN__PORT="2525", MAILROOM_FROM="b@acme.example")
+    assert (pigeon(settings).port, pigeon(settings).host) == (2525, "loft.example")
+    assert settings.sender.email == "b@acme.example"
+
+
+def test_the_file_may_be_named_by_a_variable_or_an_argument() -> None:
+    Path("other.toml").write_text(FILE)
+    assert load(environ={"MAILROOM_CONFIG": "other.toml"}).port == 8000
+    assert load(environ={"MAILROOM_CONFIG": "nowhere.toml"}, config=Path("other.toml")).port == 8000
+
+
+def test_a_named_file_must_be_there() -> None:
+    found = faults(environ={"MAILROOM_CONFIG": "nowhere.toml"})
+    assert found == {"MAILROOM_CONFIG": "there is no file nowhere.toml"}, (
+        "and nothing is called missing that it may hold"
+    )
+
+
+def test_a_file_that_is_not_toml_is_reported_beside_faulty_variables() -> None:
+    found = faults("from = \n", environ={"MAILROOM_PORT": "many", "MAILROOM_POTR": "1"})
+    assert found["mailroom.toml"].startswith("is not TOML: Invalid value (at line 1")
+    assert set(found) == {"mailroom.toml", "MAILROOM_PORT", "MAILROOM_POTR"}
+
+
+def test_a_file_that_is_not_text_is_reported() -> None:
+    Path("mailroom.toml").write_bytes(b"\xff\xfe")
+    assert faults() == {"mailroom.toml": "is not UTF-8 text"}
+
+
+def test_a_directory_is_no_file() -> None:
+    Path("mailroom.toml").mkdir()
+    assert "cannot read mailroom.toml" in faults()["mailroom.toml"]
+
+
+def test_an_empty_variable_is_unset() -> None:
+    settings = loaded(FILE, MAILROOM_FROM="", MAILROOM_CONFIG="", MAILROOM_UNHEARD_OF="", PORT="")
+    assert settings.sender.name == "Acme"
+
+
+def test_lists_are_comma_separated_or_json() -> None:
+    commas = loaded(**ENOUGH, MAILROOM_CONNECTOR__ALLOWED_IPS="203.0.113.0/24, 2001:db8::/32,")
+    json = loaded(**ENOUGH, MAILROOM_CONNECTOR__ALLOWED_IPS='["203.0.113.0/24", "2001:db8::/32"]')
+    assert [str(network) for network in commas.connector.allowed_ips] == ["203.0.113.0/24", "2001:db8::/32"]
+    assert commas.connector == json.connector
+
+
+def test_a_header_with_a_comma_can_be_given_as_json() -> None:
+    settings = loaded(**ENOUGH | {"MAILROOM_CONNECTOR__AUTHORIZATION": '["Digest a=12345678, b=90"]'})
+    assert settings.connector.authorization[0].get_secret_value() == "Digest a=12345678, b=90"
+
+
+def test_two_keys_rotate() -> None:
+    settings = loaded(**ENOUGH | {"MAILROOM_SECRET_KEY": f"{'n' * 32},{KEY}"})
+    assert [key.get_secret_value() for key in settings.secret_key] == ["n" * 32, KEY]
+
+
+def test_maps_are_json_and_keys_keep_their_case() -> None:
+    settings = loaded(
+        **ENOUGH,
+        MAILROOM_ROUTES='{"default": ["main"], "Welcome": ["main"]}',
+        MAILROOM_WEBHOOK__EVENTS='{"User.Created": {"template": "Welcome", "only": "registration"}, "A": "Hi"}',
+        MAILROOM_PROVIDERS__MAIN__HEADERS='{"X-Ring": "Red"}',
+        MAILROOM_PROVIDERS__MAIN__REGIONS="eu, us",
+    )
+    assert settings.routes == {"default": ("main",), "Welcome": ("main",)}
+    assert settings.webhook.events == {
+        "User.Created": EventRule(template="Welcome", only="registration"),
+        "A": EventRule(template="Hi"),
+    }
+    assert pigeon(settings).headers == {"X-Ring": "Red"}
+    assert pigeon(settings).regions == ("eu", "us")
+
+
+def test_one_route_can_be_a_variable() -> None:
+    settings = loaded(
+        **ENOUGH, MAILROOM_ROUTES__DEFAULT="main", MAILROOM_ROUTES__SIGNIN="main", MAILROOM_ROUTES__Own="main"
+    )
+    assert settings.routes == {"default": ("main",), "SignIn": ("main",), "Own": ("main",)}
+
+
+def test_a_route_in_capitals_that_means_no_template_is_refused() -> None:
+    assert "MAILROOM_ROUTES='{" in faults(environ=ENOUGH | {"MAILROOM_ROUTES__OWN": "main"})["MAILROOM_ROUTES__OWN"]
+
+
+def test_a_variable_finds_the_file_s_provider_whatever_its_spelling() -> None:
+    settings = loaded(FILE.replace("providers.main", "providers.main-eu"), MAILROOM_PROVIDERS__MAIN_EU__PORT="26")
+    assert pigeon(settings, "main-eu").port == 26
+
+
+def test_all_providers_can_be_one_variable_in_order() -> None:
+    both = '{"b": {"type": "pigeon", "host": "b"}, "a": {"type": "pigeon", "host": "a"}}'
+    environ = {name: value for name, value in ENOUGH.items() if "PROVIDERS" not in name}
+    assert list(loaded(**environ, MAILROOM_PROVIDERS=both).providers) == ["b", "a"]
+
+
+@pytest.mark.parametrize("variable", ["MAILROOM_ROUTES", "MAILROOM_WEBHOOK__EVENTS", "MAILROOM_CONNECTOR"])
+def test_a_table_in_a_variable_must_be_a_json_object(variable: str) -> None:
+    assert faults(environ=ENOUGH | {variable: "main"})[variable] == "is not a JSON object"
+
+
+def test_a_list_that_looks_like_json_must_be_json() -> None:
+    found = faults(environ=ENOUGH | {"MAILROOM_CONNECTOR__ALLOWED_IPS": "[203.0.113.0/24"})
+    assert found == {"MAILROOM_CONNECTOR__ALLOWED_IPS": "is not a JSON list"}
+
+
+# ---- secrets in files
+
+
+def test_any_secret_may_be_in_a_file_of_its_own() -> None:
+    Path("password").write_bytes(b" two words \r\n")
+    Path("keys").write_text(f"{'n' * 32}\n{KEY}\n")
+    environ = {name: value for name, value in ENOUGH.items() if name != "MAILROOM_SECRET_KEY"}
+    settings = loaded(**environ, MAILROOM_SECRET_KEY_FILE="keys", MAILROOM_PROVIDERS__MAIN__PASSWORD_FILE="password")
+    assert pigeon(settings).password.get_secret_value() == " two words "
+    assert [key.get_secret_value() for key in settings.secret_key] == ["n" * 32, KEY]
+
+
+def test_only_one_trailing_line_break_is_taken_off() -> None:
+    Path("password").write_bytes(b"odd\n\n")
+    settings = loaded(**ENOUGH, MAILROOM_PROVIDERS__MAIN__PASSWORD_FILE="password")
+    assert pigeon(settings).password.get_secret_value() == "odd\n"
+
+
+def test_a_secret_s_file_that_is_not_there_is_a_fault() -> None:
+    found = faults(environ=ENOUGH | {"MAILROOM_METRICS_TOKEN_FILE": "nowhere"})
+    assert found == {"MAILROOM_METRICS_TOKEN_FILE": "cannot read nowhere: No such file or directory"}
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"x" * 70_000])
+def test_a_secret_s_file_must_hold_a_secret(content: bytes) -> None:
+    Path("file").write_bytes(content)
+    assert list(faults(environ=ENOUGH | {"MAILROOM_METRICS_TOKEN_FILE": "file"})) == ["MAILROOM_METRICS_TOKEN_FILE"]
+
+
+def test_a_secret_given_twice_is_a_fault() -> None:
+    Path("key").write_text(KEY)
+    found = faults(environ=ENOUGH | {"MAILROOM_SECRET_KEY_FILE": "key"})
+    assert found == {"MAILROOM_SECRET_KEY_FILE": "sets the same setting as MAILROOM_SECRET_KEY; unset one of them"}
+
+
+def test_a_setting_whose_own_name_ends_in_file_is_no_secret_s_file() -> None:
+    assert pigeon(loaded(**ENOUGH, MAILROOM_PROVIDERS__MAIN__KEY_FILE="here.pem")).key_file == "here.pem"
+
+
+def test_what_is_no_secret_is_not_read_from_a_file() -> None:
+    assert "MAILROOM_FROM_FILE" in faults(environ=ENOUGH | {"MAILROOM_FROM_FILE": "/etc/hostname"})
+
+
+def test_no_fault_shows_a_secret() -> None:
+    """Not the file's, not a variable's, whether too short, of the wrong type or under a misspelt name."""
+    file = FILE.replace(KEY, "hush1").replace(f'"{HEADER}"', '["hush2", 5]') + "password = 7777\nhots = 'hush3'\n"
+    found = faults(
+        file,
+        environ={
+            "MAILROOM_PASWORD": "hush4",
+            "MAILROOM_METRICS_TOKEN": " ",
+            "MAILROOM_DATABASE_URL": "postgres://u:hush5@h/d",
+            "MAILROOM_WEBHOOK__SIGNING_KEYS": '["hush6", {}]',
+        },
+    )
+    text = str(found)
+    assert "hush" not in text
+    assert "7777" not in text
+    assert set(found) == {
+        "secret_key", "connector.authorization[1]", "providers.main.password", "providers.main.hots",
+        "MAILROOM_PASWORD", "MAILROOM_METRICS_TOKEN", "MAILROOM_DATABASE_URL", "MAILROOM_WEBHOOK__SIGNING_KEYS[1]",
+    }  # fmt: skip
+
+
+# ---- what platforms set
+
+
+def test_platforms_set_port_host_and_database_url() -> None:
+    settings = loaded(FILE, PORT="5000", HOST="::", DATABASE_URL="sqlite:////data/m.db")
+    assert (settings.port, settings.host, settings.database_path) == (5000, "::", Path("/data/m.db"))
+
+
+def test_port_means_that_the_platform_connects_from_outside() -> None:
+    assert loaded(FILE, PORT="5000").host == "0.0.0.0"
+    assert loaded('host = "127.0.0.1"\n' + FILE, PORT="5000").host == "127.0.0.1", "unless we were told"
+    assert loaded(FILE, MAILROOM_PORT="5000").host == "127.0.0.1", "our own name implies nothing"
+
+
+def test_our_own_names_win_over_the_platform_s() -> None:
+    settings = loaded(
+        FILE,
+        PORT="1",
+        MAILROOM_PORT="2",
+        HOST="::",
+        MAILROOM_HOST="::1",
+        DATABASE_URL="x",
+        MAILROOM_DATABASE_URL="sqlite:///m",
+    )
+    assert (settings.port, settings.host, settings.database_url) == (2, "::1", "sqlite:///m")
+
+
+def test_a_host_variable_that_is_no_address_is_the_shell_s() -> None:
+    assert loaded(FILE, HOST="x86_64-conda-linux-gnu").host == "127.0.0.1"
+    assert "MAILROOM_HOST" in faults(environ=ENOUGH | {"MAILROOM_HOST": "my-machine"})
+
+
+def test_what_kubernetes_injects_is_not_ours() -> None:
+    settings = loaded(
+        FILE,
+        MAILROOM_PORT="tcp://10.0.0.7:8000",
+        MAILROOM_SERVICE_HOST="10.0.0.7",
+        MAILROOM_SERVICE_PORT="8000",
+        MAILROOM_SERVICE_PORT_HTTP="8000",
+        MAILROOM_PORT_8000_TCP="tcp://10.0.0.7:8000",
+        MAILROOM_PORT_8000_TCP_PROTO="tcp",
+        MAILROOM_PORT_8000_TCP_PORT="8000",
+        MAILROOM_PORT_8000_TCP_ADDR="10.0.0.7",
+        MAILROOM_WEB_SERVICE_HOST="10.0.0.8",
+        MAILROOM_WEB_PORT="udp://10.0.0.8:53",
+    )
+    assert settings.port == 8000
+
+
+# ---- faults
+
+
+def test_nothing_given_says_all_that_is_needed() -> None:
+    assert set(faults()) == {"from", "secret_key", "providers", "connector.authorization"}
+
+
+def test_all_faults_come_at_once_each_where_it_was_written() -> None:
+    found = faults(
+        'port = 70000\ncolour = "red"\nreply_to = 5\n[connector]\nauthorisation = "x"\n[lifetimes]\ncode = "2h"\n'
+        '[providers.main]\ntype = "pigeon"\n[providers.other]\ntype = "pidgeon"\n[routes]\ndefault = ["mian"]\n',
+        environ={
+            "MAILROOM_CONNECTOR__ALLOWED_IPS": "10.0.0.1/8,::1",
+            "MAILROOM_RETENTION": "30",
+            "MAILROOM_ROLE": "worker",
+        },
+    )
+    assert found == {
+        "port": "should be less than or equal to 65535",
+        "colour": "unknown setting",
+        "reply_to": "write a mailbox as Name <address>",
+        "connector.authorisation": "unknown setting; did you mean authorization?",
+        "connector.authorization": found["connector.authorization"],
+        "lifetimes.code": "should be less than or equal to 1 hour",
+        "providers.main.host": "missing; set it here or as MAILROOM_PROVIDERS__MAIN__HOST",
+        "providers.other.type": (
+            f"there is no such type; there are: {', '.join(providers.types())}; did you mean pigeon?"
+        ),
+        "routes.default": "there is no provider 'mian'; did you mean main?",
+        "from": found["from"],
+        "secret_key": found["secret_key"],
+        "MAILROOM_CONNECTOR__ALLOWED_IPS[0]": "10.0.0.1/8 has host bits set",
+        "MAILROOM_RETENTION": 'write a duration with its unit: "30s", "10m", "24h" or "7d"',
+        "MAILROOM_ROLE": found["MAILROOM_ROLE"],
+    }
+    assert "keygen" in found["secret_key"]
+    assert "PostgreSQL" in found["MAILROOM_ROLE"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("MAILROOM_CONECTOR__AUTHORIZATION", "MAILROOM_CONNECTOR__AUTHORIZATION"),
+        ("MAILROOM_CONNECTOR_AUTHORIZATION", "MAILROOM_CONNECTOR__AUTHORIZATION"),
+        ("MAILROOM_PROVIDERS__MAIN__PASWORD", "MAILROOM_PROVIDERS__MAIN__PASSWORD"),
+    ],
+)
+def test_a_misspelt_variable_is_a_fault_that_names_the_nearest(variable: str, meant: str) -> None:
+    assert faults(environ=ENOUGH | {variable: "x"}) == {variable: f"unknown setting; did you mean {meant}?"}
+
+
+def test_where_several_types_will_do_one_fault_says_so() -> None:
+    file = FILE + 'nest = "x"\nheaders = { A = 5, B = ["a", 5] }\n'
+    assert faults(file) == {
+        "providers.main.nest": "input is not a valid IPv4 address, or input is not a valid IPv6 address",
+        "providers.main.headers.A": "should be a valid string, or should be a valid tuple",
+        "providers.main.headers.B": "should be a valid string",
+        "providers.main.headers.B[1]": "should be a valid string",
+    }
+
+
+@pytest.mark.parametrize("name", ["public_url", "supersede", "proxy", "sender", "dev"])
+def test_settings_that_do_not_exist_are_unknown_in_the_file_and_as_variables(name: str) -> None:
+    assert faults(f'{name} = "x"\n{FILE}')[name].startswith("unknown setting")
+    Path("mailroom.toml").unlink()
+    variable = f"MAILROOM_{name.upper()}"
+    assert faults(environ=ENOUGH | {variable: "x"})[variable].startswith("unknown setting")
+
+
+def test_a_variable_for_a_provider_that_nobody_named_asks_for_its_type() -> None:
+    assert faults(FILE, environ={"MAILROOM_PROVIDERS__MIAN__PASSWORD": "x"}) == {
+        "MAILROOM_PROVIDERS__MIAN__PASSWORD": (
+            "there is no provider 'mian'; did you mean main?; a new one needs MAILROOM_PROVIDERS__MIAN__TYPE"
+        )
+    }
+
+
+def test_a_provider_of_the_file_needs_its_type_too() -> None:
+    found = faults(FILE.replace('type = "pigeon"', ""), environ={"MAILROOM_PROVIDERS__MAIN__PASSWORD": "x"})
+    assert found == {"providers.main.type": f"missing; one of: {', '.join(providers.types())}"}
+
+
+@pytest.mark.parametrize("name", ["Main", "mäin", "a__b", "-a", "a b"])
+def test_a_provider_s_name_can_be_written_as_a_variable(name: str) -> None:
+    assert f"providers.{name}" in faults(FILE + f'[providers."{name}"]\ntype = "pigeon"\nhost = "h"\n')
+
+
+def test_a_provider_is_a_table() -> None:
+    assert faults(FILE.replace("[providers.main]", "[providers]"))["providers.type"].startswith("a provider is a table")
+
+
+@pytest.mark.parametrize("section", ["connector", "routes", "providers", "lifetimes"])
+def test_a_table_that_is_something_else_is_reported(section: str) -> None:
+    written = f'{section} = "x"\nfrom = "a@b.example"\nsecret_key = "{KEY}"\n'
+    assert faults(written, environ={"MAILROOM_CONNECTOR__AUTHORIZATION": HEADER})[section] == "should be a table"
+
+
+def test_several_providers_by_variables_alone_need_an_order() -> None:
+    second = {"MAILROOM_PROVIDERS__BACKUP__TYPE": "pigeon", "MAILROOM_PROVIDERS__BACKUP__HOST": "h"}
+    assert "variables have no order" in faults(environ=ENOUGH | second)["routes.default"]
+    settings = loaded(**ENOUGH | second, MAILROOM_ROUTES__DEFAULT="main,backup")
+    assert settings.routes["default"] == ("main", "backup")
+
+
+def test_the_file_s_order_is_the_order() -> None:
+    settings = loaded(FILE + '[providers.a]\ntype = "pigeon"\nhost = "h"\n', MAILROOM_PROVIDERS__A__PORT="26")
+    assert list(settings.providers) == ["main", "a"]
+
+
+@pytest.mark.parametrize("route", ["[]", '["main", "main"]', '["gone"]'])
+def test_a_route_names_existing_providers_once(route: str) -> None:
+    assert any(path.startswith("routes.Welcome") for path in faults(f"{FILE}[routes]\nWelcome = {route}\n"))
+
+
+# ---- what the server does not start with
+
+
+def test_a_short_secret_key_is_refused() -> None:
+    assert "keygen" in faults(environ=ENOUGH | {"MAILROOM_SECRET_KEY": "k" * 31})["MAILROOM_SECRET_KEY"]
+    assert "keygen" in faults(environ=ENOUGH | {"MAILROOM_SECRET_KEY": f"{KEY},short"})["MAILROOM_SECRET_KEY[1]"]
+
+
+@pytest.mark.parametrize(
+    "header", ["Bearer 12345678", "Bearer\r\nX: 123456789", "Bearer 12345678ä0", "Bearer 12345678 ", "\x00" * 20, ""]
+)
+def test_an_authorization_that_no_header_can_carry_or_anybody_guesses_is_refused(header: str) -> None:
+    file = FILE.replace(f'"{HEADER}"', repr(header).replace("'", '"').replace("\\x00", "\\u0000"))
+    assert list(faults(file)) == ["connector.authorization"]
+
+
+def test_schemes_of_links_are_listed() -> None:
+    settings = load(environ=ENOUGH | {"MAILROOM_LINK_SCHEMES": "acme,Com.Acme.App"})
+    assert settings.link_schemes == ("acme", "com.acme.app")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "complaint"),
+    [
+        ("javascript", "can run code"),
+        ("Data", "can run code"),
+        ("vbscript", "can run code"),
+        ("acme://", "without its colon"),
+        ("1acme", "without its colon"),
+    ],
+)
+def test_a_scheme_that_is_none_or_is_dangerous_is_a_fault(scheme: str, complaint: str) -> None:
+    [problem] = faults(environ=ENOUGH | {"MAILROOM_LINK_SCHEMES": scheme}).values()
+    assert complaint in problem
+
+
+@pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://h/d"])
+def test_postgresql_is_not_there_yet(url: str) -> None:
+    assert "PostgreSQL is not supported yet" in faults(environ=ENOUGH | {"DATABASE_URL": url})["DATABASE_URL"]
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://h/d", "m.db", "sqlite:///", "sqlite:///:memory:", "sqlite:///a?mode=ro", "sqlite:///a/"]
+)
+def test_the_outbox_is_a_file(url: str) -> None:
+    assert "name a file" in faults(environ=ENOUGH | {"MAILROOM_DATABASE_URL": url})["MAILROOM_DATABASE_URL"]
+
+
+@pytest.mark.parametrize("variable", ["DYNO", "K_SERVICE", "AWS_LAMBDA_FUNCTION_NAME", "VERCEL"])
+def test_sqlite_is_refused_where_the_disk_is_lost(variable: str) -> None:
+    assert "PostgreSQL" in faults(environ=ENOUGH | {variable: "web.1"})["database_url"]
+
+
+def test_a_worker_needs_postgresql() -> None:
+    assert "PostgreSQL" in faults(f'role = "worker"\n{FILE}')["role"]
+
+
+def test_proxies_are_counted_or_named_not_both() -> None:
+    both = {"MAILROOM_CONNECTOR__TRUSTED_PROXIES": "10.0.0.0/8", "MAILROOM_CONNECTOR__TRUSTED_HOPS": "1"}
+    assert list(faults(environ=ENOUGH | both)) == ["MAILROOM_CONNECTOR__TRUSTED_HOPS"]
+
+
+@pytest.mark.parametrize(("lifetime", "fits"), [("59s", False), ("60s", True), ("1h", True), ("3601s", False)])
+def test_a_code_lives_as_long_as_logto_allows(lifetime: str, *, fits: bool) -> None:
+    environ = ENOUGH | {"MAILROOM_LIFETIMES__CODE": lifetime}
+    if fits:
+        assert loaded(**environ).lifetimes.code >= timedelta(seconds=60)
+    else:
+        assert list(faults(environ=environ)) == ["MAILROOM_LIFETIMES__CODE"]
+
+
+def test_capture_outside_development_is_allowed_and_warned_about() -> None:
+    settings = loaded(**ENOUGH | {"MAILROOM_PROVIDERS__MAIN__TYPE": "capture"} | {"MAILROOM_PROVIDERS__MAIN__HOST": ""})
+    assert warnings(settings) == ["provider main captures mails instead of sending them"]
+    assert warnings(developing()) == []
+
+
+def test_what_works_but_should_be_known_is_a_warning() -> None:
+    settings = loaded(**ENOUGH, MAILROOM_ROLE="web", MAILROOM_SHUTDOWN_TIMEOUT="3s")
+    assert [warning.split()[0] for warning in warnings(settings)] == ["role", "shutdown_timeout"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "danger"),
+    [
+        ('type = "smtp"\nhost = "smtp.acme.example"\ntls_verify = false', "tls_verify = false"),
+        ('type = "smtp"\nhost = "10.0.0.5"\ntls = "none"', 'tls = "none"'),
+        ('type = "smtp"\nhost = "127.0.0.1"\ntls = "none"', ""),
+        ('type = "smtp"\nhost = "smtp.acme.example"', ""),
+        ('type = "http"\nurl = "http://gateway.acme.example/t0ken"', "url is http://"),
+        ('type = "http"\nurl = "https://gateway.acme.example/t0ken"', ""),
+        ('type = "http"\nurl = "http://[::1]:9000/t0ken"', ""),
+        ('type = "resend"\napi_key = "re_0123456789"\nendpoint = "http://10.0.0.5:8080"', "endpoint is http://"),
+        ('type = "resend"\napi_key = "re_0123456789"\nendpoint = "http://localhost:8080"', ""),
+    ],
+)
+def test_what_lets_others_read_along_is_a_warning(provider: str, danger: str) -> None:
+    found = warnings(loaded(FILE.replace('type = "pigeon"\nhost = "loft.example"', provider)))
+    assert len(found) == bool(danger)
+    assert all(warning.startswith("provider main ") and danger in warning for warning in found)
+    assert "t0ken" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open"),
+    [
+        ("0.0.0.0", True),
+        ("::", True),
+        ("8.8.8.8", True),
+        ("10.0.0.5", False),
+        ("127.0.0.1", False),
+        ("localhost", False),
+    ],
+)
+def test_open_metrics_on_a_public_address_are_a_warning(host: str, *, is_open: bool) -> None:
+    expected = [f"anyone who can connect can read /metrics on {host}: set metrics_token"] if is_open else []
+    assert warnings(loaded(**ENOUGH, MAILROOM_HOST=host)) == expected
+    assert warnings(loaded(**ENOUGH, MAILROOM_HOST=host, MAILROOM_METRICS_TOKEN="t0ken")) == []
+
+
+# ---- development
+
+
+def test_dev_needs_nothing() -> None:
+    settings = developing()
+    assert settings.dev is True
+    assert [provider.type for provider in settings.providers.values()] == ["capture"]
+    assert (settings.host, settings.database_path) == ("127.0.0.1", Path("data/dev.db"))
+    assert settings.connector.authorization == ()
+    assert settings.sender.name == "Mailroom"
+
+
+def test_dev_keeps_its_key_to_itself() -> None:
+    key = developing().secret_key
+    assert developing().secret_key == key
+    file = Path("data/dev-secret-key")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_dev_fills_in_what_is_missing_only() -> None:
+    settings = developing(FILE.replace(HEADER, "short"))
+    assert settings.secret_key[0].get_secret_value() == KEY
+    assert list(settings.providers) == ["main"]
+    assert settings.connector.authorization[0].get_secret_value() == "short"
+    assert not Path("data").exists()
+
+
+def test_dev_listens_to_this_machine_only() -> None:
+    assert list(faults(environ={"MAILROOM_HOST": "0.0.0.0"}, load=developing)) == ["MAILROOM_HOST"]
+    assert developing(PORT="5000", HOST="0.0.0.0").host == "127.0.0.1", "a platform's names open nothing"
+    assert developing(MAILROOM_HOST="::1").host == "::1"
+
+
+def test_dev_reports_faults_too() -> None:
+    assert list(faults('port = "x"', load=developing)) == ["port"]
+
+
+def test_dev_says_when_it_cannot_keep_its_key() -> None:
+    Path("data").write_text("a file in the way")
+    assert "data/dev-secret-key" in faults(load=developing)["secret_key"]
+
+
+# ---- whatever is written
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+VARIABLES = st.dictionaries(
+    st.sampled_from(
+        [
+            *(variable(path) for path, _ in leaves()),
+            *(variable(path) for path, _ in leaves(Pigeon, ("providers", "main"))),
+            *("MAILROOM_CONNECTOR", "MAILROOM_BRAND", "MAILROOM_PROVIDERS__MAIN", "MAILROOM_ROUTES__DEFAULT"),
+            *(
+                "PORT",
+                "HOST",
+                "DATABASE_URL",
+                "MAILROOM_",
+                "MAILROOM___",
+                "MAILROOM_ROUTES__",
+                "MAILROOM_PROVIDERS____A",
+            ),
+        ]
+    ),
+    JSON.map(json.dumps) | st.text(st.characters(exclude_characters="\0"), max_size=30),
+    max_size=6,
+)
+
+
+@hypothesis_settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(VARIABLES, st.booleans())
+@example({"MAILROOM_PROVIDERS": '{"": {}, "a": {"type": []}}'}, False)
+@example({"MAILROOM_SECRET_KEY": "[" * 100_000}, False)
+@example({"MAILROOM_CONNECTOR__ALLOWED_IPS": "[false, 5]"}, False)
+@example({"MAILROOM_WEBHOOK__EVENTS": '{"User.Created": {}}'}, False)
+def test_whatever_is_written_becomes_settings_or_faults(variables: dict[str, str], enough: bool) -> None:  # noqa: FBT001 - drawn
+    found: list[Fault] | Settings
+    try:
+        found = load(environ=ENOUGH | variables if enough else variables)
+    except SettingsError as error:
+        found = error.faults
+    if isinstance(found, Settings):
+        assert found.providers
+        assert len(found.secret_key[0].get_secret_value()) >= 32
+    else:
+        assert found
+        assert all(fault.path and fault.problem for fault in found)
+
+
+def test_a_providers_sandbox_is_said_at_start(tmp_path: Path) -> None:
+    """It answers yes to every mail and sends none."""
+    file = tmp_path / "mailroom.toml"
+    file.write_text(
+        'from = "a@acme.example"\n'
+        f'secret_key = "{"k" * 40}"\n'
+        f'connector.authorization = "{"a" * 40}"\n'
+        'providers.main = { type = "sendgrid", api_key = "SG.0123456789", sandbox = true }\n'
+        'providers.backup = { type = "brevo", api_key = "xkeysib-0123456789" }\n'
+    )
+    found = warnings(load(environ={}, config=file))
+    assert found == ["provider main is in its sandbox: mails are checked and none is sent"]

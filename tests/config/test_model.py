@@ -1,0 +1,185 @@
+"""The model: its values, its documentation, and the examples that go with it."""
+
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from pydantic import BaseModel, ValidationError
+
+from mailroom import providers
+from mailroom.config import load
+from mailroom.config.fields import leaves, table_of, written
+from mailroom.config.model import EventRule, Lifetimes, Settings, Webhook
+from mailroom.config.reference import duration_text, page
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("250ms", timedelta(milliseconds=250)),
+        ("30s", timedelta(seconds=30)),
+        ("1.5m", timedelta(seconds=90)),
+        ("24h", timedelta(days=1)),
+        (" 7 d ", timedelta(days=7)),
+        ("0", timedelta(0)),
+        (0, timedelta(0)),
+        (timedelta(hours=2), timedelta(hours=2)),
+    ],
+)
+def test_durations_have_a_unit(text: Any, duration: timedelta) -> None:
+    assert Webhook(max_age=text).max_age == duration
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10",
+        10,
+        10.5,
+        True,
+        False,
+        None,
+        "-1s",
+        "1 week",
+        "1h30m",
+        "s",
+        "²s",
+        "٣m",
+        "1e3s",
+        "nan s",
+        "9" * 9 + "d",
+        [],
+    ],
+)
+def test_what_is_no_duration_is_refused(text: Any) -> None:
+    with pytest.raises(ValidationError):
+        Webhook(max_age=text)
+
+
+@pytest.mark.parametrize("text", ["250ms", "90s", "10m", "1h", "24h", "7d", "0"])
+def test_a_duration_is_written_as_it_is_read(text: Any) -> None:
+    duration = Webhook(max_age=text).max_age
+    assert Webhook(max_age=duration_text(duration)).max_age == duration
+
+
+def test_an_event_is_a_template_or_more() -> None:
+    webhook = Webhook.model_validate({"events": {"A": "Welcome", "B": {"template": "Hi", "only": "registration"}}})
+    assert webhook.events == {"A": EventRule(template="Welcome"), "B": EventRule(template="Hi", only="registration")}
+
+
+@pytest.mark.parametrize("template", ["", "../etc", "a/b", ".hidden", "a b", "x" * 65])
+def test_a_template_s_name_leads_nowhere_else(template: str) -> None:
+    with pytest.raises(ValidationError):
+        EventRule(template=template)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Lifetimes().code = timedelta(hours=1)  # type: ignore[misc]  # frozen
+
+
+def test_secrets_do_not_show() -> None:
+    assert "hush" not in repr(Webhook.model_validate({"signing_keys": "hush"}))
+
+
+def test_every_setting_is_described() -> None:
+    described = [(path, field.description) for path, field in leaves()]
+    for kind in providers.types():
+        described += [(path, field.description) for path, field in leaves(providers.module_of(kind).Settings, (kind,))]
+    assert [path for path, text in described if not text and path[-1] != "type"] == []
+
+
+def test_the_documentation_is_current() -> None:
+    """If not: `python -m mailroom.config.reference > docs/settings.md`."""
+    assert (ROOT / "docs/settings.md").read_text() == page()
+
+
+def test_the_documentation_names_every_setting() -> None:
+    text = page()
+    assert [path for path, _ in leaves() if f"`{path[-1]}`" not in text] == []
+
+
+def _filled_in(example: str) -> str:
+    """Put secrets in the place of the placeholders."""
+    return re.sub(r"[Rr]eplace[- ]this[^\"\n@]*", "0123456789abcdef0123456789abcdef", example)
+
+
+def test_the_example_file_loads(tmp_path: Path) -> None:
+    file = tmp_path / "mailroom.toml"
+    file.write_text(_filled_in((ROOT / "mailroom.example.toml").read_text()))
+    settings = load(environ={}, config=file)
+    assert settings.providers["main"].type == "smtp"
+
+
+def test_the_example_file_shows_every_setting_with_a_value_that_works(tmp_path: Path) -> None:
+    """Also with everything that is commented out."""
+    uncommented = re.sub(
+        r'(?m)^# (?=\[|[a-z_"].*? = |[A-Z][A-Za-z]+ = )', "", (ROOT / "mailroom.example.toml").read_text()
+    )
+    everything = tmp_path / "mailroom.toml"
+    everything.write_text(_with_files(_filled_in(uncommented), tmp_path))
+    load(environ={}, config=everything)
+    tree = tomllib.loads(uncommented)
+    smtp = providers.module_of("smtp").Settings
+    assert _missing(Settings, tree) == []
+    together: dict[str, Any] = {}  # some settings take the place of others
+    for table in tree["providers"].values():
+        together |= table | {"oauth2": together.get("oauth2", {}) | table.get("oauth2", {})}
+    assert _missing(smtp, together) == []
+
+
+def _with_files(example: str, directory: Path) -> str:
+    """Put real files and keys where the example names some."""
+    import trustme  # noqa: PLC0415 - for this alone
+
+    authority = trustme.CA()
+    ours = authority.issue_cert("mailroom.acme.example")
+    rsa_key = generate_private_key(65537, 2048)
+    for name, pem in {
+        "/etc/ssl/certs/ca-certificates.crt": authority.cert_pem,
+        "/etc/mailroom/client.pem": ours.cert_chain_pems[0],
+        "/etc/mailroom/client.key": ours.private_key_pem,
+    }.items():
+        file = directory / Path(name).name
+        pem.write_to_path(str(file))
+        example = example.replace(name, str(file))
+    for begin, encryption in {
+        "-----BEGIN PRIVATE KEY-----": NoEncryption(),
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----": BestAvailableEncryption(_filled_in("replace-this").encode()),
+    }.items():
+        text = rsa_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+        example = example.replace(f"{begin}…", text.replace("\n", "\\n"))
+    return example
+
+
+def _missing(model: type[BaseModel], tree: dict[str, Any]) -> list[str]:
+    missing = []
+    for name, field in written(model).items():
+        inner = table_of(field.annotation)
+        if name not in tree:
+            missing.append(name)
+        elif inner is not None:
+            missing += _missing(inner, tree[name])
+    return missing
+
+
+def test_the_example_variables_load() -> None:
+    lines = _filled_in((ROOT / ".env.example").read_text()).splitlines()
+    environ = dict(line.removeprefix("# ").split("=", 1) for line in lines if re.match(r"(# )?MAILROOM_\w+=", line))
+    environ = {name: value for name, value in environ.items() if not name.endswith("_FILE")}
+    settings = load(environ=environ)
+    assert settings.sender.name == "Acme"
+    assert settings.webhook.signing_keys

@@ -1,0 +1,355 @@
+"""The end that drops nobody, and the sockets to listen on."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Self
+
+import pytest
+
+import handlers
+from handlers import routes
+from handlers.health import Readiness
+from handlers.lifecycle import ListenError, Server, Shutdown, bind_socket, inherited_sockets
+from mailroom.clock import Clock, SystemClock
+from mailroom.message import Message
+from mailroom.metrics import Metrics
+from mailroom.outbox import DedupKey, PutResult
+from tests.clock import FakeClock
+from tests.handlers.parts import AUTHORIZATION, MemoryParts, settings
+from tests.handlers.serving import request
+
+EMAIL = request("POST", "/email", body=b'{"to": "ada@example.com"}', authorization=AUTHORIZATION)
+LIVEZ = request("GET", "/livez")
+ROOT = Path(__file__).parents[2]
+
+
+class SlowParts(MemoryParts):
+    """Keeps nothing before it is told to go on."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def accept(
+        self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
+    ) -> PutResult:
+        self.asked.set()
+        await self.go_on.wait()
+        return await super().accept(message, repeat_of=repeat_of, once=once)
+
+
+@dataclass(slots=True)
+class Running:
+    """A listener that serves."""
+
+    port: int
+    ending: Shutdown
+    standing: Readiness
+    metrics: Metrics
+    parts: SlowParts
+    clock: FakeClock
+    served: "asyncio.Task[float]"
+
+
+@asynccontextmanager
+async def running(
+    clock: Clock | None = None,
+    *,
+    shutdown_seconds: float = 8,
+    finish: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> AsyncIterator[Running]:
+    fake = FakeClock()
+    parts = SlowParts(fake)
+    parts.go_on.set()
+    standing, metrics, ending = Readiness(), Metrics(), Shutdown()
+    app = handlers.Endpoints(
+        routes(
+            settings=settings(),
+            acceptor=parts,
+            outbox=parts.outbox,
+            clock=fake,
+            entropy=Random(1).randbytes,
+            metrics=metrics,
+            standing=standing,
+        )
+    )
+    own = bind_socket("127.0.0.1", 0)
+    port = own.getsockname()[1]
+    listener = Server(app, standing=standing, metrics=metrics, clock=clock or fake)
+    served = asyncio.create_task(listener.serve_until(ending, [own], shutdown_seconds=shutdown_seconds, finish=finish))
+    try:
+        async with await Connection.open(port) as probe:
+            await probe.ask(LIVEZ)
+        yield Running(port, ending, standing, metrics, parts, fake, served)
+    finally:
+        ending.hurry()
+        parts.go_on.set()
+        await served
+
+
+class Connection:
+    """One connection, kept alive as long as the server likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def open(cls, port: int) -> Self:
+        """Connect."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
+    async def ask(self, sent: bytes) -> tuple[int, bytes]:
+        """Send a request; return the answer's status and head."""
+        self._writer.write(sent)
+        return await self.answer()
+
+    async def answer(self) -> tuple[int, bytes]:
+        """Read an answer; return its status and head."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        length = next(line for line in head.splitlines() if line.startswith(b"content-length:"))
+        await self._reader.readexactly(int(length.split(b":")[1]))
+        return int(head.split(b" ", 2)[1]), head
+
+    async def is_closed(self) -> bool:
+        """Wait for the server to close in an orderly way."""
+        return await self._reader.read() == b""
+
+
+async def _drained(server: Running) -> None:
+    """Return when the server drains."""
+    while not server.clock.sleeping:  # noqa: ASYNC110 - a clock has no event for this
+        await asyncio.sleep(0)
+
+
+async def test_while_draining_the_door_is_open_and_every_answer_says_close() -> None:
+    async with running() as server, await Connection.open(server.port) as kept:
+        assert b"connection: close" not in (await kept.ask(EMAIL))[1]
+        server.ending.ask()
+        await _drained(server)
+        status, head = await kept.ask(EMAIL)
+        assert status == 200
+        assert b"\r\nconnection: close\r\n" in head
+        assert await kept.is_closed()
+        for sent, expected in (
+            (EMAIL, 200),
+            (request("GET", "/readyz"), 503),
+            (request("GET", "/livez"), 200),
+            (request("GET", "/email"), 405),
+            (request("GET", "/nowhere"), 404),
+            (request("POST", "/email", body=b"{}"), 401),
+            (b"this is no HTTP\r\n\r\n", 400),
+        ):
+            async with await Connection.open(server.port) as fresh:
+                status, head = await fresh.ask(sent)
+                assert status == expected
+                assert b"\r\nconnection: close\r\n" in head
+                assert await fresh.is_closed()
+        assert b"mailroom_draining 1.0" in server.metrics.text()
+
+
+async def test_an_answer_that_was_under_way_when_the_drain_began_may_say_close_or_not_but_comes() -> None:
+    async with running() as server, await Connection.open(server.port) as kept:
+        server.parts.asked.clear()
+        server.parts.go_on.clear()
+        answer = asyncio.create_task(kept.ask(EMAIL))
+        await server.parts.asked.wait()
+        server.ending.ask()
+        await _drained(server)
+        server.parts.go_on.set()
+        assert (await answer)[0] == 200
+
+
+async def test_the_door_closes_after_six_seconds_which_is_more_than_logtos_five() -> None:
+    async with running() as server:
+        server.ending.ask()
+        await _drained(server)
+        await server.clock.advance(5.9)
+        async with await Connection.open(server.port) as fresh:
+            assert (await fresh.ask(EMAIL))[0] == 200
+        await server.clock.advance(0.2)
+        assert await server.served == pytest.approx(8 - 6.1)
+        with pytest.raises(ConnectionRefusedError):
+            await Connection.open(server.port)
+
+
+async def test_requests_are_answered_while_deliveries_end() -> None:
+    """Else a slow provider would keep callers waiting for the next process."""
+    finished = asyncio.Event()
+
+    async def finish() -> None:
+        await finished.wait()
+
+    async with running(finish=finish) as server:
+        server.ending.ask()
+        await _drained(server)
+        await server.clock.advance(6.1)
+        async with await Connection.open(server.port) as fresh:
+            assert (await fresh.ask(EMAIL))[0] == 200
+        finished.set()
+        assert await server.served == pytest.approx(8 - 6.1)
+
+
+async def test_deliveries_that_do_not_end_are_waited_for_until_a_second_before_the_end() -> None:
+    async def finish() -> None:
+        await asyncio.Event().wait()
+
+    async with running(finish=finish) as server:
+        server.ending.ask()
+        await _drained(server)
+        await server.clock.advance(6.9)
+        assert not server.served.done()
+        await server.clock.advance(0.2)
+        await server.served
+
+
+async def test_a_short_time_to_end_in_shortens_the_drain() -> None:
+    async with running(shutdown_seconds=3) as server:
+        server.ending.ask()
+        await _drained(server)
+        await server.clock.advance(1.1)
+        await server.served
+
+
+async def test_asked_again_after_a_second_it_ends_at_once() -> None:
+    async with running() as server:
+        server.ending.ask()
+        await _drained(server)
+        server.ending.ask()  # a platform signals every process, and the parent passes it on
+        assert not server.ending.hurried.is_set()
+        server.ending._asked_at -= 1
+        server.ending.ask()
+        assert await server.served <= 1
+
+
+async def test_a_terminal_does_not_wait_for_a_drain() -> None:
+    async with running() as server:
+        server.ending.hurry()
+        assert await server.served <= 1
+
+
+async def test_requests_in_flight_are_answered_before_the_end() -> None:
+    async with running() as server, await Connection.open(server.port) as kept:
+        server.parts.asked.clear()
+        server.parts.go_on.clear()
+        answer = asyncio.create_task(kept.ask(EMAIL))
+        await server.parts.asked.wait()
+        server.ending.ask()
+        await _drained(server)
+        await server.clock.advance(6.1)
+        assert not server.served.done()
+        server.parts.go_on.set()
+        assert (await answer)[0] == 200
+        await server.served
+
+
+async def test_who_connected_last_may_still_say_what_it_wants() -> None:
+    """Left alone uvicorn closes a connection without a request, and one that is on its way meets a reset."""
+    async with running(SystemClock(), shutdown_seconds=2.2) as server:
+        async with await Connection.open(server.port) as last, await Connection.open(server.port) as other:
+            await other.ask(LIVEZ)  # so the server has accepted the one before, too
+            server.ending.ask()
+            while True:
+                try:
+                    async with await Connection.open(server.port) as probe:
+                        await probe.ask(LIVEZ)
+                except ConnectionError:
+                    break
+            status, head = await last.ask(EMAIL)
+            assert status == 200
+            assert b"\r\nconnection: close\r\n" in head
+        await server.served
+
+
+async def test_the_signals_are_ours() -> None:
+    ending = Shutdown()
+    ending.listen()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await ending.asked.wait()
+        assert not ending.hurried.is_set()
+        ending._asked_at -= 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        await ending.hurried.wait()
+        other = Shutdown()
+        other.listen()
+        os.kill(os.getpid(), signal.SIGINT)
+        await other.hurried.wait()
+        assert other.asked.is_set()
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
+
+def test_idle_connections_are_kept_well_past_logtos_five_seconds() -> None:
+    listener = Server(handlers.Endpoints([]), standing=Readiness(), metrics=Metrics(), clock=FakeClock())
+    assert listener.config.timeout_keep_alive == 75
+
+
+def test_an_inherited_socket_is_taken_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        (adopted,) = inherited_sockets(os.dup(own.fileno()), {})
+        with adopted:
+            assert adopted.getsockname() == own.getsockname()
+            assert not adopted.get_inheritable()
+
+
+@pytest.mark.parametrize("kind", ["closed", "file", "idle", "unix"])
+def test_what_is_no_listening_tcp_socket_is_refused(kind: str, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file, socket.socket() as idle, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "unix"))
+        unix.listen()
+        fd = {"closed": 1_000_000, "file": file.fileno(), "idle": idle.fileno(), "unix": unix.fileno()}[kind]
+        with pytest.raises(ListenError, match=r"File descriptor \d+ is not a (listening TCP )?socket"):
+            inherited_sockets(fd, {})
+
+
+def test_systemds_sockets_are_for_the_process_that_they_name() -> None:
+    assert inherited_sockets(None, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}) == []
+    assert inherited_sockets(None, {"LISTEN_FDS": "1"}) == []
+    assert inherited_sockets(None, {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}) == []
+
+
+def test_systemds_sockets_are_taken_over() -> None:
+    script = (
+        "import os; from handlers.lifecycle import inherited_sockets as found; "
+        "print(found(None, os.environ)[0].getsockname()[1])"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        printed = subprocess.run(
+            ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" -c "$1" 3<&0', sys.executable, script],
+            cwd=ROOT,
+            stdin=own.fileno(),
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        assert int(printed) == own.getsockname()[1]
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        port = own.getsockname()[1]
+        with pytest.raises(ListenError, match=f"Cannot listen on 127.0.0.1 port {port}: Address already in use"):
+            bind_socket("127.0.0.1", port)
+
+
+def test_a_host_that_is_none_is_told() -> None:
+    with pytest.raises(ListenError, match="Cannot listen on 'no such host'"):
+        bind_socket("no such host", 0)

@@ -1,0 +1,40 @@
+"""A copy of the bundled templates for tests to modify."""
+
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mailroom.lint import Finding
+from mailroom.lint.rules.rendered import LintContext
+from mailroom.lint.runner import check
+from mailroom.rendering.renderer import BUNDLED
+from tests.rendering.samples import SENDER, writer
+
+
+@dataclass
+class Copy:
+    """The templates, to be spoilt."""
+
+    folder: Path
+
+    def replace(self, file: str, old: str, new: str, *, times: int = -1) -> None:
+        path = self.folder / file
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{old!r} is not in {file}: the test spoils nothing"
+        path.write_text(text.replace(old, new, times), encoding="utf-8")
+
+    def desk(self) -> LintContext:
+        return LintContext(writer(templates=self.folder), SENDER)
+
+    def check(self, kinds: Collection[str], languages: Collection[str] = ("en", "ar")) -> list[Finding]:
+        return check(self.desk(), kinds=kinds, languages=languages)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    folder = tmp_path / "mails"
+    shutil.copytree(BUNDLED, folder)
+    return Copy(folder)

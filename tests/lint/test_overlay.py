@@ -1,0 +1,55 @@
+"""An operator's templates are checked together with the bundled ones; findings name the operator's files."""
+
+from pathlib import Path
+
+from mailroom.errors import Fault
+from mailroom.lint.rules.rendered import LintContext
+from mailroom.lint.runner import check
+from tests.rendering.overlays import lay
+from tests.rendering.samples import SENDER, writer
+
+PAGE = """<!DOCTYPE html><html lang="{{ lang }}" dir="{{ dir }}"><head><meta charset="utf-8">
+<title>{{ words.title }}</title></head>
+<body><table width="480"><tr><td>{{ words.title }} {{ code }} {{ wrods.reason }}</td></tr></table></body></html>
+"""
+
+
+def desk(folder: Path, files: dict[str, str]) -> LintContext:
+    lay(folder, files)
+    return LintContext(writer(overlay=folder, tell=lambda _: None), SENDER)
+
+
+def test_a_template_over_a_bundled_one_is_judged(tmp_path: Path) -> None:
+    found = check(desk(tmp_path / "mine", {"SignIn/html.jinja": PAGE}), kinds=["SignIn"], languages=["en"])
+    unknown = next(finding for finding in found if finding.check == 3)
+    assert (unknown.file, unknown.line) == ("mine/SignIn/html.jinja", 3)
+    assert 8 in {finding.check for finding in found}
+
+
+def test_a_word_over_a_bundled_one_is_judged_in_its_own_file(tmp_path: Path) -> None:
+    words = '[SignIn]\nsubject = "{code}, said at such a length that no telephone shows it to its very end"\n'
+    found = check(desk(tmp_path / "mine", {"locales/en.toml": words}), kinds=["SignIn"], languages=["en"])
+    # It is too long, and lacks the {app} that the other languages have.
+    assert [(one.check, one.file, one.line) for one in found] == [(n, "mine/locales/en.toml", 2) for n in (5, 22)]
+
+
+def test_a_template_of_logtos_is_judged_in_its_languages(tmp_path: Path) -> None:
+    files = {
+        "SignIn/logto/en.toml": 'subject = "{{code}} is it"\n',
+        "SignIn/logto/en.html": "<p>{{code}}</p>",
+        "SignIn/logto/en.txt": "No number.",
+    }
+    writing = desk(tmp_path / "mine", files)
+    assert set(writing.inventory.kinds["SignIn"]) >= {"en", "de"}
+    found = [finding for finding in check(writing, kinds=["SignIn"]) if finding.check == 2]
+    assert {finding.file for finding in found} == {"mine/SignIn/logto/en.html"}
+    assert "en" in found[0].languages
+
+
+def test_what_fails_over_the_bundled_ones_is_told_as_a_fault(tmp_path: Path) -> None:
+    """The bundled template stands in: the code goes out all the same."""
+    lay(tmp_path / "mine", {"SignIn/html.jinja": "{{ code }} {{ user.name|length + organization.name.x|length }}"})
+    told: list[Fault] = []
+    found = check(LintContext(writer(overlay=tmp_path / "mine", tell=told.append), SENDER), kinds=["SignIn"])
+    assert not {1, 2} & {finding.check for finding in found}
+    assert [fault.path for fault in told] == ["mine/SignIn/html.jinja, line 1"]

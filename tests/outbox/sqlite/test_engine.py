@@ -1,0 +1,632 @@
+"""The outbox on SQLite: the contract, and what is its own."""
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import pytest
+
+from mailroom.errors import CannotKeep, OutboxError, SealBroken
+from mailroom.message import Attempt, State, new_id
+from mailroom.outbox import (
+    HELD_EXHAUSTED,
+    HELD_MISCONFIGURED,
+    HELD_RENDERING,
+    Candidate,
+    ClaimResult,
+    Lease,
+    PutResult,
+    Settlement,
+)
+from mailroom.outbox.sqlite import queries
+from mailroom.outbox.sqlite.database import SCHEMA
+from mailroom.outbox.sqlite.dedup import RecentBodies
+from mailroom.outbox.sqlite.engine import SqliteOutbox
+from mailroom.outbox.sqlite.queries import open_readonly
+from tests.clock import START, FakeClock
+from tests.outbox.contract import OutboxContract, claim, claim_one, email, message
+
+SECRET: Final = "a-secret-key-of-the-tests"
+Open = Callable[..., Awaitable[SqliteOutbox]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the outbox lies; nothing is there yet."""
+    return tmp_path / "data" / "mailroom.db"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Return the outboxes' clock."""
+    return FakeClock()
+
+
+@pytest.fixture
+async def open_outbox(path: Path, clock: FakeClock) -> AsyncIterator[Open]:
+    """Open an outbox as a server does; closed at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(**more: Any) -> SqliteOutbox:
+            outbox = await SqliteOutbox.open(
+                path, **{"secret_keys": [SECRET], "clock": clock, "wait_seconds": 0, **more}
+            )
+            stack.push_async_callback(outbox.close)
+            return outbox
+
+        yield opened
+
+
+@pytest.fixture
+async def outbox(open_outbox: Open) -> SqliteOutbox:
+    """Return an open outbox."""
+    return await open_outbox()
+
+
+class TestContract(OutboxContract):
+    """What every outbox promises."""
+
+
+# The file
+
+
+async def test_the_files_are_their_owners_only(outbox: SqliteOutbox, path: Path) -> None:
+    """So is the directory that was made for them."""
+    await outbox.put(message())
+    names = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert names == dict.fromkeys(("mailroom.db", "mailroom.db-wal", "mailroom.db-shm", "mailroom.db.lock"), 0o600)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_it_is_written_as_it_should_be(outbox: SqliteOutbox) -> None:
+    """A log ahead of the file, every commit synced."""
+
+    def look(connection: apsw.Connection, asked: Any) -> list[list[Any]]:
+        return [[connection.pragma(name) for name in names] for names in asked]
+
+    assert await outbox._writer.run(look, ("journal_mode", "synchronous", "secure_delete")) == ["wal", 2, 2]
+
+
+async def test_everything_is_there_after_closing_and_opening(open_outbox: Open) -> None:
+    """One file remains, and holds it all."""
+    first = await open_outbox()
+    kept = message(ip="2001:db8::1", languages=("fr",))
+    await first.put(kept)
+    await first.close()
+    assert (await claim_one(await open_outbox(), START)).message == kept
+
+
+async def test_closing_finishes_what_was_begun(open_outbox: Open) -> None:
+    """And refuses what comes later."""
+    outbox = await open_outbox()
+    puts = [asyncio.create_task(outbox.put(message())) for _ in range(20)]
+    await asyncio.sleep(0)
+    await outbox.close()
+    assert all(kept.fresh for kept in await asyncio.gather(*puts))
+    with pytest.raises(CannotKeep, match="closed"):
+        await outbox.put(message())
+
+
+async def test_what_a_clock_ahead_of_ours_accepted_lives_as_from_the_start(open_outbox: Open, clock: FakeClock) -> None:
+    """The clock was set back by an hour while nobody served: nothing waits for that hour, nothing lives longer."""
+    first = await open_outbox()
+    queued, leased, held, earlier = message(), message(), message(lifetime=7200), message(START - 7200, lifetime=86400)
+    await first.put(queued)
+    await first.put(leased, lease=Lease("main", START + 300))
+    await first.put(held, lease=Lease("main", START + 300))
+    await first.settle(Settlement(held.id, State.HELD, (), reason=HELD_EXHAUSTED))
+    await first.put(earlier, lease=Lease("main", START + 300))
+    await first.close()
+    clock.set(START - 3600)
+    await (await open_outbox()).close()  # once is enough
+    outbox = await open_outbox()
+    claimed = await claim(outbox, START - 3600)
+    assert {one.message.id for one in claimed.leased} == {queued.id, leased.id, earlier.id}
+    ends = {id_: (await outbox.get(id_)).expires_at for id_ in (queued.id, leased.id, held.id, earlier.id)}  # type: ignore[union-attr]  # they are there
+    assert ends == {
+        queued.id: START - 3600 + 570,
+        leased.id: START - 3600 + 570,
+        held.id: START - 3600 + 7200,
+        earlier.id: START - 7200 + 86400,
+    }
+    assert held.id in {one.id for one in await outbox.expire(now=START + 3601, limit=9)}
+
+
+async def test_a_row_that_cannot_be_read_stands_in_nobodys_way(outbox: SqliteOutbox) -> None:
+    """Whatever is wrong with it: it is held, with the reason."""
+    broken, sound = message(), message()
+    await outbox.put(broken)
+    await outbox.put(sound)
+    sealed = outbox._keys.seal.seal_json(broken.id, "sealed", ["of another shape"])
+
+    def change(connection: apsw.Connection, ids: Any) -> list[None]:
+        connection.execute("UPDATE messages SET sealed = ? WHERE id = ?", (sealed, *ids))
+        return [None]
+
+    await outbox._writer.run(change, broken.id)
+    assert (await claim_one(outbox, START)).message == sound
+    assert await outbox.held() == {"it cannot be read: TypeError": 1}
+
+
+async def test_the_log_is_emptied_unless_somebody_reads(outbox: SqliteOutbox, path: Path) -> None:
+    """Whoever reads it is not waited for."""
+    log = path.with_name("mailroom.db-wal")
+    await outbox.put(message())
+    reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM messages").get == 1
+    await outbox.put(message())
+    assert not await outbox.truncate_log()
+    assert _size(log)
+    reader.close(True)
+    assert await outbox.truncate_log()
+    assert not _size(log)
+    await outbox.put(message())
+    assert len((await claim(outbox, START)).leased) == 3
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
+async def test_a_directory_that_cannot_be_made_is_told_clearly(tmp_path: Path, clock: FakeClock) -> None:
+    """With the path and what to do."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutboxError, match=r"file/mailroom\.db cannot be written"):
+        await SqliteOutbox.open(tmp_path / "file" / "mailroom.db", secret_keys=[SECRET], clock=clock)
+
+
+@pytest.mark.parametrize("content", [b"no database, a letter " * 500, None])
+async def test_a_file_that_is_not_ours_is_left_alone(open_outbox: Open, path: Path, content: bytes | None) -> None:
+    """Neither a text nor somebody else's database is overwritten."""
+    _write(path, content)
+    with pytest.raises(OutboxError, match=r"not a database|not Mailroom's"):
+        await open_outbox()
+    assert content is None or _content(path.parent).startswith(content)
+
+
+def _write(path: Path, content: bytes | None) -> None:
+    path.parent.mkdir()
+    if content is not None:
+        path.write_bytes(content)
+        return
+    other = apsw.Connection(str(path))
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+
+
+def _content(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in sorted(folder.iterdir()))
+
+
+# Group commit
+
+
+async def test_messages_that_wait_together_share_a_transaction(outbox: SqliteOutbox, path: Path) -> None:
+    """A thousand puts of 64 callers take few commits, seen by another connection."""
+    watching = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    commits = 0
+
+    def counting(connection: apsw.Connection) -> bool:
+        nonlocal commits
+        commits += 1
+        return False
+
+    writing = outbox._writer._connection
+    assert writing is not None
+    writing.set_commit_hook(lambda: counting(watching))
+    waiting = iter([message(recipient=f"user{i}@example.com") for i in range(1024)])
+
+    async def caller() -> None:
+        for one in waiting:
+            assert (await outbox.put(one)).fresh
+
+    await asyncio.gather(*(caller() for _ in range(64)))
+    assert watching.execute("SELECT count(*) FROM messages").get == 1024
+    watching.close()
+    assert commits <= 1024 / 16
+
+
+async def test_a_message_costs_one_insert_and_one_update(outbox: SqliteOutbox) -> None:
+    """Born with its lease: nothing else in its whole life."""
+    writing = outbox._writer._connection
+    assert writing is not None
+    statements: list[str] = []
+
+    def traced(cursor: Any, sql: str, bindings: Any) -> bool:
+        statements.append(sql.split(maxsplit=1)[0])
+        return True
+
+    writing.exec_trace = traced
+    born = message()
+    await outbox.put(born, repeat_of=b"body", lease=Lease("main", START + 300))
+    await outbox.settle(Settlement(born.id, State.SENT, (Attempt("main", START),)))
+    assert statements == ["BEGIN", "INSERT", "COMMIT", "BEGIN", "WITH", "COMMIT"]
+
+
+async def test_choose_is_asked_once_whoever_else_fails(outbox: SqliteOutbox) -> None:
+    """Each answer spends a place; a transaction that is begun anew for another's fault must not spend two."""
+    one = message()
+    await outbox.put(one)
+    asked: list[str] = []
+
+    def choose(candidate: Candidate) -> str:
+        asked.append(candidate.id)
+        return "main"
+
+    claimed, refused = await asyncio.gather(
+        claim(outbox, START, choose=choose), outbox.put(one), return_exceptions=True
+    )
+    assert isinstance(claimed, ClaimResult)
+    assert isinstance(refused, OutboxError)
+    assert [leased.message.id for leased in claimed.leased] == asked == [one.id]
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        ("_DUE", "messages_due (priority=? AND due_at>? AND due_at<?)"),
+        ("_NEXT", "messages_due (priority=?"),
+        ("_RELEASE", "messages_held (reason=?)"),
+        ("_EXPIRE", "messages_due (priority=? AND due_at>? AND due_at<?)"),
+        ("_PURGE", "sqlite_autoindex_messages_1 (id<?)"),
+        ("_RECLAIM", "USING INDEX messages_due"),
+        ("_SETTLE", "sqlite_autoindex_messages_1 (id=?)"),
+        ("_LEASE", "sqlite_autoindex_messages_1 (id=?)"),
+    ],
+)
+async def test_no_statement_reads_the_whole_table(outbox: SqliteOutbox, sql: str, index: str) -> None:
+    """However long the backlog and the history."""
+    from mailroom.outbox.sqlite import operations  # noqa: PLC0415 - by name
+
+    text = getattr(operations, sql).replace("{values}", "(1,2,3,4,5,6,7,8)" if sql == "_SETTLE" else "(1,2,3,4)")
+
+    def plan(connection: apsw.Connection, arguments: Any) -> list[str]:
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {text}", (None,) * text.count("?")).fetchall()
+        return ["\n".join(str(row[3]) for row in rows)]
+
+    found = await outbox._writer.run(plan, None)
+    assert index in found
+    assert "SCAN messages\n" not in found + "\n"
+
+
+async def test_nobody_is_looked_for_in_the_whole_table(outbox: SqliteOutbox) -> None:
+    """Only what is not indexed yet is looked through."""
+    for text in (queries._LANGUAGES, f"SELECT id FROM messages WHERE {queries._OF_RECIPIENT} AND +id < ? LIMIT 9"):
+        plan = await outbox._reader.rows(f"EXPLAIN QUERY PLAN {text}", (b"key", "id")[: 1 + ("?" in text[-20:])])
+        found = "\n".join(str(row[3]) for row in plan)
+        assert found.count("SEARCH messages USING INTEGER PRIMARY KEY (rowid") == 2
+        assert "SEARCH recipients USING PRIMARY KEY (recipient_key=?)" in found
+        assert "SCAN messages" not in found
+
+
+async def test_a_number_that_is_given_again_is_not_the_old_recipients(outbox: SqliteOutbox, path: Path) -> None:
+    """After everything was purged SQLite begins at 1 again."""
+    for recipient in ("ada@example.com", "bob@example.com"):
+        for i in range(3):
+            one = message(START + i, recipient=recipient, languages=("en",))
+            await outbox.put(one, lease=Lease("main", START + 300))
+            await outbox.settle(Settlement(one.id, State.SENT, ()))
+        assert [record.recipient for record in await outbox.find()] == [recipient] * 3
+        assert await outbox.index(limit=10) == 3
+        assert len(await outbox.find(recipient=recipient)) == 3
+        assert await outbox.find(recipient="ada@example.com" if recipient.startswith("bob") else "eve@x.org") == []
+        assert await outbox.purge(before=START + 100, now=START + 100, limit=10) == 3
+    assert await outbox._reader.rows("SELECT count(*) FROM recipients") == [(0,)]
+
+
+# Repeats
+
+
+async def test_a_repeat_is_known_over_a_restart(open_outbox: Open, clock: FakeClock) -> None:
+    """Whoever got no answer because we were killed asks again."""
+    before = await open_outbox()
+    first = message()
+    await before.put(first, repeat_of=b"body")
+    await before.close()
+    await clock.advance(59)
+    after = await open_outbox()
+    kept = await after.put(message(START + 59), repeat_of=b"body")
+    assert (kept.id, kept.fresh) == (first.id, False)
+    assert (await after.put(message(START + 61), repeat_of=b"body")).fresh
+
+
+async def test_what_could_not_be_kept_is_no_repeat_when_it_comes_again(outbox: SqliteOutbox) -> None:
+    """It was refused, and never became durable."""
+    writing = outbox._writer._connection
+    assert writing is not None
+    writing.pragma("query_only", 1)
+    with pytest.raises(CannotKeep):
+        await outbox.put(message(), repeat_of=b"body")
+    writing.pragma("query_only", 0)
+    again = message()
+    assert (await outbox.put(again, repeat_of=b"body")) == PutResult(again.id, fresh=True)
+    assert (await outbox.put(message(), repeat_of=b"body")) == PutResult(again.id, fresh=False)
+
+
+async def test_a_repeat_is_known_when_its_neighbour_failed(outbox: SqliteOutbox) -> None:
+    """An id that is there already undoes the statement that they share."""
+    known, first, second = message(), message(), message()
+    await outbox.put(known)
+    results = await asyncio.gather(
+        outbox.put(known, repeat_of=b"another body"),
+        outbox.put(first, repeat_of=b"body"),
+        outbox.put(second, repeat_of=b"body"),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], OutboxError)
+    assert list(results[1:]) == [PutResult(first.id, fresh=True), PutResult(first.id, fresh=False)]
+    assert (await outbox.put(message(), repeat_of=b"another body")).fresh
+
+
+def test_bodies_are_remembered_for_a_minute_and_not_for_ever() -> None:
+    """A flood would fill the memory else."""
+    repeats = RecentBodies()
+    for second in range(600):
+        for moment in (START + second, START + second - 0.01):  # requests overtake each other
+            repeats.add(b"%f" % moment, new_id(moment, bytes(10)), moment)
+    for second in range(540, 600):
+        assert repeats.find(b"%f" % (START + second)) == new_id(START + second, bytes(10))
+    assert repeats.find(b"%f" % (START + 500)) is None
+    assert sum(map(len, repeats._generations)) <= 2 * 90 + 2
+
+
+def test_a_clock_that_was_set_back_ends_no_memory() -> None:
+    """An hour, by an operator: from then on it counts anew."""
+    repeats = RecentBodies()
+    for moment in (START, START - 3600, START - 3599, START - 3580):
+        repeats.add(b"%f" % moment, new_id(moment, bytes(10)), moment)
+    assert all(repeats.find(b"%f" % (START - seconds)) for seconds in (0, 3600, 3599, 3580))
+
+
+async def test_a_file_of_the_first_version_is_brought_up(open_outbox: Open, tmp_path: Path) -> None:
+    """What it holds is found by its recipients, and its repeats are known."""
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "sqlite-1.sql").write_text((SCHEMA / "sqlite-1.sql").read_text())
+    before = await open_outbox(schema=folder)
+    ada = [message(START + i, recipient="ada@example.com", languages=("fr",)) for i in range(3)]
+    for i, one in enumerate(ada):
+        await before.put(one, repeat_of=b"body %d" % i)
+    await before.close()
+    after = await open_outbox()
+    assert await after.index(limit=10) == 0
+    assert await after.languages("Ada@example.com") == ("fr",)
+    assert [record.id for record in await after.find(recipient="ada@example.com")] == [one.id for one in ada[::-1]]
+    assert (await after.put(message(START + 5), repeat_of=b"body 2")).id == ada[2].id
+
+
+# Taking over
+
+
+async def test_what_a_dead_process_left_is_due_at_once(open_outbox: Open) -> None:
+    """Its lock is free, so it is dead: its leases do not count any more, its attempts do."""
+    before = await open_outbox()
+    wanted = message()
+    await before.put(wanted, lease=Lease("main", START + 300))
+    await before.close()
+    leased = await claim_one(await open_outbox(), START)
+    assert leased.message == wanted
+    assert leased.attempts == (Attempt("main", START), Attempt("main", START))
+
+
+async def test_a_restart_releases_what_waited_for_one(open_outbox: Open) -> None:
+    """A repaired configuration or template; not what has used up its tries."""
+    before = await open_outbox()
+    for reason in (HELD_MISCONFIGURED, HELD_RENDERING, HELD_EXHAUSTED):
+        one = message()
+        await before.put(one, lease=Lease("main", START + 300))
+        await before.settle(Settlement(one.id, State.HELD, (), reason=reason))
+    await before.close()
+    after = await open_outbox()
+    assert await after.held() == {HELD_EXHAUSTED: 1}
+    assert len((await claim(after, START)).leased) == 2
+
+
+async def test_the_next_process_does_not_take_the_word_of_the_last(open_outbox: Open) -> None:
+    """A lease belongs to one process, even where both call themselves the same."""
+    before = await open_outbox()
+    one = message()
+    await before.put(one, lease=Lease("main", START + 300))
+    await before.close()
+    after = await open_outbox()
+    await claim_one(after, START)
+    (row,) = await after._reader.rows("SELECT owner FROM messages")
+    assert row == (after._owner,)
+    assert after._owner != before._owner
+
+
+# Trouble
+
+
+async def test_a_full_database_refuses_and_recovers(outbox: SqliteOutbox) -> None:
+    """The room runs out within SQLite's own bounds; with more room it goes on."""
+    await outbox.put(message())
+    writing = outbox._writer._connection
+    assert writing is not None
+    writing.pragma("max_page_count", writing.pragma("page_count"))
+    with pytest.raises(CannotKeep, match="full"):
+        await asyncio.gather(*(outbox.put(message()) for _ in range(50)))
+    writing.pragma("max_page_count", 1_000_000)
+    assert (await outbox.put(message())).fresh
+    assert len(await outbox.find()) == 2
+
+
+async def test_a_locked_database_refuses_and_recovers(outbox: SqliteOutbox, path: Path) -> None:
+    """Somebody holds the file with another tool: a refusal within about a second, and work as soon as they let go."""
+    other = apsw.Connection(str(path))
+    other.set_busy_timeout(10_000)
+    other.execute("BEGIN IMMEDIATE")
+    answers = await asyncio.gather(*(outbox.put(message()) for _ in range(10)), return_exceptions=True)
+    assert all(isinstance(answer, CannotKeep) for answer in answers)
+    assert await outbox.find() == []
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await outbox.put(message())).fresh
+
+
+async def test_a_read_only_database_refuses_and_recovers(outbox: SqliteOutbox) -> None:
+    """SQLITE_READONLY, as after the file system was mounted anew."""
+    writing = outbox._writer._connection
+    assert writing is not None
+    writing.pragma("query_only", 1)
+    with pytest.raises(CannotKeep, match="readonly"):
+        await outbox.put(message())
+    writing.pragma("query_only", 0)
+    assert (await outbox.put(message())).fresh
+
+
+# Secrets
+
+
+async def test_no_secret_lies_in_the_files_in_clear(outbox: SqliteOutbox, path: Path) -> None:
+    """Neither code, link, address nor body: in the file, its log and its shared memory, before and after settling."""
+    secrets = [
+        b"739105",
+        b"s3cr3t-t0ken",
+        b"n0te-of-theirs",
+        b"ada@example",
+        b"Ada@example",
+        b"203.0.113.9",
+        SECRET.encode(),
+    ]
+    one = message(ip="203.0.113.9")
+    await outbox.put(one, repeat_of=b'{"code":"739105"}', lease=Lease("main", START + 300))
+    await outbox.captured.keep(email(one.id))
+
+    def seen() -> list[bytes]:
+        content = _content(path.parent)
+        assert one.id.encode() in content
+        return [secret for secret in secrets if secret in content]
+
+    assert seen() == []
+    await outbox.settle(Settlement(one.id, State.SENT, (Attempt("main", START),)))
+    assert seen() == []
+    assert await outbox._reader.rows("SELECT sealed FROM messages") == [(None,)]
+
+
+async def test_another_secret_does_not_open_the_outbox(open_outbox: Open) -> None:
+    """It says what to do, and changes nothing."""
+    await (await open_outbox()).close()
+    with pytest.raises(SealBroken, match="secret_key does not fit"):
+        await open_outbox(secret_keys=["another"])
+    await open_outbox()
+
+
+async def test_the_secret_can_be_exchanged(open_outbox: Open) -> None:
+    """First both, the new one first; then the new one alone. The rows stay as they are."""
+    first = await open_outbox()
+    one = message()
+    await first.put(one)
+    await first.close()
+    await (await open_outbox(secret_keys=["new", SECRET])).close()
+    outbox = await open_outbox(secret_keys=["new"])
+    assert (await claim_one(outbox, START)).message == one
+
+
+@pytest.mark.parametrize("column", ["sealed", "record", "attempts"])
+async def test_a_row_that_was_tampered_with_is_held(outbox: SqliteOutbox, path: Path, column: str) -> None:
+    """A payload moved from another row does not open; it stands in nobody's way."""
+    victim, other = message(), message(START + 1)
+    await outbox.put(victim)
+    await outbox.put(other)
+    hand = apsw.Connection(str(path))
+    hand.set_busy_timeout(10_000)
+    if column == "attempts":
+        hand.execute("UPDATE messages SET attempts = 'nothing' WHERE id = ?", (victim.id,))
+    else:
+        hand.execute(
+            f"UPDATE messages SET {column} = (SELECT {column} FROM messages WHERE id = ?) WHERE id = ?",
+            (other.id, victim.id),
+        )
+    hand.close()
+    claimed = await claim(outbox, START + 2)
+    assert [leased.message.id for leased in claimed.leased] == [other.id]
+    record = await outbox.get(victim.id)
+    assert record is not None
+    assert record.state is State.HELD
+    assert "another hand" in record.reason
+    assert record.recipient == ("" if column == "record" else "Ada@example.com")
+
+
+# Looking beside the server
+
+
+async def test_a_command_looks_beside_the_server(outbox: SqliteOutbox, path: Path) -> None:
+    """Without the lock, and without waiting."""
+    one = message()
+    await outbox.put(one)
+    beside = await open_readonly(path, secret_keys=[SECRET])
+    record = await beside.get(one.id)
+    assert record is not None
+    assert record.recipient == "Ada@example.com"
+    await outbox.put(message(START + 1))
+    assert len(await beside.find()) == 2
+    await beside.close()
+
+
+async def test_a_command_looks_while_no_server_runs(open_outbox: Open, path: Path) -> None:
+    """The log is gone then, and is not missed."""
+    outbox = await open_outbox()
+    await outbox.put(message())
+    await outbox.close()
+    beside = await open_readonly(path, secret_keys=[SECRET])
+    assert len(await beside.find()) == 1
+    await beside.close()
+
+
+async def test_looking_where_nothing_is_says_so(path: Path) -> None:
+    """And makes nothing there."""
+    with pytest.raises(OutboxError, match="cannot be read"):
+        await open_readonly(path, secret_keys=[SECRET])
+    with pytest.raises(FileNotFoundError):
+        _content(path.parent)
+
+
+# Schema versions
+
+
+async def test_an_older_file_is_brought_forward(open_outbox: Open, tmp_path: Path) -> None:
+    """Version 2 is one more file; what was kept stays."""
+    before = await open_outbox()
+    one = message()
+    await before.put(one)
+    await before.close()
+    schema = _schema(tmp_path, "ALTER TABLE messages ADD COLUMN tenant TEXT NOT NULL DEFAULT 'x';")
+    after = await open_outbox(schema=schema)
+    assert await after._reader.rows("SELECT tenant FROM messages") == [("x",)]
+    assert await after._reader.rows("PRAGMA user_version") == [(3,)]
+    assert (await claim_one(after, START)).message == one
+
+
+async def test_a_failing_step_leaves_the_older_version(open_outbox: Open, tmp_path: Path) -> None:
+    """Each step is whole or not at all."""
+    await (await open_outbox()).close()
+    broken = _schema(tmp_path, "CREATE TABLE half (x); ALTER TABLE nowhere ADD COLUMN x;")
+    with pytest.raises(OutboxError, match="nowhere"):
+        await open_outbox(schema=broken)
+    outbox = await open_outbox()
+    assert await outbox._reader.rows("SELECT name FROM sqlite_schema WHERE name = 'half'") == []
+
+
+async def test_a_newer_file_is_refused(open_outbox: Open, tmp_path: Path, path: Path) -> None:
+    """By the server and by a command that looks."""
+    newer = _schema(tmp_path, "CREATE TABLE more (x);")
+    await (await open_outbox(schema=newer)).close()
+    with pytest.raises(OutboxError, match=r"newer Mailroom \(schema 3, this one knows 2\)"):
+        await open_outbox()
+    with pytest.raises(OutboxError, match="newer Mailroom"):
+        await open_readonly(path, secret_keys=[SECRET])
+
+
+def _schema(tmp_path: Path, following: str) -> Path:
+    folder = tmp_path / "schema"
+    folder.mkdir()
+    for ours in SCHEMA.iterdir():
+        (folder / ours.name).write_text(ours.read_text())
+    (folder / "sqlite-3.sql").write_text(following)
+    return folder

@@ -1,0 +1,170 @@
+"""The writer's thread: one transaction for all who wait, and only the guilty one fails."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from mailroom.errors import CannotKeep
+from mailroom.outbox.sqlite.database import Connection, create
+from mailroom.outbox.sqlite.files import Files
+from mailroom.outbox.sqlite.writer import RunSeparately, Writer
+
+
+class Table(Files):
+    """A table of numbers, and how it was written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        create(path)
+        self.opened = 0
+        self.calls: list[list[Any]] = []
+        self.connect().execute("CREATE TABLE numbers (n)")
+
+    def connect(self) -> Connection:
+        """Open the file."""
+        self.opened += 1
+        return super().connect()
+
+    def insert(self, connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
+        """Insert numbers; a negative one is an error of its own."""
+        self.calls.append(list(numbers))
+        connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in numbers])
+        if min(numbers) < 0:
+            raise ValueError(min(numbers))
+        return [number * 2 for number in numbers]
+
+    def content(self) -> list[Any]:
+        """Return the numbers that are kept."""
+        return [n for (n,) in self.connect().execute("SELECT n FROM numbers ORDER BY n")]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    """Return an empty table."""
+    return Table(tmp_path / "numbers.db")
+
+
+@pytest.fixture
+async def writer(table: Table) -> AsyncIterator[Writer]:
+    """Return a writer of it."""
+    writer = Writer(table)
+    yield writer
+    await writer.close()
+
+
+async def test_what_arrives_together_is_called_together(writer: Writer, table: Table) -> None:
+    """One call, one transaction, an answer for each."""
+    assert await asyncio.gather(*(writer.run(table.insert, n) for n in range(5))) == [0, 2, 4, 6, 8]
+    assert table.calls == [[0, 1, 2, 3, 4]]
+    assert table.content() == [0, 1, 2, 3, 4]
+
+
+async def test_only_the_guilty_one_fails(writer: Writer, table: Table) -> None:
+    """The others are kept as if it had not been there."""
+    answers = await asyncio.gather(*(writer.run(table.insert, n) for n in (1, -2, 3)), return_exceptions=True)
+    assert answers[::2] == [2, 6]
+    assert isinstance(answers[1], ValueError)
+    assert table.content() == [1, 3]
+
+
+async def test_work_may_ask_to_be_called_for_each(writer: Writer, table: Table) -> None:
+    """Where it cannot tell the results apart."""
+
+    def alone(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
+        if len(numbers) > 1:
+            raise RunSeparately
+        return table.insert(connection, numbers)
+
+    assert await asyncio.gather(*(writer.run(alone, n) for n in range(3))) == [0, 2, 4]
+    assert table.content() == [0, 1, 2]
+
+
+async def test_late_work_is_not_done_twice_for_the_fault_of_another(writer: Writer, table: Table) -> None:
+    """It comes last in its transaction, whenever it was asked for."""
+    seen: list[int] = []
+
+    def late(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
+        seen.extend(numbers)
+        return list(numbers)
+
+    answers = await asyncio.gather(writer.run(late, 1, late=True), writer.run(table.insert, -1), return_exceptions=True)
+    assert answers[0] == 1
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("error", [apsw.FullError, apsw.IOError, apsw.BusyError, apsw.CorruptError, apsw.ReadOnlyError])
+async def test_trouble_with_the_disk_blames_nobody(writer: Writer, table: Table, error: type[apsw.Error]) -> None:
+    """All of the transaction are refused, each with an error of its own, and the next one works."""
+    trouble = [error("made up")]
+
+    def troubled(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
+        if trouble:
+            raise trouble.pop()
+        return table.insert(connection, numbers)
+
+    answers = await asyncio.gather(*(writer.run(troubled, n) for n in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [CannotKeep] * 3
+    assert len({id(answer) for answer in answers}) == 3
+    assert await writer.run(troubled, 7) == 14
+    assert table.content() == [7]
+
+
+async def test_trouble_while_the_guilty_is_looked_for_refuses_the_rest_at_once(writer: Writer, table: Table) -> None:
+    """Nobody waits for the same disk again and again."""
+    tried: list[int] = []
+
+    def troubled(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
+        if len(numbers) > 1:
+            raise RunSeparately
+        tried.extend(numbers)
+        raise apsw.BusyError("made up")
+
+    answers = await asyncio.gather(*(writer.run(troubled, n) for n in range(9)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [CannotKeep] * 9
+    assert tried == [0]
+
+
+async def test_a_broken_connection_is_opened_anew(writer: Writer, table: Table) -> None:
+    """By itself, with the next transaction."""
+    await writer.run(table.insert, 1)
+    opened = table.opened
+
+    def broken(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
+        raise apsw.IOError("made up")
+
+    with pytest.raises(CannotKeep):
+        await writer.run(broken, 1)
+    await writer.run(table.insert, 2)
+    assert table.opened == opened + 1
+
+
+async def test_a_file_that_cannot_be_opened_refuses(tmp_path: Path) -> None:
+    """And is tried again each time."""
+    writer = Writer(Files(tmp_path / "missing" / "x.db"))
+    for _ in range(2):
+        with pytest.raises(CannotKeep, match=r"x\.db was deleted or moved"):
+            await writer.run(lambda connection, numbers: list(numbers), 1)
+    await writer.close()
+
+
+async def test_what_was_given_up_before_it_began_is_not_done(writer: Writer, table: Table) -> None:
+    """Its neighbours are."""
+    tasks = [asyncio.create_task(writer.run(table.insert, n)) for n in range(3)]
+    asyncio.get_running_loop().call_soon(tasks[1].cancel)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert (answers[0], type(answers[1]), answers[2]) == (0, asyncio.CancelledError, 4)
+    assert set(table.content()) >= {0, 2}
+
+
+async def test_closing_twice_is_closing_once(writer: Writer, table: Table) -> None:
+    """And what was asked for before is done."""
+    task = asyncio.create_task(writer.run(table.insert, 5))
+    await asyncio.sleep(0)
+    await asyncio.gather(writer.close(), writer.close())
+    assert await task == 10
+    with pytest.raises(CannotKeep, match="closed"):
+        await writer.run(table.insert, 6)

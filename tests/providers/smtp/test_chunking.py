@@ -1,0 +1,73 @@
+"""A mail in one round trip (PIPELINING and CHUNKING, RFC 3030), read by a server that sees every write."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from tests.mails import email
+from tests.smtpclient.test_connection import sender
+from tests.wire_server import CHUNKING, HANG_UP, wire_server
+
+PIECES = ["MAIL", "RCPT", "BDAT", "CONTENT"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "answer", "kind"),
+    [
+        ("MAIL", "550 5.7.1 not you", Misconfigured),
+        ("RCPT", "550 5.1.1 no such user", Rejected),
+        ("RCPT", "450 4.2.0 greylisted", Unavailable),
+        ("CONTENT", "554 5.6.0 we do not like it", Declined),
+        ("CONTENT", "452 4.3.1 disk full", Unavailable),
+        ("CONTENT", "354 more?", Unavailable),
+    ],
+)
+async def test_after_a_refusal_the_connection_is_used_again(verb: str, answer: str, kind: type[SendingError]) -> None:
+    async with wire_server(CHUNKING) as server:
+        provider = sender(server)
+        server.once[verb] = answer
+        with pytest.raises(kind) as caught:
+            await provider.send(email())
+        assert caught.value.words == answer, "the first refusal counts, not what follows from it"
+        await provider.send(email())
+        await provider.aclose()
+        assert server.connections == 1
+        assert server.verbs == ["EHLO", *PIECES, "RSET", *PIECES, "QUIT"]
+
+
+async def test_a_mail_behind_a_refused_rset_may_have_been_sent() -> None:
+    async with wire_server(CHUNKING) as server:
+        provider = sender(server)
+        server.once["RCPT"] = "550 5.1.1 no such user"
+        with pytest.raises(Rejected):
+            await provider.send(email())
+        server.once["RSET"] = "500 5.5.1 never heard of it"
+        with pytest.raises(Uncertain):
+            await provider.send(email())
+        await server.until(lambda: server.verbs.count("CONTENT") == 2)
+        await provider.aclose()
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "CONTENT"])
+@pytest.mark.parametrize("answer", [HANG_UP, "what?", "250-no\r\n" * 9000])
+async def test_what_was_written_and_not_answered_may_have_been_sent(verb: str, answer: str) -> None:
+    """Replies may come all at once, when the server has the mail already: then none has come before it broke down."""
+    async with wire_server({**CHUNKING, verb: answer}) as server:
+        provider = sender(server)
+        with pytest.raises(Uncertain):
+            await provider.send(email())
+        await provider.aclose()
+
+
+async def test_silence_is_uncertain(pass_time: Callable[[float], None]) -> None:
+    async with wire_server({**CHUNKING, "CONTENT": "250-wait for it"}) as server:
+        provider = sender(server)
+        sending = asyncio.create_task(provider.send(email()))
+        await server.until(lambda: "CONTENT" in server.verbs)
+        pass_time(60)
+        with pytest.raises(Uncertain):
+            await sending
+        await provider.aclose()

@@ -1,0 +1,86 @@
+"""Faults in translations are reported on loading, with file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from mailroom.errors import RenderingError
+from mailroom.rendering.languages.translations import compare, load
+
+GOOD = """
+direction = "ltr"
+[common]
+validity.one = "{minutes} minute"
+validity.other = "{minutes} minutes"
+[SignIn]
+subject = "{code} for {app}"
+preheader = "Valid: {validity}."
+[Register]
+subject = "{{literal}} {code}"
+validity = "not long"
+"""
+
+
+def put(folder: Path, text: str, tag: str = "en") -> Path:
+    (folder / f"{tag}.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_kind_has_the_common_words_and_its_own(tmp_path: Path) -> None:
+    locale = load(put(tmp_path, GOOD), minutes=10)["en"]
+    assert locale.tag == "en"
+    assert locale.direction == "ltr"
+    assert locale.kinds == {
+        "SignIn": {"validity": "10 minutes", "subject": "{code} for {app}", "preheader": "Valid: 10 minutes."},
+        "Register": {"validity": "not long", "subject": "{{literal}} {code}"},
+    }
+
+
+@pytest.mark.parametrize(("minutes", "form"), [(1, "1 minute"), (2, "2 minutes")])
+def test_the_form_goes_with_the_number(tmp_path: Path, minutes: int, form: str) -> None:
+    assert load(put(tmp_path, GOOD), minutes=minutes)["en"].kinds["SignIn"]["validity"] == form
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ("{app}", "{apps}", "line 7: apps is not a placeholder here"),
+        ("{app}", "{app.__class__}", "line 7: app.__class__ is not a placeholder here"),
+        ("{app}", "{app!r}", "is not a placeholder here"),
+        ("{app}", "{app:>9999}", "is not a placeholder here"),
+        ("{app}", "{}", "is not a placeholder here"),
+        ("{app}", "{minutes}", "is not a placeholder here"),
+        ("{app}", "{app", "line 7: subject is not a text, or its braces do not match"),
+        ('validity.one = "{minutes} minute"\n', "", "line 4: validity must be a text, or a table with the forms one"),
+        ("validity.one", "validity.few", "validity must be a text"),
+        ('"{code} for {app}"', "7", "line 7: subject must be a text"),
+        ('direction = "ltr"', 'direction = "up"', 'line 2: direction must be "ltr" or "rtl"'),
+        ('direction = "ltr"', 'direction = "ltr"\nSignOut = "x"', "line 3: SignOut is not a table"),
+        ('"{{literal}} {code}"', "7", "line 10: subject must be a text"),
+        ("[SignIn]", "[SignIn", "at line 6"),
+    ],
+)
+def test_a_fault_is_told_with_file_and_line(tmp_path: Path, before: str, after: str, complaint: str) -> None:
+    with pytest.raises(RenderingError) as caught:
+        load(put(tmp_path, GOOD.replace(before, after, 1)), minutes=10)
+    assert "en.toml" in str(caught.value)
+    assert complaint in str(caught.value)
+
+
+def test_a_polish_sentence_needs_its_three_forms(tmp_path: Path) -> None:
+    with pytest.raises(RenderingError, match="one, few, many"):
+        load(put(tmp_path, GOOD, "pl-PL"), minutes=10)
+
+
+def test_a_file_that_is_not_utf_8_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "en.toml").write_bytes(b"\xff")
+    with pytest.raises(RenderingError, match=r"en\.toml: cannot be read"):
+        load(tmp_path, minutes=10)
+
+
+def test_a_locale_that_lacks_a_word_of_another_is_a_fault(tmp_path: Path) -> None:
+    put(tmp_path, GOOD)
+    put(tmp_path, GOOD.replace('preheader = "Valid: {validity}."', ""), "de")
+    locales = load(tmp_path, minutes=10)
+    with pytest.raises(RenderingError, match=r"de\.toml: \[SignIn\] lacks preheader"):
+        compare(locales["de"], locales["en"])

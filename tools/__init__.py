@@ -1,0 +1,1 @@
+"""Scripts for developers: they write the generated pages of docs/."""
