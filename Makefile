@@ -55,7 +55,7 @@ chaos: .venv/.dev node
 
 # What SpamAssassin (apt-get install spamassassin) and html-validate say of every mail in every language.
 mails: .venv/.dev node
-	$(BIN)/python -m tests.checking.oracles
+	$(BIN)/python -m tests.lint.oracles
 
 # Photographs of every kind in build/previews/, to be looked at; needs chromium. LANGUAGES="ko th" for others.
 previews: .venv/.dev
