@@ -115,7 +115,7 @@ async def _measure(port: int, concurrency: int) -> tuple[float, float]:
     endpoint = f"http://127.0.0.1:{port}"
     settings = Settings.model_validate({"api_key": _KEY, "endpoint": endpoint, "concurrency": concurrency})
     provider = Resend(settings, ProviderContext("main", SystemClock(), _NoCatcher()))
-    call = provider.write(_MAIL)
+    call = provider.build_request(_MAIL)
     headers = {"Authorization": f"Bearer {_KEY}", "Content-Type": call.content_type, **call.headers}
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     async with httpx.AsyncClient(limits=limits, trust_env=False) as client:

@@ -72,7 +72,7 @@ class Brevo(HttpProvider):
         )
         self._sandbox = {"X-Sib-Sandbox": "drop"} if settings.sandbox else {}
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         for name, value in email.headers:
             if not value.isascii():  # Brevo decodes encoded words and writes the header in raw UTF-8
@@ -108,23 +108,23 @@ class Brevo(HttpProvider):
         await self.asked("/v3/account")
         return "Brevo takes the key"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the body's `code`."""
-        if answer.is_success:
-            return answer.receipt("messageId")
-        code, words = answer.text("code"), answer.text("message")
+        if response.is_success:
+            return response.receipt("messageId")
+        code, words = response.text("code"), response.text("message")
         if code in _DUPLICATE:  # it has taken the mail at an earlier attempt, and does not tell its id again
             return Receipt("", words or code)
         kind = KINDS.get(code)
-        if answer.status == 429:  # noqa: PLR2004  # HTTP's
+        if response.status == 429:  # noqa: PLR2004  # HTTP's
             kind = Unavailable
-        elif answer.status in range(500, 600) and code:
+        elif response.status in range(500, 600) and code:
             kind = Unavailable  # Brevo's own words; the key makes the next try safe
         elif kind is Declined and any(ours in words.lower() for ours in ("sender", "template")):
             kind = Misconfigured
         if kind is None:
-            raise self.refusal(answer)
-        raise answer.error(kind, words, code=code, retry_after=answer.retry_after("x-sib-ratelimit-reset"))
+            raise self.refusal(response)
+        raise response.error(kind, words, code=code, retry_after=response.retry_after("x-sib-ratelimit-reset"))
 
 
 def _mailbox(address: Address) -> dict[str, str]:

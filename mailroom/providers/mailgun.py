@@ -78,7 +78,7 @@ class Mailgun(HttpProvider):
         """Return the key as it was before it was packed into a header."""
         return (self._key.get_secret_value(),)
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail. Raises Misconfigured for more headers and variables than it takes."""
         variables = []
         content = [("subject", email.subject), ("text", email.text), *([("html", email.html)] if email.html else [])]
@@ -116,19 +116,21 @@ class Mailgun(HttpProvider):
             raise Misconfigured(f"Mailgun does not send for {self._domain} yet: its state is {state or 'not told'}")
         return f"Mailgun takes the key, and sends for {self._domain}"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the status and the words."""
-        if answer.is_success:
-            identifier = answer.text("id")
-            if identifier and answer.text("message").startswith("Queued"):
-                return Receipt(identifier, answer.words)
-            if "Mailgun Magnificent API" in answer.words:
-                raise answer.error(Misconfigured, "it is not the messages' address: check domain, region and endpoint")
-            raise answer.not_understood()
-        said = answer.words.lower()
-        if answer.status == 400 and any(words in said for words in _OURS):  # noqa: PLR2004  # HTTP's
-            raise answer.error(Misconfigured)
-        raise self.refusal(answer)
+        if response.is_success:
+            identifier = response.text("id")
+            if identifier and response.text("message").startswith("Queued"):
+                return Receipt(identifier, response.words)
+            if "Mailgun Magnificent API" in response.words:
+                raise response.error(
+                    Misconfigured, "it is not the messages' address: check domain, region and endpoint"
+                )
+            raise response.not_understood()
+        said = response.words.lower()
+        if response.status == 400 and any(words in said for words in _OURS):  # noqa: PLR2004  # HTTP's
+            raise response.error(Misconfigured)
+        raise self.refusal(response)
 
 
 connect = Mailgun

@@ -81,7 +81,7 @@ class Mailjet(HttpProvider):
         )
         self._sandbox = {"SandboxMode": True} if settings.sandbox else {}
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         headers = header_map(email)
         for name in headers:
@@ -111,20 +111,20 @@ class Mailjet(HttpProvider):
             return "Mailjet takes the keys; they have no validated sender of their own"
         return "Mailjet takes the keys"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the `ErrorCode` of the message, or of the whole."""
-        status = answer.text("Messages", 0, "Status")
-        if answer.is_success and status == "success":
-            identifier = answer.text("Messages", 0, "To", 0, "MessageID")
+        status = response.text("Messages", 0, "Status")
+        if response.is_success and status == "success":
+            identifier = response.text("Messages", 0, "To", 0, "MessageID")
             if self._sandbox:
                 return Receipt("", "checked in the sandbox, and not sent")
             if identifier not in ("", "0"):
                 return Receipt(identifier, status)
-            raise answer.not_understood()
-        errors = [_error(answer, "Messages", 0, "Errors", number) for number in range(_MOST_ERRORS)]
-        found = [error for error in (*errors, _error(answer)) if error is not None]
+            raise response.not_understood()
+        errors = [_error(response, "Messages", 0, "Errors", number) for number in range(_MOST_ERRORS)]
+        found = [error for error in (*errors, _error(response)) if error is not None]
         if not found:
-            raise answer.not_understood() if answer.is_success else self.refusal(answer)
+            raise response.not_understood() if response.is_success else self.refusal(response)
         # While something is ours to mend, nobody knows whether what is said of the recipient would stand.
         raise next((error for error in found if isinstance(error, Misconfigured)), found[0])
 

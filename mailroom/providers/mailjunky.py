@@ -46,7 +46,7 @@ class MailJunky(HttpProvider):
             credentials={"Authorization": f"Bearer {settings.api_key.get_secret_value()}"},
         )
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         fields: dict[str, Any] = {
             "from": mailbox_text(email.sender),
@@ -75,19 +75,21 @@ class MailJunky(HttpProvider):
             raise answer.not_understood()
         return "MailJunky takes the key"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the status: codes are not documented."""
-        status = answer.text("status")
-        if answer.is_success:
-            identifier = answer.text("id") or answer.text("message_id")
+        status = response.text("status")
+        if response.is_success:
+            identifier = response.text("id") or response.text("message_id")
             if status == "failed":  # and why is not documented: what was not sent may be sent another way
-                raise answer.error(Unavailable, answer.text("error") or answer.text("message") or status, code=status)
+                raise response.error(
+                    Unavailable, response.text("error") or response.text("message") or status, code=status
+                )
             if identifier and status in ("sent", "queued"):
                 return Receipt(identifier, status)
-            raise answer.not_understood()
-        if answer.status in range(300, 400):
-            raise self.refusal(answer)
-        raise answer.error(_kind(answer), code=answer.text("code"))
+            raise response.not_understood()
+        if response.status in range(300, 400):
+            raise self.refusal(response)
+        raise response.error(_kind(response), code=response.text("code"))
 
 
 def _kind(answer: ApiResponse) -> type[SendingError]:

@@ -76,7 +76,7 @@ class Postmark(HttpProvider):
         self._stream = settings.message_stream
         self._sandbox = sandbox
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         fields: dict[str, Any] = {
             "From": mailbox_text(email.sender),
@@ -114,26 +114,26 @@ class Postmark(HttpProvider):
         answer = await self.asked("/server")
         return f"Postmark takes the token of the server {answer.text('Name') or 'without a name'}"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the body's `ErrorCode`."""
-        code, words = answer.text("ErrorCode"), answer.text("Message")
-        if answer.is_success and code == "0":
+        code, words = response.text("ErrorCode"), response.text("Message")
+        if response.is_success and code == "0":
             if "inactive address" in words:  # "Message OK, but will not deliver to these inactive addresses"
-                raise answer.error(Rejected, words, code="406")
-            if identifier := answer.text("MessageID"):
-                return Receipt(identifier, words or answer.words)
-        if answer.is_success and code in ("", "0"):
-            raise answer.not_understood()
+                raise response.error(Rejected, words, code="406")
+            if identifier := response.text("MessageID"):
+                return Receipt(identifier, words or response.words)
+        if response.is_success and code in ("", "0"):
+            raise response.not_understood()
         if not code:
-            raise self.refusal(answer)
-        kind = KINDS.get(code, Unavailable if answer.status in range(500, 600) else Misconfigured)
+            raise self.refusal(response)
+        kind = KINDS.get(code, Unavailable if response.status in range(500, 600) else Misconfigured)
         if code == "300":
             said = words.lower()
             ours = any(name in said for name in _SENDERS)
             kind = Misconfigured if ours else Rejected if _RECIPIENT in said else Declined
-        if kind is Misconfigured and answer.status == 429:  # noqa: PLR2004  # HTTP's
+        if kind is Misconfigured and response.status == 429:  # noqa: PLR2004  # HTTP's
             kind = Unavailable
-        raise answer.error(kind, words, code=code)
+        raise response.error(kind, words, code=code)
 
 
 connect = Postmark

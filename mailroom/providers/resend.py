@@ -74,7 +74,7 @@ class Resend(HttpProvider):
             credentials={"Authorization": f"Bearer {settings.api_key.get_secret_value()}"},
         )
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         fields: dict[str, Any] = {
             "from": mailbox_text(email.sender),
@@ -97,21 +97,21 @@ class Resend(HttpProvider):
             return "Resend takes the key, which may only send"
         return "Resend takes the key"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the body's `name`."""
-        if answer.is_success:
-            return answer.receipt("id")
-        name = answer.text("name")
+        if response.is_success:
+            return response.receipt("id")
+        name = response.text("name")
         kind = KINDS.get(name)
-        ours = answer.status == 403 or "template" in answer.words.lower()  # noqa: PLR2004  # HTTP's
+        ours = response.status == 403 or "template" in response.words.lower()  # noqa: PLR2004  # HTTP's
         if kind is Declined and ours:  # "verify a domain" comes as validation_error
             kind = Misconfigured
         if kind is None:
-            raise self.refusal(answer)
-        wait = answer.retry_after("ratelimit-reset")
+            raise self.refusal(response)
+        wait = response.retry_after("ratelimit-reset")
         if name.endswith("quota_exceeded"):
             wait = max(wait or 0.0, QUOTA_WAIT_SECONDS)
-        raise answer.error(kind, code=name, retry_after=wait)
+        raise response.error(kind, code=name, retry_after=wait)
 
 
 def _content(email: Email) -> dict[str, Any]:

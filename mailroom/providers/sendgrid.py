@@ -63,7 +63,7 @@ class SendGrid(HttpProvider):
         )
         self._sandbox = settings.sandbox
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         headers = header_map(email)
         for name in headers:
@@ -99,19 +99,19 @@ class SendGrid(HttpProvider):
             raise Misconfigured("the key may not send: it lacks the scope mail.send")
         return "SendGrid takes the key, which may send"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the first of the body's `errors`."""
-        if answer.status == (_IN_SANDBOX if self._sandbox else _ACCEPTED):
-            return Receipt(answer.headers.get("x-message-id", "")[:200], answer.words)
-        if answer.is_success:
-            raise answer.not_understood()
-        words, field = answer.text("errors", 0, "message"), answer.text("errors", 0, "field")
+        if response.status == (_IN_SANDBOX if self._sandbox else _ACCEPTED):
+            return Receipt(response.headers.get("x-message-id", "")[:200], response.words)
+        if response.is_success:
+            raise response.not_understood()
+        words, field = response.text("errors", 0, "message"), response.text("errors", 0, "field")
         if not words:
-            raise self.refusal(answer)
-        raise answer.error(
-            _kind(answer.status, field, words),
+            raise self.refusal(response)
+        raise response.error(
+            _kind(response.status, field, words),
             f"{words} ({field})" if field else words,
-            retry_after=answer.retry_after("x-ratelimit-reset"),
+            retry_after=response.retry_after("x-ratelimit-reset"),
         )
 
 

@@ -62,7 +62,7 @@ class Smtp2go(HttpProvider):
             credentials={"X-Smtp2go-Api-Key": settings.api_key.get_secret_value()},
         )
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         headers = header_pairs(email)
         for name, value in headers:
@@ -86,28 +86,28 @@ class Smtp2go(HttpProvider):
         answer = await self.asked("/v3/api_keys/permissions", {})
         allowed = answer.fields.get("data")
         if not isinstance(allowed, list):
-            self.read(answer)
+            self.parse_response(answer)
             raise answer.not_understood()
         if not any(isinstance(pattern, str) and fnmatchcase(_SEND, pattern) for pattern in allowed):
             raise Misconfigured(f"the key may not send: it lacks the permission {_SEND}")
         return "SMTP2GO takes the key, which may send"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by `failures` or `error_code`, which stand in `data` or at the root."""
-        failure = _failure(answer)
-        if answer.is_success and (failure or answer.text("data", "failed") not in ("", "0")):
+        failure = _failure(response)
+        if response.is_success and (failure or response.text("data", "failed") not in ("", "0")):
             words = failure or "SMTP2GO counts the mail as failed"
-            raise answer.error(Misconfigured if "sender" in words.lower() else Declined, words, code="failed")
-        code = (answer.text("data", "error_code") or answer.text("error_code")).removeprefix(_PREFIX)
-        if answer.is_success and not code:
-            identifier = answer.text("data", "email_id")
-            if identifier and answer.text("data", "succeeded") == "1":
-                return Receipt(identifier, answer.text("request_id") or identifier)
-            raise answer.not_understood()
+            raise response.error(Misconfigured if "sender" in words.lower() else Declined, words, code="failed")
+        code = (response.text("data", "error_code") or response.text("error_code")).removeprefix(_PREFIX)
+        if response.is_success and not code:
+            identifier = response.text("data", "email_id")
+            if identifier and response.text("data", "succeeded") == "1":
+                return Receipt(identifier, response.text("request_id") or identifier)
+            raise response.not_understood()
         if not code:
-            raise self.refusal(answer)
-        retry_after = answer.retry_after("x-ratelimit-reset")  # not documented; its SDK reads it
-        raise answer.error(_kind(answer, code), _words(answer), code=code, retry_after=retry_after)
+            raise self.refusal(response)
+        retry_after = response.retry_after("x-ratelimit-reset")  # not documented; its SDK reads it
+        raise response.error(_kind(response, code), _words(response), code=code, retry_after=retry_after)
 
 
 def _failure(answer: ApiResponse) -> str:

@@ -261,7 +261,7 @@ class HttpProviderContract(ProviderContract):
             changed = {key: data.draw(_ANY_JSON | st.just(value)) for key, value in known.items()}
             body = json.dumps(data.draw(st.just(changed) | _ANY_JSON)).encode()
             try:
-                receipt = provider.read(HttpAnswer(status, httpx.Headers(), body, now=0))
+                receipt = provider.parse_response(HttpAnswer(status, httpx.Headers(), body, now=0))
             except (Rejected, Misconfigured, Unavailable, Uncertain) as error:
                 words, told = error.words, error.code
                 assert told

@@ -18,7 +18,7 @@ from tests.providers.http_far_end import HttpFarEnd, Vendor
 def written(provider: Provider, mail: Email) -> str:
     """Return the body of the request for a mail, forms decoded."""
     assert isinstance(provider, HttpProvider)
-    call = provider.write(mail)
+    call = provider.build_request(mail)
     body = call.body.decode()
     return unquote_plus(body) if "form" in call.content_type else body
 

@@ -31,7 +31,7 @@ async def asked(kind: str, template: str) -> tuple[str, dict[str, Any]]:
     provider = module.connect(settings, context())
     assert isinstance(provider, HttpProvider)
     try:
-        call = provider.write(replace(email(), template_at_provider=template, variables=VARIABLES))
+        call = provider.build_request(replace(email(), template_at_provider=template, variables=VARIABLES))
     finally:
         await provider.aclose()
     text = call.body.decode()
@@ -81,7 +81,7 @@ async def test_an_empty_html_body_is_left_out(kind: str) -> None:
     module = module_of(kind)
     provider = module.connect(module.Settings.model_validate({"type": kind, **KEYS[kind]}), context())
     assert isinstance(provider, HttpProvider)
-    call = provider.write(replace(email(), html=""))
+    call = provider.build_request(replace(email(), html=""))
     await provider.aclose()
     assert b"html" not in call.body.lower()
     assert CODE.encode() in call.body

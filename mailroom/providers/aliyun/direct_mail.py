@@ -125,7 +125,7 @@ class Aliyun(HttpProvider):
         """Return the key that signs, which nobody repeats who was not told it."""
         return (self._settings.access_key_secret.get_secret_value(),)
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail; all goes in the body, for a URL holds only 80 kB.
 
         Raises Misconfigured for a display name that is too long and for headers that Direct Mail has no field for.
@@ -159,25 +159,25 @@ class Aliyun(HttpProvider):
         if code.startswith(_NOT_ALLOWED):
             return "Direct Mail takes the key; it may not ask for the account, so whether it may send is not known"
         if code or not answer.is_success:
-            self.read(answer)
+            self.parse_response(answer)
         if status not in STATES:
             raise answer.not_understood()
         if STATES[status]:
             raise Misconfigured(f"Direct Mail takes the key, but {STATES[status]}", code=f"UserStatus {status}")
         return "Direct Mail takes the key"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the body's `Code`."""
-        code = answer.text("Code")
-        if answer.is_success and not code:
-            return answer.receipt("EnvId")
+        code = response.text("Code")
+        if response.is_success and not code:
+            return response.receipt("EnvId")
         kind = next((kind for beginning, kind in KINDS if code.startswith(beginning)), None)
         if kind is None:
-            raise self.refusal(answer)
-        wait = answer.retry_after()
+            raise self.refusal(response)
+        wait = response.retry_after()
         if code.startswith("InvalidSendMail.Spam") and wait is None:
             wait = SPAM_WAIT_SECONDS
-        raise answer.error(kind, code=code, retry_after=wait)
+        raise response.error(kind, code=code, retry_after=wait)
 
 
 def _call(action: str, fields: Mapping[str, str]) -> ApiRequest:

@@ -120,7 +120,7 @@ class Http(HttpProvider):
         self._content_type = settings.content_type
         self._template = settings.template()
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail, or for the message in it."""
         if self._forward:
             if email.message is None:
@@ -135,15 +135,15 @@ class Http(HttpProvider):
                 raise Misconfigured(f"the template in body: {error}") from None
         return ApiRequest(self._path, body, self._content_type, {"Idempotency-Key": email.id})
 
-    def read(self, answer: ApiResponse) -> Receipt:
-        """Return the receipt, with an id if the answer has one in a usual place, or raise by the status."""
-        if answer.is_success:
-            names = (answer.text(name) for name in ("id", "message_id", "messageId", "MessageID"))
+    def parse_response(self, response: ApiResponse) -> Receipt:
+        """Return the receipt, with an id if the response has one in a usual place, or raise by the status."""
+        if response.is_success:
+            names = (response.text(name) for name in ("id", "message_id", "messageId", "MessageID"))
             # Its message and no more: who knows what a stranger's yes repeats of the mail.
-            return Receipt(next(filter(None, names), ""), answer.text("message") or f"HTTP {answer.status}")
-        if answer.status == 503:  # noqa: PLR2004  # RFC 9110 §15.6.4: it does not handle the request now
-            raise answer.error(Unavailable)
-        raise self.refusal(answer)
+            return Receipt(next(filter(None, names), ""), response.text("message") or f"HTTP {response.status}")
+        if response.status == 503:  # noqa: PLR2004  # RFC 9110 §15.6.4: it does not handle the request now
+            raise response.error(Unavailable)
+        raise self.refusal(response)
 
 
 def fields_of(email: Email) -> dict[str, Any]:

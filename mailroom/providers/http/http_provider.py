@@ -1,9 +1,12 @@
-"""What providers over HTTP share: subclass `HttpProvider`, write an `Email` as a `ApiRequest`, read its `ApiResponse`.
+"""What providers over HTTP share.
 
-A provider's file has `Settings(HttpSettings)`, `connect`, and a subclass with `write` and `read`. Everything that
-is the same for all happens here: one httpx client a provider over kept connections, no retries, no redirects, no
-proxies from the environment, bounded answers, and time-outs that are Unavailable before the request was handed over
-and Uncertain after.
+    class Acme(HttpProvider):
+        def build_request(self, email: Email) -> ApiRequest: ...
+        def parse_response(self, response: ApiResponse) -> Receipt: ...
+
+The rest is the same for all and happens here: one httpx client a provider over kept connections, no retries, no
+redirects, no proxies from the environment, bounded responses; a time-out is Unavailable before the request was handed
+over and Uncertain after.
 """
 
 import asyncio
@@ -77,7 +80,7 @@ def json_request(path: str, fields: Mapping[str, Any], headers: Mapping[str, str
 
 
 class HttpProvider(ABC):
-    """A provider over HTTP; `write` and `read` are the vendor's."""
+    """A provider over HTTP; `build_request` and `parse_response` are the vendor's."""
 
     def __init__(
         self,
@@ -116,14 +119,14 @@ class HttpProvider(ABC):
         self._closed = False
 
     @abstractmethod
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail; the same mail always gives the same bytes.
 
         Raises Misconfigured or Rejected for what the vendor has no way to express.
         """
 
     @abstractmethod
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the vendor's yes, or raise one of the four kinds."""
 
     def secrets(self) -> tuple[str, ...]:
@@ -132,7 +135,7 @@ class HttpProvider(ABC):
 
     async def send(self, email: Email) -> Receipt:
         """Hand a mail over, see `Provider`; `timeout` bounds the whole, a free connection included."""
-        return self.read(await self.call(self.write(email)))
+        return self.parse_response(await self.call(self.build_request(email)))
 
     async def call(self, call: ApiRequest) -> ApiResponse:
         """Make one request and return its answer, whatever it says.
@@ -168,7 +171,7 @@ class HttpProvider(ABC):
         """
         answer = await self.call(ApiRequest(path, b"", method="GET") if fields is None else json_request(path, fields))
         if not answer.is_success:
-            self.read(answer)
+            self.parse_response(answer)
         if not answer.is_success or not answer.fields:  # a page that somebody on the way put there is no yes
             raise answer.not_understood()
         return answer

@@ -160,7 +160,7 @@ class Ses(HttpProvider):
         current = self._credentials.current
         return (current.secret_key, current.token or "") if current else ()
 
-    def write(self, email: Email) -> ApiRequest:
+    def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail. Raises Declined for addresses beyond ASCII, which SES takes none of."""
         if not email.recipient.isascii():
             raise Declined("SES takes no addresses beyond ASCII", hint="add a provider that does, for such recipients")
@@ -186,20 +186,20 @@ class Ses(HttpProvider):
             return "SES takes the keys; the account is in the sandbox: mails go to verified addresses only"
         return "SES takes the keys"
 
-    def read(self, answer: ApiResponse) -> Receipt:
+    def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the error's type."""
-        if answer.is_success:
-            return answer.receipt("MessageId")
-        code = _type(answer)
+        if response.is_success:
+            return response.receipt("MessageId")
+        code = _type(response)
         if code in _EXPIRED:
             # Keys that are lent are fetched anew for the next try; these can only be replaced by the operator.
-            raise answer.error(Unavailable if self._credentials.forget() else Misconfigured, code=code)
+            raise response.error(Unavailable if self._credentials.forget() else Misconfigured, code=code)
         kind = Unavailable if code.startswith(_THROTTLED) else KINDS.get(code)
-        if kind in (Declined, Unavailable) and any(words in answer.words for words in _OURS):
+        if kind in (Declined, Unavailable) and any(words in response.words for words in _OURS):
             kind = Misconfigured
         if kind is None:
-            raise self.refusal(answer)
-        raise answer.error(kind, code=code)
+            raise self.refusal(response)
+        raise response.error(kind, code=code)
 
 
 def _credentials(settings: Settings) -> "AwsCredentials":

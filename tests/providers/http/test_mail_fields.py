@@ -98,7 +98,7 @@ async def test_what_cannot_be_written_in_http_is_ours_to_mend(header: str) -> No
     """A generic provider's headers are free text; what is wrong with one is not shown."""
 
     class Free(Resend):
-        def write(self, email: Email) -> ApiRequest:
+        def build_request(self, email: Email) -> ApiRequest:
             return ApiRequest("/", b"{}", headers={"X-Free": header})
 
     async with Recorder(Answer()) as recorder:

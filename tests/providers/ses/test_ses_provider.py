@@ -292,7 +292,7 @@ class TestAgainstMoto:
     @pytest.mark.parametrize("tampered", [False, True])
     async def test_a_tampered_body_is_refused(self, aws: Aws, tampered: bool) -> None:  # noqa: FBT001  # a parameter of the test
         provider = Ses(Settings.model_validate({**OPTIONS, "endpoint": aws.url}), context())
-        call = provider.write(email())
+        call = provider.build_request(email())
         await provider.aclose()
         signed = httpx.Request(
             "POST", f"{aws.url}{call.path}", headers={"Content-Type": call.content_type}, content=call.body
