@@ -114,7 +114,7 @@ async def build(
     channels = {
         name: Channel(
             provider=connect(provider, ProviderContext(name, clock, outbox.captured)),
-            lane=PriorityLimiter(provider.concurrency),
+            limiter=PriorityLimiter(provider.concurrency),
             sender=provider.sender or settings.sender,
             template_for=provider.template_for,
             forwards=provider.forwards,
@@ -123,7 +123,7 @@ async def build(
     }
     courier = Courier(
         outbox=outbox,
-        writer=made.writer,
+        renderer=made.writer,
         channels=channels,
         routes=Routes(settings.routes, default=settings.routes.get("default", tuple(settings.providers))),
         reply_to=settings.reply_to,

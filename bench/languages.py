@@ -109,7 +109,7 @@ def _mebibytes(templates: Path) -> float:
 
 def _mail(writer: TemplateRenderer, tag: str) -> Callable[[], object]:
     asked = replace(MESSAGE, languages=(tag,))
-    return lambda: writer.write(asked, sender=SENDER, reply_to=None)
+    return lambda: writer.render(asked, sender=SENDER, reply_to=None)
 
 
 def _micros(jobs: dict[str, Callable[[], object]]) -> dict[str, float]:

@@ -58,13 +58,13 @@ def figures(_rounds: int = ROUNDS) -> list[Figure]:
         layout = (BUNDLED / "layout.html.jinja").read_text(encoding="utf-8")
         Path(folder, "layout.html.jinja").write_text(layout.replace("<style>", STYLE), encoding="utf-8")
         writer, styled = _writer(None), _writer(Path(folder))
-    email = writer.write(MESSAGE, sender=SENDER, reply_to=None)
+    email = writer.render(MESSAGE, sender=SENDER, reply_to=None)
     assert _content(email.raw) == _content(_by_the_standard_library(email)), "the two must be the same mail"
     micros = _medians(
         {
             "EmailMessage": lambda: _by_the_standard_library(email),
             "MIME": lambda: _by_hand(email),
-            "render + MIME": lambda: writer.write(MESSAGE, sender=SENDER, reply_to=None),
+            "render + MIME": lambda: writer.render(MESSAGE, sender=SENDER, reply_to=None),
             "render + MIME, an overlay's style sheet inlined": lambda: styled.write(
                 MESSAGE, sender=SENDER, reply_to=None
             ),

@@ -38,6 +38,12 @@ class Metrics:
             "mailroom_settled_total", "Messages by the state they went to", ["state"], registry=self.registry
         )
         """state: sent, failed, expired, held, …"""
+        self.provider_open = Gauge(
+            "mailroom_provider_open",
+            "1 while a provider is skipped because it fails",
+            ["provider"],
+            registry=self.registry,
+        )
         self.accept_seconds = Histogram(
             "mailroom_accept_seconds",
             "From the whole request to its answer",

@@ -1,10 +1,10 @@
-"""Sends what the outbox keeps: claim, write, hand over by the route's providers in order, settle."""
+"""Sends the messages of the outbox: claim, render, hand over to the route's providers in order, settle."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from mailroom.courier.channel import Channel
 from mailroom.courier.courier import Courier
-from mailroom.courier.delivery import Channel
 from mailroom.courier.limiter import PriorityLimiter
 from mailroom.courier.routes import Routes
 from mailroom.message import Message
@@ -14,12 +14,12 @@ __all__ = ["Acceptor", "Channel", "Courier", "PriorityLimiter", "Routes"]
 
 
 class Acceptor(Protocol):
-    """What the doors see of the courier."""
+    """What the endpoints use of the courier."""
 
     async def accept(
         self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
     ) -> PutResult:
-        """Keep a message and see that it is sent; durable when this returns. Raises CannotKeep.
+        """Store a message and see that it is sent; durable when this returns. Raises CannotKeep.
 
         `repeat_of` and `once` are those of `Outbox.put`.
         """

@@ -1,14 +1,15 @@
-"""One message's journey: written, handed to the route's providers in order, and what is to be recorded of it."""
+"""One message's delivery: rendered, handed to the route's providers in order; returns what is to be recorded."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 from msgspec.structs import replace
 
 from mailroom.clock import Clock, Instant
-from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.channel import Channel
+from mailroom.courier.limiter import NEVER
 from mailroom.courier.redaction import redact
 from mailroom.courier.retry import next_round
 from mailroom.courier.routes import Routes
@@ -33,110 +34,156 @@ from mailroom.outbox import (
     Leased,
     Settlement,
 )
-from mailroom.providers import Provider
 from mailroom.rendering import Renderer
 
 _LONGEST_IDENTIFIER: Final = 200
+_PATIENCE_SECONDS: Final = 1.0
+"""How long a code waits for a permit of a provider while another one can be asked."""
+_UNUSABLE_SECONDS: Final = 5.0
+"""After how long a message is due again that found no provider in use."""
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class Channel:
-    """A provider with what the courier must know of it."""
+class _LeaseLostError(Exception):
+    """Another process may send this message."""
 
-    provider: Provider
-    lane: PriorityLimiter
-    sender: Address
-    template_for: Callable[[str], str] = lambda _: ""
-    """Kind of mail -> the provider's own template for it; empty: the mail has its own words."""
-    forwards: bool = False
-    """Whether it passes messages on as they came, so that nothing is to be written."""
+
+@dataclass(slots=True)
+class _Round:
+    """One round of a message through the providers of its route."""
+
+    message: Message
+    attempts: tuple[Attempt, ...]
+    begun: Attempt | None
+    """The attempt that is recorded already."""
+    remaining: list[str]
+    """Providers to ask, in order."""
+    passed_over: set[str] = field(default_factory=set)
+    failures: list[SendingError] = field(default_factory=list)
+
+    def pass_over(self, name: str) -> None:
+        """Ask the other providers before this one, once."""
+        self.passed_over.add(name)
+        self.remaining.remove(name)
+        self.remaining.append(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Takes leased messages to their end, or to their next try."""
+    """Takes leased messages to their end, or to their next round."""
 
     channels: Mapping[str, Channel]
     routes: Routes
-    writer: Renderer
+    renderer: Renderer
     reply_to: Address | None
     clock: Clock
     jitter: Callable[[], float]
     record: Callable[[str, tuple[Attempt, ...]], Awaitable[bool]]
-    """Makes durable that another attempt begins (`Outbox.attempt`); False: the lease was lost."""
-    count: Callable[[str, Outcome], None]
-    """Told the outcome of each attempt by provider."""
+    """Makes durable that an attempt begins (`Outbox.attempt`); False: the lease was lost."""
+    on_result: Callable[[str, Receipt | SendingError], None]
+    """Called with the provider's name and the outcome of each attempt."""
     is_ending: Callable[[], bool] = lambda: False
-    """Whether no attempt is to start any more: what waits for its turn is queued again, for the next process."""
+    """Whether no attempt is to start any more: what waits for a permit is queued again, for the next process."""
+
+    def choose(self, providers: Sequence[str]) -> str | None:
+        """Return the provider to ask: the first one that is available, else the first that may be used at all."""
+        now = self.clock.now()
+        usable = [name for name in providers if self.channels[name].is_usable]
+        return next((name for name in usable if self.channels[name].is_available(now)), usable[0] if usable else None)
 
     async def deliver(self, leased: Leased) -> Settlement | None:
-        """Try the route's providers once around; None: the lease was lost on the way.
-
-        The last attempt of `leased` has been recorded already, so its provider goes first.
-        """
-        message, attempts = leased.message, leased.attempts
-        order = self.routes.order(message.template, message.priority, attempts[:-1])
-        begun = attempts[-1].provider
-        failures: list[SendingError] = []
-        for name in (begun, *(name for name in order if name != begun)):
-            channel = self.channels[name]
-            async with channel.lane.turn(message.priority):
-                now = self.clock.now()
-                started = attempts if failures else attempts[:-1]  # the begun one never started
-                if settlement := self._unstarted(message, started, now):
+        """Ask each provider of the route once at most; None: the lease was lost on the way."""
+        message = leased.message
+        order = self.routes.order(message.template, message.priority, leased.attempts)
+        round_ = _Round(message, leased.attempts, leased.begun, list(order))
+        try:
+            while name := self.choose(round_.remaining):
+                give_up_at = self._give_up_at(name, round_)
+                channel = self.channels[name]
+                if not await channel.limiter.acquire(message.priority, give_up_at=give_up_at):
+                    round_.pass_over(name)
+                    continue
+                try:
+                    settlement = await self._attempt(name, round_, has_alternative=give_up_at is not None)
+                finally:
+                    channel.limiter.release(message.priority)
+                if settlement:
                     return settlement
-                attempt = Attempt(name, now)
-                if failures:
-                    try:
-                        if not await self.record(message.id, (*attempts, attempt)):
-                            return None
-                    except CannotKeep:
-                        break  # nothing is dialled that is not recorded
-                    attempts = (*attempts, attempt)
-                attempt, result = await self._try(channel, message, attempt)
-            attempts = (*attempts[:-1], attempt)
-            if isinstance(result, Receipt):
-                return Settlement(message.id, State.SENT, attempts, provider_message_id=result.provider_message_id)
-            if isinstance(result, Settlement):
-                return replace(result, attempts=attempts[:-1])
-            failures.append(result)
-            if isinstance(result, Rejected):
-                return Settlement(message.id, State.FAILED, attempts, reason=attempt.words)
-            if isinstance(result, Uncertain) and not message.is_code:
-                break  # the same provider may recognize it: another one would surely send it twice
-        return self._later(message, attempts, failures)
+        except CannotKeep:  # no provider is dialled before the attempt is recorded
+            pass
+        except _LeaseLostError:
+            return None
+        return self._later(message, round_.attempts, round_.failures)
 
-    def _unstarted(self, message: Message, attempts: tuple[Attempt, ...], now: Instant) -> Settlement | None:
-        """Return what becomes of a message whose turn came too late; None: the next attempt may start."""
+    async def _attempt(self, name: str, round_: "_Round", *, has_alternative: bool) -> Settlement | None:
+        """Ask one provider, whose permit is held; None: ask the next one. Raises CannotKeep and _LeaseLostError."""
+        message, channel, now = round_.message, self.channels[name], self.clock.now()
+        if settlement := self._end_before_attempt(message, round_.attempts, now):
+            return settlement
+        if not channel.begin(now) and has_alternative:
+            round_.pass_over(name)
+            return None
+        attempt = Attempt(name, now)
+        is_recorded = round_.begun is not None and round_.begun.provider == name
+        if not is_recorded and not await self.record(message.id, (*round_.attempts, attempt)):
+            raise _LeaseLostError
+        round_.begun = None
+        attempt, result = await self._try(channel, message, attempt)
+        if isinstance(result, Settlement):
+            channel.breaker.cancel()
+            return replace(result, attempts=round_.attempts)
+        round_.attempts = (*round_.attempts, attempt)
+        if isinstance(result, Receipt):
+            return Settlement(message.id, State.SENT, round_.attempts, provider_message_id=result.provider_message_id)
+        if isinstance(result, Rejected):
+            return Settlement(message.id, State.FAILED, round_.attempts, reason=attempt.words)
+        round_.failures.append(result)
+        round_.remaining.remove(name)
+        if isinstance(result, Uncertain) and not message.is_code:
+            round_.remaining.clear()  # the same provider may recognize it: another one would surely send it twice
+        return None
+
+    def _give_up_at(self, name: str, round_: "_Round") -> Instant | None:
+        """Return when to stop waiting for a permit of this provider; None: no other one can be asked.
+
+        A code has little time. Other mail waits until the provider's breaker opens.
+        """
+        now = self.clock.now()
+        others = (other for other in round_.remaining if other != name)
+        if name in round_.passed_over or not any(self.channels[other].is_available(now) for other in others):
+            return None
+        return now + _PATIENCE_SECONDS if round_.message.is_code else NEVER
+
+    def _end_before_attempt(self, message: Message, attempts: tuple[Attempt, ...], now: Instant) -> Settlement | None:
+        """Return what becomes of a message whose permit came too late; None: the next attempt may start."""
         if now >= message.expires_at:
             return Settlement(message.id, State.EXPIRED, attempts, reason="its lifetime ended while it waited")
-        if self.is_ending():  # among what waits it keeps its place
+        if self.is_ending():  # it keeps its place among what waits
             return Settlement(message.id, State.QUEUED, attempts, due_at=min(now, message.created_at))
         return None
 
     async def _try(
         self, channel: Channel, message: Message, attempt: Attempt
     ) -> tuple[Attempt, Receipt | SendingError | Settlement]:
-        """Write the mail and hand it over once."""
+        """Render the mail and hand it over once."""
         try:
-            email = self._written(channel, message)
+            email = self._render(channel, message)
         except MissingVariable as error:
             if message.is_code:
                 return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
-            log.warning("mail.unwritten", id=message.id, template=message.template, problem=str(error))
+            log.warning("mail.render_failed", id=message.id, template=message.template, problem=str(error))
             return attempt, Settlement(message.id, State.HELD, (), reason=HELD_LINK)
         except RenderingError as error:
-            log.warning("mail.unwritten", id=message.id, template=message.template, problem=str(error))
+            log.warning("mail.render_failed", id=message.id, template=message.template, problem=str(error))
             return attempt, Settlement(message.id, State.HELD, (), reason=HELD_RENDERING)
         except Exception:  # a template's fault must not lose the message
-            log.exception("mail.unwritten", id=message.id, template=message.template)
+            log.exception("mail.render_failed", id=message.id, template=message.template)
             return attempt, Settlement(message.id, State.HELD, (), reason=HELD_RENDERING)
         started = self.clock.monotonic()
         result = await self._send(channel, email)
         outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
-        self.count(attempt.provider, outcome)
+        self.on_result(attempt.provider, result)
         if isinstance(result, Receipt):
             words = redact(result.words, message, email)
             identifier = result.provider_message_id
@@ -148,10 +195,10 @@ class Delivery:
         ended = replace(attempt, duration_seconds=self.clock.monotonic() - started, outcome=outcome, words=words)
         return ended, result
 
-    def _written(self, channel: Channel, message: Message) -> Email:
+    def _render(self, channel: Channel, message: Message) -> Email:
         if channel.forwards:
             return unwritten(message, channel.sender)
-        return self.writer.write(
+        return self.renderer.render(
             message,
             sender=channel.sender,
             reply_to=self.reply_to,
@@ -169,6 +216,9 @@ class Delivery:
 
     def _later(self, message: Message, attempts: tuple[Attempt, ...], failures: list[SendingError]) -> Settlement:
         """Decide what follows a round in which no provider took the mail."""
+        if not failures:  # every provider is paused, or no attempt could be recorded
+            later = min(self.clock.now() + _UNUSABLE_SECONDS, message.expires_at)
+            return Settlement(message.id, State.QUEUED, attempts, due_at=later)
         if all(isinstance(failure, Misconfigured) for failure in failures):
             refused = any(isinstance(failure, Declined) for failure in failures)
             reason = HELD_REFUSED if refused else HELD_MISCONFIGURED

@@ -1,4 +1,4 @@
-"""Keeps the outbox tidy in small steps: ends what has expired, indexes what is new, forgets what is too old."""
+"""Maintains the outbox in small steps: ends expired messages, indexes new ones, deletes old ones."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
@@ -15,20 +15,20 @@ _EXPIRE_SECONDS: Final = 5.0
 _INDEX_SECONDS: Final = 5.0
 _PURGE_SECONDS: Final = 60.0
 _TRUNCATE_SECONDS: Final = 30.0
-"""A payload stays in the database's log for at most twice as long after its message was settled, with nothing to do."""
+"""On an idle server a settled message's payload stays in the database's log for at most twice as long."""
 _CLOCK_SECONDS: Final = 60.0
 _JUMPED_SECONDS: Final = 30.0
-"""How far the wall clock must have been set before it is worth a line."""
+"""How far the wall clock must have been set to be logged."""
 _STEP: Final = 100
-"""Rows a transaction: about 5 ms, so that no request waits for tidiness."""
+"""Rows a transaction: about 5 ms, so that no request waits long."""
 _PAUSE_SECONDS: Final = 0.05
-"""Between two steps, for everybody else."""
+"""Between two steps, so that requests come first."""
 
 log = structlog.get_logger()
 
 
 class Maintenance:
-    """The outbox's housekeeping."""
+    """Periodic jobs on the outbox."""
 
     def __init__(self, outbox: Outbox, clock: Clock, *, retention: timedelta, report: Reporter) -> None:
         self._outbox = outbox
@@ -37,8 +37,8 @@ class Maintenance:
         self._report = report
         self._jumped_seconds = 0.0
 
-    def chores(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """Return what is to be run until it is cancelled, by name."""
+    def jobs(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Return coroutines that run until they are cancelled, by name."""
         return {
             "expire": every(_EXPIRE_SECONDS, self.expire, clock=self._clock),
             "index": every(_INDEX_SECONDS, self.index, clock=self._clock),
@@ -48,7 +48,7 @@ class Maintenance:
         }
 
     async def expire(self) -> None:
-        """End all messages that are worth nothing any more."""
+        """End all expired messages."""
         while True:
             ended = await self._outbox.expire(now=self._clock.now(), limit=_STEP)
             for message in ended:
@@ -58,12 +58,12 @@ class Maintenance:
             await self._clock.sleep(_PAUSE_SECONDS)
 
     async def index(self) -> None:
-        """Make what was kept lately quick to find."""
+        """Index the recipients of new messages."""
         while await self._outbox.index(limit=_STEP) == _STEP:
             await self._clock.sleep(_PAUSE_SECONDS)
 
     async def purge(self) -> None:
-        """Delete what was settled and is older than the retention."""
+        """Delete settled messages that are older than the retention."""
         while True:
             now = self._clock.now()
             if not await self._outbox.purge(before=now - self._retention_seconds, now=now, limit=_STEP):
@@ -71,11 +71,11 @@ class Maintenance:
             await self._clock.sleep(_PAUSE_SECONDS)
 
     async def truncate(self) -> None:
-        """Empty the database's log, which still has the payloads of settled messages."""
+        """Empty the database's log, which still holds the payloads of settled messages."""
         await self._outbox.truncate_log()
 
     async def watch_clock(self) -> None:
-        """Say once that the wall clock was set: dates follow it only after a restart."""
+        """Log once that the wall clock was set: dates follow it only after a restart."""
         jumped_seconds = self._clock.wall() - self._clock.now()
         if abs(jumped_seconds - self._jumped_seconds) < _JUMPED_SECONDS:
             return
@@ -87,13 +87,13 @@ class Maintenance:
         )
 
 
-async def every(seconds: float, chore: Callable[[], Awaitable[None]], *, clock: Clock) -> None:
-    """Do a chore again and again; a failing one is logged and tried again."""
+async def every(seconds: float, job: Callable[[], Awaitable[None]], *, clock: Clock) -> None:
+    """Run a job again and again; a failure is logged."""
     while True:
         await clock.sleep(seconds)
         try:
-            await chore()
+            await job()
         except CannotKeep as error:
-            log.warning("outbox.unwritable", problem=str(error))
-        except Exception:  # the next round may go better; without the loop nothing would ever again
-            log.exception("chore.failed")
+            log.warning("outbox.write_failed", problem=str(error))
+        except Exception:  # the loop must not end
+            log.exception("maintenance.failed")

@@ -1,19 +1,24 @@
-"""Tells metrics and logs what became of messages; one ERROR line for every code that did not get through."""
+"""Counts and logs what becomes of messages and providers: an ERROR line for every code that did not get through."""
 
+from collections import Counter
 from functools import cache
+from typing import Any, Final
 
 import structlog
 
-from mailroom.clock import Clock
-from mailroom.message import Message, Outcome, Priority, State
+from mailroom.clock import Clock, Instant
+from mailroom.errors import SendingError
+from mailroom.message import Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
 from mailroom.outbox import ExpiredMessage, Settlement
+
+_SUMMARY_SECONDS: Final = 60.0
 
 log = structlog.get_logger()
 
 
 class Reporter:
-    """Counts and logs; ids, templates, providers, states and masked words only."""
+    """Logs ids, templates, providers, states and masked diagnostics only."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         """Bind the labels once: `labels()` costs more than counting."""
@@ -21,19 +26,51 @@ class Reporter:
         self._attempts = cache(metrics.attempts.labels)
         self._settled = cache(metrics.settled.labels)
         self._handover_seconds = {one: metrics.handover_seconds.labels(one.name.lower()) for one in Priority}
+        self._provider_open = metrics.provider_open
+        self._open: dict[str, str] = {}
+        """Provider whose breaker is open -> reason."""
+        self._sent_by: Counter[str] = Counter()
+        """Provider -> mails that it has sent since the last summary."""
+        self._summary_at: Instant = 0.0
 
-    def attempted(self, provider: str, outcome: Outcome) -> None:
+    def attempted(self, provider: str, result: Receipt | SendingError) -> None:
         """Count an attempt."""
+        outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
         self._attempts(provider, outcome).inc()
+        if self._open and outcome is Outcome.ACCEPTED:
+            self._sent_by[provider] += 1
+
+    def opened(self, provider: str, reason: str) -> None:
+        """Report that a provider is skipped from now on."""
+        log.warning("provider.opened", provider=provider, reason=reason)
+        self._provider_open.labels(provider).set(1)
+        if not self._open:
+            self._sent_by.clear()
+            self._summary_at = self._clock.now() + _SUMMARY_SECONDS
+        self._open[provider] = reason
+
+    def recovered(self, provider: str) -> None:
+        """Report that a provider works again."""
+        log.info("provider.recovered", provider=provider)
+        self._provider_open.labels(provider).set(0)
+        self._open.pop(provider, None)
+
+    def summarize_failovers(self) -> None:
+        """Report once a minute who sends instead of the providers that are skipped."""
+        now = self._clock.now()
+        if self._open and now >= self._summary_at:
+            self._summary_at = now + _SUMMARY_SECONDS
+            log.warning("provider.still_open", providers=dict(self._open), sent_by=dict(self._sent_by))
+            self._sent_by.clear()
 
     def settled(self, message: Message, settlement: Settlement) -> None:
-        """Report where a message went."""
+        """Report the state that a message went to."""
         state, attempts = settlement.state, settlement.attempts
         if state is not State.QUEUED:
             self._settled(state).inc()
         last = attempts[-1] if attempts else None
         seconds = max(0.0, self._clock.now() - message.created_at)
-        facts = {
+        facts: dict[str, Any] = {
             "id": message.id,
             "template": message.template,
             "provider": last.provider if last else None,
@@ -57,6 +94,7 @@ class Reporter:
     def expired(self, ended: ExpiredMessage) -> None:
         """Report a message that expired while it waited."""
         self._settled(State.EXPIRED).inc()
-        say = log.error if ended.priority is Priority.CODE else log.warning
-        event = "code.undelivered" if ended.priority is Priority.CODE else "mail.undelivered"
-        say(event, state=State.EXPIRED, id=ended.id, template=ended.template)
+        is_code = ended.priority is Priority.CODE
+        write = log.error if is_code else log.warning
+        event = "code.undelivered" if is_code else "mail.undelivered"
+        write(event, state=State.EXPIRED, id=ended.id, template=ended.template)

@@ -8,7 +8,7 @@ held, or settled with its payload erased). Every change is durable when its call
 at the same time share one transaction (group commit).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,10 +27,11 @@ class DedupKey(msgspec.Struct, frozen=True):
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The right to send, for a message that is born with it: its first attempt is recorded in the very insert."""
+    """The right to send a new message at once: its first attempt is recorded in the same insert."""
 
     provider: str
-    until: Instant
+    seconds: float
+    """How long the lease lasts, by the outbox's clock."""
 
 
 class PutResult(msgspec.Struct, frozen=True):
@@ -42,28 +43,33 @@ class PutResult(msgspec.Struct, frozen=True):
     """False: a repeat, nothing was kept anew."""
 
 
-class Candidate(msgspec.Struct, frozen=True):
-    """What `claim` shows of a message before it is leased."""
+class ClaimLimit(msgspec.Struct, frozen=True):
+    """How many messages of some templates one claim may lease."""
 
-    id: str
-    template: str
-    priority: Priority
-    attempts: tuple[Attempt, ...]
+    templates: tuple[str, ...]
+    total: int
+    others: int
+    """How many of `total` may be other messages than codes."""
+    exclude: bool = False
+    """True: all templates but `templates`."""
 
 
 class Leased(msgspec.Struct, frozen=True):
-    """A message that is ours to send until the lease ends. The last attempt is the one just begun."""
+    """A message that is ours to send until the lease ends."""
 
     message: Message
     attempts: tuple[Attempt, ...]
+    """Those of before; an attempt without an outcome was cut off by the end of its process."""
+    begun: Attempt | None = None
+    """An attempt that was recorded with the message itself, see `Lease`."""
 
 
 class ClaimResult(msgspec.Struct, frozen=True):
-    """The answer of `claim`."""
+    """What `claim` returns."""
 
     leased: tuple[Leased, ...]
     next_due: Instant | None
-    """When the next message that was not claimed is due (in the past: there are more already); None: there is none."""
+    """When a message will be due that is not due yet; None: there is none. In the past: claim again at once."""
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -191,20 +197,10 @@ class Outbox(Protocol):
         happened before: if one of them has, nothing is kept. With a `lease` the message is born sending.
         """
 
-    async def claim(
-        self,
-        *,
-        now: Instant,
-        until: Instant,
-        limit: int,
-        choose: Callable[[Candidate], str | None],
-        without: Collection[str] = (),
-    ) -> ClaimResult:
-        """Lease up to `limit` due messages until `until`, codes first, then by due time; begins an attempt on each.
+    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
+        """Lease due messages for so many seconds: codes first, then by due time, at most `limits`.
 
-        `choose` is called for each candidate within the transaction, in another thread: it names the provider,
-        or None to leave the message where it is. Templates in `without` are passed over. Leases that
-        have run out are due again; expired messages are not returned (`expire` ends them).
+        Messages whose lease has run out are due again; expired messages are not returned (`expire` ends them).
         """
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word

@@ -4,7 +4,7 @@ A kind of mail is a table of translations in `locales/<tag>.toml` and, optionall
 and `text.jinja`; without one `Generic`'s templates are used. Logto types without translations become `Generic`.
 
     renderer = TemplateWriter(brand=brand, code_lifetime=timedelta(minutes=10), message_id_domain="acme.example")
-    email = renderer.write(message, sender=sender, reply_to=None)
+    email = renderer.render(message, sender=sender, reply_to=None)
 """
 
 import asyncio
@@ -162,7 +162,7 @@ class TemplateRenderer:
             if fault not in self._reported_before:
                 self._on_fault(fault)
 
-    def write(
+    def render(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
     ) -> Email:
         """Render the mail; equal arguments give equal bytes.

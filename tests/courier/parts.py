@@ -1,4 +1,4 @@
-"""A provider that does as it is told, a writer that writes one line, and messages to send."""
+"""A provider with a script, a renderer of one line, and messages to send."""
 
 import asyncio
 from collections.abc import Callable
@@ -37,16 +37,16 @@ def message(
     )
 
 
-class PlainWriter:
-    """Writes just enough of a mail."""
+class PlainRenderer:
+    """Renders just enough of a mail."""
 
     def __init__(self) -> None:
         self.fault: Exception | None = None
 
-    def write(
+    def render(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
     ) -> Email:
-        """Write the mail, or fail as told."""
+        """Render the mail, or raise `fault`."""
         if self.fault:
             raise self.fault
         text = f"Your code: {message.payload.get('code')}"

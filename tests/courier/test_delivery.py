@@ -1,4 +1,4 @@
-"""One message's journey through the providers of its route."""
+"""One message's delivering through the providers of its route."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,7 +7,8 @@ import pytest
 import structlog.testing
 from msgspec import structs
 
-from mailroom.courier.delivery import Channel, Delivery
+from mailroom.courier.channel import Channel
+from mailroom.courier.delivery import Delivery
 from mailroom.courier.limiter import PriorityLimiter
 from mailroom.courier.routes import Routes
 from mailroom.errors import (
@@ -17,6 +18,7 @@ from mailroom.errors import (
     MissingVariable,
     Rejected,
     RenderingError,
+    SendingError,
     Unavailable,
     Uncertain,
 )
@@ -33,17 +35,17 @@ from mailroom.outbox import (
 from mailroom.providers.smtp.replies import refusal
 from mailroom.smtpclient import Command, Reply
 from tests.clock import FakeClock
-from tests.courier.parts import SENDER, PlainWriter, ScriptedProvider, message
+from tests.courier.parts import SENDER, PlainRenderer, ScriptedProvider, message
 
 
-class Journey:
+class Delivering:
     """A delivery with two providers, and what it recorded."""
 
     def __init__(
         self, main: ScriptedProvider, backup: ScriptedProvider | None = None, *, main_forwards: bool = False
     ) -> None:
         self.clock = FakeClock()
-        self.writer = PlainWriter()
+        self.renderer = PlainRenderer()
         self.recorded: list[tuple[Attempt, ...]] = []
         self.outcomes: list[tuple[str, Outcome]] = []
         self.still_ours = True
@@ -55,13 +57,18 @@ class Journey:
                 for name, provider in providers.items()
             },
             routes=Routes({}, tuple(providers)),
-            writer=self.writer,
+            renderer=self.renderer,
             reply_to=None,
             clock=self.clock,
             jitter=lambda: 0.0,
             record=self._record,
-            count=lambda provider, outcome: self.outcomes.append((provider, outcome)),
+            on_result=self._note,
         )
+
+    def _note(self, provider: str, result: Receipt | SendingError) -> None:
+        outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
+        self.outcomes.append((provider, outcome))
+        self.delivery.channels[provider].record(result, self.clock.now())
 
     async def _record(self, _id: str, attempts: tuple[Attempt, ...]) -> bool:
         if self.disk_full:
@@ -70,9 +77,9 @@ class Journey:
         return self.still_ours
 
     async def of(self, sent: Message, *before: Attempt) -> Settlement | None:
-        """Deliver a message whose next attempt has just begun."""
-        attempts = (*before, Attempt("main", self.clock.now()))
-        return await self.delivery.deliver(Leased(sent, attempts))
+        """Deliver a message; its next attempt was recorded with it unless there were attempts before."""
+        begun = None if before else Attempt("main", self.clock.now())
+        return await self.delivery.deliver(Leased(sent, before, begun))
 
     async def settled(self, sent: Message, *before: Attempt) -> Settlement:
         """Deliver a message and return what is to be recorded."""
@@ -87,21 +94,21 @@ def _outcomes(settlement: Settlement) -> list[tuple[str, Outcome | None]]:
 
 async def test_the_first_provider_takes_it() -> None:
     """And its receipt is kept."""
-    journey = Journey(ScriptedProvider([Receipt("queued as 4F2", "250 2.0.0 ok")]), backup := ScriptedProvider())
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(ScriptedProvider([Receipt("queued as 4F2", "250 2.0.0 ok")]), backup := ScriptedProvider())
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert (settlement.state, settlement.provider_message_id) == (State.SENT, "queued as 4F2")
     assert _outcomes(settlement) == [("main", Outcome.ACCEPTED)]
     assert settlement.attempts[0].words == "250 2.0.0 ok"
-    assert journey.recorded == []  # the attempt was recorded with the lease
+    assert delivering.recorded == []  # the attempt was recorded with the lease
     assert backup.sent.empty()
 
 
 async def test_a_mail_goes_by_the_template_of_the_provider_that_has_one() -> None:
     main, backup = ScriptedProvider([Unavailable("busy")]), ScriptedProvider()
-    journey = Journey(main, backup)
-    channel = replace(journey.delivery.channels["backup"], template_for=lambda kind: f"d-{kind}")
-    journey.delivery = replace(journey.delivery, channels={**journey.delivery.channels, "backup": channel})
-    await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(main, backup)
+    channel = replace(delivering.delivery.channels["backup"], template_for=lambda kind: f"d-{kind}")
+    delivering.delivery = replace(delivering.delivery, channels={**delivering.delivery.channels, "backup": channel})
+    await delivering.settled(message(now=delivering.clock.now()))
     assert [one.sent.get_nowait().template_at_provider for one in (main, backup)] == ["", "d-SignIn"]
 
 
@@ -110,40 +117,42 @@ async def test_a_mail_goes_by_the_template_of_the_provider_that_has_one() -> Non
 )
 async def test_the_next_provider_is_tried_in_the_same_breath(failure: Unavailable | Misconfigured) -> None:
     """Its attempt is recorded before it is dialled."""
-    backup = ScriptedProvider([lambda _email: Receipt(f"recorded {len(journey.recorded)}")])
-    journey = Journey(ScriptedProvider([failure]), backup)
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    backup = ScriptedProvider([lambda _email: Receipt(f"recorded {len(delivering.recorded)}")])
+    delivering = Delivering(ScriptedProvider([failure]), backup)
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert settlement.state is State.SENT
     assert settlement.provider_message_id == "recorded 1"
     assert _outcomes(settlement) == [("main", Outcome(failure.outcome)), ("backup", Outcome.ACCEPTED)]
-    assert journey.outcomes == [("main", Outcome(failure.outcome)), ("backup", Outcome.ACCEPTED)]
-    assert [attempt.outcome for attempt in journey.recorded[0]] == [Outcome(failure.outcome), None]
+    assert delivering.outcomes == [("main", Outcome(failure.outcome)), ("backup", Outcome.ACCEPTED)]
+    assert [attempt.outcome for attempt in delivering.recorded[0]] == [Outcome(failure.outcome), None]
 
 
 async def test_a_provider_that_forwards_gets_the_message_whatever_the_templates_say() -> None:
     """Another of the route gets the mail, written."""
     main, backup = ScriptedProvider([Unavailable("450 busy"), Receipt()]), ScriptedProvider()
-    journey = Journey(main, backup, main_forwards=True)
-    sent = message(now=journey.clock.now())
-    assert (await journey.settled(sent)).state is State.SENT
+    delivering = Delivering(main, backup, main_forwards=True)
+    sent = message(now=delivering.clock.now())
+    assert (await delivering.settled(sent)).state is State.SENT
     forwarded, written = main.sent.get_nowait(), backup.sent.get_nowait()
     assert (forwarded.message, forwarded.id, forwarded.recipient) == (sent, sent.id, sent.recipient)
     assert (forwarded.subject, forwarded.html, forwarded.text, forwarded.raw) == ("", "", "", b"")
     assert (written.message, written.text) == (None, "Your code: 314159")
-    journey.writer.fault = RenderingError("Generic/html.jinja, line 3: broken")
-    assert (await journey.settled(sent)).state is State.SENT
+    delivering.renderer.fault = RenderingError("Generic/html.jinja, line 3: broken")
+    assert (await delivering.settled(sent)).state is State.SENT
 
 
 async def test_what_a_service_repeats_of_a_forwarded_message_is_masked() -> None:
-    journey = Journey(ScriptedProvider([Rejected("314159 is spam")]), main_forwards=True)
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(ScriptedProvider([Rejected("314159 is spam")]), main_forwards=True)
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert settlement.reason == f"{MASK} is spam"
 
 
 async def test_a_rejected_mail_fails_and_bothers_nobody_else() -> None:
     """This mail will never go; the provider's words are kept without the code."""
-    journey = Journey(ScriptedProvider([Rejected("314159 is spam", code="550 5.7.1")]), backup := ScriptedProvider())
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(
+        ScriptedProvider([Rejected("314159 is spam", code="550 5.7.1")]), backup := ScriptedProvider()
+    )
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert settlement.state is State.FAILED
     assert settlement.reason == settlement.attempts[0].words == f"550 5.7.1 {MASK} is spam"
     assert backup.sent.empty()
@@ -151,42 +160,42 @@ async def test_a_rejected_mail_fails_and_bothers_nobody_else() -> None:
 
 async def test_an_uncertain_code_goes_to_the_next_provider_at_once() -> None:
     """Two mails are better than none."""
-    journey = Journey(ScriptedProvider([Uncertain("silence")]), ScriptedProvider())
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(ScriptedProvider([Uncertain("silence")]), ScriptedProvider())
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert _outcomes(settlement) == [("main", Outcome.UNCERTAIN), ("backup", Outcome.ACCEPTED)]
 
 
 async def test_other_uncertain_mail_waits_for_the_same_provider() -> None:
     """Another one would surely send it twice."""
-    journey = Journey(ScriptedProvider([Uncertain("silence")]), backup := ScriptedProvider())
-    now = journey.clock.now()
-    settlement = await journey.settled(message("Welcome", Priority.EVENT, now=now, lifetime=86400))
+    delivering = Delivering(ScriptedProvider([Uncertain("silence")]), backup := ScriptedProvider())
+    now = delivering.clock.now()
+    settlement = await delivering.settled(message("Welcome", Priority.EVENT, now=now, lifetime=86400))
     assert (settlement.state, settlement.due_at) == (State.QUEUED, now + 30)
     assert backup.sent.empty()
 
 
 async def test_a_round_without_success_is_repeated_later() -> None:
     """A code within seconds, and not before the first provider wants to be asked again."""
-    journey = Journey(
+    delivering = Delivering(
         ScriptedProvider([Unavailable("busy", retry_after=60)]), ScriptedProvider([Unavailable("busy", retry_after=7)])
     )
-    now = journey.clock.now()
-    settlement = await journey.settled(message(now=now))
+    now = delivering.clock.now()
+    settlement = await delivering.settled(message(now=now))
     assert (settlement.state, settlement.due_at) == (State.QUEUED, now + 7)
     assert len(settlement.attempts) == 2
 
 
 async def test_a_code_that_no_further_try_can_save_expires() -> None:
     """It says so now rather than pretend to wait."""
-    journey = Journey(ScriptedProvider([Unavailable("busy", retry_after=3600)]))
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(ScriptedProvider([Unavailable("busy", retry_after=3600)]))
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert settlement.state is State.EXPIRED
 
 
 async def test_mail_that_every_provider_refused_for_our_faults_is_held() -> None:
     """It goes as soon as the operator has mended the settings."""
-    journey = Journey(ScriptedProvider([Misconfigured("535")]), ScriptedProvider([Misconfigured("no credit")]))
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(ScriptedProvider([Misconfigured("535")]), ScriptedProvider([Misconfigured("no credit")]))
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert (settlement.state, settlement.reason) == (State.HELD, HELD_MISCONFIGURED)
 
 
@@ -201,15 +210,15 @@ async def test_mail_that_a_provider_refuses_for_another_reason_than_its_address_
     failures: tuple[Misconfigured, Misconfigured],
 ) -> None:
     """It is not released with the others when that provider takes another mail: it would be refused again."""
-    journey = Journey(ScriptedProvider([failures[0]]), ScriptedProvider([failures[1]]))
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(ScriptedProvider([failures[0]]), ScriptedProvider([failures[1]]))
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert (settlement.state, settlement.reason) == (State.HELD, HELD_REFUSED)
 
 
 async def test_the_hint_stands_behind_the_providers_words_and_no_code_is_said_twice() -> None:
     refused = refusal(Command.CONTENT, Reply(554, ("5.7.0 314159 is not authorized to perform ses:SendRawEmail",)))
-    journey = Journey(ScriptedProvider([refused]))
-    [attempt] = (await journey.settled(message(now=journey.clock.now()))).attempts
+    delivering = Delivering(ScriptedProvider([refused]))
+    [attempt] = (await delivering.settled(message(now=delivering.clock.now()))).attempts
     said, _, hint = attempt.words.partition(" → ")
     assert said == f"554 5.7.0 {MASK} is not authorized to perform ses:SendRawEmail"
     assert hint == refused.hint
@@ -222,27 +231,27 @@ async def test_too_many_connections_delay_a_mail_by_seconds() -> None:
         (message("OrganizationInvitation", Priority.INVITATION, lifetime=86400), 30),
     ):
         busy = refusal(Command.CONTENT, Reply(432, ("4.3.2 Concurrent connections limit exceeded",)))
-        journey = Journey(ScriptedProvider([busy]))
-        now = journey.clock.now()
-        settlement = await journey.settled(structs.replace(sent, expires_at=now + 86400))
+        delivering = Delivering(ScriptedProvider([busy]))
+        now = delivering.clock.now()
+        settlement = await delivering.settled(structs.replace(sent, expires_at=now + 86400))
         assert (settlement.state, settlement.due_at) == (State.QUEUED, now + seconds)
 
 
 async def test_mail_whose_tries_are_used_up_is_held() -> None:
     """An operator may know more."""
-    journey = Journey(ScriptedProvider([Unavailable("busy")]))
+    delivering = Delivering(ScriptedProvider([Unavailable("busy")]))
     before = [Attempt("main", 0.0, 0.1, Outcome.UNAVAILABLE, "busy")] * 19
-    sent = message("Welcome", Priority.EVENT, now=journey.clock.now(), lifetime=10**6)
-    settlement = await journey.settled(sent, *before)
+    sent = message("Welcome", Priority.EVENT, now=delivering.clock.now(), lifetime=10**6)
+    settlement = await delivering.settled(sent, *before)
     assert (settlement.state, settlement.reason) == (State.HELD, HELD_EXHAUSTED)
     assert len(settlement.attempts) == 20
 
 
 async def test_an_expired_message_is_not_dialled() -> None:
     """The attempt that never started is not counted."""
-    journey = Journey(main := ScriptedProvider())
-    late = message(now=journey.clock.now() - 571)
-    settlement = await journey.settled(late)
+    delivering = Delivering(main := ScriptedProvider())
+    late = message(now=delivering.clock.now() - 571)
+    settlement = await delivering.settled(late)
     assert (settlement.state, settlement.attempts) == (State.EXPIRED, ())
     assert main.sent.empty()
 
@@ -250,29 +259,29 @@ async def test_an_expired_message_is_not_dialled() -> None:
 async def test_a_mail_that_cannot_be_written_is_held_for_the_operator() -> None:
     """A template can be mended; a bug in one counts the same."""
     for fault in (RenderingError("SignIn/html.jinja:3: no such filter"), ZeroDivisionError()):
-        journey = Journey(main := ScriptedProvider())
-        journey.writer.fault = fault
-        settlement = await journey.settled(message(now=journey.clock.now()))
+        delivering = Delivering(main := ScriptedProvider())
+        delivering.renderer.fault = fault
+        settlement = await delivering.settled(message(now=delivering.clock.now()))
         assert (settlement.state, settlement.reason, settlement.attempts) == (State.HELD, HELD_RENDERING, ())
         assert main.sent.empty()
 
 
 async def test_a_code_mail_without_its_code_fails() -> None:
     """Nobody can mend it: Logto did not send one."""
-    journey = Journey(main := ScriptedProvider())
-    journey.writer.fault = MissingVariable("the request has no code")
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(main := ScriptedProvider())
+    delivering.renderer.fault = MissingVariable("the request has no code")
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert (settlement.state, settlement.reason) == (State.FAILED, "the request has no code")
     assert main.sent.empty()
 
 
 async def test_an_invitation_whose_link_cannot_be_shown_is_held() -> None:
     """The link is lost if it fails; the log names the reason."""
-    journey = Journey(main := ScriptedProvider())
-    journey.writer.fault = MissingVariable("the link is javascript:")
-    invitation = message("OrganizationInvitation", Priority.INVITATION, now=journey.clock.now(), lifetime=86400)
+    delivering = Delivering(main := ScriptedProvider())
+    delivering.renderer.fault = MissingVariable("the link is javascript:")
+    invitation = message("OrganizationInvitation", Priority.INVITATION, now=delivering.clock.now(), lifetime=86400)
     with structlog.testing.capture_logs() as lines:
-        settlement = await journey.settled(invitation)
+        settlement = await delivering.settled(invitation)
     assert (settlement.state, settlement.reason) == (State.HELD, HELD_LINK)
     assert [line["problem"] for line in lines] == ["the link is javascript:"]
     assert main.sent.empty()
@@ -284,24 +293,24 @@ async def test_a_provider_that_breaks_its_promise_is_uncertain() -> None:
     def broken(_email: Email) -> Receipt:
         raise KeyError("id")
 
-    journey = Journey(ScriptedProvider([broken]), ScriptedProvider())
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(ScriptedProvider([broken]), ScriptedProvider())
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert _outcomes(settlement) == [("main", Outcome.UNCERTAIN), ("backup", Outcome.ACCEPTED)]
 
 
 async def test_a_lost_lease_dials_nobody_else() -> None:
     """Another process has taken over."""
-    journey = Journey(ScriptedProvider([Unavailable("busy")]), backup := ScriptedProvider())
-    journey.still_ours = False
-    assert await journey.of(message(now=journey.clock.now())) is None
+    delivering = Delivering(ScriptedProvider([Unavailable("busy")]), backup := ScriptedProvider())
+    delivering.still_ours = False
+    assert await delivering.of(message(now=delivering.clock.now())) is None
     assert backup.sent.empty()
 
 
 async def test_what_cannot_be_recorded_is_not_dialled() -> None:
     """The message waits for its next round instead."""
-    journey = Journey(ScriptedProvider([Unavailable("busy")]), backup := ScriptedProvider())
-    journey.disk_full = True
-    settlement = await journey.settled(message(now=journey.clock.now()))
+    delivering = Delivering(ScriptedProvider([Unavailable("busy")]), backup := ScriptedProvider())
+    delivering.disk_full = True
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert settlement.state is State.QUEUED
     assert _outcomes(settlement) == [("main", Outcome.UNAVAILABLE)]
     assert backup.sent.empty()

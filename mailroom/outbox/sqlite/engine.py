@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -13,8 +13,8 @@ from mailroom.clock import Clock, Instant
 from mailroom.errors import OutboxError, OutboxInUse
 from mailroom.message import Attempt, Message, State
 from mailroom.outbox import (
-    Candidate,
     CapturedMails,
+    ClaimLimit,
     ClaimResult,
     DedupKey,
     ExpiredMessage,
@@ -144,20 +144,10 @@ class SqliteOutbox(SqliteRecords):
         putting = InsertRequest(row, message.id, message.created_at, repeat_key, names)
         return await self._writer.run(self._put, putting, undo=forget)
 
-    async def claim(
-        self,
-        *,
-        now: Instant,
-        until: Instant,
-        limit: int,
-        choose: Callable[[Candidate], str | None],
-        without: Collection[str] = (),
-    ) -> ClaimResult:
-        """Lease up to `limit` due messages until `until`, codes first, then by due time; begins an attempt on each.
-
-        At most 500 messages are passed over. `choose` may have been asked though CannotKeep is raised.
-        """
-        claim = Claim(now, until, limit, choose, tuple(without), self._owner, self._keys.seal)
+    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
+        """Lease due messages for so many seconds: codes first, then by due time, at most `limits`."""
+        now = self._clock.now()
+        claim = Claim(now, now + lease_seconds, tuple(limits), self._owner, self._keys.seal)
         return await self._writer.run(operations.claim, claim, late=True)
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word

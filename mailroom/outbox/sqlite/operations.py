@@ -1,6 +1,6 @@
 """What the writer's thread does to messages that are kept: each function serves all callers of one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,51 +9,48 @@ import msgspec
 
 from mailroom.clock import Instant
 from mailroom.errors import SealBroken
-from mailroom.message import Attempt, Priority, new_id
+from mailroom.message import Priority, new_id
 from mailroom.outbox import (
     HELD_MISCONFIGURED,
     HELD_REFUSED,
     HELD_RENDERING,
-    Candidate,
+    ClaimLimit,
     ClaimResult,
     ExpiredMessage,
     Leased,
 )
 from mailroom.outbox.sqlite.database import flat, in_bulk, rows_of, values
-from mailroom.outbox.sqlite.rows import MESSAGE_COLUMNS, attempts_of, attempts_text, message_of
+from mailroom.outbox.sqlite.rows import MESSAGE_COLUMNS, attempts_of, message_of
 from mailroom.outbox.sqlite.writer import RunSeparately
 from mailroom.sealing import Seal
 
 # ---------------------------------------------------------------- claim
 
-_SCANNED: Final = 500
-"""How many messages `choose` may pass over in one claim."""
-
 # The order is that of the index, so reading ends with the limit.
 _DUE: Final = f"""
     SELECT attempts, {MESSAGE_COLUMNS}
       FROM messages
-     WHERE priority = ? AND due_at IS NOT NULL AND due_at <= ? AND expires_at > ?
-       AND template NOT IN (SELECT value FROM json_each(?))
+     WHERE priority = ?1 AND due_at IS NOT NULL AND due_at <= ?2 AND expires_at > ?2
+       AND (template IN (SELECT value FROM json_each(?3))) <> ?4
      ORDER BY due_at
-     LIMIT ?
+     LIMIT ?5
 """  # noqa: S608 - a constant
 
 _LEASE: Final = """
-    WITH leased (id, attempts, owner, until) AS (VALUES {values})
+    WITH leased (id, owner, until) AS (VALUES {values})
     UPDATE messages
-       SET state = 'sending', attempts = leased.attempts, owner = leased.owner, due_at = leased.until
+       SET state = 'sending', owner = leased.owner, due_at = leased.until
       FROM leased
      WHERE messages.id = leased.id
 """
 
 _HOLD: Final = "UPDATE messages SET state = 'held', reason = ?, owner = NULL, due_at = expires_at WHERE id = ?"
 
-# A held message, or one that is leased beyond its lifetime, has nothing before it that a claim could do.
+# Held messages, and leases that outlive `expires_at`, cannot be claimed again.
 _NEXT: Final = """
     SELECT due_at
       FROM messages
-     WHERE priority = ? AND due_at IS NOT NULL AND due_at < expires_at AND expires_at > ?
+     WHERE priority = ?1 AND due_at > ?2 AND due_at < expires_at
      ORDER BY due_at
      LIMIT 1
 """
@@ -61,13 +58,11 @@ _NEXT: Final = """
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Claim:
-    """A `claim`, and whose it is."""
+    """A `claim` and its owner."""
 
     now: Instant
     until: Instant
-    limit: int
-    choose: Callable[[Candidate], str | None]
-    without: tuple[str, ...]
+    limits: tuple[ClaimLimit, ...]
     owner: str
     seal: Seal
 
@@ -79,33 +74,37 @@ def claim(connection: apsw.Connection, claims: Sequence[Claim]) -> list[ClaimRes
 
 def _claim(connection: apsw.Connection, claim: Claim) -> ClaimResult:
     leased: list[Leased] = []
-    broken: list[tuple[str, Any]] = []
-    left = claim.limit + _SCANNED
-    without = msgspec.json.encode(claim.without).decode()
-    for priority in Priority:
-        if len(leased) >= claim.limit or left <= 0:
-            break
-        # Nothing is changed while this is read.
-        for text, *row in connection.execute(_DUE, (int(priority), claim.now, claim.now, without, left)):
-            left -= 1
-            try:
-                message, attempts = message_of(tuple(row), claim.seal), attempts_of(text)
-            except SealBroken as error:  # it must not stand in the way of the others
-                broken.append((str(error), row[0]))
-                continue
-            except Exception as error:  # noqa: BLE001 - nor must what nobody thought of
-                broken.append((f"it cannot be read: {type(error).__name__}", row[0]))
-                continue
-            if provider := claim.choose(Candidate(message.id, message.template, message.priority, attempts)):
-                leased.append(Leased(message, (*attempts, Attempt(provider, claim.now))))
-            if len(leased) >= claim.limit:
-                break
-    connection.executemany(_HOLD, broken)
-    changes = [(one.message.id, attempts_text(one.attempts), claim.owner, claim.until) for one in leased]
+    unreadable: list[tuple[str, Any]] = []
+    for text, *row in _read_due(connection, claim):
+        try:
+            leased.append(Leased(message_of(tuple(row), claim.seal), attempts_of(text)))
+        except SealBroken as error:  # it must not block the others
+            unreadable.append((str(error), row[0]))
+        except Exception as error:  # noqa: BLE001 - nor must an unexpected fault
+            unreadable.append((f"it cannot be read: {type(error).__name__}", row[0]))
+    connection.executemany(_HOLD, unreadable)
+    changes = [(one.message.id, claim.owner, claim.until) for one in leased]
     for piece in in_bulk(changes):
         connection.execute(_LEASE.format(values=values(piece)), flat(piece))
+    if unreadable:
+        return ClaimResult(tuple(leased), claim.now)
     nexts = [connection.execute(_NEXT, (int(priority), claim.now)).get for priority in Priority]
     return ClaimResult(tuple(leased), min((due_at for due_at in nexts if due_at is not None), default=None))
+
+
+def _read_due(connection: apsw.Connection, claim: Claim) -> list[tuple[Any, ...]]:
+    """Return the rows that the limits allow: codes, then invitations, then events of each limit."""
+    due: list[tuple[Any, ...]] = []
+    for limit in claim.limits:
+        templates = msgspec.json.encode(limit.templates).decode()
+        left = limit.total
+        for priority in Priority:
+            if priority is Priority.INVITATION:
+                left = min(left, limit.others)
+            rows = rows_of(connection, _DUE, (int(priority), claim.now, templates, limit.exclude, left)) if left else []
+            due += rows
+            left -= len(rows)
+    return due
 
 
 # ---------------------------------------------------------------- attempt and settle

@@ -75,7 +75,7 @@ def row_of(
         msgspec.json.encode(message.languages).decode(),
         message.created_at,
         message.expires_at,
-        lease.until if lease else min(message.created_at, message.expires_at),
+        message.created_at + lease.seconds if lease else min(message.created_at, message.expires_at),
         owner if lease else None,
         attempts_text((Attempt(lease.provider, message.created_at),) if lease else ()),
         keys.recipient(message.recipient),

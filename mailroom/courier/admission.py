@@ -1,0 +1,130 @@
+"""Admission: which messages may be in memory. Those without a slot wait in the outbox.
+
+Each set of providers that a route names has slots of its own, so that a provider that hangs blocks only the messages
+that have no other. A message keeps its slot from its acceptance, or its claim, until its outcome is recorded.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from mailroom.courier.channel import Channel
+from mailroom.courier.routes import Routes
+from mailroom.message import Priority
+from mailroom.outbox import ClaimLimit, Leased
+
+_SLOTS_PER_PERMIT: Final = 8
+"""Messages that wait in memory for a permit are not rendered yet: a few kilobytes each."""
+
+_ALL: Final = frozenset(Priority)
+
+
+class Slots:
+    """The slots of one set of providers, and which priorities wait in the outbox for one."""
+
+    def __init__(self, channels: tuple[Channel, ...]) -> None:
+        self._channels = channels
+        self._free = _SLOTS_PER_PERMIT * sum(channel.limiter.total for channel in channels)
+        self._free_for_others = _SLOTS_PER_PERMIT * sum(channel.limiter.total_for_others for channel in channels)
+        self.backlog: frozenset[Priority] = _ALL  # until the first claim has seen what waits
+        self._claiming: frozenset[Priority] = frozenset()
+
+    def take(self, priority: Priority) -> bool:
+        """Take a slot for a new message; False: none is free, or messages of this priority or a better one wait."""
+        if self._is_free(priority) and not any(waiting <= priority for waiting in self.backlog | self._claiming):
+            self._count(priority, -1)
+            return True
+        return False
+
+    def release(self, priority: Priority) -> None:
+        """Return a slot."""
+        self._count(priority, 1)
+
+    def add_backlog(self, priority: Priority) -> None:
+        """Note that a message of this priority waits in the outbox."""
+        self.backlog |= {priority}
+
+    def limit_claim(self, *, is_due: bool) -> tuple[int, int]:
+        """Return how many messages may be claimed, and how many of them may be no codes.
+
+        `is_due`: a message has become due somewhere. Without a backlog half of the free slots stay for new messages.
+        """
+        if not (self.backlog or is_due) or not any(channel.is_usable for channel in self._channels):
+            return 0, 0
+        if self._free <= 0:
+            self.backlog = _ALL  # slots that become free are for what is due, not for new messages
+            return 0, 0
+        total = self._free if self.backlog else -(-self._free // 2)
+        return total, max(0, min(total, self._free_for_others))
+
+    def begin_claim(self) -> None:
+        """Begin a claim, which shows what is left of the backlog; new messages do not overtake it meanwhile."""
+        self._claiming, self.backlog = self.backlog, frozenset()
+
+    def end_claim(self, limit: ClaimLimit, priorities: list[Priority]) -> None:
+        """Take slots for what was leased. A limit that was reached means that more may wait."""
+        for priority in priorities:
+            self._count(priority, -1)
+        if len(priorities) >= limit.total:
+            self.backlog |= self._claiming | {max(priorities)}
+        elif sum(priority is not Priority.CODE for priority in priorities) >= limit.others:
+            self.backlog |= self._claiming - {Priority.CODE}
+        self._claiming = frozenset()
+
+    def abandon_claim(self) -> None:
+        """End a claim that failed: anything may wait."""
+        self._claiming, self.backlog = frozenset(), _ALL
+
+    def _is_free(self, priority: Priority) -> bool:
+        return self._free > 0 and (priority is Priority.CODE or self._free_for_others > 0)
+
+    def _count(self, priority: Priority, change: int) -> None:
+        self._free += change
+        if priority is not Priority.CODE:
+            self._free_for_others += change
+
+
+class Admission:
+    """The slots of all routes."""
+
+    def __init__(self, channels: Mapping[str, Channel], routes: Routes) -> None:
+        sets = {routes.default, *routes.by_template.values()}
+        self._slots = {names: Slots(tuple(channels[name] for name in names)) for names in sets}
+        self._routes = routes
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether messages wait in the outbox for a slot."""
+        return any(slots.backlog for slots in self._slots.values())
+
+    def slots(self, template: str) -> Slots:
+        """Return the slots for messages with this template."""
+        return self._slots[self._routes.providers(template)]
+
+    def limits(self, *, is_due: bool) -> dict[Slots, ClaimLimit]:
+        """Return what a claim may lease now, and begin it; `is_due`: a message has become due."""
+        limits = {}
+        for names, slots in self._slots.items():
+            total, others = slots.limit_claim(is_due=is_due)
+            if total:
+                is_default = names == self._routes.default
+                templates = tuple(
+                    template
+                    for template, providers in self._routes.by_template.items()
+                    if (providers == names) is not is_default
+                )
+                slots.begin_claim()
+                limits[slots] = ClaimLimit(templates, total, others, exclude=is_default)
+        return limits
+
+    def end_claim(self, limits: Mapping[Slots, ClaimLimit], leased: Iterable[Leased]) -> None:
+        """Take slots for what a claim has leased."""
+        priorities: dict[Slots, list[Priority]] = {slots: [] for slots in limits}
+        for one in leased:
+            priorities[self.slots(one.message.template)].append(one.message.priority)
+        for slots, limit in limits.items():
+            slots.end_claim(limit, priorities[slots])
+
+    def abandon_claim(self, limits: Iterable[Slots]) -> None:
+        """End a claim that failed: everything may wait."""
+        for slots in limits:
+            slots.abandon_claim()

@@ -1,0 +1,70 @@
+"""A provider as the courier uses it: with its limiter, its breaker and its sender."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from mailroom.clock import Instant
+from mailroom.courier.breaker import Breaker, Change
+from mailroom.courier.limiter import NEVER, PriorityLimiter
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
+from mailroom.message import Address, Receipt
+from mailroom.providers import Provider
+
+_STALLED_SECONDS: Final = 10.0
+"""All permits in use for so long without one outcome: the provider hangs."""
+
+
+@dataclass
+class Channel:
+    """A provider with what the courier must know of it."""
+
+    provider: Provider
+    limiter: PriorityLimiter
+    sender: Address
+    template_for: Callable[[str], str] = lambda _: ""
+    """Kind of mail -> the provider's own template for it; empty: the mail has its own subject and bodies."""
+    forwards: bool = False
+    """Whether it passes messages on as they came, so that nothing is to be rendered."""
+    breaker: Breaker = field(default_factory=Breaker)
+    is_paused: bool = False
+    """Whether an operator has paused it."""
+    _progress_at: Instant = 0.0
+    """When an attempt last started or ended."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether mail may be handed to it at all."""
+        return not self.is_paused
+
+    def is_available(self, now: Instant) -> bool:
+        """Whether it is to be preferred to a provider that is not: usable, and its breaker lets a message through."""
+        return self.is_usable and self.breaker.admits(now)
+
+    def begin(self, now: Instant) -> bool:
+        """Register that an attempt starts; False: its breaker is open, prefer another provider."""
+        self._progress_at = now
+        return self.breaker.begin(now)
+
+    def record(self, result: Receipt | SendingError, now: Instant) -> Change | None:
+        """Register an outcome; return what it changes.
+
+        `Rejected` and `Declined` are about one mail: the provider works.
+        """
+        self._progress_at = now
+        if isinstance(result, Receipt | Rejected | Declined):
+            return self.breaker.succeed()
+        return self._fail(f"{result.code} {result.words}".strip(), now, at_once=isinstance(result, Misconfigured))
+
+    def check_progress(self, now: Instant) -> Change | None:
+        """End waits that have lasted long enough; open the breaker of a provider that hangs."""
+        self.limiter.end_waits(now)
+        if self.breaker.is_open or not self.limiter.is_full or now - self._progress_at < _STALLED_SECONDS:
+            return None
+        return self._fail(f"no answer for {_STALLED_SECONDS:g} s while all connections are in use", now, at_once=True)
+
+    def _fail(self, reason: str, now: Instant, *, at_once: bool) -> Change | None:
+        change = self.breaker.fail(reason, now, at_once=at_once)
+        if change is Change.OPENED:
+            self.limiter.end_waits(NEVER)
+        return change
