@@ -1,5 +1,6 @@
 """One message's delivering through the providers of its route."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ from mailroom.outbox import (
 )
 from mailroom.providers.smtp.replies import refusal
 from mailroom.smtpclient import Command, Reply
-from tests.clock import FakeClock
+from tests.clock import FakeClock, settle
 from tests.courier.parts import SENDER, PlainRenderer, ScriptedProvider, message
 
 
@@ -314,3 +315,92 @@ async def test_what_cannot_be_recorded_is_not_dialled() -> None:
     assert settlement.state is State.QUEUED
     assert _outcomes(settlement) == [("main", Outcome.UNAVAILABLE)]
     assert backup.sent.empty()
+
+
+def _open(delivering: Delivering, name: str) -> None:
+    delivering.delivery.channels[name].record(Misconfigured("535 bad credentials"), delivering.clock.now())
+
+
+async def test_a_provider_whose_breaker_is_open_is_skipped() -> None:
+    """What was recorded with the message becomes an attempt of the provider that is asked."""
+    delivering = Delivering(main := ScriptedProvider(), ScriptedProvider())
+    _open(delivering, "main")
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
+    assert _outcomes(settlement) == [("backup", Outcome.ACCEPTED)]
+    assert [[attempt.provider for attempt in attempts] for attempts in delivering.recorded] == [["backup"]]
+    assert main.sent.empty()
+
+
+async def test_the_message_that_probes_goes_to_the_others_if_the_probe_fails() -> None:
+    main = ScriptedProvider([Misconfigured("535 bad credentials")])
+    delivering = Delivering(main, ScriptedProvider())
+    _open(delivering, "main")
+    await delivering.clock.advance(5)
+    first, second = [await delivering.settled(message(now=delivering.clock.now())) for _ in range(2)]
+    assert _outcomes(first) == [("main", Outcome.MISCONFIGURED), ("backup", Outcome.ACCEPTED)]
+    assert _outcomes(second) == [("backup", Outcome.ACCEPTED)]
+
+
+async def test_a_message_is_never_left_without_a_provider() -> None:
+    """With all breakers open they are asked nevertheless, in order."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider())
+    _open(delivering, "main")
+    _open(delivering, "backup")
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
+    assert _outcomes(settlement) == [("main", Outcome.ACCEPTED)]
+
+
+async def test_without_a_provider_in_use_a_message_is_due_again_soon() -> None:
+    """An operator has paused all of them; no attempt is recorded."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider())
+    for channel in delivering.delivery.channels.values():
+        channel.is_paused = True
+    now = delivering.clock.now()
+    settlement = await delivering.settled(message(now=now))
+    assert (settlement.state, settlement.attempts, settlement.due_at) == (State.QUEUED, (), now + 5)
+
+
+async def _occupied(delivering: Delivering, sent: Message) -> "asyncio.Task[Settlement]":
+    """Return the delivery of a message that waits for a permit of `main`, all of which are in use."""
+    for _ in range(10):
+        await delivering.delivery.channels["main"].limiter.acquire(Priority.CODE)
+    task = asyncio.create_task(delivering.settled(sent))
+    await settle()
+    return task
+
+
+async def test_a_code_waits_a_second_for_a_busy_provider() -> None:
+    """Then it goes to the next one."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider())
+    now = delivering.clock.now()
+    waiting = await _occupied(delivering, message(now=now))
+    main = delivering.delivery.channels["main"]
+    main.check_progress(now + 0.9)
+    await settle()
+    assert not waiting.done()
+    main.check_progress(now + 1)
+    assert _outcomes(await waiting) == [("backup", Outcome.ACCEPTED)]
+
+
+async def test_other_mail_waits_for_a_busy_provider_until_its_breaker_opens() -> None:
+    """The second provider is for failures, not for floods."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider())
+    now = delivering.clock.now()
+    waiting = await _occupied(delivering, message("Welcome", Priority.EVENT, now=now, lifetime=86400))
+    main = delivering.delivery.channels["main"]
+    main.check_progress(now + 5)
+    await settle()
+    assert not waiting.done()
+    _open(delivering, "main")
+    assert _outcomes(await waiting) == [("backup", Outcome.ACCEPTED)]
+
+
+async def test_a_code_that_no_other_provider_can_take_waits_on() -> None:
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider())
+    _open(delivering, "backup")
+    now = delivering.clock.now()
+    waiting = await _occupied(delivering, message(now=now))
+    main = delivering.delivery.channels["main"]
+    main.check_progress(now + 5)
+    main.limiter.release(Priority.CODE)
+    assert _outcomes(await waiting) == [("main", Outcome.ACCEPTED)]

@@ -1,0 +1,142 @@
+"""Which messages get a slot, and what a claim may lease."""
+
+from mailroom.courier.admission import Admission
+from mailroom.courier.channel import Channel
+from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.routes import Routes
+from mailroom.message import Priority
+from mailroom.outbox import ClaimLimit, Leased
+from tests.courier.parts import SENDER, ScriptedProvider, message
+
+CODE, INVITATION, EVENT = Priority
+
+
+def admission(**by_template: tuple[str, ...]) -> Admission:
+    """Return the admission of two providers with 5 permits each, 4 of them for all mail, and nothing in the outbox."""
+    channels = {name: Channel(ScriptedProvider(), PriorityLimiter(5), SENDER) for name in ("main", "backup")}
+    made = Admission(channels, Routes(by_template, ("main",)))
+    made.end_claim(made.limits(is_due=False), [])
+    return made
+
+
+def leased(*priorities: Priority, template: str = "SignIn") -> list[Leased]:
+    """Return messages that a claim has leased."""
+    return [Leased(message(template, priority), ()) for priority in priorities]
+
+
+def test_each_permit_makes_eight_slots_some_of_them_for_codes_only() -> None:
+    slots = admission().slots("SignIn")
+    assert sum(slots.take(EVENT) for _ in range(100)) == 32
+    assert sum(slots.take(CODE) for _ in range(100)) == 8
+    slots.release(EVENT)
+    assert slots.take(CODE)
+
+
+def test_at_the_start_everything_waits_in_the_outbox() -> None:
+    """Until the first claim has seen what the last process left."""
+    channels = {"main": Channel(ScriptedProvider(), PriorityLimiter(5), SENDER)}
+    made = Admission(channels, Routes({}, ("main",)))
+    assert not made.slots("SignIn").take(CODE)
+    limits = made.limits(is_due=False)
+    assert list(limits.values()) == [ClaimLimit((), 40, 32, exclude=True)]
+    made.end_claim(limits, [])
+    assert made.slots("SignIn").take(CODE)
+
+
+def test_new_messages_do_not_overtake_those_that_wait() -> None:
+    """More urgent ones do."""
+    made = admission()
+    slots = made.slots("SignIn")
+    slots.add_backlog(INVITATION)
+    assert [slots.take(priority) for priority in (CODE, INVITATION, EVENT)] == [True, False, False]
+    limits = made.limits(is_due=False)
+    assert not slots.take(INVITATION), "the claim is not over"
+    made.end_claim(limits, leased(INVITATION))
+    assert slots.take(INVITATION)
+    assert not made.has_backlog
+
+
+def test_a_message_that_comes_during_the_claim_waits_for_the_next_one() -> None:
+    """The claim may not have seen it."""
+    made = admission()
+    slots = made.slots("SignIn")
+    slots.add_backlog(CODE)
+    limits = made.limits(is_due=False)
+    slots.add_backlog(EVENT)
+    made.end_claim(limits, [])
+    assert slots.backlog == {EVENT}
+
+
+def test_a_claim_that_reaches_its_limit_leaves_a_backlog() -> None:
+    """Of the last priority that it leased, and of those that waited before."""
+    made = admission()
+    slots = made.slots("SignIn")
+    for _ in range(38):
+        slots.take(CODE)
+    slots.add_backlog(EVENT)
+    limits = made.limits(is_due=False)
+    assert [(limit.total, limit.others) for limit in limits.values()] == [(2, 2)]
+    made.end_claim(limits, leased(CODE, INVITATION))
+    assert slots.backlog == {INVITATION, EVENT}
+
+
+def test_a_claim_full_of_other_mail_leaves_no_codes_behind() -> None:
+    made = admission()
+    slots = made.slots("SignIn")
+    slots.add_backlog(CODE)
+    slots.add_backlog(EVENT)
+    made.end_claim(made.limits(is_due=False), leased(*[EVENT] * 32))
+    assert slots.backlog == {EVENT}
+    assert slots.take(CODE)
+
+
+def test_half_of_the_slots_stay_for_new_messages_while_nothing_waits() -> None:
+    made = admission()
+    assert made.limits(is_due=False) == {}
+    limits = made.limits(is_due=True)
+    assert [limit.total for limit in limits.values()] == [20]
+    assert made.slots("SignIn").take(CODE), "a claim of what is due does not keep new messages waiting"
+
+
+def test_what_is_due_gets_the_slots_that_become_free() -> None:
+    """In a flood there is always a new message that would take them."""
+    made = admission()
+    slots = made.slots("SignIn")
+    for _ in range(40):
+        slots.take(CODE)
+    assert made.limits(is_due=True) == {}
+    slots.release(CODE)
+    assert not slots.take(CODE)
+    assert [limit.total for limit in made.limits(is_due=True).values()] == [1]
+
+
+def test_after_a_failed_claim_anything_may_wait() -> None:
+    made = admission()
+    slots = made.slots("SignIn")
+    slots.add_backlog(EVENT)
+    made.abandon_claim(made.limits(is_due=False))
+    assert not slots.take(CODE)
+
+
+def test_each_set_of_providers_has_slots_of_its_own() -> None:
+    """And a claim names their templates."""
+    made = admission(Welcome=("backup",), SignIn=("main", "backup"), Generic=("main",))
+    welcome, sign_in = made.slots("Welcome"), made.slots("SignIn")
+    while sign_in.take(CODE):
+        pass
+    assert welcome.take(EVENT)
+    assert made.slots("Register") is made.slots("Generic")
+    sign_in.release(CODE)
+    limits = made.limits(is_due=True)
+    assert {limit.templates: limit.exclude for limit in limits.values()} == {
+        ("Welcome",): False,
+        ("SignIn",): False,
+        ("Welcome", "SignIn"): True,
+    }
+
+
+def test_nothing_is_claimed_for_paused_providers() -> None:
+    channels = {name: Channel(ScriptedProvider(), PriorityLimiter(5), SENDER) for name in ("main", "backup")}
+    made = Admission(channels, Routes({"Welcome": ("main", "backup")}, ("main",)))
+    channels["main"].is_paused = True
+    assert [limit.templates for limit in made.limits(is_due=True).values()] == [("Welcome",)]

@@ -1,0 +1,91 @@
+"""When a provider is skipped, and when it is tried again."""
+
+from mailroom.courier.breaker import FAILURES_IN_A_ROW, Breaker, Change
+
+
+def failed(*, times: int = FAILURES_IN_A_ROW, now: float = 0.0) -> Breaker:
+    """Return a breaker after so many failures in a row."""
+    breaker = Breaker()
+    for _ in range(times):
+        breaker.fail("451 busy", now)
+    return breaker
+
+
+def test_failures_in_a_row_open_it() -> None:
+    """One fewer does not."""
+    breaker = failed(times=FAILURES_IN_A_ROW - 1)
+    assert breaker.admits(0)
+    assert breaker.fail("451 busy", 0) is Change.OPENED
+    assert (breaker.admits(0), breaker.reason) == (False, "451 busy")
+
+
+def test_a_success_in_between_counts_anew() -> None:
+    """Single failures are ordinary."""
+    breaker = Breaker()
+    for _ in range(4):
+        for _ in range(FAILURES_IN_A_ROW - 1):
+            breaker.fail("451 busy", 0)
+        for _ in range(6):
+            assert breaker.succeed() is None
+    assert breaker.admits(0)
+
+
+def test_a_share_of_failures_opens_it() -> None:
+    """Every second mail fails: ten of the last twenty."""
+    breaker = Breaker()
+    changes = [breaker.fail("451 busy", 0) or breaker.succeed() for _ in range(10)]
+    assert changes == [None] * 9 + [Change.OPENED]
+
+
+def test_a_wrong_configuration_opens_it_at_once() -> None:
+    """The next mail would fail for the same reason."""
+    assert Breaker().fail("535 5.7.8 bad credentials", 0, at_once=True) is Change.OPENED
+
+
+def test_one_message_probes_when_the_time_is_over() -> None:
+    """Others are refused until the probe has an outcome."""
+    breaker = failed(now=100)
+    assert not breaker.begin(104.9)
+    assert breaker.begin(105)
+    assert not breaker.admits(105)
+    assert not breaker.begin(105)
+    assert breaker.succeed() is Change.RECOVERED
+    assert breaker.begin(105)
+
+
+def test_a_probe_that_fails_doubles_the_time_up_to_a_minute() -> None:
+    """5, 10, 20, 40, 60, 60 seconds."""
+    breaker, now, waits = failed(), 0.0, []
+    for _ in range(6):
+        since = now
+        while not breaker.begin(now):
+            now += 1
+        waits.append(now - since)
+        assert breaker.fail("451 busy", now) is None
+    assert waits == [5, 10, 20, 40, 60, 60]
+
+
+def test_after_a_recovery_the_first_wait_is_short_again() -> None:
+    """What happened before is forgotten."""
+    breaker = failed()
+    assert breaker.begin(5)
+    breaker.fail("451 busy", 5)
+    assert breaker.begin(15)
+    breaker.succeed()
+    for _ in range(FAILURES_IN_A_ROW - 1):
+        assert breaker.fail("451 busy", 20) is None
+    assert breaker.fail("451 busy", 20) is Change.OPENED
+    assert breaker.admits(25)
+
+
+def test_a_probe_without_an_outcome_lets_the_next_one_probe() -> None:
+    """Its template failed, or its lease was lost."""
+    breaker = failed()
+    assert breaker.begin(5)
+    breaker.cancel()
+    assert breaker.begin(5)
+
+
+def test_an_attempt_from_before_that_succeeds_closes_it() -> None:
+    """It was slow, not dead."""
+    assert failed().succeed() is Change.RECOVERED

@@ -1,0 +1,67 @@
+"""What an outcome says of a provider, and when a provider hangs."""
+
+import asyncio
+
+import pytest
+
+from mailroom.courier.breaker import FAILURES_IN_A_ROW, Change
+from mailroom.courier.channel import Channel
+from mailroom.courier.limiter import NEVER, PriorityLimiter
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.message import Priority, Receipt
+from tests.clock import settle
+from tests.courier.parts import SENDER, ScriptedProvider
+
+
+def channel(concurrency: int = 1) -> Channel:
+    """Return a channel of a provider that nobody asks."""
+    return Channel(ScriptedProvider(), PriorityLimiter(concurrency), SENDER)
+
+
+@pytest.mark.parametrize("failure", [Unavailable("451 busy"), Uncertain("silence")])
+def test_a_provider_that_does_not_work_is_skipped_after_some_failures(failure: SendingError) -> None:
+    one = channel()
+    changes = [one.record(failure, 0) for _ in range(FAILURES_IN_A_ROW)]
+    assert changes[-1] is Change.OPENED
+    assert not one.is_available(0)
+    assert one.is_usable
+
+
+@pytest.mark.parametrize("result", [Receipt(), Rejected("550 no such user"), Declined("554 5.7.1 we do not like it")])
+def test_a_refusal_of_one_mail_shows_that_the_provider_works(result: Receipt | SendingError) -> None:
+    one = channel()
+    one.record(Misconfigured("bad credentials", code="535"), 0)
+    assert one.breaker.reason == "535 bad credentials"
+    assert one.record(result, 1) is Change.RECOVERED
+
+
+def test_a_paused_provider_is_not_asked() -> None:
+    one = channel()
+    one.is_paused = True
+    assert (one.is_usable, one.is_available(0)) == (False, False)
+
+
+async def test_a_provider_without_an_outcome_for_ten_seconds_hangs() -> None:
+    """All its permits are in use and a message waits, which is free to ask another provider then."""
+    one = channel()
+    assert await one.limiter.acquire(Priority.CODE)
+    one.begin(100)
+    assert one.check_progress(200) is None, "nothing waits for it"
+    waiting = asyncio.create_task(one.limiter.acquire(Priority.EVENT, give_up_at=NEVER))
+    await settle()
+    assert one.check_progress(109) is None
+    assert one.check_progress(110) is Change.OPENED
+    assert not await waiting
+    assert one.check_progress(111) is None, "reported once"
+
+
+async def test_an_outcome_is_progress() -> None:
+    """A slow provider is not a dead one."""
+    one = channel()
+    await one.limiter.acquire(Priority.CODE)
+    one.begin(100)
+    waiting = asyncio.create_task(one.limiter.acquire(Priority.EVENT, give_up_at=NEVER))
+    await settle()
+    one.record(Receipt(), 109)
+    assert one.check_progress(118) is None
+    waiting.cancel()
