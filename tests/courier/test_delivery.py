@@ -362,8 +362,10 @@ async def test_without_a_provider_in_use_a_message_is_due_again_soon() -> None:
 
 async def _occupied(delivering: Delivering, sent: Message) -> "asyncio.Task[Settlement]":
     """Return the delivery of a message that waits for a permit of `main`, all of which are in use."""
+    main = delivering.delivery.channels["main"]
     for _ in range(10):
-        await delivering.delivery.channels["main"].limiter.acquire(Priority.CODE)
+        await main.limiter.acquire(Priority.CODE)
+        main.begin(delivering.clock.now())
     task = asyncio.create_task(delivering.settled(sent))
     await settle()
     return task
