@@ -89,6 +89,7 @@ HELD_EXHAUSTED = "exhausted"
 """The tries are used up."""
 HELD_RENDERING = "rendering"
 """A template failed. Released at restart."""
+RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
 
 
 class ExpiredMessage(msgspec.Struct, frozen=True):
