@@ -8,7 +8,6 @@ await outbox.close()
 import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +32,6 @@ from mailroom.outbox.sqlite.captured import SqliteCaptured
 from mailroom.outbox.sqlite.database import (
     Connection,
     connect,
-    connect_readonly,
     create,
     create_or_unlock_seal,
     migrate,
@@ -115,7 +113,7 @@ class SqliteOutbox(SqliteRecords):
             path,
             lock,
             Writer(Files(path, admit=admit), connection),
-            Reader(partial(connect_readonly, path)),
+            Reader(path),
             seal=seal,
             recent=recent,
             clock=clock,
@@ -130,11 +128,7 @@ class SqliteOutbox(SqliteRecords):
         once: Sequence[DedupKey] = (),
         lease: Lease | None = None,
     ) -> PutResult:
-        """Store a message; durable when this returns.
-
-        Raises CannotKeep, and ValueError for what the endpoints should have refused: a recipient that is no
-        address, text that UTF-8 cannot encode.
-        """
+        """Store a message; durable when this returns."""
         repeat_key = None if repeat_of is None else self._seal.key_of("repeat", repeat_of)
         row = row_of(message, seal=self._seal, repeat_key=repeat_key, lease=lease, owner=self._owner)
         keys = tuple((self._once_key(one.what), one.until) for one in once)
@@ -150,12 +144,9 @@ class SqliteOutbox(SqliteRecords):
         choose: Callable[[Candidate], str | None],
         without: Collection[str] = (),
     ) -> ClaimResult:
-        """Lease up to `limit` due messages until `until`, codes first, then by due time; begins an attempt on each.
-
-        At most 500 messages are passed over. `choose` may have been called though CannotKeep is raised.
-        """
+        """Lease due messages; `choose` may have been called though CannotKeep is raised."""
         claim = operations.Claim(now, until, limit, choose, tuple(without), self._owner, self._seal)
-        return await self._writer.call(lambda connection: operations.claim(connection, claim), late=True)
+        return await self._writer.call(lambda connection: operations.claim(connection, claim))
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
         """Record that another attempt on a leased message begins; False: the lease was lost, do not dial."""

@@ -1,5 +1,6 @@
 """Inserts new messages, and recognizes repeated requests and events that may be handled only once."""
 
+from collections import ChainMap
 from collections.abc import Sequence
 from typing import Final
 
@@ -48,7 +49,7 @@ class RecentBodies:
 
     def __init__(self) -> None:
         self._began: Instant = 0.0
-        self._generations: list[dict[bytes, str]] = [{}, {}, {}]  # every 30 s the oldest is dropped
+        self._bodies: ChainMap[bytes, str] = ChainMap({}, {}, {})  # every 30 s the oldest map is dropped
 
     @classmethod
     def read(cls, connection: apsw.Connection, now: Instant) -> "RecentBodies":
@@ -60,18 +61,15 @@ class RecentBodies:
 
     def find(self, key: bytes) -> str | None:
         """Return the id last stored for this body; its transaction may have been rolled back."""
-        for generation in self._generations:
-            if id_ := generation.get(key):
-                return id_
-        return None
+        return self._bodies.get(key)
 
     def add(self, key: bytes, id: str, now: Instant) -> None:  # noqa: A002 - the field's word
         """Remember a body."""
         age = now - self._began
         if age >= REPEAT_SECONDS / 2 or age < -REPEAT_SECONDS:  # negative: the clock was set back
             self._began = now
-            self._generations = [{}, *self._generations[:-1]]
-        self._generations[0][key] = id
+            self._bodies.maps = [{}, *self._bodies.maps[:-1]]
+        self._bodies[key] = id
 
 
 class Inserter:

@@ -23,7 +23,7 @@ from mailroom.outbox.sqlite.writer import RunSeparately
 from mailroom.sealing import Seal
 
 _SCANNED: Final = 500
-"""Limit for the messages that `choose` may pass over in one claim."""
+"""How many messages `choose` may skip in one claim."""
 
 # In the order of the index, so that SQLite stops reading at the limit.
 _DUE: Final = f"""

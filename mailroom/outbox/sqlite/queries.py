@@ -4,7 +4,6 @@ import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -77,8 +76,8 @@ _ENDED: Final = "state NOT IN ('queued', 'sending', 'sent', 'delivered')"
 class Reader:
     """A read-only connection in a thread of its own."""
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._connect = connect
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._connection: Connection | None = None
         self._closed = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="outbox-reader")
@@ -98,7 +97,7 @@ class Reader:
             if self._connection is not None and (self._connection.database_moved() or self._connection.log_moved()):
                 self._disconnect()
             if self._connection is None:
-                self._connection = self._connect()
+                self._connection = connect_readonly(self._path)
             return read(self._connection)
         except apsw.Error as error:
             self._disconnect()
@@ -208,7 +207,7 @@ async def open_readonly(path: Path, *, secret_keys: Sequence[str]) -> SqliteReco
 
     Raises OutboxError when it cannot be read, SealBroken when no secret fits.
     """
-    reader = Reader(partial(connect_readonly, path))
+    reader = Reader(path)
 
     def unlock(connection: apsw.Connection) -> Seal:
         expect_current(connection)

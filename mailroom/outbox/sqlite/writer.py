@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar
 
 import apsw
@@ -59,7 +58,6 @@ class RunSeparately(Exception):
 class _Operation(msgspec.Struct, frozen=True, eq=False):
     work: Work[Any, Any]
     argument: Any
-    late: bool
     undo: Undo[Any] | None
     future: "asyncio.Future[Any]"
 
@@ -81,33 +79,30 @@ class Writer:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="outbox-writer")
 
     async def run(
-        self,
-        work: Work[Argument, Result],
-        argument: Argument,
-        *,
-        late: bool = False,
-        undo: Undo[Argument] | None = None,
+        self, work: Work[Argument, Result], argument: Argument, *, undo: Undo[Argument] | None = None
     ) -> Result:
         """Return the operation's result once it is durable.
 
-        Raises CannotKeep when the disk did not accept it, and whatever the work itself raises. A `late` operation
-        comes last in its transaction: it is not repeated because another one failed. Cancelling this call
+        Raises CannotKeep when the disk did not accept it, and whatever the work itself raises. Cancelling this call
         does not undo an operation that has begun.
 
         An operation with `undo` is refused, and undone, when the database is not at its path any more. The others
         continue in the file that is still open: messages accepted before exist only there.
         """
         self._refuse_if_closed()
-        operation = _Operation(work, argument, late, undo, asyncio.get_running_loop().create_future())
+        operation = _Operation(work, argument, undo, asyncio.get_running_loop().create_future())
         self._waiting.append(operation)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
         result: Result = await operation.future
         return result
 
-    async def call(self, function: Callable[[apsw.Connection], Result], *, late: bool = False) -> Result:
-        """Return what a function returns that shares a transaction, but no statement, with other operations."""
-        return await self.run(_call_each, function, late=late)
+    async def call(self, function: Callable[[apsw.Connection], Result]) -> Result:
+        """Return the function's result once it is durable.
+
+        It is called last in its transaction, so that it is not repeated because an insert failed.
+        """
+        return await self.run(_call_each, function)
 
     async def truncate_log(self) -> bool:
         """Empty SQLite's log, between two transactions; False: another process is reading it. Raises CannotKeep."""
@@ -173,7 +168,7 @@ class Writer:
             outcomes = [(operation, CannotKeep(self._problem)) for operation in operations if operation.undo]
             operations = [operation for operation in operations if not operation.undo]
         groups: dict[Work[Any, Any], list[_Operation]] = {}
-        for operation in sorted(operations, key=attrgetter("late")):
+        for operation in sorted(operations, key=lambda operation: operation.work is _call_each):
             groups.setdefault(operation.work, []).append(operation)
         with transaction(connection):
             for work, group in groups.items():

@@ -373,7 +373,7 @@ def test_bodies_are_remembered_for_a_minute_and_not_for_ever() -> None:
     for second in range(540, 600):
         assert repeats.find(b"%f" % (START + second)) == new_id(START + second, bytes(10))
     assert repeats.find(b"%f" % (START + 500)) is None
-    assert sum(map(len, repeats._generations)) <= 2 * 90 + 2
+    assert sum(map(len, repeats._bodies.maps)) <= 2 * 90 + 2
 
 
 def test_a_clock_that_was_set_back_ends_no_memory() -> None:
