@@ -1,11 +1,11 @@
-"""Keeps messages from the moment they are accepted until they are settled, durably; the one place where states change.
+"""The protocol of the outbox: stores messages durably from their acceptance on, and records each change of their state.
 
-This page is the protocol. `sqlite.py` keeps it on one machine; a contract suite (`tests/outbox/contract.py`) holds
-every implementation to the same promises.
+    await outbox.put(message)                                    # queued, or sending if it gets a `lease`
+    result = await outbox.claim(limits, lease_seconds=300)       # sending
+    await outbox.settle(Settlement(id, State.SENT, attempts))    # settled, or queued or held again
 
-A row's life: `put` (queued, or born sending: leased to this process) → `claim` (sending) → `settle` (queued again,
-held, or settled with its payload erased). Every change is durable when its call returns: calls that run
-at the same time share one transaction (group commit).
+Every change is durable when its call returns; concurrent calls share one transaction (group commit). `sqlite/`
+implements the protocol; every implementation must pass the tests in `tests/outbox/contract.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,30 +17,33 @@ import msgspec
 from mailroom.clock import Instant
 from mailroom.message import Attempt, Email, Message, Outcome, Priority, State
 
+REPEAT_SECONDS = 60.0
+"""How long a repeated body is recognized."""
+
 
 class DedupKey(msgspec.Struct, frozen=True):
-    """Something that may happen once: a webhook's body, a user's welcome. Kept as a keyed hash."""
+    """An event that is handled only once: a webhook's body, a user's welcome. Stored as a keyed hash."""
 
     what: bytes
     until: Instant | None = None
-    """When it is forgotten; None: never."""
+    """When it is deleted; None: never."""
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The right to send a new message at once: its first attempt is recorded in the same insert."""
+    """A lease that a message gets when it is inserted, with its first attempt; saves a `claim`."""
 
     provider: str
     seconds: float
-    """How long the lease lasts, by the outbox's clock."""
+    """How long it lasts, by the outbox's clock."""
 
 
 class PutResult(msgspec.Struct, frozen=True):
-    """The answer of `put`."""
+    """The result of `put`."""
 
     id: str
-    """The message's id; for a repeat that of the message which was kept before."""
+    """The message's id; for a repeat the id of the message that was stored before."""
     fresh: bool
-    """False: a repeat, nothing was kept anew."""
+    """False: a repeat, nothing was stored."""
 
 
 class ClaimLimit(msgspec.Struct, frozen=True):
@@ -55,17 +58,17 @@ class ClaimLimit(msgspec.Struct, frozen=True):
 
 
 class Leased(msgspec.Struct, frozen=True):
-    """A message that is ours to send until the lease ends."""
+    """A message that this process sends until its lease ends."""
 
     message: Message
     attempts: tuple[Attempt, ...]
     """Those of before; an attempt without an outcome was cut off by the end of its process."""
     begun: Attempt | None = None
-    """An attempt that was recorded with the message itself, see `Lease`."""
+    """The attempt that was recorded with the message, see `Lease`."""
 
 
 class ClaimResult(msgspec.Struct, frozen=True):
-    """What `claim` returns."""
+    """The result of `claim`."""
 
     leased: tuple[Leased, ...]
     next_due: Instant | None
@@ -73,7 +76,7 @@ class ClaimResult(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What became of a leased message: the state it goes to and its attempts so far."""
+    """The result of sending a leased message: its new state, and all its attempts."""
 
     id: str
     state: State
@@ -81,24 +84,25 @@ class Settlement(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...]
     due_at: Instant | None = None
     reason: str = ""
-    """Why it is held or failed: one of `mailroom.outbox.HELD_…`, or a short sentence for the operator."""
+    """Why it is held or failed: one of the `HELD_…` below, or a short sentence for the operator."""
     provider_message_id: str = ""
 
 
 HELD_MISCONFIGURED = "misconfigured"
-"""Every provider refused for reasons that are ours. Released at restart; probed with one message at a time."""
+"""Every provider refused because of our configuration. Released at restart; retried with one message at a time."""
 HELD_REFUSED = "refused"
-"""No provider takes this mail, and the recipient's address is not the reason. Released at restart."""
+"""Every provider refused this mail, and not because of the recipient's address. Released at restart."""
 HELD_LINK = "the invitation's link cannot be shown"
-"""It is `javascript:` or the like, too long, or no text: a mail without it would be of no use."""
+"""The link is `javascript:` or the like, too long, or no text; a mail without it would be useless."""
 HELD_EXHAUSTED = "exhausted"
-"""The tries are used up."""
+"""No attempts are left."""
 HELD_RENDERING = "rendering"
 """A template failed. Released at restart."""
+RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
 
 
 class ExpiredMessage(msgspec.Struct, frozen=True):
-    """A message that ended without an attempt of ours: it expired while it waited."""
+    """A message whose lifetime ended while it waited."""
 
     id: str
     template: str
@@ -107,30 +111,30 @@ class ExpiredMessage(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much waits at one priority (`queued` and `sending`)."""
+    """The queued and sending messages of one priority."""
 
     count: int
     oldest: Instant | None
-    """When the oldest of them was accepted."""
+    """When the oldest of them was accepted; None: there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptSummary:
-    """What came of attempts by one provider with one outcome."""
+    """The attempts by one provider with one outcome."""
 
     provider: str
     outcome: Outcome | None
-    """None: on its way, or cut off by the end of a process."""
+    """None: under way, or interrupted by the end of a process."""
     count: int
     last_at: Instant
     """When the last of them started."""
     words: str
-    """The provider's own words about the last one, masked."""
+    """The remote server's text about the last one, redacted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What an operator may see of a message: no code, no link, no body. Unsealed metadata."""
+    """The metadata of a message, decrypted, for operators: no code, no link, no body."""
 
     id: str
     state: State
@@ -146,12 +150,12 @@ class Record:
     provider_message_id: str
     languages: tuple[str, ...]
     payload: Mapping[str, Any] = field(repr=False)
-    """The harmless known fields; everything else is masked."""
+    """The known harmless fields; everything else is masked."""
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedMail:
-    """A mail that the `capture` provider kept instead of sending it."""
+    """A mail that the `capture` provider stored instead of sending it."""
 
     id: str
     captured_at: Instant
@@ -163,24 +167,24 @@ class CapturedMail:
 
 
 class CapturedMails(Protocol):
-    """The mail catcher's store: bounded, the oldest go first."""
+    """Stores the mails of the `capture` provider, a limited number: the oldest are deleted."""
 
     async def keep(self, email: Email) -> None:
-        """Keep a mail. Raises CannotKeep."""
+        """Store a mail. Raises CannotKeep."""
 
     async def newest(self, limit: int) -> list[CapturedMail]:
         """Return the latest mails, newest first."""
 
     async def raw(self, id: str) -> bytes | None:  # noqa: A002 - the field's word
-        """Return a mail as RFC 5322 text."""
+        """Return a mail as RFC 5322 text; None: unknown id."""
 
 
 class Outbox(Protocol):
-    """Where messages are kept. Every writing method raises CannotKeep when it could not be made durable."""
+    """Stores messages. Every method that writes raises CannotKeep when the change could not be made durable."""
 
     @property
     def captured(self) -> CapturedMails:
-        """The mail catcher's store."""
+        """The mails of the `capture` provider."""
 
     async def put(
         self,
@@ -190,72 +194,70 @@ class Outbox(Protocol):
         once: Sequence[DedupKey] = (),
         lease: Lease | None = None,
     ) -> PutResult:
-        """Keep a message; durable when this returns.
+        """Store a message; durable when this returns.
 
-        `repeat_of` is the request's body where a repeat within `REPEAT_SECONDS` is to be recognized: kept once,
-        answered with the same id, unless the earlier message failed. `once` names what must not have
-        happened before: if one of them has, nothing is kept. With a `lease` the message is born sending.
+        `repeat_of` is the request's body: when it repeats within `REPEAT_SECONDS`, the result is the first message's
+        id, unless that one failed. Nothing is stored either if one of the events in `once` is stored already.
+        With a `lease` the message is inserted as sending, otherwise as queued. Raises ValueError for a recipient
+        that is no address, and for text that UTF-8 cannot encode.
         """
 
     async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
         """Lease due messages for so many seconds: codes first, then by due time, at most `limits`.
 
-        Messages whose lease has run out are due again; expired messages are not returned (`expire` ends them).
+        Messages whose lease has ended are due again; expired messages are not returned (see `expire`).
         """
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
-        """Record that another attempt on a leased message begins; False: the lease was lost, do not dial."""
+        """Record that another attempt on a leased message begins; False: the lease was lost, do not send."""
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Record what became of a leased message; erases the payload if the state is a settled one.
-
-        False: the lease was lost, and nothing was recorded.
-        """
+        """Record a leased message's new state; erases the payload of a settled one. False: the lease was lost."""
 
     async def release(self, reason: str, *, now: Instant, limit: int | None = None) -> int:
-        """Queue messages again that are held for this reason, oldest first; returns how many."""
+        """Queue messages that are held for this reason, oldest first; return how many."""
 
     async def expire(self, *, now: Instant, limit: int) -> list[ExpiredMessage]:
-        """End messages, queued or held, that are worth nothing any more: `expired`, payload erased."""
+        """Change messages whose lifetime has ended to `expired`, payload erased; not those whose lease runs."""
 
     async def purge(self, *, before: Instant, now: Instant, limit: int) -> int:
-        """Delete up to `limit` settled messages accepted before, and what was remembered until `now`.
+        """Delete up to `limit` settled messages accepted before, and events stored until `now`.
 
-        Returns how many rows went; 0: there is nothing left to do.
+        Returns how many rows were deleted; 0: there is nothing left to do.
         """
 
     async def index(self, *, limit: int) -> int:
-        """Make up to `limit` messages quick to find by their recipients; returns how many. 0: all of them are.
+        """Index the recipients of up to `limit` messages; return how many. 0: all are indexed.
 
-        What is not indexed yet is found, too, but the more there is of it the longer that takes.
+        `find` and `languages` also find messages that are not indexed, but read each of them.
         """
 
     async def remember(self, once: DedupKey) -> None:
-        """Note that this happened, where no message belongs to it; durable when this returns."""
+        """Store an event that belongs to no message; durable when this returns."""
 
     async def happened(self, what: bytes) -> bool:
-        """Tell whether this was noted, and not to be forgotten by now."""
+        """Return whether an event is stored, and its time has not ended."""
 
     async def truncate_log(self) -> bool:
-        """Drop what only the database's own log still has of settled messages: their sealed payloads.
+        """Empty the database's own log, which still has sealed payloads of settled messages.
 
-        False: not now, somebody reads it. Nothing to do where the log is not ours (PostgreSQL).
+        False: not possible while another process reads. PostgreSQL's log is not ours: nothing to do.
         """
 
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""
 
     async def depth(self) -> Mapping[Priority, Depth]:
-        """Return what waits, by priority."""
+        """Return the number and age of waiting messages, by priority."""
 
     async def held(self) -> Mapping[str, int]:
         """Return how many messages are held, by reason."""
 
     async def free_bytes(self) -> int | None:
-        """Return the free room where the outbox lies, None if that cannot be known."""
+        """Return the free octets on the outbox's disk; None: unknown."""
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
-        """Return one message's record."""
+        """Return one message's record; None: unknown id."""
 
     async def find(
         self,
@@ -268,8 +270,4 @@ class Outbox(Protocol):
         """Return records, newest first; `before` is the id at which the last page ended."""
 
     async def close(self) -> None:
-        """Finish what was begun and let go of the file or the server."""
-
-
-REPEAT_SECONDS = 60.0
-"""A repeated body is known for this long."""
+        """Finish the operations that wait, and close the file or the connections."""

@@ -1,4 +1,4 @@
-"""Opens the outbox as soon as that is possible, and stands in for it until then."""
+"""Opens the outbox as soon as that is possible; until then `UnavailableOutbox` takes its place."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn, TypeVar
@@ -17,11 +17,11 @@ log = structlog.get_logger()
 
 
 class UnavailableOutbox:
-    """Stands in for an outbox, and for a courier: whatever is called raises CannotKeep."""
+    """Takes the place of an outbox or a courier: every method raises CannotKeep."""
 
     @property
     def captured(self) -> "UnavailableOutbox":
-        """The mail catcher's store, not open either."""
+        """The mails of the `capture` provider, unavailable too."""
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -38,26 +38,23 @@ async def open_with_retry(
     clock: Clock,
     in_trouble: Callable[[], object],
 ) -> T:
-    """Return what `attempt` returns: it opens the outbox, and waits at most so many seconds for another process.
+    """Return the result of `attempt`, which opens the outbox and waits at most so many seconds for another process.
 
-    While it raises OutboxError it is repeated, and the log says once a minute what is wrong; `in_trouble` is called
-    the first time. Raises OutboxInUse when another process holds the outbox at the first attempt, and what else
-    `attempt` raises (SealBroken).
+    It is repeated while it raises OutboxError; the log has the problem once a minute. `in_trouble` is called after the
+    first failure. Raises OutboxInUse when another process has the outbox at the first attempt, and other errors of
+    `attempt` (SealBroken).
     """
-    try:
-        return await attempt(wait_seconds)
-    except OutboxInUse:
-        raise
-    except OutboxError as error:
-        problem = str(error)
-    in_trouble()
-    log_at = clock.monotonic()
+    log_at: float | None = None
     while True:
-        if clock.monotonic() >= log_at:
-            log.error("outbox.unopened", problem=problem, requests="are answered 503 until it opens")
-            log_at = clock.monotonic() + _LOG_SECONDS
-        await clock.sleep(_RETRY_SECONDS)
         try:
-            return await attempt(0.0)
+            return await attempt(wait_seconds if log_at is None else 0.0)
         except OutboxError as error:
-            problem = str(error)
+            if log_at is None:
+                if isinstance(error, OutboxInUse):
+                    raise
+                in_trouble()
+                log_at = clock.monotonic()
+            if clock.monotonic() >= log_at:
+                log.error("outbox.unopened", problem=str(error), requests="are answered 503 until it opens")  # noqa: TRY400 - the text says it all
+                log_at = clock.monotonic() + _LOG_SECONDS
+        await clock.sleep(_RETRY_SECONDS)

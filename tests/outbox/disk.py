@@ -12,11 +12,17 @@ import apsw
 Fault: TypeAlias = Callable[[str, str], type[apsw.Error] | None]
 """Told the operation (`write`, `sync`) and the file's name, says how it fails, if it does."""
 
+REAL_DISK: Final = apsw.vfs_names()[0]
+"""SQLite's own default."""
+
 _names: Final = count(1)
 
 
 class Disk(apsw.VFS):
-    """Use it as `vfs=disk.name`. After `lose_power` the real files hold what a machine would find; open them afresh."""
+    """Use it by `apsw.set_default_vfs(disk.name)`.
+
+    After `lose_power` the real files hold what a machine would find; open them with `REAL_DISK` as the default.
+    """
 
     def __init__(self) -> None:
         self.name = f"disk-{next(_names)}"
@@ -25,7 +31,7 @@ class Disk(apsw.VFS):
         self.guard = RLock()
         self.syncs = 0
         self.dead = False
-        super().__init__(self.name, "")
+        super().__init__(self.name, REAL_DISK)
 
     def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802 - SQLite's name
         """Open a file of SQLite's."""
@@ -103,7 +109,7 @@ class _File(apsw.VFSFile):
     """Reads and writes the content in memory; locks and shared memory are the real file's."""
 
     def __init__(self, disk: Disk, name: Any, flags: list[int]) -> None:
-        super().__init__("", name, flags)
+        super().__init__(REAL_DISK, name, flags)
         self._disk = disk
         if name is None:
             raise apsw.CantOpenError("no temporary files are expected here")

@@ -20,7 +20,7 @@ from mailroom.outbox.sqlite.database import connect
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import START, FakeClock
 from tests.outbox.contract import message
-from tests.outbox.disk import Disk
+from tests.outbox.disk import REAL_DISK, Disk
 
 SECRET: Final = "a-secret-key-of-the-tests"
 
@@ -30,13 +30,14 @@ def disk() -> Iterator[Disk]:
     """Return a disk that works until it is told otherwise."""
     disk = Disk()
     yield disk
+    apsw.set_default_vfs(REAL_DISK)
     disk.unregister()
 
 
 async def _open(path: Path, disk: Disk | None = None) -> SqliteOutbox:
-    return await SqliteOutbox.open(
-        path, secret_keys=[SECRET], clock=FakeClock(), vfs=disk.name if disk else None, wait_seconds=0
-    )
+    """Open the outbox on a disk that fails, or on the real one."""
+    apsw.set_default_vfs(disk.name if disk else REAL_DISK)
+    return await SqliteOutbox.open(path, secret_keys=[SECRET], clock=FakeClock(), wait_seconds=0)
 
 
 async def _kept_of(outbox: SqliteOutbox, ids: list[str]) -> list[str]:
@@ -123,8 +124,8 @@ async def test_this_disk_does_lose_what_is_not_synced(
 ) -> None:
     """The test above can fail: with `synchronous=OFF` the same load loses acknowledged messages."""
 
-    def careless(path: Path, *, vfs: str | None = None) -> apsw.Connection:
-        connection = connect(path, vfs=vfs)
+    def careless(path: Path) -> apsw.Connection:
+        connection = connect(path)
         connection.pragma("synchronous", "OFF")
         return connection
 

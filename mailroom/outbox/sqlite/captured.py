@@ -1,4 +1,4 @@
-"""The mail catcher's store in the outbox's file: sealed and bounded, the oldest mails go first."""
+"""Stores the mails of the `capture` provider in the outbox's file: sealed, and a limited number."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,10 +12,10 @@ from mailroom.outbox.sqlite.queries import Reader
 from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Seal
 
-MOST_MAILS: Final = 1000
-MOST_OCTETS: Final = 64 * 1024 * 1024
+_MAX_MAILS: Final = 1000
+_MAX_OCTETS: Final = 64 * 1024 * 1024
 
-_KEEP: Final = "INSERT INTO captured (id, captured_at, size, head, raw) VALUES (?, ?, ?, ?, ?)"
+_INSERT: Final = "INSERT INTO captured (id, captured_at, size, head, raw) VALUES (?, ?, ?, ?, ?)"
 
 _TRIM: Final = f"""
     DELETE FROM captured
@@ -26,7 +26,7 @@ _TRIM: Final = f"""
                           sum(size) OVER newest_first AS octets
                      FROM captured
                    WINDOW newest_first AS (ORDER BY number DESC))
-            WHERE mails > {MOST_MAILS} OR octets > {MOST_OCTETS}
+            WHERE mails > {_MAX_MAILS} OR octets > {_MAX_OCTETS}
             LIMIT 1)
 """  # noqa: S608 - constants
 
@@ -36,7 +36,7 @@ _RAW: Final = "SELECT raw FROM captured WHERE id = ? ORDER BY number DESC LIMIT 
 
 
 class SqliteCaptured:
-    """What the `capture` provider kept; see `mailroom.outbox.Captured`."""
+    """See `mailroom.outbox.CapturedMails`."""
 
     def __init__(self, writer: Writer, reader: Reader, *, seal: Seal, clock: Clock) -> None:
         self._writer = writer
@@ -45,7 +45,7 @@ class SqliteCaptured:
         self._clock = clock
 
     async def keep(self, email: Email) -> None:
-        """Keep a mail. Raises CannotKeep."""
+        """Store a mail. Raises CannotKeep."""
         sender = f"{email.sender.name} <{email.sender.email}>" if email.sender.name else email.sender.email
         head = {"sender": sender, "recipient": email.recipient, "subject": email.subject}
         row = (
@@ -55,7 +55,7 @@ class SqliteCaptured:
             self._seal.seal_json(email.id, "head", head),
             self._seal.seal(email.id, "raw", email.raw),
         )
-        await self._writer.run(_keep, row)
+        await self._writer.run(_insert, row)
 
     async def newest(self, limit: int) -> list[CapturedMail]:
         """Return the latest mails, newest first."""
@@ -66,12 +66,12 @@ class SqliteCaptured:
         ]
 
     async def raw(self, id: str) -> bytes | None:  # noqa: A002 - the field's word
-        """Return a mail as RFC 5322 text."""
+        """Return a mail as RFC 5322 text; None: unknown id."""
         rows = await self._reader.rows(_RAW, (id,))
         return self._seal.open(id, "raw", rows[0][0]) if rows else None
 
 
-def _keep(connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> list[None]:
-    connection.executemany(_KEEP, rows)
+def _insert(connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> list[None]:
+    connection.executemany(_INSERT, rows)
     connection.execute(_TRIM)
     return [None] * len(rows)

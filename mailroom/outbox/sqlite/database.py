@@ -1,12 +1,12 @@
-"""The SQLite file: how it is made, opened, and brought to the present schema."""
+"""Creates and opens the SQLite file, migrates its schema, and reads the data key in it."""
 
 import ctypes
 import errno
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import apsw
 
@@ -14,22 +14,20 @@ from mailroom.errors import OutboxError
 from mailroom.sealing import Entropy, Seal, new_data_key, unwrap, wrap
 
 _BUSY_MILLISECONDS: Final = 1000
-"""How long an operator's command may hold the file before those who wait for us are told 503."""
+"""How long another process may lock the file before our callers get an error (503)."""
 _CHECKPOINT_PAGES: Final = 4000
-"""16 MB of log; 10,000 pages raised p99 to 20 ms."""
+"""16 MB of log. With 10,000 pages the p99 of a put rose to 20 ms."""
 _LARGEST_LOG: Final = 64 * 1024 * 1024
-"""The log is cut back to this after a long reader let it grow."""
+"""Octets to which SQLite cuts the log after a long read made it grow."""
 _CACHE_KIB: Final = 8192
 
-_APPLICATION: Final = 0x4D41494C
+_APPLICATION_ID: Final = 0x4D41494C
 SCHEMA: Final = Path(__file__).parent / "schema"
+"""The folder of the migrations: `sqlite-1.sql`, `sqlite-2.sql` …"""
 
 
 def create(path: Path) -> None:
-    """Make the file, readable by its owner only, and its directory, unless they are there.
-
-    Raises OutboxError when that is not possible.
-    """
+    """Create the file and its directory, for their owner only, unless they exist. Raises OutboxError."""
     try:
         _make_directory(path.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -38,7 +36,7 @@ def create(path: Path) -> None:
 
 
 def not_writable(path: Path, error: OSError) -> OutboxError:
-    """Return what to raise when the system does not let us write a file."""
+    """Return the error for a file that the system does not let us write."""
     remedy = _REMEDIES.get(
         error.errno or 0,
         "let the server's user own it and its directory, or set database_url to a place that it may write",
@@ -54,7 +52,7 @@ _REMEDIES: Final = {
 
 
 def not_usable(path: Path, error: apsw.Error) -> OutboxError:
-    """Return what to raise when SQLite cannot open or read the file."""
+    """Return the error for a file that SQLite cannot open or read."""
     if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
         remedy = (
             "the file is damaged, and was left as it is. Keep a copy of it and of the -wal file beside it; then "
@@ -65,19 +63,19 @@ def not_usable(path: Path, error: apsw.Error) -> OutboxError:
     return OutboxError(f"{path} cannot be opened as the outbox ({error}): {remedy}")
 
 
-def check(path: Path, secret_keys: Sequence[str], *, schema: Path = SCHEMA) -> None:
-    """Look at a file that another process serves from, for what waiting will not change.
+def check(path: Path, secret_keys: Sequence[str]) -> None:
+    """Check a file that another process is using, for errors that will not go away by waiting.
 
-    Raises OutboxError when it is not ours or too new, SealBroken when no secret fits.
+    Raises OutboxError when it is not an outbox or its schema is too new, SealBroken when no secret fits.
     """
     try:
         connection = connect_readonly(path)
         try:
-            if _version(connection, newest=max(_steps(schema))):
-                unlock_seal(connection, secret_keys, entropy=os.urandom)
+            if _version(connection, newest=max(_migrations())):
+                unlock_seal(connection, secret_keys)
         finally:
             connection.close(True)
-    except apsw.Error:  # it is missing or in trouble: whoever opens it to serve will see
+    except apsw.Error:  # missing or unreadable: opening it for serving reports that
         return
 
 
@@ -88,43 +86,43 @@ def _make_directory(directory: Path) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
     parent = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(parent)  # SQLite does the same for what it makes itself
+        os.fsync(parent)  # SQLite does this for the files that it creates
     finally:
         os.close(parent)
 
 
 class Connection(apsw.Connection):
-    """A connection that can tell whether its files are still the ones at their paths."""
+    """A connection that can check whether its files are still the ones at their paths."""
 
-    def __init__(self, path: Path, *, flags: int, vfs: str | None) -> None:
-        super().__init__(str(path), flags=flags, vfs=vfs)
+    def __init__(self, path: Path, *, flags: int) -> None:
+        super().__init__(str(path), flags=flags)
         self._log = f"{path}-wal"
         self._log_identity: tuple[int, int] | None = None
-        self._answer = ctypes.c_int()
-        self._answer_address = ctypes.addressof(self._answer)
+        self._has_moved = ctypes.c_int()
+        self.set_busy_timeout(_BUSY_MILLISECONDS)
 
     def database_moved(self) -> bool:
-        """Tell whether the database was deleted, moved or replaced; 2 µs."""
-        self.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._answer_address)
-        return bool(self._answer.value)
+        """Return whether the database was deleted, moved or replaced; 2 µs."""
+        self.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(self._has_moved))
+        return bool(self._has_moved.value)
 
     def log_moved(self) -> bool:
-        """Tell whether the write-ahead log was deleted, moved or replaced since this was asked first; 2 µs."""
+        """Return whether the write-ahead log was deleted, moved or replaced since the first call; 2 µs."""
         try:
-            found = os.stat(self._log)  # noqa: PTH116 - for each commit; a Path costs as much again
-        except OSError:  # SQLite makes it when it writes first
+            status = os.stat(self._log)  # noqa: PTH116 - for each commit; a Path costs as much again
+        except OSError:  # SQLite creates it with the first write
             return self._log_identity is not None
-        identity = found.st_dev, found.st_ino
+        identity = status.st_dev, status.st_ino
         self._log_identity = self._log_identity or identity
         return identity != self._log_identity
 
 
-def connect(path: Path, *, vfs: str | None = None) -> Connection:
-    """Open the file for writing as we want it written. Raises apsw.Error."""
-    connection = Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+def connect(path: Path) -> Connection:
+    """Open the file for writing: write-ahead log, every commit synced. Raises apsw.Error."""
+    connection = Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        connection.set_busy_timeout(_BUSY_MILLISECONDS)
-        _log_ahead(connection)
+        if connection.pragma("journal_mode", "WAL") != "wal":
+            raise apsw.CantOpenError("the file system lacks what SQLite's write-ahead log needs (shared memory)")  # noqa: TRY301 - the connection is closed below
         connection.pragma("synchronous", "FULL")
         connection.pragma("secure_delete", "FAST")
         connection.pragma("cache_size", -_CACHE_KIB)
@@ -137,20 +135,13 @@ def connect(path: Path, *, vfs: str | None = None) -> Connection:
     return connection
 
 
-def _log_ahead(connection: apsw.Connection) -> None:
-    if connection.pragma("journal_mode", "WAL") != "wal":
-        raise apsw.CantOpenError("the file system lacks what SQLite's write-ahead log needs (shared memory)")
-
-
-def connect_readonly(path: Path, *, vfs: str | None = None) -> Connection:
-    """Open the file for reading, beside whoever writes it. Raises apsw.Error."""
-    connection = Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
-    connection.set_busy_timeout(_BUSY_MILLISECONDS)
-    return connection
+def connect_readonly(path: Path) -> Connection:
+    """Open the file for reading, also while another process writes it. Raises apsw.Error."""
+    return Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
 
 
 def truncate_log(connection: apsw.Connection) -> bool:
-    """Write what is in the log to the database, and empty the log; False: not now, somebody else reads.
+    """Copy the log to the database and empty it; False: not possible while another process reads.
 
     Raises apsw.Error.
     """
@@ -164,28 +155,35 @@ def truncate_log(connection: apsw.Connection) -> bool:
     return True
 
 
-def migrate(connection: apsw.Connection, schema: Path = SCHEMA) -> None:
-    """Bring the file to the present schema, version by version (`sqlite-1.sql`, `sqlite-2.sql` …), each whole or not.
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """Run the block as one transaction that may write."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # after some errors SQLite has rolled back already
+            connection.execute("ROLLBACK")
+        raise
 
-    Raises OutboxError when the file is newer than we are, or not ours.
+
+def migrate(connection: apsw.Connection) -> None:
+    """Bring the file to the newest schema, one transaction per version.
+
+    Raises OutboxError when the file is no outbox or its schema is newer.
     """
-    steps = _steps(schema)
-    version = _version(connection, newest=max(steps))
-    for number in range(version + 1, max(steps) + 1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            connection.execute(steps[number].read_text(encoding="utf-8"))
+    migrations = _migrations()
+    version = _version(connection, newest=max(migrations))
+    for number in range(version + 1, max(migrations) + 1):
+        with transaction(connection):
+            connection.execute(migrations[number].read_text(encoding="utf-8"))
             connection.pragma("user_version", number)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
 
-def expect_current(connection: apsw.Connection, schema: Path = SCHEMA) -> None:
-    """Raise OutboxError unless the file has the present schema: who only reads cannot mend it."""
-    newest = max(_steps(schema))
+def expect_current(connection: apsw.Connection) -> None:
+    """Raise OutboxError unless the file has the newest schema: a read-only connection cannot migrate it."""
+    newest = max(_migrations())
     if _version(connection, newest=newest) < newest:
         raise OutboxError("the outbox has an older schema: serve it once with this version of Mailroom")
 
@@ -195,7 +193,7 @@ def _version(connection: apsw.Connection, *, newest: int) -> int:
     version = connection.pragma("user_version")
     assert isinstance(version, int)
     used = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get
-    if used and connection.pragma("application_id") != _APPLICATION:
+    if used and connection.pragma("application_id") != _APPLICATION_ID:
         raise OutboxError("the file is a database, but not Mailroom's: set database_url to another file")
     if version > newest:
         raise OutboxError(
@@ -205,30 +203,23 @@ def _version(connection: apsw.Connection, *, newest: int) -> int:
     return version
 
 
-def _steps(schema: Path) -> dict[int, Path]:
-    found = {path: re.fullmatch(r"sqlite-(\d+)\.sql", path.name) for path in schema.iterdir()}
-    return {int(match[1]): path for path, match in found.items() if match}
-
-
-def unlock_seal(connection: apsw.Connection, secret_keys: Sequence[str], *, entropy: Entropy) -> Seal:
-    """Return the seal whose data key lies in the file. Raises SealBroken when no secret fits."""
-    data_key, _ = unwrap(connection.execute(_WRAPPED).get, secret_keys)
-    return Seal(data_key, entropy=entropy)
+def _migrations() -> dict[int, Path]:
+    return {int(path.stem.removeprefix("sqlite-")): path for path in SCHEMA.glob("sqlite-*.sql")}
 
 
 def wrapped_key(connection: apsw.Connection) -> bytes | None:
-    """Return the wrapped data key, which identifies an outbox and its copies."""
-    wrapped: bytes | None = connection.execute(_WRAPPED).get
+    """Return the wrapped data key, which identifies an outbox and its copies; None: a new file."""
+    wrapped: bytes | None = connection.execute("SELECT wrapped FROM keys").get
     return wrapped
 
 
-def wrapped_at(path: Path, *, vfs: str | None = None) -> bytes | None:
-    """Return that of a file that is not open; None: it has none.
+def wrapped_key_at(path: Path) -> bytes | None:
+    """Return the wrapped data key of a file that is not open; None: it has none.
 
     Only the database is read, without its log and without locks. Raises apsw.Error.
     """
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags, vfs=vfs)
+    connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
     try:
         return wrapped_key(connection)
     except apsw.SQLError:  # no such table
@@ -237,17 +228,20 @@ def wrapped_at(path: Path, *, vfs: str | None = None) -> bytes | None:
         connection.close(True)
 
 
-def own_seal(connection: apsw.Connection, secret_keys: Sequence[str], *, entropy: Entropy) -> Seal:
-    """Do the same, make a data key for a new file, and see that the first secret is the one that wraps it."""
-    wrapped = connection.execute(_WRAPPED).get
-    data_key, current = (new_data_key(entropy), False) if wrapped is None else unwrap(wrapped, secret_keys)
-    if not current:
-        connection.execute(_WRAP, (wrap(data_key, secret_keys[0], entropy),))
+def unlock_seal(connection: apsw.Connection, secret_keys: Sequence[str]) -> Seal:
+    """Return the seal of the data key in the file. Raises SealBroken when no secret fits."""
+    data_key, _ = unwrap(wrapped_key(connection) or b"", secret_keys)
+    return Seal(data_key)
+
+
+def create_or_unlock_seal(connection: apsw.Connection, secret_keys: Sequence[str], entropy: Entropy) -> Seal:
+    """Return the seal as `unlock_seal` does; creates the data key of a new file, and wraps it by the first secret."""
+    wrapped = wrapped_key(connection)
+    data_key, is_current = (new_data_key(entropy), False) if wrapped is None else unwrap(wrapped, secret_keys)
+    if not is_current:
+        wrapped = wrap(data_key, secret_keys[0], entropy)
+        connection.execute("INSERT OR REPLACE INTO keys (number, wrapped) VALUES (1, ?)", (wrapped,))
     return Seal(data_key, entropy=entropy)
-
-
-_WRAPPED: Final = "SELECT wrapped FROM keys"
-_WRAP: Final = "INSERT OR REPLACE INTO keys (number, wrapped) VALUES (1, ?)"
 
 
 def rows_of(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -255,29 +249,18 @@ def rows_of(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ())
     return connection.execute(sql, bindings).fetchall()
 
 
-Item = TypeVar("Item")
-
-_SIZES: Final = (64, 16, 4, 1)
-"""Rows a statement; few sizes, so that all of them stay prepared."""
+_ROWS_PER_STATEMENT: Final = (64, 16, 4, 1)
+"""Few sizes, so that all of these statements stay prepared."""
 
 
-def in_bulk(items: Sequence[Item]) -> list[Sequence[Item]]:
-    """Cut a list into pieces of few sizes, for `values`."""
-    pieces: list[Sequence[Item]] = []
-    start = 0
-    for size in _SIZES:
-        while len(items) - start >= size:
-            pieces.append(items[start : start + size])
+def execute_bulk(connection: apsw.Connection, sql: str, rows: Sequence[Sequence[object]]) -> int:
+    """Execute a statement for rows of equal length, which stand for `{values}` in it; return how many it changed."""
+    changed = start = 0
+    for size in _ROWS_PER_STATEMENT:
+        while len(rows) - start >= size:
+            group = rows[start : start + size]
+            marks = f"({','.join('?' * len(group[0]))})"
+            connection.execute(sql.format(values=",".join([marks] * size)), [value for row in group for value in row])
+            changed += connection.changes()
             start += size
-    return pieces
-
-
-def values(rows: Sequence[Sequence[object]]) -> str:
-    """Return `(?,?),(?,?)` for rows of equal length."""
-    row = f"({','.join('?' * len(rows[0]))})"
-    return ",".join([row] * len(rows))
-
-
-def flat(rows: Sequence[Sequence[object]]) -> list[Any]:
-    """Return what is bound to `values`."""
-    return [value for row in rows for value in row]
+    return changed

@@ -1,12 +1,12 @@
-"""Notices that the outbox's files were deleted, moved or replaced while they are open, and finds back to them.
+"""Detects that the outbox's files were deleted, moved or replaced while they are open, and recovers.
 
-SQLite goes on writing to an open file that nobody will find at the next start: the commit succeeds and is lost.
-So `verify` is called after each commit, before anybody is told that a message is kept.
+SQLite goes on writing to an open file that the next start will not find: the commit succeeds and is lost.
+So `verify` is called after each commit, before its callers get their results.
 
-- The log is gone: what it held is written to the database, and a new log is begun. Nothing is lost.
-- The database is gone: new messages are refused. What was acknowledged before goes on being sent from the open file.
-  Once the file is back at its path it is used as before.
-- Another file is at the path: if it is a copy of this outbox, what is not settled yet is written to it, and it is used
+- The log is missing: its content is written to the database, and a new log is created. Nothing is lost.
+- The database is missing: new messages are refused. Messages accepted before are still sent from the open file.
+  When the file is back at its path, it is used as before.
+- Another file is at the path: if it is a copy of this outbox, unsettled messages are copied to it, and it is used
   from then on. Any other file is left alone, and new messages are refused.
 """
 
@@ -33,9 +33,8 @@ class Files:
     `admit` is called before a file is opened: it raises OutboxError unless that is our outbox, and locked by us.
     """
 
-    def __init__(self, path: Path, *, vfs: str | None = None, admit: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: Path, *, admit: Callable[[], None] = lambda: None) -> None:
         self._path = path
-        self._vfs = vfs
         self._admit = admit
         self._problem = ""
 
@@ -47,18 +46,18 @@ class Files:
             self._admit()
         except (OSError, OutboxError) as error:
             raise apsw.CantOpenError(str(error)) from error
-        return connect(self._path, vfs=self._vfs)
+        return connect(self._path)
 
     def verify(self, connection: Connection) -> tuple[Connection | None, str]:
-        """Return the connection to go on with, and why what was committed last is lost at a restart; empty: it is not.
+        """Return the connection to use from now on, and the reason if a restart would lose the last commit.
 
-        None: open a new one.
+        None: open a new connection.
         """
         following: Connection | None = connection
         problem = ""
         try:
             if connection.database_moved():
-                following, problem = self._follow(connection)
+                following, problem = self._follow_database(connection)
             elif connection.log_moved():
                 following, problem = self._save_log(connection)
         except (apsw.Error, OSError) as error:
@@ -82,17 +81,17 @@ class Files:
         connection.close(True)
         return None, ""
 
-    def _follow(self, connection: Connection) -> tuple[Connection, str]:
+    def _follow_database(self, connection: Connection) -> tuple[Connection, str]:
         if not self._path.exists():
             return connection, self._missing()
         problem = f"{self._path} was replaced while it was open"
         try:
             self._admit()
             if not connection.log_moved():
-                # The log and its index belong to the former database; with them SQLite would damage the new one.
+                # These belong to the former database; SQLite would damage the new one with them.
                 for suffix in ("-wal", "-shm"):
                     self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            new = connect(self._path, vfs=self._vfs)
+            new = connect(self._path)
             try:
                 _copy_unsettled(connection, new)
             except BaseException:
@@ -112,7 +111,7 @@ class Files:
 
 
 def _copy_unsettled(old: Connection, new: Connection) -> None:
-    """Copy each message that is not settled in one of them, as the old one has it, and what may happen once."""
+    """Copy the old database's rows of messages that are unsettled in either, and its `once` keys."""
     columns = [name for (name,) in rows_of(old, _COLUMNS)]
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns)

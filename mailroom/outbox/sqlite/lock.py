@@ -1,6 +1,6 @@
-"""The lock that makes one process the only one to serve from the outbox.
+"""Locks the outbox, so that only one process serves from it.
 
-Two files are locked: `<path>.lock`, which also tells who holds it, and an octet of the database itself. So after
+Two files are locked: `<path>.lock`, which also holds the process's id, and one octet of the database itself. So after
 `rm data/*.lock` a second process still cannot serve from the same database.
 """
 
@@ -9,6 +9,7 @@ import fcntl
 import os
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,27 +20,27 @@ from mailroom.errors import OutboxError, OutboxInUse
 from mailroom.outbox.sqlite.database import not_writable
 
 _POLL_SECONDS: Final = 0.02
-"""Requests wait for as long as nobody holds the lock."""
+"""Short, because during a restart requests wait for the lock."""
 
 log = structlog.get_logger()
 
-# `struct flock`, whose padding is the machine's own: one octet far beyond what SQLite locks, at 1 GiB.
+# `struct flock`, padded as on this machine: one octet at 1 TiB, far beyond the octets at 1 GiB that SQLite locks.
 _ONE_OCTET: Final = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 1 << 40, 1, 0)
 
 
 class Lock:
-    """A lock on the outbox at `path`. The system lets go of it when the process dies, however it dies."""
+    """A lock on the outbox at `path`. The kernel frees it when the process ends, also by SIGKILL."""
 
     def __init__(self, path: Path) -> None:
-        self._beside = path.with_name(path.name + ".lock")
         self._path = path
-        self._beside_descriptor: int | None = None
+        self._lock_path = path.with_name(path.name + ".lock")
+        self._lock_descriptor: int | None = None
         # Open for as long as SQLite has the file open: closing any descriptor of it drops the process's POSIX locks.
         self._descriptor: int | None = None
 
     @classmethod
     async def take(cls, path: Path, *, clock: Clock, wait_seconds: float | None) -> "Lock":
-        """Hold the lock, waiting for whoever holds it now: during a deploy two processes overlap.
+        """Return the lock, once no other process has it: during a restart two processes overlap.
 
         Raises OutboxInUse after `wait_seconds` (None: waits without limit), OutboxError when the lock's file cannot
         be written or locked.
@@ -65,55 +66,75 @@ class Lock:
 
         A database that is not at its path any more stays locked unless another one there could be locked.
         """
-        beside = _opened(self._beside, self._beside_descriptor, os.O_CREAT)
-        self._beside_descriptor = _replaced(self._beside_descriptor, beside)
-        if not _locked(beside, self._beside):
+        descriptor = _lock_file(self._lock_path, self._lock_descriptor, _lock_whole, os.O_CREAT)
+        if descriptor is None:
             return False
+        self._lock_descriptor = descriptor
         if self._path.exists():
-            database = _opened(self._path, self._descriptor)
-            if not _octet_locked(database):
-                if database != self._descriptor:
-                    os.close(database)
+            database = _lock_file(self._path, self._descriptor, _lock_octet)
+            if database is None:
                 return False
-            self._descriptor = _replaced(self._descriptor, database)
+            self._descriptor = database
         try:
-            os.ftruncate(beside, 0)
-            os.pwrite(beside, str(os.getpid()).encode(), 0)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         except OSError as error:
-            raise not_writable(self._beside, error) from error
+            raise not_writable(self._lock_path, error) from error
         return True
 
     def is_on_database(self) -> bool:
-        """Tell whether the file at the path is the database that was locked."""
+        """Return whether the file at the path is the database that was locked."""
         return self._descriptor is not None and _is_at(self._path, self._descriptor)
 
     def holder(self) -> str:
-        """Say who holds the lock."""
-        written = b"" if self._beside_descriptor is None else os.pread(self._beside_descriptor, 20, 0)
-        pid = written.decode(errors="replace").strip()
+        """Return who has the lock, for messages."""
+        try:
+            pid = self._lock_path.read_text(errors="replace").strip()
+        except OSError:
+            pid = ""
         return f"process {pid}" if pid.isdecimal() else "another process"
 
     def refusal(self) -> str:
-        """Say who holds the lock, and what to do."""
+        """Return the message that says who has the lock, and what to do."""
         return (
             f"{self._path} is served by {self.holder()}: one process may serve from a SQLite outbox; "
             'stop the other one, or use PostgreSQL (database_url = "postgresql://…") for several'
         )
 
     def release(self) -> None:
-        """Let go; the file stays, for removing it would race with who waits. SQLite must have closed the database."""
-        self._beside_descriptor = _replaced(self._beside_descriptor, None)
-        self._descriptor = _replaced(self._descriptor, None)
+        """Unlock; SQLite must have closed the database. The lock's file stays: other processes may wait for it."""
+        for descriptor in (self._lock_descriptor, self._descriptor):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._lock_descriptor = self._descriptor = None
 
 
-def _opened(path: Path, descriptor: int | None, flags: int = 0) -> int:
-    """Return the descriptor if it is that of the file at the path, else a new one."""
+def _lock_file(path: Path, current: int | None, lock: Callable[[int], None], flags: int = 0) -> int | None:
+    """Return a locked descriptor of the file at the path; None: another process has locked it.
+
+    `current` is the descriptor locked before: kept if it is of this file, otherwise closed once the new one is locked.
+    """
     try:
-        if descriptor is not None and _is_at(path, descriptor):
-            return descriptor
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+        if current is not None and _is_at(path, current):
+            descriptor = current
+        else:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
     except OSError as error:
         raise not_writable(path, error) from error
+    try:
+        lock(descriptor)
+    except OSError as error:
+        if descriptor != current:
+            os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise OutboxError(
+            f"{path} cannot be locked ({errno.errorcode.get(error.errno or 0)}): SQLite needs a local disk, "
+            "not a network file system; use PostgreSQL otherwise"
+        ) from error
+    if current is not None and current != descriptor:
+        os.close(current)
+    return descriptor
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
@@ -123,36 +144,19 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _replaced(old: int | None, new: int | None) -> int | None:
-    if old is not None and old != new:
-        os.close(old)
-    return new
+def _lock_whole(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _locked(descriptor: int, path: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise OutboxError(
-            f"{path} cannot be locked ({errno.errorcode.get(error.errno or 0)}): SQLite needs a local disk, "
-            "not a network file system; use PostgreSQL otherwise"
-        ) from error
-    return True
-
-
-def _octet_locked(descriptor: int) -> bool:
+def _lock_octet(descriptor: int) -> None:
     """Lock an octet of the database for this descriptor; not for the process: SQLite's closing would drop that.
 
-    Not by flock: a network file system would let it collide with SQLite's own locks, as other systems than Linux do.
+    Not by flock: on network file systems, and on other systems than Linux, that collides with SQLite's own locks.
     """
-    if sys.platform != "linux":
-        return True
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _ONE_OCTET)
-    except BlockingIOError:
-        return False
-    except OSError:  # this file system has no such locks: the other file's must do
-        return True
-    return True
+    if sys.platform == "linux":
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _ONE_OCTET)
+        except BlockingIOError:
+            raise
+        except OSError:  # this file system has no such locks: the lock on the other file is enough
+            return

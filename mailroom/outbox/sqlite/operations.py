@@ -1,4 +1,4 @@
-"""What the writer's thread does to messages that are kept: each function serves all callers of one transaction."""
+"""Changes stored messages: claim, attempt, settle, release, expire, purge, index. Runs in the writer's thread."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,22 +11,18 @@ from mailroom.clock import Instant
 from mailroom.errors import SealBroken
 from mailroom.message import Priority, new_id
 from mailroom.outbox import (
-    HELD_MISCONFIGURED,
-    HELD_REFUSED,
-    HELD_RENDERING,
+    RELEASED_AT_START,
     ClaimLimit,
     ClaimResult,
     ExpiredMessage,
     Leased,
 )
-from mailroom.outbox.sqlite.database import flat, in_bulk, rows_of, values
-from mailroom.outbox.sqlite.rows import MESSAGE_COLUMNS, attempts_of, message_of
+from mailroom.outbox.rows import MESSAGE_COLUMNS, attempts_of, message_of
+from mailroom.outbox.sqlite.database import execute_bulk, rows_of, transaction
 from mailroom.outbox.sqlite.writer import RunSeparately
 from mailroom.sealing import Seal
 
-# ---------------------------------------------------------------- claim
-
-# The order is that of the index, so reading ends with the limit.
+# In the order of the index, so that SQLite stops reading at the limit.
 _DUE: Final = f"""
     SELECT attempts, {MESSAGE_COLUMNS}
       FROM messages
@@ -58,7 +54,7 @@ _NEXT: Final = """
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Claim:
-    """A `claim` and its owner."""
+    """The arguments of a `claim`."""
 
     now: Instant
     until: Instant
@@ -67,12 +63,8 @@ class Claim:
     seal: Seal
 
 
-def claim(connection: apsw.Connection, claims: Sequence[Claim]) -> list[ClaimResult]:
-    """Lease what is due."""
-    return [_claim(connection, one) for one in claims]
-
-
-def _claim(connection: apsw.Connection, claim: Claim) -> ClaimResult:
+def claim(connection: apsw.Connection, claim: Claim) -> ClaimResult:
+    """Lease messages that are due."""
     leased: list[Leased] = []
     unreadable: list[tuple[str, Any]] = []
     for text, *row in _read_due(connection, claim):
@@ -80,12 +72,10 @@ def _claim(connection: apsw.Connection, claim: Claim) -> ClaimResult:
             leased.append(Leased(message_of(tuple(row), claim.seal), attempts_of(text)))
         except SealBroken as error:  # it must not block the others
             unreadable.append((str(error), row[0]))
-        except Exception as error:  # noqa: BLE001 - nor must an unexpected fault
+        except Exception as error:  # noqa: BLE001 - nor must any other defect
             unreadable.append((f"it cannot be read: {type(error).__name__}", row[0]))
     connection.executemany(_HOLD, unreadable)
-    changes = [(one.message.id, claim.owner, claim.until) for one in leased]
-    for piece in in_bulk(changes):
-        connection.execute(_LEASE.format(values=values(piece)), flat(piece))
+    execute_bulk(connection, _LEASE, [(one.message.id, claim.owner, claim.until) for one in leased])
     if unreadable:
         return ClaimResult(tuple(leased), claim.now)
     nexts = [connection.execute(_NEXT, (int(priority), claim.now)).get for priority in Priority]
@@ -106,8 +96,6 @@ def _read_due(connection: apsw.Connection, claim: Claim) -> list[tuple[Any, ...]
             left -= len(rows)
     return due
 
-
-# ---------------------------------------------------------------- attempt and settle
 
 _ATTEMPT: Final = """
     WITH begun (id, attempts, owner) AS (VALUES {values})
@@ -135,26 +123,21 @@ _SETTLE: Final = """
 
 
 def attempt(connection: apsw.Connection, changes: Sequence[tuple[object, ...]]) -> list[bool]:
-    """Record attempts that begin: (id, attempts, owner)."""
-    return _change(connection, _ATTEMPT, changes)
+    """Record attempts that begin: (id, attempts, owner). False: the lease was lost."""
+    return _change_leased(connection, _ATTEMPT, changes)
 
 
 def settle(connection: apsw.Connection, changes: Sequence[tuple[object, ...]]) -> list[bool]:
-    """Record what became of messages: (id, owner, state, attempts, due_at, reason, provider_message_id, settled_at)."""
-    return _change(connection, _SETTLE, changes)
+    """Record new states: (id, owner, state, attempts, due_at, reason, provider_message_id, settled_at)."""
+    return _change_leased(connection, _SETTLE, changes)
 
 
-def _change(connection: apsw.Connection, sql: str, changes: Sequence[tuple[object, ...]]) -> list[bool]:
-    for piece in in_bulk(changes):
-        connection.execute(sql.format(values=values(piece)), flat(piece))
-        if connection.changes() != len(piece):  # a lease was lost; only alone can it be told whose
-            if len(changes) > 1:
-                raise RunSeparately
-            return [False]
-    return [True] * len(changes)
+def _change_leased(connection: apsw.Connection, sql: str, changes: Sequence[tuple[object, ...]]) -> list[bool]:
+    is_complete = execute_bulk(connection, sql, changes) == len(changes)
+    if not is_complete and len(changes) > 1:  # the number does not say which lease was lost
+        raise RunSeparately
+    return [is_complete] * len(changes)
 
-
-# ---------------------------------------------------------------- release, expire, purge, begin
 
 _RELEASE: Final = """
     UPDATE messages
@@ -180,7 +163,7 @@ _EXPIRE: Final = """
  RETURNING id, template, priority
 """
 
-# By id, not created_at: the ids sort by time and have an index.
+# By id as well as created_at: ids sort by time, and have an index.
 _PURGE: Final = """
     DELETE FROM messages
      WHERE number IN (
@@ -192,12 +175,14 @@ _PURGE: Final = """
  RETURNING recipient_key, number
 """
 
-_UNLIST: Final = "DELETE FROM recipients WHERE recipient_key = ? AND number = ?"
+_DELETE_RECIPIENT: Final = "DELETE FROM recipients WHERE recipient_key = ? AND number = ?"
 
-# A number whose message is gone may be given again.
-_SET_BACK: Final = "UPDATE progress SET indexed = min(indexed, (SELECT coalesce(max(number), 0) FROM messages))"
+# SQLite may give the number of a deleted message to a new one.
+_LOWER_PROGRESS: Final = "UPDATE progress SET indexed = min(indexed, (SELECT coalesce(max(number), 0) FROM messages))"
 
-_FORGET: Final = "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until IS NOT NULL AND until <= ? LIMIT ?)"
+_DELETE_ONCE: Final = (
+    "DELETE FROM once WHERE key IN (SELECT key FROM once WHERE until IS NOT NULL AND until <= ? LIMIT ?)"
+)
 
 _RECLAIM: Final = """
     UPDATE messages
@@ -205,8 +190,7 @@ _RECLAIM: Final = """
      WHERE state = 'sending' AND due_at IS NOT NULL
 """
 
-
-# The clock was set back since these were accepted. Nobody knows how long ago that was, so they live as from now.
+# The clock was set back since these were accepted. Their age is unknown, so their lifetime starts again now.
 _REDATE: Final = """
     UPDATE messages
        SET created_at = ?1,
@@ -216,65 +200,29 @@ _REDATE: Final = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A `release`."""
-
-    reason: str
-    now: Instant
-    limit: int | None = None
+def release(connection: apsw.Connection, reason: str, now: Instant, limit: int | None = None) -> int:
+    """Queue held messages again; return how many."""
+    connection.execute(_RELEASE, (now, reason, now, -1 if limit is None else limit))
+    return connection.changes()
 
 
-def release(connection: apsw.Connection, releases: Sequence[Release]) -> list[int]:
-    """Queue held messages again."""
-    released = []
-    for one in releases:
-        limit = -1 if one.limit is None else one.limit
-        connection.execute(_RELEASE, (one.now, one.reason, one.now, limit))
-        released.append(connection.changes())
-    return released
+def expire(connection: apsw.Connection, now: Instant, limit: int) -> list[ExpiredMessage]:
+    """Change expired messages to `expired`; return them."""
+    rows = rows_of(connection, _EXPIRE, (now, now, now, limit))
+    return [ExpiredMessage(id_, template, Priority(priority)) for id_, template, priority in rows]
 
 
-def expire(connection: apsw.Connection, calls: Sequence[tuple[Instant, int]]) -> list[list[ExpiredMessage]]:
-    """End what has expired: (now, limit)."""
-    return [
-        [
-            ExpiredMessage(id_, template, Priority(priority))
-            for id_, template, priority in rows_of(connection, _EXPIRE, (now, now, now, limit))
-        ]
-        for now, limit in calls
-    ]
+def purge(connection: apsw.Connection, before: Instant, now: Instant, limit: int) -> int:
+    """Delete settled messages accepted before, and `once` keys that ended; return how many rows."""
+    purged = rows_of(connection, _PURGE, (new_id(max(0.0, before), bytes(10)), before, limit))
+    if purged:
+        connection.executemany(_DELETE_RECIPIENT, sorted(purged))
+        connection.execute(_LOWER_PROGRESS)
+    connection.execute(_DELETE_ONCE, (now, limit))
+    return len(purged) + connection.changes()
 
 
-def purge(connection: apsw.Connection, calls: Sequence[tuple[Instant, Instant, int]]) -> list[int]:
-    """Delete what is old: (before, now, limit)."""
-    gone = []
-    for before, now, limit in calls:
-        purged = rows_of(connection, _PURGE, (new_id(max(0.0, before), bytes(10)), before, limit))
-        if purged:
-            connection.executemany(_UNLIST, sorted(purged))
-            connection.execute(_SET_BACK)
-        connection.execute(_FORGET, (now, limit))
-        gone.append(len(purged) + connection.changes())
-    return gone
-
-
-# ---------------------------------------------------------------- remember
-
-_REMEMBER: Final = "INSERT OR REPLACE INTO once (key, message_id, until) VALUES (?, '', ?)"
-
-HAPPENED: Final = "SELECT 1 FROM once WHERE key = ? AND (until IS NULL OR until > ?)"
-
-
-def remember(connection: apsw.Connection, noted: Sequence[tuple[bytes, Instant | None]]) -> list[None]:
-    """Note what happened: (key, until)."""
-    connection.executemany(_REMEMBER, noted)
-    return [None] * len(noted)
-
-
-# ---------------------------------------------------------------- index
-
-_UNLISTED: Final = """
+_NOT_INDEXED: Final = """
     SELECT recipient_key, number
       FROM messages
      WHERE number > (SELECT indexed FROM progress)
@@ -282,29 +230,24 @@ _UNLISTED: Final = """
      LIMIT ?
 """
 
-_LIST: Final = "INSERT INTO recipients (recipient_key, number) VALUES (?, ?)"
+_INSERT_RECIPIENT: Final = "INSERT INTO recipients (recipient_key, number) VALUES (?, ?)"
 
-_LISTED: Final = "UPDATE progress SET indexed = ?"
-
-
-def index(connection: apsw.Connection, limits: Sequence[int]) -> list[int]:
-    """Write down who got messages that were kept lately, in the order of the keys: neighbours share a page."""
-    counts = []
-    for limit in limits:
-        unlisted = rows_of(connection, _UNLISTED, (limit,))
-        if unlisted:
-            connection.executemany(_LIST, sorted(unlisted))
-            connection.execute(_LISTED, (max(number for _, number in unlisted),))
-        counts.append(len(unlisted))
-    return counts
+_SET_PROGRESS: Final = "UPDATE progress SET indexed = ?"
 
 
-_RELEASED_AT_START: Final = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
+def index(connection: apsw.Connection, limit: int) -> int:
+    """Index the recipients of messages stored lately, sorted by key: neighbours share a page; return how many."""
+    rows = rows_of(connection, _NOT_INDEXED, (limit,))
+    if rows:
+        connection.executemany(_INSERT_RECIPIENT, sorted(rows))
+        connection.execute(_SET_PROGRESS, (max(number for _, number in rows),))
+    return len(rows)
 
 
-def begin(connection: apsw.Connection, now: Instant) -> None:
-    """Take over what the last process left: its leases, and what waited for a restart."""
-    with connection:
+def start(connection: apsw.Connection, now: Instant) -> None:
+    """End the last process's leases, and queue what is held until a restart."""
+    with transaction(connection):
         connection.execute(_RECLAIM, (now,))
         connection.execute(_REDATE, (now, new_id(max(0.0, now), bytes(10))))
-        release(connection, [Release(reason, now) for reason in _RELEASED_AT_START])
+        for reason in RELEASED_AT_START:
+            release(connection, reason, now)

@@ -1,7 +1,7 @@
-"""Looks at the outbox without touching it: for the console and metrics, and for commands beside a running server."""
+"""Reads the outbox: for the console, metrics, and commands that run beside the server."""
 
 import asyncio
-import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,14 +13,15 @@ from mailroom.clock import Instant
 from mailroom.errors import OutboxError
 from mailroom.message import Outcome, Priority, State, new_id
 from mailroom.outbox import AttemptSummary, Depth, Record
+from mailroom.outbox.rows import RECORD_COLUMNS, languages_of_text, recipient_key, record_of
 from mailroom.outbox.sqlite.database import Connection, connect_readonly, expect_current, rows_of, unlock_seal
-from mailroom.outbox.sqlite.rows import RECORD_COLUMNS, Keys, languages_of_text, record_of
+from mailroom.sealing import Seal
 
 Result = TypeVar("Result")
 
 _GET: Final = f"SELECT {RECORD_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608 - a constant
 
-# Who got a message lately is not written down yet (`operations.index`).
+# The newest messages are not indexed yet (`operations.index`).
 _OF_RECIPIENT: Final = """number IN (
            SELECT number FROM recipients WHERE recipient_key = ?1
             UNION ALL
@@ -68,15 +69,15 @@ _WITH_INDEX: Final = {
     State.SENT: "TRUE",
     State.DELIVERED: "TRUE",
 }
-"""What must be said beside the state so that SQLite uses a partial index; for all others `_ENDED`."""
+"""Conditions beside the state with which SQLite uses a partial index; `_ENDED` for all other states."""
 _ENDED: Final = "state NOT IN ('queued', 'sending', 'sent', 'delivered')"
 
 
 class Reader:
     """A read-only connection in a thread of its own."""
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._connect = connect
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._connection: Connection | None = None
         self._closed = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="outbox-reader")
@@ -96,7 +97,7 @@ class Reader:
             if self._connection is not None and (self._connection.database_moved() or self._connection.log_moved()):
                 self._disconnect()
             if self._connection is None:
-                self._connection = self._connect()
+                self._connection = connect_readonly(self._path)
             return read(self._connection)
         except apsw.Error as error:
             self._disconnect()
@@ -117,17 +118,17 @@ class Reader:
 
 
 class SqliteRecords:
-    """The reading half of the outbox; needs no lock, and works beside the server."""
+    """The read-only methods of the outbox; needs no lock, and works while another process serves."""
 
-    def __init__(self, path: Path, reader: Reader, keys: Keys) -> None:
+    def __init__(self, path: Path, reader: Reader, seal: Seal) -> None:
         self._path = path
         self._reader = reader
-        self._keys = keys
+        self._seal = seal
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
         """Return one message's record."""
         rows = await self._reader.rows(_GET, (id,))
-        return record_of(rows[0], self._keys.seal) if rows else None
+        return record_of(rows[0], self._seal) if rows else None
 
     async def find(
         self,
@@ -143,11 +144,11 @@ class SqliteRecords:
         bindings: list[bytes | str] = []
         if recipient is not None:
             try:
-                bindings.append(self._keys.recipient(recipient))
-            except ValueError:  # to what is no address no mail was kept
+                bindings.append(recipient_key(self._seal, recipient))
+            except ValueError:  # not an address, so it has no messages
                 return []
             where.append(_OF_RECIPIENT)
-            order = "+id"  # few: they are sorted, not looked for in everybody's
+            order = "+id"  # sorting these few is faster than a search by id among all
         if state is not None:
             where += ["state = ?", _WITH_INDEX.get(state, _ENDED)]
             bindings.append(state.value)
@@ -156,65 +157,64 @@ class SqliteRecords:
             bindings.append(before)
         sql = f"SELECT {RECORD_COLUMNS} FROM messages WHERE {' AND '.join(where)} ORDER BY {order} DESC LIMIT ?"  # noqa: S608 - of constants
         rows = await self._reader.rows(sql, (*bindings, limit))
-        return [record_of(row, self._keys.seal) for row in rows]
+        return [record_of(row, self._seal) for row in rows]
 
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""
         try:
-            key = self._keys.recipient(recipient)
-        except ValueError:  # to what is no address no mail was kept
+            key = recipient_key(self._seal, recipient)
+        except ValueError:  # not an address, so it has no messages
             return ()
         rows = await self._reader.rows(_LANGUAGES, (key,))
         return languages_of_text(rows[0][0]) if rows else ()
 
     async def depth(self) -> Mapping[Priority, Depth]:
-        """Return what waits, by priority."""
+        """Return the number and age of waiting messages, by priority."""
         rows = await self._reader.rows(_DEPTH)
-        found = {Priority(priority): Depth(count, oldest) for priority, count, oldest in rows}
-        return {priority: found.get(priority, Depth(0, None)) for priority in Priority}
+        depths = {Priority(priority): Depth(count, oldest) for priority, count, oldest in rows}
+        return {priority: depths.get(priority, Depth(0, None)) for priority in Priority}
 
     async def held(self) -> Mapping[str, int]:
         """Return how many messages are held, by reason."""
         return {reason: count for reason, count in await self._reader.rows(_HELD)}  # noqa: C416 - dict() loses the types
 
     async def tried(self, *, since: Instant, accepted: Instant) -> list[AttemptSummary]:
-        """Return what came of the attempts that began at `since` or later, by provider and outcome, newest first.
+        """Return the numbers of attempts that began at `since` or later, by provider and outcome, newest first.
 
-        Of messages accepted at `accepted` or later, and of older ones that are not settled yet: there is no index on
-        attempts, and the whole history is not read for them.
+        Counts messages accepted at `accepted` or later, and older ones that are not settled yet: attempts have no
+        index, and reading all messages would take too long.
         """
-        found = await self._reader.rows(_TRIED, (new_id(max(0.0, accepted), bytes(10)), since))
+        rows = await self._reader.rows(_TRIED, (new_id(max(0.0, accepted), bytes(10)), since))
         return [
             AttemptSummary(provider, Outcome(outcome) if outcome else None, count, last_at, words)
-            for provider, outcome, count, last_at, words in found
+            for provider, outcome, count, last_at, words in rows
         ]
 
     async def free_bytes(self) -> int | None:
-        """Return the free room where the outbox lies, None if that cannot be known."""
+        """Return the free octets of the outbox's file system; None: unknown."""
         try:
-            room = await asyncio.to_thread(os.statvfs, self._path.parent)
+            return (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
         except OSError:
             return None
-        return room.f_bavail * room.f_frsize
 
     async def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         await self._reader.close()
 
 
 async def open_readonly(path: Path, *, secret_keys: Sequence[str]) -> SqliteRecords:
-    """Open the file for looking only; no lock is needed, a server may run.
+    """Open the file read-only, also while a server uses it.
 
     Raises OutboxError when it cannot be read, SealBroken when no secret fits.
     """
-    reader = Reader(lambda: connect_readonly(path))
+    reader = Reader(path)
 
-    def keys(connection: apsw.Connection) -> Keys:
+    def unlock(connection: apsw.Connection) -> Seal:
         expect_current(connection)
-        return Keys(unlock_seal(connection, secret_keys, entropy=os.urandom))
+        return unlock_seal(connection, secret_keys)
 
     try:
-        return SqliteRecords(path, reader, await reader.run(keys))
+        return SqliteRecords(path, reader, await reader.run(unlock))
     except BaseException:
         await reader.close()
         raise

@@ -22,10 +22,10 @@ from mailroom.outbox import (
     PutResult,
     Settlement,
 )
-from mailroom.outbox.sqlite import queries
+from mailroom.outbox.sqlite import database, queries
 from mailroom.outbox.sqlite.database import SCHEMA
-from mailroom.outbox.sqlite.dedup import RecentBodies
 from mailroom.outbox.sqlite.engine import SqliteOutbox
+from mailroom.outbox.sqlite.inserts import RecentBodies
 from mailroom.outbox.sqlite.queries import open_readonly
 from tests.clock import START, FakeClock
 from tests.outbox.contract import OutboxContract, claim, claim_one, email, message
@@ -47,11 +47,12 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def open_outbox(path: Path, clock: FakeClock) -> AsyncIterator[Open]:
+async def open_outbox(path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
     """Open an outbox as a server does; closed at the end."""
     async with AsyncExitStack() as stack:
 
-        async def opened(**more: Any) -> SqliteOutbox:
+        async def opened(schema: Path = SCHEMA, **more: Any) -> SqliteOutbox:
+            monkeypatch.setattr(database, "SCHEMA", schema)
             outbox = await SqliteOutbox.open(
                 path, **{"secret_keys": [SECRET], "clock": clock, "wait_seconds": 0, **more}
             )
@@ -141,7 +142,7 @@ async def test_a_row_that_cannot_be_read_stands_in_nobodys_way(outbox: SqliteOut
     broken, sound = message(), message()
     await outbox.put(broken)
     await outbox.put(sound)
-    sealed = outbox._keys.seal.seal_json(broken.id, "sealed", ["of another shape"])
+    sealed = outbox._seal.seal_json(broken.id, "sealed", ["of another shape"])
 
     def change(connection: apsw.Connection, ids: Any) -> list[None]:
         connection.execute("UPDATE messages SET sealed = ? WHERE id = ?", (sealed, *ids))
@@ -372,7 +373,7 @@ def test_bodies_are_remembered_for_a_minute_and_not_for_ever() -> None:
     for second in range(540, 600):
         assert repeats.find(b"%f" % (START + second)) == new_id(START + second, bytes(10))
     assert repeats.find(b"%f" % (START + 500)) is None
-    assert sum(map(len, repeats._generations)) <= 2 * 90 + 2
+    assert sum(map(len, repeats._bodies.maps)) <= 2 * 90 + 2
 
 
 def test_a_clock_that_was_set_back_ends_no_memory() -> None:

@@ -83,17 +83,17 @@ async def test_work_may_ask_to_be_called_for_each(writer: Writer, table: Table) 
     assert table.content() == [0, 1, 2]
 
 
-async def test_late_work_is_not_done_twice_for_the_fault_of_another(writer: Writer, table: Table) -> None:
-    """It comes last in its transaction, whenever it was asked for."""
-    seen: list[int] = []
+async def test_a_function_is_not_called_twice_when_an_insert_fails(writer: Writer, table: Table) -> None:
+    """It is called last in its transaction, whenever it was passed."""
+    calls: list[int] = []
 
-    def late(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
-        seen.extend(numbers)
-        return list(numbers)
+    def count(connection: apsw.Connection) -> int:
+        calls.append(1)
+        return len(calls)
 
-    answers = await asyncio.gather(writer.run(late, 1, late=True), writer.run(table.insert, -1), return_exceptions=True)
-    assert answers[0] == 1
-    assert seen == [1]
+    results = await asyncio.gather(writer.call(count), writer.run(table.insert, -1), return_exceptions=True)
+    assert results[0] == 1
+    assert calls == [1]
 
 
 @pytest.mark.parametrize("error", [apsw.FullError, apsw.IOError, apsw.BusyError, apsw.CorruptError, apsw.ReadOnlyError])
