@@ -71,7 +71,7 @@ async def put_and_settle(outbox: SqliteOutbox) -> int:
     """Put messages with a lease and settle them: a whole life."""
 
     async def live(one: Message) -> None:
-        await outbox.put(one, repeat_of=one.id.encode(), lease=Lease("main", one.created_at + 300))
+        await outbox.put(one, repeat_of=one.id.encode(), lease=Lease("main", 300))
         await outbox.settle(Settlement(one.id, State.SENT, ()))
 
     await _by_callers([message() for _ in range(_MESSAGES)], live)

@@ -12,7 +12,7 @@ from mailroom.outbox import (
     HELD_EXHAUSTED,
     HELD_MISCONFIGURED,
     REPEAT_SECONDS,
-    Candidate,
+    ClaimLimit,
     ClaimResult,
     DedupKey,
     ExpiredMessage,
@@ -76,9 +76,18 @@ def email(id_: str, raw: bytes = b"Subject: 739105\r\n\r\nYour code\r\n") -> Ema
     )
 
 
-async def claim(outbox: Outbox, now: float, *, limit: int = 100, lease: float = 300.0, **more: Any) -> ClaimResult:
-    """Lease what is due to the provider `main`."""
-    return await outbox.claim(now=now, until=now + lease, limit=limit, **{"choose": lambda candidate: "main", **more})
+def up_to(number: int) -> ClaimLimit:
+    """Return a limit of so many messages of any template."""
+    return ClaimLimit((), total=number, others=number, exclude=True)
+
+
+async def claim(outbox: Outbox, now: float, *limits: ClaimLimit, limit: int = 100, lease: float = 300.0) -> ClaimResult:
+    """Lease what is due at this moment, and begin an attempt by the provider `main` on each message."""
+    outbox._clock.set(now)  # type: ignore[attr-defined]
+    claimed = await outbox.claim(limits or (up_to(limit),), lease_seconds=lease)
+    begun = [replace(one, attempts=(*one.attempts, Attempt("main", now))) for one in claimed.leased]
+    await asyncio.gather(*(outbox.attempt(one.message.id, one.attempts) for one in begun))
+    return replace(claimed, leased=tuple(begun))
 
 
 async def claim_one(outbox: Outbox, now: float) -> Leased:
@@ -115,7 +124,7 @@ class OutboxContract:
     async def test_a_message_born_with_a_lease_is_sending(self, outbox: Outbox) -> None:
         """Its first attempt is recorded, nobody else gets it, and its owner can settle it."""
         born = message()
-        await outbox.put(born, lease=Lease("main", until=START + 300))
+        await outbox.put(born, lease=Lease("main", 300))
         record = await outbox.get(born.id)
         assert record is not None
         assert (record.state, record.attempts) == (State.SENDING, (Attempt("main", START),))
@@ -127,7 +136,7 @@ class OutboxContract:
         wanted = [message(recipient=f"user{i}@example.com") for i in range(150)]
         kept = await asyncio.gather(*(outbox.put(one) for one in wanted))
         assert [one.id for one in kept] == [one.id for one in wanted]
-        leased = (await claim(outbox, START, limit=200)).leased
+        leased = (await claim(outbox, START, up_to(200))).leased
         assert {one.message.id: one.message.recipient for one in leased} == {one.id: one.recipient for one in wanted}
 
     async def test_a_repeated_body_is_kept_once(self, outbox: Outbox) -> None:
@@ -158,7 +167,7 @@ class OutboxContract:
     async def test_a_body_whose_message_failed_may_come_again(self, outbox: Outbox) -> None:
         """Whoever asks again after a failure gets another try."""
         first = message()
-        await outbox.put(first, repeat_of=b"body", lease=Lease("main", START + 300))
+        await outbox.put(first, repeat_of=b"body", lease=Lease("main", 300))
         await outbox.settle(Settlement(first.id, State.FAILED, (), reason="refused"))
         assert (await outbox.put(message(START + 1), repeat_of=b"body")).fresh
 
@@ -231,18 +240,9 @@ class OutboxContract:
     async def test_claims_at_the_same_time_share_nothing(self, outbox: Outbox) -> None:
         """Each message is leased once."""
         await asyncio.gather(*(outbox.put(message()) for _ in range(50)))
-        claims = await asyncio.gather(*(claim(outbox, START, limit=20) for _ in range(4)))
+        claims = await asyncio.gather(*(claim(outbox, START, up_to(20)) for _ in range(4)))
         ids = [leased.message.id for one in claims for leased in one.leased]
         assert len(ids) == len(set(ids)) == 50
-
-    async def test_the_limit_is_kept_and_more_is_announced(self, outbox: Outbox) -> None:
-        """`next_due` lies in the past while there is more."""
-        for _ in range(3):
-            await outbox.put(message())
-        claimed = await claim(outbox, START + 5, limit=2)
-        assert len(claimed.leased) == 2
-        assert claimed.next_due is not None
-        assert claimed.next_due <= START + 5
 
     async def test_next_due_is_when_there_is_something_to_do(self, outbox: Outbox) -> None:
         """A retry's time, or a lease's end; None when nothing waits."""
@@ -256,34 +256,40 @@ class OutboxContract:
         assert (claimed.leased, claimed.next_due) == ((), START + 7)
         assert (await claim_one(outbox, START + 7)).attempts[:-1] == attempts
 
-    async def test_choose_names_the_provider_or_passes_over(self, outbox: Outbox) -> None:
-        """It sees what routing needs; what it passes over stays due."""
-        welcome = message(template="Welcome", priority=Priority.EVENT)
-        code = message()
-        await outbox.put(welcome)
-        await outbox.put(code)
-        seen: list[Candidate] = []
-
-        def choose(candidate: Candidate) -> str | None:
-            seen.append(candidate)
-            return "bulk" if candidate.template == "Welcome" else None
-
-        claimed = await claim(outbox, START, choose=choose)
-        assert [one.attempts[-1].provider for one in claimed.leased] == ["bulk"]
-        assert seen == [
-            Candidate(code.id, "SignIn", Priority.CODE, ()),
-            Candidate(welcome.id, "Welcome", Priority.EVENT, ()),
+    async def test_a_claim_leases_no_more_than_each_limit_allows(self, outbox: Outbox) -> None:
+        """Of some templates, and of all others; codes may take what other mail may not."""
+        for number in range(3):
+            await outbox.put(message(START + number, template="Register"))
+            await outbox.put(message(START + number, template="SignIn"))
+            await outbox.put(message(START + number, template="Welcome", priority=Priority.EVENT))
+            await outbox.put(message(START + number, template="OrganizationInvitation", priority=Priority.INVITATION))
+        claimed = await claim(
+            outbox,
+            START + 5,
+            ClaimLimit(("Register",), total=2, others=0),
+            ClaimLimit(("Register",), total=6, others=2, exclude=True),
+        )
+        assert [one.message.template for one in claimed.leased] == [
+            *["Register"] * 2,
+            *["SignIn"] * 3,
+            *["OrganizationInvitation"] * 2,
         ]
-        assert claimed.next_due == START
-        assert (await claim_one(outbox, START)).message.id == code.id
 
-    async def test_templates_to_leave_out_are_passed_over(self, outbox: Outbox) -> None:
-        """However many of them there are, others are found."""
+    async def test_templates_beyond_the_limits_are_passed_over(self, outbox: Outbox) -> None:
+        """However many of them are due, others are leased."""
         await asyncio.gather(*(outbox.put(message(template="SignIn")) for _ in range(30)))
         other = message(START + 1, template="Register")
         await outbox.put(other)
-        claimed = await claim(outbox, START + 2, limit=1, without=["SignIn"])
+        claimed = await claim(outbox, START + 2, ClaimLimit(("SignIn",), total=1, others=1, exclude=True))
         assert [leased.message.id for leased in claimed.leased] == [other.id]
+
+    async def test_a_claim_records_no_attempt(self, outbox: Outbox) -> None:
+        """Nobody knows yet which provider will be asked, and when."""
+        await outbox.put(message())
+        (leased,) = (await outbox.claim([up_to(1)], lease_seconds=300)).leased
+        record = await outbox.get(leased.message.id)
+        assert record is not None
+        assert (leased.attempts, leased.begun, record.attempts, record.state) == ((), None, (), State.SENDING)
 
     async def test_an_expired_message_is_not_leased(self, outbox: Outbox) -> None:
         """Not one moment after its lifetime."""
@@ -429,7 +435,7 @@ class OutboxContract:
         waiting = message(START, lifetime=10**6)
         await outbox.put(waiting)
         for one in old:
-            await outbox.put(one, lease=Lease("main", START + 300))
+            await outbox.put(one, lease=Lease("main", 300))
             await outbox.settle(Settlement(one.id, State.SENT, ()))
         gone = [await outbox.purge(before=START + 4, now=START, limit=3) for _ in range(3)]
         assert gone == [3, 1, 0]
@@ -441,7 +447,7 @@ class OutboxContract:
         await outbox.put(
             welcomed,
             once=[DedupKey(b"for ever"), DedupKey(b"a while", until=START + 10)],
-            lease=Lease("main", START + 300),
+            lease=Lease("main", 300),
         )
         await outbox.settle(Settlement(welcomed.id, State.SENT, ()))
         assert await outbox.purge(before=START + 100, now=START + 100, limit=10) == 2
@@ -468,7 +474,7 @@ class OutboxContract:
         """By mailbox, not by spelling; mails without languages do not count, settled ones do."""
         for i, languages in enumerate([("en",), ("fr-CA", "fr"), ()]):
             one = message(START + i, recipient="Ada@Example.com", languages=languages)
-            await outbox.put(one, lease=Lease("main", START + 300))
+            await outbox.put(one, lease=Lease("main", 300))
             await outbox.settle(Settlement(one.id, State.SENT, ()))
         assert await outbox.languages("ada@example.COM") == ("fr-CA", "fr")
         assert await outbox.languages("bob@example.com") == ()

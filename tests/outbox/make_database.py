@@ -93,7 +93,7 @@ async def fill(outbox: SqliteOutbox) -> None:
             languages=("fr-CA", "fr"),
         )
 
-    lease = Lease("main", START + 300)
+    lease = Lease("main", 300)
     await outbox.put(message("queued"), repeat_of=BODY)
     await outbox.put(message("sending"), lease=lease)
     await outbox.put(message("invited", "OrganizationInvitation"))

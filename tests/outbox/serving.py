@@ -49,9 +49,9 @@ async def write(outbox: SqliteOutbox) -> None:
     now = SystemClock().now()
     while True:
         one, other = message(now), message(now)
-        await outbox.put(one, lease=Lease("main", now + 300))
+        await outbox.put(one, lease=Lease("main", 300))
         say(f"kept {one.id}")
-        await outbox.put(other, lease=Lease("main", now + 300))
+        await outbox.put(other, lease=Lease("main", 300))
         say(f"kept {other.id}")
         await outbox.settle(Settlement(one.id, State.SENT, ()))
         say(f"sent {one.id}")

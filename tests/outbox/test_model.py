@@ -13,12 +13,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from msgspec.structs import replace
 
 from mailroom.errors import CannotKeep
-from mailroom.message import Message, Priority, State
+from mailroom.message import Attempt, Message, Priority, State
 from mailroom.outbox import (
     HELD_MISCONFIGURED,
     HELD_RENDERING,
     REPEAT_SECONDS,
-    Candidate,
+    ClaimLimit,
     ExpiredMessage,
     Lease,
     Settlement,
@@ -88,7 +88,7 @@ class Outboxes(RuleBasedStateMachine):
         """Put a message, born with a lease or not, perhaps a repeat."""
         now = self.clock.now()
         one = message(now, template=template, priority=_TEMPLATES[template], lifetime=lifetime, recipient=recipient)
-        kept = self._run(self.outbox.put(one, repeat_of=body, lease=Lease("main", now + _LEASE) if lease else None))
+        kept = self._run(self.outbox.put(one, repeat_of=body, lease=Lease("main", _LEASE) if lease else None))
         earlier = [row for row in self.rows.values() if body is not None and row.body == body]
         repeated = [
             row
@@ -106,43 +106,56 @@ class Outboxes(RuleBasedStateMachine):
         )
         return one.id if lease else multiple()
 
-    @rule(target=leased, limit=st.integers(1, 4), without=st.sets(st.sampled_from(sorted(_TEMPLATES)), max_size=2))
-    def claim(self, limit: int, without: set[str]) -> Any:
+    @rule(
+        target=leased,
+        total=st.integers(1, 4),
+        others=st.integers(0, 4),
+        templates=st.sets(st.sampled_from(sorted(_TEMPLATES)), max_size=2),
+        exclude=st.booleans(),
+    )
+    def claim(self, total: int, others: int, templates: set[str], exclude: bool) -> Any:  # noqa: FBT001 - hypothesis's
         """Lease what is due: exactly what the model says, in its order."""
         now = self.clock.now()
         due = sorted(
             (
                 row
                 for row in self.rows.values()
-                if row.state in {State.QUEUED, State.SENDING} and row.due_at <= now < row.message.expires_at
+                if row.state in {State.QUEUED, State.SENDING}
+                and row.due_at <= now < row.message.expires_at
+                and (row.message.template in templates) is not exclude
             ),
             key=lambda row: (row.message.priority, row.due_at, row.message.id),
         )
-        wanted = [row for row in due if row.message.template not in without][:limit]
-
-        def choose(candidate: Candidate) -> str:
-            assert len(candidate.attempts) == self.rows[candidate.id].attempts
-            return "main"
-
-        claimed = self._run(self.outbox.claim(now=now, until=now + _LEASE, limit=limit, choose=choose, without=without))
+        codes = [row for row in due if row.message.is_code][:total]
+        wanted = codes + [row for row in due if not row.message.is_code][: min(others, total - len(codes))]
+        limit = ClaimLimit(tuple(templates), total, others, exclude)
+        claimed = self._run(self.outbox.claim([limit], lease_seconds=_LEASE))
         # What is due since the same moment may come in any order.
         order = [(leased.message.priority, self.rows[leased.message.id].due_at) for leased in claimed.leased]
         assert order == [(row.message.priority, row.due_at) for row in wanted]
         for leased in claimed.leased:
             row = self.rows[leased.message.id]
             assert leased.message == row.message
-            row.state, row.due_at = State.SENDING, now + _LEASE
-            row.attempts += 1
             assert len(leased.attempts) == row.attempts
+            row.state, row.due_at = State.SENDING, now + _LEASE
         waiting = [
             row.due_at
             for row in self.rows.values()
-            if row.state in {State.QUEUED, State.SENDING}
-            and row.due_at < row.message.expires_at
-            and now < row.message.expires_at
+            if row.state in {State.QUEUED, State.SENDING} and now < row.due_at < row.message.expires_at
         ]
         assert claimed.next_due == min(waiting, default=None)
         return multiple(*(leased.message.id for leased in claimed.leased))
+
+    @rule(id_=leased)
+    def attempt(self, id_: str) -> None:
+        """Record an attempt of a message that is, or once was, leased to us."""
+        row = self.rows.get(id_)
+        record = self._run(self.outbox.get(id_))
+        attempts = (*(record.attempts if record else ()), Attempt("main", self.clock.now()))
+        is_ours = row is not None and row.state is State.SENDING
+        assert self._run(self.outbox.attempt(id_, attempts)) is is_ours
+        if row is not None and is_ours:
+            row.attempts += 1
 
     @rule(
         id_=consumes(leased),

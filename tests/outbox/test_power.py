@@ -18,7 +18,7 @@ from mailroom.outbox import Lease, PutResult, Settlement
 from mailroom.outbox.sqlite import engine
 from mailroom.outbox.sqlite.database import connect
 from mailroom.outbox.sqlite.engine import SqliteOutbox
-from tests.clock import START, FakeClock
+from tests.clock import FakeClock
 from tests.outbox.contract import message
 from tests.outbox.disk import REAL_DISK, Disk
 
@@ -49,7 +49,7 @@ async def _load(outbox: SqliteOutbox, rounds: int) -> tuple[list[str], list[str]
     kept, settled = [], []
     for _ in range(rounds):
         wanted = [message() for _ in range(10)]
-        lease = Lease("main", START + 300)
+        lease = Lease("main", 300)
         answers = await asyncio.gather(*(outbox.put(one, lease=lease) for one in wanted), return_exceptions=True)
         for one, answer in zip(wanted, answers, strict=True):
             assert isinstance(answer, PutResult | CannotKeep), answer

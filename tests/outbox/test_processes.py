@@ -18,7 +18,7 @@ from mailroom.message import State
 from mailroom.outbox import Lease, Settlement
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import START, FakeClock
-from tests.outbox.contract import claim, message
+from tests.outbox.contract import message
 from tests.outbox.serving import SECRET
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -108,8 +108,8 @@ async def test_nothing_that_was_acknowledged_is_lost_at_a_kill(tmp_path: Path, s
         records = {record.id: record for record in await outbox.find(limit=100_000)}
         assert kept <= records.keys()
         assert all(records[id_].state is State.SENT for id_ in sent)
-        now = SystemClock().now()
-        due = {leased.message.id for leased in (await claim(outbox, now, limit=100_000)).leased}
+        claimed = await outbox.claim([up_to(100_000)], lease_seconds=300)
+        due = {leased.message.id for leased in claimed.leased}
         assert due == {id_ for id_, record in records.items() if record.state is State.QUEUED}
         assert kept - sent <= due | {id_ for id_, record in records.items() if record.state is State.SENT}
     finally:
@@ -152,7 +152,7 @@ async def test_a_full_file_system_refuses_and_recovers(small_disk: Path) -> None
         while refused < 3:
             one = message(START, payload={"code": "x" * 3000})
             try:
-                await outbox.put(one, lease=Lease("main", START + 300))
+                await outbox.put(one, lease=Lease("main", 300))
                 kept.append(one.id)
             except CannotKeep:
                 refused += 1

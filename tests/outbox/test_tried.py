@@ -33,7 +33,7 @@ async def records(outbox: SqliteOutbox, tmp_path: Path) -> AsyncIterator[SqliteR
 async def kept(outbox: SqliteOutbox, at: float, *attempts: Attempt, state: State = State.SENT) -> None:
     """Keep a message that was accepted at this moment and settled with these attempts."""
     wanted = message(at, lifetime=7 * 24 * HOUR)
-    await outbox.put(wanted, lease=Lease("main", at + 300))
+    await outbox.put(wanted, lease=Lease("main", 300))
     assert await outbox.settle(Settlement(wanted.id, state, attempts, due_at=at + 600 if not state.settled else None))
 
 

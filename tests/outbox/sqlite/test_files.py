@@ -96,7 +96,7 @@ async def test_what_was_acknowledged_is_sent_though_the_database_is_deleted(outb
     """From the open file: nobody else has it. Nor does a refused message go out."""
     waiting, leased = message(), message()
     await outbox.put(waiting)
-    await outbox.put(leased, lease=Lease("main", START + 300))
+    await outbox.put(leased, lease=Lease("main", 300))
     delete(path)
     for _ in range(2):
         with pytest.raises(CannotKeep):
@@ -169,12 +169,12 @@ async def test_a_copy_in_its_place_is_used_with_what_was_acknowledged_since(outb
     """A restored backup: nothing is forgotten that still has to be sent, and nothing sent is sent again."""
     old, sent, since, leased = message(), message(), message(), message()
     await outbox.put(old)
-    await outbox.put(sent, lease=Lease("main", START + 300))
+    await outbox.put(sent, lease=Lease("main", 300))
     await outbox.truncate_log()
     copy(path, path.with_name("backup"))
     assert await outbox.settle(Settlement(sent.id, State.SENT, ()))
     await outbox.put(since, once=[DedupKey(b"welcome")])
-    await outbox.put(leased, lease=Lease("main", START + 300))
+    await outbox.put(leased, lease=Lease("main", 300))
     delete(*files(path))
     with pytest.raises(CannotKeep):
         await outbox.put(message())
