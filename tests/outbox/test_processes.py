@@ -18,7 +18,7 @@ from mailroom.message import State
 from mailroom.outbox import Lease, Settlement
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import START, FakeClock
-from tests.outbox.contract import message
+from tests.outbox.contract import message, up_to
 from tests.outbox.serving import SECRET
 
 _ROOT: Final = Path(__file__).parents[2]
