@@ -131,6 +131,7 @@ async def build(
         clock=clock,
         metrics=made.metrics,
         jitter=random.random,
+        supersedes=settings.supersede,
         delivers=settings.role != "web",
     )
     return Parts(outbox, courier, tuple(channel.provider for channel in channels.values()))

@@ -218,6 +218,10 @@ class Settings(Section):
         pattern=r"^https?://[^\s/@]+[^\s@]*$",
         description="service that returns its caller's address; used by `mailroom doctor` only",
     )
+    supersede: bool = Field(
+        True,
+        description="a code ends unsent once a newer one for the same recipient, type, application and ip was sent",
+    )
     role: Literal["all", "web", "worker"] = Field(
         "all", description="`web` stores messages and does not send them: for benchmarks"
     )

@@ -8,7 +8,7 @@ from mailroom.clock import Instant
 from mailroom.courier.breaker import Breaker, Change
 from mailroom.courier.limiter import NEVER, PriorityLimiter
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
-from mailroom.message import Address, Receipt
+from mailroom.message import Address, Priority, Receipt
 from mailroom.providers import Provider
 
 _STALLED_SECONDS: Final = 10.0
@@ -45,6 +45,11 @@ class Channel:
         """Register that an attempt starts; False: its breaker is open, prefer another provider."""
         self._progress_at = now
         return self.breaker.begin(now)
+
+    def end(self, priority: Priority) -> None:
+        """Return the permit; a probe that ended without an outcome leaves room for the next one."""
+        self.breaker.cancel()
+        self.limiter.release(priority)
 
     def record(self, result: Receipt | SendingError, now: Instant) -> Change | None:
         """Register an outcome; return what it changes.

@@ -11,6 +11,7 @@ A message gets from accepted to sending in one of two ways:
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -23,10 +24,21 @@ from mailroom.courier.delivery import Delivery
 from mailroom.courier.maintenance import Maintenance, every
 from mailroom.courier.reporter import Reporter
 from mailroom.courier.routes import Routes
+from mailroom.courier.supersede import Replacements, supersede_key
 from mailroom.errors import CannotKeep, SendingError
 from mailroom.message import Address, Attempt, Message, Receipt, State
 from mailroom.metrics import Metrics
-from mailroom.outbox import HELD_MISCONFIGURED, ClaimLimit, DedupKey, Lease, Leased, Outbox, PutResult, Settlement
+from mailroom.outbox import (
+    HELD_MISCONFIGURED,
+    ClaimLimit,
+    DedupKey,
+    Lease,
+    Leased,
+    Outbox,
+    PutResult,
+    Settlement,
+    SettleResult,
+)
 from mailroom.rendering import Renderer
 
 LEASE_SECONDS: Final = 300.0
@@ -61,6 +73,7 @@ class Courier:
         clock: Clock,
         metrics: Metrics,
         jitter: Callable[[], float],
+        supersedes: bool = True,
         delivers: bool = True,
     ) -> None:
         self._outbox = outbox
@@ -68,6 +81,8 @@ class Courier:
         self._routes = routes
         self._clock = clock
         self._delivers = delivers
+        self._supersedes = supersedes
+        self._replacements = Replacements()
         self._reporter = Reporter(metrics, clock)
         self._delivery = Delivery(
             channels=channels,
@@ -78,6 +93,7 @@ class Courier:
             jitter=jitter,
             record=outbox.attempt,
             on_result=self._record_result,
+            is_replaced=self._replacements.is_replaced,
             is_ending=lambda: self._draining,
         )
         self._admission = Admission(channels, routes)
@@ -93,17 +109,19 @@ class Courier:
         self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
     ) -> PutResult:
         """Store a message and see that it is sent; durable when this returns. Raises CannotKeep."""
+        key = self._supersede_key(message)
+        self._replacements.replace(key, message.id)
+        put = partial(self._outbox.put, message, repeat_of=repeat_of, once=once, supersede_key=key)
         slots = self._admission.slots(message.template)
         provider = self._delivery.choose(self._routes.providers(message.template))
         if not self._delivers or self._draining or provider is None or not slots.take(message.priority):
-            result = await self._outbox.put(message, repeat_of=repeat_of, once=once)
+            result = await put()
             if result.fresh and self._delivers:
                 slots.add_backlog(message.priority)
                 self._wake.set()
             return result
         try:
-            lease = Lease(provider, LEASE_SECONDS)
-            result = await self._outbox.put(message, repeat_of=repeat_of, once=once, lease=lease)
+            result = await put(lease=Lease(provider, LEASE_SECONDS))
         except BaseException:
             slots.release(message.priority)
             raise
@@ -189,33 +207,39 @@ class Courier:
 
     def _start_delivery(self, leased: Leased, slots: Slots) -> None:
         id_ = leased.message.id
+        self._replacements.add(self._supersede_key(leased.message), id_)
         self._deliveries[id_] = asyncio.create_task(self._deliver(leased, slots), name=f"deliver.{id_}")
 
     async def _deliver(self, leased: Leased, slots: Slots) -> None:
         message = leased.message
         try:
             settlement = await self._delivery.deliver(leased)
-            if settlement is None or not await self._settle(settlement):
+            result = await self._settle(settlement)
+            if not result.is_recorded:
                 log.warning("lease.lost", id=message.id, template=message.template)
                 return
+            for ended in result.superseded:
+                self._reporter.ended(ended, State.SUPERSEDED)
+            if message.is_code and settlement.state not in {State.SENT, State.QUEUED}:
+                self._wake_at(self._clock.now())  # an older code may have waited for this one
             if settlement.state is State.QUEUED and len(settlement.attempts) == len(leased.attempts):
                 return  # no provider was asked
             self._reporter.settled(message, settlement)
             if self._has_recovered:  # its configuration may have been repaired
                 self._has_recovered = False
                 await self._release(None)
-            if settlement.due_at is not None and (self._next_due is None or settlement.due_at < self._next_due):
-                self._next_due = settlement.due_at
-                self._wake.set()
+            if settlement.due_at is not None:
+                self._wake_at(settlement.due_at)
         except Exception:  # the message is due again when its lease ends
             log.exception("delivery.failed", id=message.id, template=message.template)
         finally:
             del self._deliveries[message.id]
+            self._replacements.remove(self._supersede_key(message), message.id)
             slots.release(message.priority)
             if slots.backlog:
                 self._wake.set()
 
-    async def _settle(self, settlement: Settlement) -> bool:
+    async def _settle(self, settlement: Settlement) -> SettleResult:
         """Record an outcome, however long the disk is full: without a record the mail would be sent again."""
         logged = False
         while True:
@@ -256,8 +280,16 @@ class Courier:
             log.error("outbox.write_failed", problem=str(error))  # noqa: TRY400 - likewise
             return
         if released:
-            self._next_due = self._clock.now()
+            self._wake_at(self._clock.now())
+
+    def _wake_at(self, due_at: Instant) -> None:
+        """Claim again at this moment at the latest."""
+        if self._next_due is None or due_at < self._next_due:
+            self._next_due = due_at
             self._wake.set()
+
+    def _supersede_key(self, message: Message) -> bytes | None:
+        return supersede_key(message) if self._supersedes else None
 
 
 async def _cancel(tasks: Collection[asyncio.Future[Any]]) -> None:

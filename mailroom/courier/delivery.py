@@ -45,10 +45,6 @@ _UNUSABLE_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-class _LeaseLostError(Exception):
-    """Another process may send this message."""
-
-
 @dataclass(slots=True)
 class _Round:
     """One round of a message through the providers of its route."""
@@ -80,9 +76,11 @@ class Delivery:
     clock: Clock
     jitter: Callable[[], float]
     record: Callable[[str, tuple[Attempt, ...]], Awaitable[bool]]
-    """Makes durable that an attempt begins (`Outbox.attempt`); False: the lease was lost."""
+    """Makes durable that an attempt begins, see `Outbox.attempt`; False: do not send."""
     on_result: Callable[[str, Receipt | SendingError], None]
     """Called with the provider's name and the outcome of each attempt."""
+    is_replaced: Callable[[str], bool] = lambda _: False
+    """Whether a newer code goes before this message."""
     is_ending: Callable[[], bool] = lambda: False
     """Whether no attempt is to start any more: what waits for a permit is queued again, for the next process."""
 
@@ -92,8 +90,8 @@ class Delivery:
         usable = [name for name in providers if self.channels[name].is_usable]
         return next((name for name in usable if self.channels[name].is_available(now)), usable[0] if usable else None)
 
-    async def deliver(self, leased: Leased) -> Settlement | None:
-        """Ask each provider of the route once at most; None: the lease was lost on the way."""
+    async def deliver(self, leased: Leased) -> Settlement:
+        """Ask each provider of the route once at most."""
         message = leased.message
         order = self.routes.order(message.template, message.priority, leased.attempts)
         round_ = _Round(message, leased.attempts, leased.begun, list(order))
@@ -105,33 +103,30 @@ class Delivery:
                     round_.pass_over(name)
                     continue
                 try:
-                    settlement = await self._attempt(name, round_, has_alternative=give_up_at is not None)
+                    settlement = self._end_before_attempt(message, round_.attempts) or await self._attempt(
+                        name, round_, has_alternative=give_up_at is not None
+                    )
                 finally:
-                    channel.limiter.release(message.priority)
+                    channel.end(message.priority)
                 if settlement:
                     return settlement
         except CannotKeep:  # no provider is dialled before the attempt is recorded
             pass
-        except _LeaseLostError:
-            return None
         return self._later(message, round_.attempts, round_.failures)
 
     async def _attempt(self, name: str, round_: "_Round", *, has_alternative: bool) -> Settlement | None:
-        """Ask one provider, whose permit is held; None: ask the next one. Raises CannotKeep and _LeaseLostError."""
+        """Ask one provider, whose permit is held; None: ask the next one. Raises CannotKeep."""
         message, channel, now = round_.message, self.channels[name], self.clock.now()
-        if settlement := self._end_before_attempt(message, round_.attempts, now):
-            return settlement
         if not channel.begin(now) and has_alternative:
             round_.pass_over(name)
             return None
         attempt = Attempt(name, now)
         is_recorded = round_.begun is not None and round_.begun.provider == name
         if not is_recorded and not await self.record(message.id, (*round_.attempts, attempt)):
-            raise _LeaseLostError
+            return _queue_again(message, round_.attempts, now)
         round_.begun = None
         attempt, result = await self._try(channel, message, attempt)
         if isinstance(result, Settlement):
-            channel.breaker.cancel()
             return replace(result, attempts=round_.attempts)
         round_.attempts = (*round_.attempts, attempt)
         if isinstance(result, Receipt):
@@ -155,12 +150,13 @@ class Delivery:
             return None
         return now + _PATIENCE_SECONDS if round_.message.is_code else NEVER
 
-    def _end_before_attempt(self, message: Message, attempts: tuple[Attempt, ...], now: Instant) -> Settlement | None:
+    def _end_before_attempt(self, message: Message, attempts: tuple[Attempt, ...]) -> Settlement | None:
         """Return what becomes of a message whose permit came too late; None: the next attempt may start."""
+        now = self.clock.now()
         if now >= message.expires_at:
             return Settlement(message.id, State.EXPIRED, attempts, reason="its lifetime ended while it waited")
-        if self.is_ending():  # it keeps its place among what waits
-            return Settlement(message.id, State.QUEUED, attempts, due_at=min(now, message.created_at))
+        if self.is_ending() or self.is_replaced(message.id):
+            return _queue_again(message, attempts, now)
         return None
 
     async def _try(
@@ -236,6 +232,11 @@ class Delivery:
         if due_at >= message.expires_at:
             return Settlement(message.id, State.EXPIRED, attempts, reason="no further try fits into its lifetime")
         return Settlement(message.id, State.QUEUED, attempts, due_at=due_at)
+
+
+def _queue_again(message: Message, attempts: tuple[Attempt, ...], now: Instant) -> Settlement:
+    """Let a message wait again in its old place; the outbox ends it if it is superseded."""
+    return Settlement(message.id, State.QUEUED, attempts, due_at=min(now, message.created_at))
 
 
 def _diagnostic(error: SendingError, message: Message, email: Email) -> str:

@@ -9,6 +9,7 @@ import structlog
 from mailroom.clock import Clock
 from mailroom.courier.reporter import Reporter
 from mailroom.errors import CannotKeep
+from mailroom.message import State
 from mailroom.outbox import Outbox
 
 _EXPIRE_SECONDS: Final = 5.0
@@ -52,7 +53,7 @@ class Maintenance:
         while True:
             ended = await self._outbox.expire(now=self._clock.now(), limit=_STEP)
             for message in ended:
-                self._report.expired(message)
+                self._report.ended(message, State.EXPIRED)
             if len(ended) < _STEP:
                 return
             await self._clock.sleep(_PAUSE_SECONDS)

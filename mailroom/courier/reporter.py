@@ -10,7 +10,7 @@ from mailroom.clock import Clock, Instant
 from mailroom.errors import SendingError
 from mailroom.message import Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
-from mailroom.outbox import ExpiredMessage, Settlement
+from mailroom.outbox import EndedMessage, Settlement
 
 _SUMMARY_SECONDS: Final = 60.0
 
@@ -91,10 +91,13 @@ class Reporter:
         else:
             log.warning("mail.undelivered", state=state, **facts)
 
-    def expired(self, ended: ExpiredMessage) -> None:
-        """Report a message that expired while it waited."""
-        self._settled(State.EXPIRED).inc()
-        is_code = ended.priority is Priority.CODE
-        write = log.error if is_code else log.warning
-        event = "code.undelivered" if is_code else "mail.undelivered"
-        write(event, state=State.EXPIRED, id=ended.id, template=ended.template)
+    def ended(self, ended: EndedMessage, state: State) -> None:
+        """Report a message that expired or was superseded while it waited."""
+        self._settled(state).inc()
+        facts = {"state": state, "id": ended.id, "template": ended.template}
+        if state is State.SUPERSEDED:
+            log.info("mail.superseded", **facts)
+        elif ended.priority is Priority.CODE:
+            log.error("code.undelivered", **facts)
+        else:
+            log.warning("mail.undelivered", **facts)

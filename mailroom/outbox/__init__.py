@@ -101,12 +101,21 @@ HELD_RENDERING = "rendering"
 RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
 
 
-class ExpiredMessage(msgspec.Struct, frozen=True):
-    """A message whose lifetime ended while it waited."""
+class EndedMessage(msgspec.Struct, frozen=True):
+    """A message that ended while it waited: expired or superseded."""
 
     id: str
     template: str
     priority: Priority
+
+
+class SettleResult(msgspec.Struct, frozen=True):
+    """The result of `settle`."""
+
+    is_recorded: bool
+    """False: the lease was lost, and nothing was recorded."""
+    superseded: tuple[EndedMessage, ...] = ()
+    """Messages that ended in the same transaction because a newer one was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +201,16 @@ class Outbox(Protocol):
         *,
         repeat_of: bytes | None = None,
         once: Sequence[DedupKey] = (),
+        supersede_key: bytes | None = None,
         lease: Lease | None = None,
     ) -> PutResult:
         """Store a message; durable when this returns.
 
         `repeat_of` is the request's body: when it repeats within `REPEAT_SECONDS`, the result is the first message's
         id, unless that one failed. Nothing is stored either if one of the events in `once` is stored already.
-        With a `lease` the message is inserted as sending, otherwise as queued. Raises ValueError for a recipient
-        that is no address, and for text that UTF-8 cannot encode.
+        A message with a `supersede_key` is claimed before older ones with the same key, and supersedes them once it
+        is settled as sent. With a `lease` the message is inserted as sending, otherwise as queued. Raises ValueError
+        for a recipient that is no address, and for text that UTF-8 cannot encode.
         """
 
     async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
@@ -209,15 +220,22 @@ class Outbox(Protocol):
         """
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
-        """Record that another attempt on a leased message begins; False: the lease was lost, do not send."""
+        """Record that another attempt on a leased message begins.
 
-    async def settle(self, settlement: Settlement) -> bool:
-        """Record a leased message's new state; erases the payload of a settled one. False: the lease was lost."""
+        False: do not send; the lease was lost, or the message is superseded.
+        """
+
+    async def settle(self, settlement: Settlement) -> SettleResult:
+        """Record a leased message's new state; erases the payload of a settled one.
+
+        A message that is sent supersedes the older ones with its `supersede_key`: those that wait end now, one that
+        is being sent ends as superseded as soon as it is settled as queued or held.
+        """
 
     async def release(self, reason: str, *, now: Instant, limit: int | None = None) -> int:
         """Queue messages that are held for this reason, oldest first; return how many."""
 
-    async def expire(self, *, now: Instant, limit: int) -> list[ExpiredMessage]:
+    async def expire(self, *, now: Instant, limit: int) -> list[EndedMessage]:
         """Change messages whose lifetime has ended to `expired`, payload erased; not those whose lease runs."""
 
     async def purge(self, *, before: Instant, now: Instant, limit: int) -> int:

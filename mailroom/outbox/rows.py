@@ -12,7 +12,7 @@ from mailroom.sealing import Seal
 
 COLUMNS: Final = (
     "id, state, template, priority, languages, created_at, expires_at, due_at, owner, attempts,"
-    " recipient_key, repeat_key, sealed, record"
+    " recipient_key, repeat_key, supersede_key, sealed, record"
 )
 """The columns of `row_of`."""
 MESSAGE_COLUMNS: Final = "id, template, priority, languages, created_at, expires_at, sealed, record"
@@ -30,7 +30,13 @@ def recipient_key(seal: Seal, address: str) -> bytes:
 
 
 def row_of(
-    message: Message, *, seal: Seal, repeat_key: bytes | None, lease: Lease | None, owner: str
+    message: Message,
+    *,
+    seal: Seal,
+    repeat_key: bytes | None,
+    supersede_key: bytes | None,
+    lease: Lease | None,
+    owner: str,
 ) -> tuple[object, ...]:
     """Return a new message's row, see `COLUMNS`.
 
@@ -49,6 +55,7 @@ def row_of(
         attempts_text((Attempt(lease.provider, message.created_at),) if lease else ()),
         recipient_key(seal, message.recipient),
         repeat_key,
+        supersede_key,
         seal.seal_json(message.id, "sealed", {"payload": message.payload, "ip": message.ip}),
         seal.seal_json(message.id, "record", {"recipient": message.recipient, "payload": message.harmless()}),
     )

@@ -29,7 +29,9 @@ SECRET = "a secret key of at least thirty-two characters"
 class Sending:
     """An outbox, a courier and one provider."""
 
-    def __init__(self, outbox: SqliteOutbox, clock: FakeClock, provider: ScriptedProvider, *, concurrency: int) -> None:
+    def __init__(
+        self, outbox: SqliteOutbox, clock: FakeClock, provider: ScriptedProvider, *, concurrency: int, supersedes: bool
+    ) -> None:
         self.outbox = outbox
         self.clock = clock
         self.provider = provider
@@ -45,6 +47,7 @@ class Sending:
             clock=clock,
             metrics=self.metrics,
             jitter=lambda: 0.0,
+            supersedes=supersedes,
         )
 
     def new(self, template: str = "SignIn", priority: Priority = Priority.CODE, **facts: Any) -> Message:
@@ -83,12 +86,12 @@ class Sending:
 
 @asynccontextmanager
 async def sending(
-    path: Path, *script: Any, concurrency: int = 10, clock: FakeClock | None = None
+    path: Path, *script: Any, concurrency: int = 10, supersedes: bool = True, clock: FakeClock | None = None
 ) -> AsyncIterator[Sending]:
     """Open the house; its provider answers by the script."""
     clock = clock or FakeClock()
     outbox = await SqliteOutbox.open(path / "mailroom.db", secret_keys=[SECRET], clock=clock)
-    opened = Sending(outbox, clock, ScriptedProvider(list(script)), concurrency=concurrency)
+    opened = Sending(outbox, clock, ScriptedProvider(list(script)), concurrency=concurrency, supersedes=supersedes)
     await opened.courier.start()
     try:
         yield opened
@@ -364,7 +367,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_insisted_on(
         await it.caught_up()
         settle, tries = it.outbox.settle, 0
 
-        async def full(settlement: Any) -> bool:
+        async def full(settlement: Any) -> Any:
             nonlocal tries
             tries += 1
             if tries <= 3:
@@ -488,7 +491,7 @@ async def test_a_delivery_that_breaks_harms_no_other(tmp_path: Path, monkeypatch
         await it.caught_up()
         settle, faults = it.outbox.settle, [ZeroDivisionError("of the tests")]
 
-        async def broken(settlement: Any) -> bool:
+        async def broken(settlement: Any) -> Any:
             if faults:
                 raise faults.pop()
             return await settle(settlement)

@@ -303,7 +303,8 @@ async def test_a_lost_lease_dials_nobody_else() -> None:
     """Another process has taken over."""
     delivering = Delivering(ScriptedProvider([Unavailable("busy")]), backup := ScriptedProvider())
     delivering.still_ours = False
-    assert await delivering.of(message(now=delivering.clock.now())) is None
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
+    assert (settlement.state, _outcomes(settlement)) == (State.QUEUED, [("main", Outcome.UNAVAILABLE)])
     assert backup.sent.empty()
 
 

@@ -15,10 +15,11 @@ from mailroom.outbox import (
     ClaimLimit,
     ClaimResult,
     DedupKey,
-    ExpiredMessage,
+    EndedMessage,
     Lease,
     Leased,
     Outbox,
+    Record,
     Settlement,
 )
 from tests.clock import START, FakeClock
@@ -96,6 +97,12 @@ async def claim_one(outbox: Outbox, now: float) -> Leased:
     return leased
 
 
+async def _record(outbox: Outbox, one: Message) -> Record:
+    record = await outbox.get(one.id)
+    assert record is not None
+    return record
+
+
 def ended(leased: Leased, outcome: Outcome, words: str = "") -> tuple[Attempt, ...]:
     """Return the attempts of a leased message, the last one with its outcome."""
     *before, last = leased.attempts
@@ -129,7 +136,7 @@ class OutboxContract:
         assert record is not None
         assert (record.state, record.attempts) == (State.SENDING, (Attempt("main", START),))
         assert (await claim(outbox, START + 299)).leased == ()
-        assert await outbox.settle(Settlement(born.id, State.SENT, record.attempts))
+        assert (await outbox.settle(Settlement(born.id, State.SENT, record.attempts))).is_recorded
 
     async def test_messages_put_at_the_same_time_are_all_kept(self, outbox: Outbox) -> None:
         """Each gets its own answer, whatever shares a transaction."""
@@ -291,6 +298,60 @@ class OutboxContract:
         assert record is not None
         assert (leased.attempts, leased.begun, record.attempts, record.state) == ((), None, (), State.SENDING)
 
+    async def test_the_newest_of_several_codes_goes_first(self, outbox: Outbox) -> None:
+        """Older ones wait until it has ended; one that is held does not block them."""
+        older, newer, other = message(), message(START + 1), message(START + 2)
+        for one, key in ((older, b"ada"), (newer, b"ada"), (other, b"bob")):
+            await outbox.put(one, supersede_key=key)
+        leased = (await claim(outbox, START + 3)).leased
+        assert [one.message.id for one in leased] == [newer.id, other.id]
+        assert (await claim(outbox, START + 3)).leased == ()
+        await outbox.settle(Settlement(newer.id, State.HELD, (), reason=HELD_MISCONFIGURED))
+        assert (await claim_one(outbox, START + 4)).message.id == older.id
+
+    async def test_a_code_that_is_sent_supersedes_the_older_ones(self, outbox: Outbox) -> None:
+        """Those that wait, whatever for; not newer ones, and nothing with another key or without one."""
+        queued, held, sent, newer, other, without = (message(START + number) for number in range(6))
+        for one, key in ((queued, b"a"), (held, b"a"), (sent, b"a"), (newer, b"a"), (other, b"b"), (without, None)):
+            await outbox.put(one, supersede_key=key, lease=Lease("main", 300) if one in (held, sent) else None)
+        await outbox.settle(Settlement(held.id, State.HELD, (), reason=HELD_MISCONFIGURED))
+        result = await outbox.settle(Settlement(sent.id, State.SENT, ()))
+        assert {one.id for one in result.superseded} == {queued.id, held.id}
+        states = [(await _record(outbox, one)).state for one in (queued, held, sent, newer, other, without)]
+        assert states == [State.SUPERSEDED] * 2 + [State.SENT] + [State.QUEUED] * 3
+        assert (await _record(outbox, queued)).settled_at is not None
+
+    async def test_a_code_that_fails_supersedes_nothing(self, outbox: Outbox) -> None:
+        """The older one may still work."""
+        older, newer = message(), message(START + 1)
+        await outbox.put(older, supersede_key=b"ada")
+        await outbox.put(newer, supersede_key=b"ada", lease=Lease("main", 300))
+        assert (await outbox.settle(Settlement(newer.id, State.FAILED, (), reason="refused"))).superseded == ()
+        assert (await claim_one(outbox, START + 2)).message.id == older.id
+
+    @pytest.mark.parametrize("state", [State.QUEUED, State.HELD])
+    async def test_a_superseded_code_that_is_being_sent_gets_no_further_attempt(
+        self, outbox: Outbox, state: State
+    ) -> None:
+        """It ends as superseded when it is to wait again."""
+        older, newer = message(), message(START + 1)
+        for one in (older, newer):
+            await outbox.put(one, supersede_key=b"ada", lease=Lease("main", 300))
+        await outbox.settle(Settlement(newer.id, State.SENT, ()))
+        assert not await outbox.attempt(older.id, (Attempt("backup", START + 2),))
+        result = await outbox.settle(Settlement(older.id, state, (), due_at=START + 2))
+        assert (result.is_recorded, [one.id for one in result.superseded]) == (True, [older.id])
+        assert (await _record(outbox, older)).state is State.SUPERSEDED
+
+    async def test_a_superseded_code_that_was_sent_all_the_same_is_recorded_as_sent(self, outbox: Outbox) -> None:
+        """What is on the wire cannot be recalled."""
+        older, newer = message(), message(START + 1)
+        for one in (older, newer):
+            await outbox.put(one, supersede_key=b"ada", lease=Lease("main", 300))
+        await outbox.settle(Settlement(newer.id, State.SENT, ()))
+        await outbox.settle(Settlement(older.id, State.SENT, ()))
+        assert (await _record(outbox, older)).state is State.SENT
+
     async def test_an_expired_message_is_not_leased(self, outbox: Outbox) -> None:
         """Not one moment after its lifetime."""
         await outbox.put(message(lifetime=100))
@@ -316,7 +377,7 @@ class OutboxContract:
         leased = await claim_one(outbox, START)
         attempts = ended(leased, Outcome.ACCEPTED, "250 2.0.0 queued")
         settlement = Settlement(leased.message.id, state, attempts, reason="why", provider_message_id="their-id")
-        assert await outbox.settle(settlement)
+        assert (await outbox.settle(settlement)).is_recorded
         record = await outbox.get(leased.message.id)
         assert record is not None
         assert (record.state, record.attempts, record.reason) == (state, attempts, "why")
@@ -341,7 +402,7 @@ class OutboxContract:
         ]
         stranger = Settlement(message().id, State.SENT, ())
         answers = await asyncio.gather(*(outbox.settle(one) for one in [*settlements, stranger]))
-        assert answers == [True] * 90 + [False]
+        assert [answer.is_recorded for answer in answers] == [True] * 90 + [False]
         for settlement in settlements:
             record = await outbox.get(settlement.id)
             assert record is not None
@@ -353,10 +414,10 @@ class OutboxContract:
         await outbox.put(waiting)
         for id_ in (waiting.id, message().id):
             assert not await outbox.attempt(id_, (Attempt("main", START),))
-            assert not await outbox.settle(Settlement(id_, State.SENT, ()))
+            assert not (await outbox.settle(Settlement(id_, State.SENT, ()))).is_recorded
         leased = await claim_one(outbox, START)
-        assert await outbox.settle(Settlement(waiting.id, State.SENT, leased.attempts))
-        assert not await outbox.settle(Settlement(waiting.id, State.FAILED, ()))
+        assert (await outbox.settle(Settlement(waiting.id, State.SENT, leased.attempts))).is_recorded
+        assert not (await outbox.settle(Settlement(waiting.id, State.FAILED, ()))).is_recorded
         assert not await outbox.attempt(waiting.id, ())
         record = await outbox.get(waiting.id)
         assert record is not None
@@ -367,7 +428,7 @@ class OutboxContract:
         await outbox.put(message(lifetime=200))
         leased = await claim_one(outbox, START)
         assert len(await outbox.expire(now=START + 300, limit=10)) == 1
-        assert not await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))
+        assert not (await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))).is_recorded
 
     # Held
 
@@ -380,7 +441,7 @@ class OutboxContract:
         leased = {one.message.id: one for one in (await claim(outbox, START + 5)).leased}
         for one, reason in zip(wanted, reasons, strict=True):
             attempts = ended(leased[one.id], Outcome.MISCONFIGURED)
-            assert await outbox.settle(Settlement(one.id, State.HELD, attempts, reason=reason))
+            assert (await outbox.settle(Settlement(one.id, State.HELD, attempts, reason=reason))).is_recorded
         assert await outbox.held() == {HELD_EXHAUSTED: 1, HELD_MISCONFIGURED: 3}
         claimed = await claim(outbox, START + 400)
         assert (claimed.leased, claimed.next_due) == ((), None)
@@ -414,7 +475,7 @@ class OutboxContract:
         first = await outbox.expire(now=START + 61, limit=2)
         rest = await outbox.expire(now=START + 61, limit=2)
         assert len(first) == 2
-        assert {*first, *rest} == {ExpiredMessage(one.id, "SignIn", Priority.CODE) for one in (queued, held, lost)}
+        assert {*first, *rest} == {EndedMessage(one.id, "SignIn", Priority.CODE) for one in (queued, held, lost)}
         for one in (queued, held, lost):
             record = await outbox.get(one.id)
             assert record is not None
@@ -427,7 +488,7 @@ class OutboxContract:
         await outbox.put(message(lifetime=50))
         leased = await claim_one(outbox, START)
         assert await outbox.expire(now=START + 100, limit=10) == []
-        assert await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))
+        assert (await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))).is_recorded
 
     async def test_old_settled_messages_are_deleted_in_steps(self, outbox: Outbox) -> None:
         """Never an unsettled one, however old; 0 tells that it is done."""

@@ -103,7 +103,7 @@ async def fill(outbox: SqliteOutbox) -> None:
     for name, settlement in SETTLED.items():
         one = message(name)
         await outbox.put(one, lease=lease)
-        assert await outbox.settle(replace(settlement, id=one.id))
+        assert (await outbox.settle(replace(settlement, id=one.id))).is_recorded
     sender = Address("no-reply@acme.example", "Acme")
     await outbox.captured.keep(
         Email(

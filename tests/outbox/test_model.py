@@ -19,7 +19,7 @@ from mailroom.outbox import (
     HELD_RENDERING,
     REPEAT_SECONDS,
     ClaimLimit,
-    ExpiredMessage,
+    EndedMessage,
     Lease,
     Settlement,
 )
@@ -168,10 +168,10 @@ class Outboxes(RuleBasedStateMachine):
         record = self._run(self.outbox.get(id_))
         if row is None:  # another lease of it was settled, and it is gone
             assert record is None
-            assert not self._run(self.outbox.settle(Settlement(id_, state, (), due_at=due_at)))
+            assert not self._run(self.outbox.settle(Settlement(id_, state, (), due_at=due_at))).is_recorded
             return
         settlement = Settlement(id_, state, record.attempts, due_at=due_at, reason=HELD_MISCONFIGURED)
-        assert self._run(self.outbox.settle(settlement)) is (row.state is State.SENDING)
+        assert self._run(self.outbox.settle(settlement)).is_recorded is (row.state is State.SENDING)
         if row.state is State.SENDING:
             row.state, row.due_at, row.reason = state, min(due_at, row.message.expires_at), HELD_MISCONFIGURED
 
@@ -196,9 +196,7 @@ class Outboxes(RuleBasedStateMachine):
             and (row.state is not State.SENDING or row.due_at <= now)
         ]
         ended = self._run(self.outbox.expire(now=now, limit=1000))
-        assert set(ended) == {
-            ExpiredMessage(row.message.id, row.message.template, row.message.priority) for row in over
-        }
+        assert set(ended) == {EndedMessage(row.message.id, row.message.template, row.message.priority) for row in over}
         for row in over:
             row.state = State.EXPIRED
 

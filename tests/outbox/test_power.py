@@ -57,7 +57,7 @@ async def _load(outbox: SqliteOutbox, rounds: int) -> tuple[list[str], list[str]
                 continue
             kept.append(one.id)
             try:
-                if await outbox.settle(Settlement(one.id, State.SENT, ())):
+                if (await outbox.settle(Settlement(one.id, State.SENT, ()))).is_recorded:
                     settled.append(one.id)
             except CannotKeep:
                 continue

@@ -163,7 +163,7 @@ async def test_a_full_file_system_refuses_and_recovers(small_disk: Path) -> None
         _fill(ballast, 0)
         assert (await outbox.put(message())).fresh
         for id_ in kept:
-            assert await outbox.settle(Settlement(id_, State.SENT, ()))
+            assert (await outbox.settle(Settlement(id_, State.SENT, ()))).is_recorded
     finally:
         await outbox.close()
 

@@ -21,10 +21,11 @@ from mailroom.outbox import (
     ClaimLimit,
     ClaimResult,
     DedupKey,
-    ExpiredMessage,
+    EndedMessage,
     Lease,
     PutResult,
     Settlement,
+    SettleResult,
 )
 from mailroom.outbox.rows import attempts_text, row_of
 from mailroom.outbox.sqlite import operations
@@ -126,11 +127,19 @@ class SqliteOutbox(SqliteRecords):
         *,
         repeat_of: bytes | None = None,
         once: Sequence[DedupKey] = (),
+        supersede_key: bytes | None = None,
         lease: Lease | None = None,
     ) -> PutResult:
         """Store a message; durable when this returns."""
         repeat_key = None if repeat_of is None else self._seal.key_of("repeat", repeat_of)
-        row = row_of(message, seal=self._seal, repeat_key=repeat_key, lease=lease, owner=self._owner)
+        row = row_of(
+            message,
+            seal=self._seal,
+            repeat_key=repeat_key,
+            supersede_key=None if supersede_key is None else self._seal.key_of("supersede", supersede_key),
+            lease=lease,
+            owner=self._owner,
+        )
         keys = tuple((self._once_key(one.what), one.until) for one in once)
         request = InsertRequest(row, message.id, message.created_at, repeat_key, keys)
         return await self._writer.run(self._insert, request, undo=delete)
@@ -145,7 +154,7 @@ class SqliteOutbox(SqliteRecords):
         """Record that another attempt on a leased message begins; False: the lease was lost, do not dial."""
         return await self._writer.run(operations.attempt, (id, attempts_text(attempts), self._owner))
 
-    async def settle(self, settlement: Settlement) -> bool:
+    async def settle(self, settlement: Settlement) -> SettleResult:
         """Record what became of a leased message; erases the payload if the state is a settled one."""
         if settlement.state is State.SENDING:
             raise ValueError("a message cannot be settled as sending")
@@ -160,13 +169,13 @@ class SqliteOutbox(SqliteRecords):
             settlement.provider_message_id,
             now if settlement.state.settled else None,
         )
-        return await self._writer.run(operations.settle, change)
+        return await self._writer.run(operations.settle, (now, change))
 
     async def release(self, reason: str, *, now: Instant, limit: int | None = None) -> int:
         """Queue messages again that are held for this reason, oldest first; returns how many."""
         return await self._writer.call(lambda connection: operations.release(connection, reason, now, limit))
 
-    async def expire(self, *, now: Instant, limit: int) -> list[ExpiredMessage]:
+    async def expire(self, *, now: Instant, limit: int) -> list[EndedMessage]:
         """Change messages to `expired`, payload erased: queued, held, or leased until now."""
         return await self._writer.call(lambda connection: operations.expire(connection, now, limit))
 

@@ -9,13 +9,14 @@ import msgspec
 
 from mailroom.clock import Instant
 from mailroom.errors import SealBroken
-from mailroom.message import Priority, new_id
+from mailroom.message import Priority, State, new_id
 from mailroom.outbox import (
     RELEASED_AT_START,
     ClaimLimit,
     ClaimResult,
-    ExpiredMessage,
+    EndedMessage,
     Leased,
+    SettleResult,
 )
 from mailroom.outbox.rows import MESSAGE_COLUMNS, attempts_of, message_of
 from mailroom.outbox.sqlite.database import execute_bulk, rows_of, transaction
@@ -28,6 +29,11 @@ _DUE: Final = f"""
       FROM messages
      WHERE priority = ?1 AND due_at IS NOT NULL AND due_at <= ?2 AND expires_at > ?2
        AND (template IN (SELECT value FROM json_each(?3))) <> ?4
+       AND NOT EXISTS (  -- the newest of several codes goes first
+           SELECT 1
+             FROM messages AS newer
+            WHERE newer.supersede_key = messages.supersede_key AND newer.due_at IS NOT NULL
+              AND newer.number > messages.number AND newer.state <> 'held')
      ORDER BY due_at
      LIMIT ?5
 """  # noqa: S608 - a constant
@@ -103,6 +109,7 @@ _ATTEMPT: Final = """
        SET attempts = begun.attempts
       FROM begun
      WHERE messages.id = begun.id AND messages.owner = begun.owner AND messages.state = 'sending'
+       AND NOT messages.superseded
 """
 
 _SETTLE: Final = """
@@ -116,9 +123,32 @@ _SETTLE: Final = """
            owner = NULL,
            due_at = CASE settled.state WHEN 'queued' THEN min(settled.due_at, messages.expires_at)
                                        WHEN 'held' THEN messages.expires_at END,
-           sealed = CASE WHEN settled.state IN ('queued', 'held') THEN messages.sealed END
+           sealed = CASE WHEN settled.state IN ('queued', 'held') THEN messages.sealed END,
+           rendered = CASE WHEN settled.state IN ('queued', 'held') THEN messages.rendered END
       FROM settled
      WHERE messages.id = settled.id AND messages.owner = settled.owner AND messages.state = 'sending'
+"""
+
+
+# What is sent supersedes older messages with the same key, and nothing else that was settled does.
+_MARK_SUPERSEDED: Final = """
+    WITH sent (key, number) AS (
+        SELECT supersede_key, number
+          FROM messages
+         WHERE id IN (SELECT value FROM json_each(?)) AND supersede_key IS NOT NULL
+    )
+    UPDATE messages
+       SET superseded = 1
+      FROM sent
+     WHERE messages.supersede_key = sent.key AND messages.number < sent.number AND messages.due_at IS NOT NULL
+"""
+
+_END_SUPERSEDED: Final = """
+    UPDATE messages
+       SET state = 'superseded', settled_at = ?, due_at = NULL, owner = NULL, sealed = NULL, rendered = NULL,
+           reason = 'a newer code was sent'
+     WHERE superseded AND due_at IS NOT NULL AND state IN ('queued', 'held')
+ RETURNING id, template, priority
 """
 
 
@@ -127,9 +157,21 @@ def attempt(connection: apsw.Connection, changes: Sequence[tuple[object, ...]]) 
     return _change_leased(connection, _ATTEMPT, changes)
 
 
-def settle(connection: apsw.Connection, changes: Sequence[tuple[object, ...]]) -> list[bool]:
-    """Record new states: (id, owner, state, attempts, due_at, reason, provider_message_id, settled_at)."""
-    return _change_leased(connection, _SETTLE, changes)
+def settle(connection: apsw.Connection, settled: Sequence[tuple[Instant, tuple[object, ...]]]) -> list[SettleResult]:
+    """Record new states: now, (id, owner, state, attempts, due_at, reason, provider_message_id, settled_at)."""
+    changes = [change for _, change in settled]
+    results = [SettleResult(is_recorded) for is_recorded in _change_leased(connection, _SETTLE, changes)]
+    if sent := [change[0] for change in changes if change[2] == State.SENT]:
+        connection.execute(_MARK_SUPERSEDED, (msgspec.json.encode(sent).decode(),))
+    if len(sent) < len(changes) or connection.changes():
+        results[0] = msgspec.structs.replace(results[0], superseded=end_superseded(connection, settled[0][0]))
+    return results
+
+
+def end_superseded(connection: apsw.Connection, now: Instant) -> tuple[EndedMessage, ...]:
+    """End messages that a newer one supersedes, unless they are being sent."""
+    rows = rows_of(connection, _END_SUPERSEDED, (now,))
+    return tuple(EndedMessage(id_, template, Priority(priority)) for id_, template, priority in rows)
 
 
 def _change_leased(connection: apsw.Connection, sql: str, changes: Sequence[tuple[object, ...]]) -> list[bool]:
@@ -206,10 +248,10 @@ def release(connection: apsw.Connection, reason: str, now: Instant, limit: int |
     return connection.changes()
 
 
-def expire(connection: apsw.Connection, now: Instant, limit: int) -> list[ExpiredMessage]:
+def expire(connection: apsw.Connection, now: Instant, limit: int) -> list[EndedMessage]:
     """Change expired messages to `expired`; return them."""
     rows = rows_of(connection, _EXPIRE, (now, now, now, limit))
-    return [ExpiredMessage(id_, template, Priority(priority)) for id_, template, priority in rows]
+    return [EndedMessage(id_, template, Priority(priority)) for id_, template, priority in rows]
 
 
 def purge(connection: apsw.Connection, before: Instant, now: Instant, limit: int) -> int:
@@ -248,6 +290,7 @@ def start(connection: apsw.Connection, now: Instant) -> None:
     """End the last process's leases, and queue what is held until a restart."""
     with transaction(connection):
         connection.execute(_RECLAIM, (now,))
+        end_superseded(connection, now)
         connection.execute(_REDATE, (now, new_id(max(0.0, now), bytes(10))))
         for reason in RELEASED_AT_START:
             release(connection, reason, now)

@@ -1,6 +1,7 @@
 """The outbox on SQLite: the contract, and what is its own."""
 
 import asyncio
+import os
 import re
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,8 +22,9 @@ from mailroom.outbox import (
     PutResult,
     Settlement,
 )
+from mailroom.outbox.rows import COLUMNS, row_of
 from mailroom.outbox.sqlite import database, queries
-from mailroom.outbox.sqlite.database import SCHEMA
+from mailroom.outbox.sqlite.database import SCHEMA, connect, create, create_or_unlock_seal
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from mailroom.outbox.sqlite.inserts import RecentBodies
 from mailroom.outbox.sqlite.queries import open_readonly
@@ -245,7 +247,7 @@ async def test_a_message_costs_one_insert_and_one_update(outbox: SqliteOutbox) -
     born = message()
     await outbox.put(born, repeat_of=b"body", lease=Lease("main", 300))
     await outbox.settle(Settlement(born.id, State.SENT, (Attempt("main", START),)))
-    assert statements == ["BEGIN", "INSERT", "COMMIT", "BEGIN", "WITH", "COMMIT"]
+    assert statements == ["BEGIN", "INSERT", "COMMIT", "BEGIN", "WITH", "WITH", "COMMIT"]
 
 
 @pytest.mark.parametrize(
@@ -367,16 +369,21 @@ def test_a_clock_that_was_set_back_ends_no_memory() -> None:
     assert all(repeats.find(b"%f" % (START - seconds)) for seconds in (0, 3600, 3599, 3580))
 
 
-async def test_a_file_of_the_first_version_is_brought_up(open_outbox: Open, tmp_path: Path) -> None:
+async def test_a_file_of_the_first_version_is_brought_up(open_outbox: Open, path: Path) -> None:
     """What it holds is found by its recipients, and its repeats are known."""
-    folder = tmp_path / "first"
-    folder.mkdir()
-    (folder / "sqlite-1.sql").write_text((SCHEMA / "sqlite-1.sql").read_text())
-    before = await open_outbox(schema=folder)
     ada = [message(START + i, recipient="ada@example.com", languages=("fr",)) for i in range(3)]
+    create(path)
+    connection = connect(path)
+    connection.execute((SCHEMA / "sqlite-1.sql").read_text())
+    connection.pragma("user_version", 1)
+    seal = create_or_unlock_seal(connection, [SECRET], os.urandom)
+    columns = COLUMNS.replace(" supersede_key,", "")
     for i, one in enumerate(ada):
-        await before.put(one, repeat_of=b"body %d" % i)
-    await before.close()
+        key = seal.key_of("repeat", b"body %d" % i)
+        row = row_of(one, seal=seal, repeat_key=key, supersede_key=None, lease=None, owner="")
+        values = [value for name, value in zip(COLUMNS.split(", "), row, strict=True) if name != "supersede_key"]
+        connection.execute(f"INSERT INTO messages ({columns}) VALUES ({','.join('?' * len(values))})", values)
+    connection.close()
     after = await open_outbox()
     assert await after.index(limit=10) == 0
     assert await after.languages("Ada@example.com") == ("fr",)
@@ -575,7 +582,7 @@ async def test_looking_where_nothing_is_says_so(path: Path) -> None:
 
 
 async def test_an_older_file_is_brought_forward(open_outbox: Open, tmp_path: Path) -> None:
-    """Version 2 is one more file; what was kept stays."""
+    """The next version is one more file; stored messages stay."""
     before = await open_outbox()
     one = message()
     await before.put(one)
@@ -583,7 +590,7 @@ async def test_an_older_file_is_brought_forward(open_outbox: Open, tmp_path: Pat
     schema = _schema(tmp_path, "ALTER TABLE messages ADD COLUMN tenant TEXT NOT NULL DEFAULT 'x';")
     after = await open_outbox(schema=schema)
     assert await after._reader.rows("SELECT tenant FROM messages") == [("x",)]
-    assert await after._reader.rows("PRAGMA user_version") == [(3,)]
+    assert await after._reader.rows("PRAGMA user_version") == [(4,)]
     assert (await claim_one(after, START)).message == one
 
 
@@ -601,7 +608,7 @@ async def test_a_newer_file_is_refused(open_outbox: Open, tmp_path: Path, path: 
     """By the server and by a command that looks."""
     newer = _schema(tmp_path, "CREATE TABLE more (x);")
     await (await open_outbox(schema=newer)).close()
-    with pytest.raises(OutboxError, match=r"newer Mailroom \(schema 3, this one knows 2\)"):
+    with pytest.raises(OutboxError, match=r"newer Mailroom \(schema 4, this one knows 3\)"):
         await open_outbox()
     with pytest.raises(OutboxError, match="newer Mailroom"):
         await open_readonly(path, secret_keys=[SECRET])
@@ -612,5 +619,5 @@ def _schema(tmp_path: Path, following: str) -> Path:
     folder.mkdir()
     for ours in SCHEMA.iterdir():
         (folder / ours.name).write_text(ours.read_text())
-    (folder / "sqlite-3.sql").write_text(following)
+    (folder / "sqlite-4.sql").write_text(following)
     return folder

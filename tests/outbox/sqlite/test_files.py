@@ -101,7 +101,7 @@ async def test_what_was_acknowledged_is_sent_though_the_database_is_deleted(outb
     for _ in range(2):
         with pytest.raises(CannotKeep):
             await outbox.put(message())
-    assert await outbox.settle(Settlement(leased.id, State.SENT, ()))
+    assert (await outbox.settle(Settlement(leased.id, State.SENT, ()))).is_recorded
     assert (await claim_one(outbox, START)).message == waiting
 
 
@@ -172,7 +172,7 @@ async def test_a_copy_in_its_place_is_used_with_what_was_acknowledged_since(outb
     await outbox.put(sent, lease=Lease("main", 300))
     await outbox.truncate_log()
     copy(path, path.with_name("backup"))
-    assert await outbox.settle(Settlement(sent.id, State.SENT, ()))
+    assert (await outbox.settle(Settlement(sent.id, State.SENT, ()))).is_recorded
     await outbox.put(since, once=[DedupKey(b"welcome")])
     await outbox.put(leased, lease=Lease("main", 300))
     delete(*files(path))
@@ -181,7 +181,7 @@ async def test_a_copy_in_its_place_is_used_with_what_was_acknowledged_since(outb
     path.with_name("backup").rename(path)
     after = message()
     await outbox.put(after)
-    assert await outbox.settle(Settlement(leased.id, State.SENT, ()))
+    assert (await outbox.settle(Settlement(leased.id, State.SENT, ()))).is_recorded
     assert (await outbox.put(message(), once=[DedupKey(b"welcome")])).id == since.id
     found = await states(at_a_crash(path, path.parent.with_name("crash")))
     wanted = {old.id: State.QUEUED, sent.id: State.SENT, since.id: State.QUEUED, leased.id: State.SENT}
