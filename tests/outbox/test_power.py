@@ -89,7 +89,7 @@ async def test_what_was_acknowledged_survives_a_power_loss_in_the_middle(tmp_pat
     """At any write or sync, of the log or of a checkpoint; what was not acknowledged may be there or not."""
     path = tmp_path / "mailroom.db"
     outbox = await _open(path, disk)
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.wal_autocheckpoint(20)
     chance = random.Random(seed)

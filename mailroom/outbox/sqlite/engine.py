@@ -102,7 +102,7 @@ class SqliteOutbox(SqliteRecords):
         connection, identity, seal, recent = prepared
 
         def admit() -> None:
-            if lock.is_on_database():
+            if lock.holds(path):
                 return
             if wrapped_key_at(path) != identity:
                 raise OutboxError("it is not the outbox that was served before")
@@ -112,7 +112,7 @@ class SqliteOutbox(SqliteRecords):
         return cls(
             path,
             lock,
-            Writer(Files(path, admit=admit), connection),
+            Writer(Files(path, connection, admit=admit)),
             Reader(path),
             seal=seal,
             recent=recent,

@@ -217,7 +217,7 @@ async def test_messages_that_wait_together_share_a_transaction(outbox: SqliteOut
         commits += 1
         return False
 
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.set_commit_hook(lambda: counting(watching))
     waiting = iter([message(recipient=f"user{i}@example.com") for i in range(1024)])
@@ -234,7 +234,7 @@ async def test_messages_that_wait_together_share_a_transaction(outbox: SqliteOut
 
 async def test_a_message_costs_one_insert_and_one_update(outbox: SqliteOutbox) -> None:
     """Born with its lease: nothing else in its whole life."""
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     statements: list[str] = []
 
@@ -338,7 +338,7 @@ async def test_a_repeat_is_known_over_a_restart(open_outbox: Open, clock: FakeCl
 
 async def test_what_could_not_be_kept_is_no_repeat_when_it_comes_again(outbox: SqliteOutbox) -> None:
     """It was refused, and never became durable."""
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.pragma("query_only", 1)
     with pytest.raises(CannotKeep):
@@ -447,7 +447,7 @@ async def test_the_next_process_does_not_take_the_word_of_the_last(open_outbox: 
 async def test_a_full_database_refuses_and_recovers(outbox: SqliteOutbox) -> None:
     """The room runs out within SQLite's own bounds; with more room it goes on."""
     await outbox.put(message())
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.pragma("max_page_count", writing.pragma("page_count"))
     with pytest.raises(CannotKeep, match="full"):
@@ -472,7 +472,7 @@ async def test_a_locked_database_refuses_and_recovers(outbox: SqliteOutbox, path
 
 async def test_a_read_only_database_refuses_and_recovers(outbox: SqliteOutbox) -> None:
     """SQLITE_READONLY, as after the file system was mounted anew."""
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.pragma("query_only", 1)
     with pytest.raises(CannotKeep, match="readonly"):

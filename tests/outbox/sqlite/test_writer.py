@@ -22,12 +22,11 @@ class Table(Files):
         create(path)
         self.opened = 0
         self.calls: list[list[Any]] = []
-        self.connect().execute("CREATE TABLE numbers (n)")
+        self._open().execute("CREATE TABLE numbers (n)")
 
-    def connect(self) -> Connection:
-        """Open the file."""
+    def _open(self) -> Connection:
         self.opened += 1
-        return super().connect()
+        return super()._open()
 
     def insert(self, connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
         """Insert numbers; a negative one is an error of its own."""
@@ -39,7 +38,7 @@ class Table(Files):
 
     def content(self) -> list[Any]:
         """Return the numbers that are kept."""
-        return [n for (n,) in self.connect().execute("SELECT n FROM numbers ORDER BY n")]
+        return [n for (n,) in self._open().execute("SELECT n FROM numbers ORDER BY n")]
 
 
 @pytest.fixture
