@@ -79,7 +79,7 @@ class Lock:
         """Return whether the file at the path is the one that was locked."""
         try:
             return path in self._descriptors and os.path.samestat(os.fstat(self._descriptors[path]), path.stat())
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def holder(self) -> str:

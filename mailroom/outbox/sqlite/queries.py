@@ -63,13 +63,8 @@ _TRIED: Final = """
      ORDER BY max(started_at) DESC
 """
 
-_WITH_INDEX: Final = {
-    State.QUEUED: "due_at IS NOT NULL",
-    State.SENDING: "due_at IS NOT NULL",
-    State.SENT: "TRUE",
-    State.DELIVERED: "TRUE",
-}
-"""Conditions beside the state with which SQLite uses a partial index; `_ENDED` for all other states."""
+# Conditions of partial indexes, which SQLite uses only if the query repeats them.
+_UNSETTLED: Final = "due_at IS NOT NULL"
 _ENDED: Final = "state NOT IN ('queued', 'sending', 'sent', 'delivered')"
 
 
@@ -150,8 +145,12 @@ class SqliteRecords:
             where.append(_OF_RECIPIENT)
             order = "+id"  # sorting these few is faster than a search by id among all
         if state is not None:
-            where += ["state = ?", _WITH_INDEX.get(state, _ENDED)]
+            where.append("state = ?")
             bindings.append(state.value)
+            if state in {State.QUEUED, State.SENDING}:
+                where.append(_UNSETTLED)
+            elif state not in {State.SENT, State.DELIVERED}:
+                where.append(_ENDED)
         if before is not None:
             where.append(f"{order} < ?")
             bindings.append(before)

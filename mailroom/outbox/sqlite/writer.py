@@ -146,8 +146,8 @@ class Writer:
         try:
             return self._transact(operations)
         except _DISK_ERRORS as error:
-            self._recover(error)
-            return [(operation, _cannot_write(error)) for operation in operations]
+            problem = self._recover(error)
+            return [(operation, CannotKeep(problem)) for operation in operations]
         except Exception as error:  # noqa: BLE001 - its caller gets it
             if len(operations) == 1:
                 return [(operations[0], error)]
@@ -185,17 +185,14 @@ class Writer:
         try:
             return truncate_log(self._files.connect())
         except _DISK_ERRORS as error:
-            self._recover(error)
-            raise _cannot_write(error) from error
+            raise CannotKeep(self._recover(error)) from error
 
-    def _recover(self, error: apsw.Error) -> None:
+    def _recover(self, error: apsw.Error) -> str:
+        """Close a broken connection; return what to say to the callers."""
         if isinstance(error, _CONNECTION_BROKEN):
             self._files.disconnect()
+        return f"the outbox cannot be written: {error}"
 
 
 def _call_each(connection: apsw.Connection, functions: Sequence[Callable[[apsw.Connection], Result]]) -> list[Result]:
     return [function(connection) for function in functions]
-
-
-def _cannot_write(error: apsw.Error) -> CannotKeep:
-    return CannotKeep(f"the outbox cannot be written: {error}")
