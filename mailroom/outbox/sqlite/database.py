@@ -37,18 +37,13 @@ def create(path: Path) -> None:
 
 def not_writable(path: Path, error: OSError) -> OutboxError:
     """Return the error for a file that the system does not let us write."""
-    remedy = _REMEDIES.get(
-        error.errno or 0,
-        "let the server's user own it and its directory, or set database_url to a place that it may write",
-    )
-    return OutboxError(f"{path} cannot be written ({error.strerror}): {remedy}")
-
-
-_REMEDIES: Final = {
-    errno.ENOSPC: "make room on this disk",
-    errno.EDQUOT: "make room in the quota of the server's user",
-    errno.EROFS: "mount this file system for writing, or set database_url to a place that can be written",
-}
+    remedies = {
+        errno.ENOSPC: "make room on this disk",
+        errno.EDQUOT: "make room in the quota of the server's user",
+        errno.EROFS: "mount this file system for writing, or set database_url to a place that can be written",
+    }
+    usually = "let the server's user own it and its directory, or set database_url to a place that it may write"
+    return OutboxError(f"{path} cannot be written ({error.strerror}): {remedies.get(error.errno or 0, usually)}")
 
 
 def not_usable(path: Path, error: apsw.Error) -> OutboxError:

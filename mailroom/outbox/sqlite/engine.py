@@ -18,7 +18,6 @@ from mailroom.errors import OutboxError, OutboxInUse
 from mailroom.message import Attempt, Message, State
 from mailroom.outbox import (
     Candidate,
-    CapturedMails,
     ClaimResult,
     DedupKey,
     ExpiredMessage,
@@ -53,8 +52,6 @@ WAIT_SECONDS: Final = 12.0
 
 class SqliteOutbox(SqliteRecords):
     """See `mailroom.outbox.Outbox`. Belongs to the event loop in which `open` was called."""
-
-    captured: CapturedMails
 
     def __init__(
         self,

@@ -45,7 +45,9 @@ class Files:
 
     def connect(self) -> Connection:
         """Return the connection; opens it if it is closed. Raises apsw.Error."""
-        if self.problem and self.connection:  # it may have been solved
+        if self.connection and self.connection.in_transaction:  # its rollback failed
+            self.disconnect()
+        if self.connection and self.problem:  # it may have been solved
             self.verify(self.connection)
         if self.connection is None:
             self.connection = self._open()

@@ -63,10 +63,6 @@ _TRIED: Final = """
      ORDER BY max(started_at) DESC
 """
 
-# Conditions of partial indexes, which SQLite uses only if the query repeats them.
-_UNSETTLED: Final = "due_at IS NOT NULL"
-_ENDED: Final = "state NOT IN ('queued', 'sending', 'sent', 'delivered')"
-
 
 class Reader:
     """A read-only connection in a thread of its own."""
@@ -147,10 +143,11 @@ class SqliteRecords:
         if state is not None:
             where.append("state = ?")
             bindings.append(state.value)
+            # SQLite uses a partial index only if the query repeats its condition.
             if state in {State.QUEUED, State.SENDING}:
-                where.append(_UNSETTLED)
+                where.append("due_at IS NOT NULL")
             elif state not in {State.SENT, State.DELIVERED}:
-                where.append(_ENDED)
+                where.append("state NOT IN ('queued', 'sending', 'sent', 'delivered')")
         if before is not None:
             where.append(f"{order} < ?")
             bindings.append(before)

@@ -153,8 +153,8 @@ class Writer:
                 return [(operations[0], error)]
         outcomes: list[_Outcome] = []
         for operation in operations:
-            if outcomes and isinstance(problem := outcomes[-1][1], CannotKeep):  # the rest would wait for the same disk
-                outcomes.append((operation, CannotKeep(str(problem))))
+            if outcomes and isinstance(refusal := outcomes[-1][1], CannotKeep):  # the rest would fail as slowly
+                outcomes.append((operation, CannotKeep(str(refusal))))
             else:
                 outcomes += self._run([operation])
         return outcomes
@@ -175,7 +175,7 @@ class Writer:
         self._files.verify(connection)
         if not (problem := self._files.problem):
             return outcomes
-        with contextlib.suppress(apsw.Error):  # then a message may be sent although it was refused
+        with contextlib.suppress(apsw.Error):  # if undoing fails, a refused message may still be sent
             for operation in operations:
                 if operation.undo:
                     operation.undo(connection, operation.argument)
