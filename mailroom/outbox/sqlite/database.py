@@ -61,7 +61,7 @@ def not_usable(path: Path, error: apsw.Error) -> OutboxError:
 def check(path: Path, secret_keys: Sequence[str]) -> None:
     """Check a file that another process is using, for errors that will not go away by waiting.
 
-    Raises OutboxError when it is not an outbox or its schema is too new, SealBroken when no secret fits.
+    Raises OutboxError when it is not an outbox or its schema is too new, SealBroken when no secret matches.
     """
     # SQLite's own errors are left to whoever opens the file to serve; so is a file that is being created.
     with suppress(apsw.Error), closing(connect_readonly(path)) as connection:
@@ -209,7 +209,7 @@ def wrapped_key_at(path: Path) -> bytes | None:
 
 
 def unlock_seal(connection: apsw.Connection, secret_keys: Sequence[str]) -> Seal:
-    """Return the seal of the data key in the file. Raises apsw.Error, and SealBroken when no secret fits."""
+    """Return the seal of the data key in the file. Raises apsw.Error, and SealBroken when no secret matches."""
     wrapped = wrapped_key(connection)
     if wrapped is None:
         raise apsw.CantOpenError("it is being created: it has no data key yet")

@@ -47,7 +47,7 @@ from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Entropy, Seal
 
 WAIT_SECONDS: Final = 12.0
-"""Longer than the `shutdown_timeout` of the process before."""
+"""Longer than the `shutdown_timeout` of the previous process."""
 
 
 class SqliteOutbox(SqliteRecords):
@@ -85,9 +85,9 @@ class SqliteOutbox(SqliteRecords):
     ) -> "SqliteOutbox":
         """Open the file for serving; creates it if it is missing.
 
-        The process that had it before has ended: its leases end, and messages that are held until a restart are queued.
+        The previous process has ended: its leases end, and messages that are held until a restart are queued.
         Raises OutboxInUse when another process still serves after `wait_seconds` (None: waits without limit),
-        SealBroken when none of the secrets fits (the first one seals), OutboxError when the file cannot be used.
+        SealBroken when none of the secrets matches (the first one seals), OutboxError when the file cannot be used.
         """
         await asyncio.to_thread(create, path)
         lock = await Lock.take(path, clock=clock, wait_seconds=wait_seconds)

@@ -10,13 +10,7 @@ import msgspec
 from mailroom.clock import Instant
 from mailroom.errors import SealBroken
 from mailroom.message import Attempt, Priority, new_id
-from mailroom.outbox import (
-    RELEASED_AT_START,
-    Candidate,
-    ClaimResult,
-    ExpiredMessage,
-    Leased,
-)
+from mailroom.outbox import RELEASED_AT_START, Candidate, ClaimResult, ExpiredMessage, Leased
 from mailroom.outbox.rows import MESSAGE_COLUMNS, attempts_of, attempts_text, message_of
 from mailroom.outbox.sqlite.database import execute_bulk, rows_of, transaction
 from mailroom.outbox.sqlite.writer import RunSeparately

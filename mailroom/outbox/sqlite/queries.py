@@ -201,7 +201,7 @@ class SqliteRecords:
 async def open_readonly(path: Path, *, secret_keys: Sequence[str]) -> SqliteRecords:
     """Open the file read-only, also while a server uses it.
 
-    Raises OutboxError when it cannot be read, SealBroken when no secret fits.
+    Raises OutboxError when it cannot be read, SealBroken when no secret matches.
     """
     reader = Reader(path)
 
