@@ -375,7 +375,7 @@ def test_where_several_types_will_do_one_fault_says_so() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["public_url", "supersede", "proxy", "sender", "dev"])
+@pytest.mark.parametrize("name", ["public_url", "proxy", "sender", "dev"])
 def test_settings_that_do_not_exist_are_unknown_in_the_file_and_as_variables(name: str) -> None:
     assert faults(f'{name} = "x"\n{FILE}')[name].startswith("unknown setting")
     Path("mailroom.toml").unlink()

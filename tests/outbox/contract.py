@@ -1,4 +1,4 @@
-"""What every outbox promises. Subclass `OutboxContract` and give it an `outbox` fixture on the `clock`."""
+"""The contract, on SQLite. Subclass `OutboxContract` and give it an `outbox` fixture on the `clock`."""
 
 import asyncio
 from itertools import count
@@ -60,7 +60,7 @@ def message(
 
 
 def email(id_: str, raw: bytes = b"Subject: 739105\r\n\r\nYour code\r\n") -> Email:
-    """Return a written mail."""
+    """Return a rendered mail."""
     return Email(
         id=id_,
         message_id=f"<{id_}@acme.example>",
@@ -92,7 +92,7 @@ async def claim(outbox: Outbox, now: float, *limits: ClaimLimit, limit: int = 10
 
 
 async def claim_one(outbox: Outbox, now: float) -> Leased:
-    """Lease the one message that is due."""
+    """Claim the one message that is due."""
     (leased,) = (await claim(outbox, now)).leased
     return leased
 
@@ -110,7 +110,7 @@ def ended(leased: Leased, outcome: Outcome, words: str = "") -> tuple[Attempt, .
 
 
 class OutboxContract:
-    """The promises of `mailroom.outbox.Outbox`."""
+    """The contract of `mailroom.outbox.Outbox`."""
 
     @pytest.fixture
     def clock(self) -> FakeClock:
@@ -119,7 +119,7 @@ class OutboxContract:
 
     # Put
 
-    async def test_a_message_comes_back_as_it_was_put(self, outbox: Outbox) -> None:
+    async def test_a_claimed_message_equals_the_message_that_was_put(self, outbox: Outbox) -> None:
         """Every field survives, any JSON in the payload included."""
         kept = message(ip="203.0.113.9", languages=("fr-CA", "en"))
         assert (await outbox.put(kept)).fresh
@@ -128,8 +128,8 @@ class OutboxContract:
         assert leased.message.payload == kept.payload
         assert leased.attempts == (Attempt("main", START + 1),)
 
-    async def test_a_message_born_with_a_lease_is_sending(self, outbox: Outbox) -> None:
-        """Its first attempt is recorded, nobody else gets it, and its owner can settle it."""
+    async def test_a_message_put_with_a_lease_is_sending(self, outbox: Outbox) -> None:
+        """Its first attempt is recorded; it cannot be claimed, and can be settled."""
         born = message()
         await outbox.put(born, lease=Lease("main", 300))
         record = await outbox.get(born.id)
@@ -138,24 +138,24 @@ class OutboxContract:
         assert (await claim(outbox, START + 299)).leased == ()
         assert (await outbox.settle(Settlement(born.id, State.SENT, record.attempts))).is_recorded
 
-    async def test_messages_put_at_the_same_time_are_all_kept(self, outbox: Outbox) -> None:
-        """Each gets its own answer, whatever shares a transaction."""
+    async def test_messages_put_concurrently_are_all_stored(self, outbox: Outbox) -> None:
+        """Each put returns its own id, although they share transactions."""
         wanted = [message(recipient=f"user{i}@example.com") for i in range(150)]
         kept = await asyncio.gather(*(outbox.put(one) for one in wanted))
         assert [one.id for one in kept] == [one.id for one in wanted]
         leased = (await claim(outbox, START, up_to(200))).leased
         assert {one.message.id: one.message.recipient for one in leased} == {one.id: one.recipient for one in wanted}
 
-    async def test_a_repeated_body_is_kept_once(self, outbox: Outbox) -> None:
-        """Within the minute the same body is answered with the first message's id."""
+    async def test_a_repeated_body_is_stored_once(self, outbox: Outbox) -> None:
+        """Within a minute the same body returns the first message's id."""
         first, second = message(), message(START + REPEAT_SECONDS - 1)
         assert (await outbox.put(first, repeat_of=b"body")).fresh
         kept = await outbox.put(second, repeat_of=b"body")
         assert (kept.id, kept.fresh) == (first.id, False)
         assert await outbox.get(second.id) is None
 
-    async def test_repeats_at_the_same_time_are_kept_once(self, outbox: Outbox) -> None:
-        """One of them wins, and the others beside them are not disturbed."""
+    async def test_concurrent_repeats_are_stored_once(self, outbox: Outbox) -> None:
+        """One of them is stored; concurrent other bodies are not affected."""
         repeats = [outbox.put(message(), repeat_of=b"body") for _ in range(20)]
         others = [outbox.put(message(), repeat_of=b"body %d" % i) for i in range(20)]
         kept = await asyncio.gather(*repeats, *others)
@@ -163,48 +163,48 @@ class OutboxContract:
         assert len({one.id for one in kept[:20]}) == 1
         assert all(one.fresh for one in kept[20:])
 
-    async def test_after_a_minute_the_same_body_is_another_message(self, outbox: Outbox) -> None:
-        """A repeat is a matter of `REPEAT_SECONDS`; afterwards the newer one is what is repeated."""
+    async def test_after_a_minute_the_same_body_is_a_new_message(self, outbox: Outbox) -> None:
+        """After `REPEAT_SECONDS` it is stored, and later repeats return its id."""
         await outbox.put(message(), repeat_of=b"body")
         later = START + REPEAT_SECONDS
         newer = await outbox.put(message(later), repeat_of=b"body")
         assert newer.fresh
         assert (await outbox.put(message(later + 1), repeat_of=b"body")).id == newer.id
 
-    async def test_a_body_whose_message_failed_may_come_again(self, outbox: Outbox) -> None:
-        """Whoever asks again after a failure gets another try."""
+    async def test_a_body_whose_message_failed_is_stored_again(self, outbox: Outbox) -> None:
+        """A repeated request after a failure is a new message."""
         first = message()
         await outbox.put(first, repeat_of=b"body", lease=Lease("main", 300))
         await outbox.settle(Settlement(first.id, State.FAILED, (), reason="refused"))
         assert (await outbox.put(message(START + 1), repeat_of=b"body")).fresh
 
-    async def test_bodies_that_may_repeat_are_all_kept(self, outbox: Outbox) -> None:
+    async def test_without_repeat_of_every_message_is_stored(self, outbox: Outbox) -> None:
         """Without `repeat_of` nothing is compared."""
         kept = [await outbox.put(message()) for _ in range(3)]
         assert all(one.fresh for one in kept)
 
-    async def test_what_may_happen_once_happens_once(self, outbox: Outbox) -> None:
-        """A welcome claims its user for ever; another user is another matter."""
+    async def test_a_once_event_is_stored_once(self, outbox: Outbox) -> None:
+        """A user is welcomed once, for ever; other users are independent."""
         once = DedupKey(b"welcome:user1")
         first = await outbox.put(message(), once=[once])
         again = await outbox.put(message(START + 10**9), once=[once])
         assert (again.id, again.fresh) == (first.id, False)
         assert (await outbox.put(message(), once=[DedupKey(b"welcome:user2")])).fresh
 
-    async def test_one_of_several_onces_is_enough_to_keep_nothing(self, outbox: Outbox) -> None:
-        """And what was refused has claimed nothing."""
+    async def test_one_known_once_event_of_several_prevents_storing(self, outbox: Outbox) -> None:
+        """The other events of the refused put stay unknown."""
         await outbox.put(message(), once=[DedupKey(b"a")])
         assert not (await outbox.put(message(), once=[DedupKey(b"b"), DedupKey(b"a")])).fresh
         assert (await outbox.put(message(), once=[DedupKey(b"b")])).fresh
 
-    async def test_a_once_with_an_end_is_forgotten_at_its_end(self, outbox: Outbox) -> None:
-        """A webhook's body is remembered as long as it would be accepted."""
+    async def test_a_once_event_is_forgotten_after_its_time(self, outbox: Outbox) -> None:
+        """A webhook's body is remembered as long as its timestamp is accepted."""
         await outbox.put(message(), once=[DedupKey(b"body", until=START + 100)])
         assert not (await outbox.put(message(START + 99), once=[DedupKey(b"body", until=START + 199)])).fresh
         assert (await outbox.put(message(START + 100), once=[DedupKey(b"body", until=START + 200)])).fresh
 
-    async def test_what_cannot_be_written_is_refused_alone(self, outbox: Outbox) -> None:
-        """A lone surrogate or no address is an error of that one call; its neighbours are kept."""
+    async def test_a_message_that_cannot_be_encoded_fails_alone(self, outbox: Outbox) -> None:
+        """A lone surrogate or an invalid address fails that call only; concurrent puts are stored."""
         results = await asyncio.gather(
             outbox.put(message()),
             outbox.put(message(payload={"code": "\ud800"})),
@@ -214,8 +214,8 @@ class OutboxContract:
         )
         assert [isinstance(result, ValueError) for result in results] == [False, True, True, False]
 
-    async def test_giving_up_a_put_disturbs_nobody(self, outbox: Outbox) -> None:
-        """A client that goes away takes nobody else's message with it."""
+    async def test_cancelling_a_put_does_not_affect_concurrent_puts(self, outbox: Outbox) -> None:
+        """A client that disconnects cancels its own put only."""
         tasks = [asyncio.create_task(outbox.put(message())) for _ in range(10)]
         await asyncio.sleep(0)
         for task in tasks[::2]:
@@ -227,8 +227,8 @@ class OutboxContract:
 
     # Claim
 
-    async def test_codes_go_first_then_what_is_due_longest(self, outbox: Outbox) -> None:
-        """Priority outranks due time."""
+    async def test_claims_are_ordered_by_priority_then_due_time(self, outbox: Outbox) -> None:
+        """Priority is compared first."""
         event = message(START, template="Welcome", priority=Priority.EVENT)
         late, early = message(START + 2), message(START + 1)
         for one in (event, late, early):
@@ -236,23 +236,23 @@ class OutboxContract:
         claimed = await claim(outbox, START + 3)
         assert [leased.message.id for leased in claimed.leased] == [early.id, late.id, event.id]
 
-    async def test_a_leased_message_is_leased_to_nobody_else(self, outbox: Outbox) -> None:
-        """Until its lease has run out; then its attempts so far are known."""
+    async def test_a_leased_message_is_not_claimed_again_until_its_lease_ends(self, outbox: Outbox) -> None:
+        """Afterwards it is claimed with its earlier attempts."""
         await outbox.put(message())
         first = await claim_one(outbox, START)
         assert (await claim(outbox, START + 299)).leased == ()
         again = await claim_one(outbox, START + 300)
         assert again.attempts == (*first.attempts, Attempt("main", START + 300))
 
-    async def test_claims_at_the_same_time_share_nothing(self, outbox: Outbox) -> None:
+    async def test_concurrent_claims_return_different_messages(self, outbox: Outbox) -> None:
         """Each message is leased once."""
         await asyncio.gather(*(outbox.put(message()) for _ in range(50)))
         claims = await asyncio.gather(*(claim(outbox, START, up_to(20)) for _ in range(4)))
         ids = [leased.message.id for one in claims for leased in one.leased]
         assert len(ids) == len(set(ids)) == 50
 
-    async def test_next_due_is_when_there_is_something_to_do(self, outbox: Outbox) -> None:
-        """A retry's time, or a lease's end; None when nothing waits."""
+    async def test_next_due_is_the_next_retry_or_end_of_a_lease(self, outbox: Outbox) -> None:
+        """None when no message waits."""
         assert (await claim(outbox, START)).next_due is None
         await outbox.put(message())
         leased = await claim_one(outbox, START)
@@ -352,16 +352,16 @@ class OutboxContract:
         await outbox.settle(Settlement(older.id, State.SENT, ()))
         assert (await _record(outbox, older)).state is State.SENT
 
-    async def test_an_expired_message_is_not_leased(self, outbox: Outbox) -> None:
-        """Not one moment after its lifetime."""
+    async def test_an_expired_message_is_not_claimed(self, outbox: Outbox) -> None:
+        """From the moment at which its lifetime ends."""
         await outbox.put(message(lifetime=100))
         claimed = await claim(outbox, START + 100)
         assert (claimed.leased, claimed.next_due) == ((), None)
 
     # Attempt and settle
 
-    async def test_another_attempt_is_recorded(self, outbox: Outbox) -> None:
-        """Before the next provider is dialled."""
+    async def test_a_further_attempt_is_recorded(self, outbox: Outbox) -> None:
+        """It is recorded before the next provider is contacted."""
         await outbox.put(message())
         leased = await claim_one(outbox, START)
         attempts = (*ended(leased, Outcome.UNAVAILABLE, "451 later"), Attempt("backup", START + 1))
@@ -371,8 +371,8 @@ class OutboxContract:
         assert record.attempts == attempts
 
     @pytest.mark.parametrize("state", [state for state in State if state.settled])
-    async def test_a_settled_message_keeps_its_record_only(self, outbox: Outbox, state: State) -> None:
-        """The payload is gone; who, when, by whom and the harmless fields stay."""
+    async def test_settling_erases_the_payload_and_leaves_the_record(self, outbox: Outbox, state: State) -> None:
+        """Recipient, times, attempts and the harmless fields stay."""
         await outbox.put(message(languages=("fr",)))
         leased = await claim_one(outbox, START)
         attempts = ended(leased, Outcome.ACCEPTED, "250 2.0.0 queued")
@@ -391,8 +391,8 @@ class OutboxContract:
         assert record.payload["code"] == MASK
         assert (await claim(outbox, START + 400)).leased == ()
 
-    async def test_many_are_settled_at_the_same_time(self, outbox: Outbox) -> None:
-        """Each in its own way, and beside one whose lease was lost."""
+    async def test_many_messages_are_settled_concurrently(self, outbox: Outbox) -> None:
+        """With different states, and together with one whose lease was lost."""
         await asyncio.gather(*(outbox.put(message()) for _ in range(90)))
         leased = (await claim(outbox, START)).leased
         ways = [State.SENT, State.FAILED, State.HELD]
@@ -408,8 +408,8 @@ class OutboxContract:
             assert record is not None
             assert (record.state, record.reason) == (settlement.state, settlement.reason)
 
-    async def test_without_the_lease_nothing_is_recorded(self, outbox: Outbox) -> None:
-        """An unknown message, one that only waits, one that is settled: False, and no change."""
+    async def test_attempt_and_settle_change_nothing_without_a_lease(self, outbox: Outbox) -> None:
+        """An unknown, a queued and a settled message: False, and no change."""
         waiting = message()
         await outbox.put(waiting)
         for id_ in (waiting.id, message().id):
@@ -423,8 +423,8 @@ class OutboxContract:
         assert record is not None
         assert record.state is State.SENT
 
-    async def test_a_lease_that_ran_out_and_was_ended_is_lost(self, outbox: Outbox) -> None:
-        """Whoever comes back after that must not write over the end."""
+    async def test_a_message_that_expired_after_its_lease_cannot_be_settled(self, outbox: Outbox) -> None:
+        """A late result must not overwrite `expired`."""
         await outbox.put(message(lifetime=200))
         leased = await claim_one(outbox, START)
         assert len(await outbox.expire(now=START + 300, limit=10)) == 1
@@ -432,8 +432,8 @@ class OutboxContract:
 
     # Held
 
-    async def test_a_held_message_waits_until_it_is_released(self, outbox: Outbox) -> None:
-        """With its payload; released oldest first, by reason, as many as were asked for."""
+    async def test_a_held_message_is_not_claimed_until_it_is_released(self, outbox: Outbox) -> None:
+        """It has its payload; release takes a reason and a limit, and starts with the oldest."""
         wanted = [message(START + i) for i in range(4)]
         reasons = [HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_MISCONFIGURED, HELD_MISCONFIGURED]
         for one in wanted:
@@ -452,8 +452,8 @@ class OutboxContract:
         assert await outbox.release(HELD_MISCONFIGURED, now=START + 402) == 2
         assert await outbox.held() == {HELD_EXHAUSTED: 1}
 
-    async def test_what_is_expired_is_not_released(self, outbox: Outbox) -> None:
-        """It could not be sent any more."""
+    async def test_an_expired_message_is_not_released(self, outbox: Outbox) -> None:
+        """It cannot be sent any more."""
         await outbox.put(message(lifetime=100))
         leased = await claim_one(outbox, START)
         await outbox.settle(Settlement(leased.message.id, State.HELD, leased.attempts, reason=HELD_MISCONFIGURED))
@@ -461,8 +461,8 @@ class OutboxContract:
 
     # Expire and purge
 
-    async def test_what_is_worth_nothing_any_more_is_ended(self, outbox: Outbox) -> None:
-        """Queued, held, or leased by somebody who never came back; with what is to be reported of it."""
+    async def test_expire_ends_queued_held_and_abandoned_messages(self, outbox: Outbox) -> None:
+        """Abandoned: the lease has ended. The result has what is reported of each message."""
         queued, held, lost, young = (message(lifetime=life) for life in (50, 50, 50, 1000))
         for one in (held, lost):
             await outbox.put(one)
@@ -483,15 +483,15 @@ class OutboxContract:
             assert record.settled_at is not None
         assert [leased.message.id for leased in (await claim(outbox, START + 62)).leased] == [young.id]
 
-    async def test_a_message_whose_lease_runs_is_not_ended(self, outbox: Outbox) -> None:
-        """It may be on the wire."""
+    async def test_a_message_whose_lease_runs_does_not_expire(self, outbox: Outbox) -> None:
+        """It may be under way to the provider."""
         await outbox.put(message(lifetime=50))
         leased = await claim_one(outbox, START)
         assert await outbox.expire(now=START + 100, limit=10) == []
         assert (await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))).is_recorded
 
-    async def test_old_settled_messages_are_deleted_in_steps(self, outbox: Outbox) -> None:
-        """Never an unsettled one, however old; 0 tells that it is done."""
+    async def test_purge_deletes_old_settled_messages_up_to_its_limit(self, outbox: Outbox) -> None:
+        """Unsettled messages stay, however old; 0: nothing is left to delete."""
         old = [message(START + i, lifetime=10**6) for i in range(5)]
         waiting = message(START, lifetime=10**6)
         await outbox.put(waiting)
@@ -502,8 +502,8 @@ class OutboxContract:
         assert gone == [3, 1, 0]
         assert [record.id for record in await outbox.find()] == [old[4].id, waiting.id]
 
-    async def test_what_happened_once_is_forgotten_at_its_end_or_never(self, outbox: Outbox) -> None:
-        """The message may be long gone, the welcome stays."""
+    async def test_purge_deletes_once_events_after_their_time(self, outbox: Outbox) -> None:
+        """Events without an end stay, although their message is deleted."""
         welcomed = message()
         await outbox.put(
             welcomed,
@@ -517,7 +517,7 @@ class OutboxContract:
         assert not (await outbox.put(message(START + 200), once=[DedupKey(b"for ever")])).fresh
         assert (await outbox.put(message(START + 200), once=[DedupKey(b"a while", until=START + 300)])).fresh
 
-    async def test_what_happened_without_a_message_is_remembered_until_its_end(self, outbox: Outbox) -> None:
+    async def test_an_event_without_a_message_is_remembered_until_its_time(self, outbox: Outbox) -> None:
         await outbox.remember(DedupKey(b"ended", until=START + 10))
         await outbox.remember(DedupKey(b"ended for ever"))
         assert await outbox.happened(b"ended")
@@ -531,8 +531,8 @@ class OutboxContract:
 
     # Look
 
-    async def test_the_language_of_the_last_mail_is_known(self, outbox: Outbox) -> None:
-        """By mailbox, not by spelling; mails without languages do not count, settled ones do."""
+    async def test_languages_are_those_of_the_last_mail_to_the_mailbox(self, outbox: Outbox) -> None:
+        """Spellings of the same mailbox are equal; settled mails count, mails without languages do not."""
         for i, languages in enumerate([("en",), ("fr-CA", "fr"), ()]):
             one = message(START + i, recipient="Ada@Example.com", languages=languages)
             await outbox.put(one, lease=Lease("main", 300))
@@ -540,8 +540,8 @@ class OutboxContract:
         assert await outbox.languages("ada@example.COM") == ("fr-CA", "fr")
         assert await outbox.languages("bob@example.com") == ()
 
-    async def test_who_got_what_is_known_before_it_is_indexed_and_after(self, outbox: Outbox) -> None:
-        """A few at a time; 0 tells that it is done."""
+    async def test_messages_are_found_by_recipient_before_and_after_indexing(self, outbox: Outbox) -> None:
+        """Indexing respects its limit; 0: nothing is left to index."""
         ids = []
         indexed = []
         for i in range(6):
@@ -556,8 +556,8 @@ class OutboxContract:
         assert [record.id for record in await outbox.find(recipient="ADA@example.com")] == ids[1::2][::-1]
         assert await outbox.languages("bob@example.com") == ("x4",)
 
-    async def test_the_depth_tells_what_waits(self, outbox: Outbox) -> None:
-        """By priority, with the oldest; neither held nor settled messages."""
+    async def test_depth_counts_waiting_messages_by_priority(self, outbox: Outbox) -> None:
+        """It has the time of the oldest; held and settled messages are not counted."""
         for i in range(3):
             await outbox.put(message(START + i))
         await outbox.put(message(START + 9, template="Welcome", priority=Priority.EVENT))
@@ -573,8 +573,8 @@ class OutboxContract:
         }
         assert await outbox.held() == {}
 
-    async def test_records_are_found_newest_first_page_by_page(self, outbox: Outbox) -> None:
-        """By recipient, by state, by both."""
+    async def test_find_returns_records_newest_first_in_pages(self, outbox: Outbox) -> None:
+        """All, by recipient, by state, and by both."""
         ada = [message(START + i, recipient="ada@example.com") for i in range(5)]
         bob = message(START + 5, recipient="bob@example.com")
         for one in (*ada, bob):
@@ -596,7 +596,7 @@ class OutboxContract:
         assert await outbox.find(recipient="no address") == []
         assert await outbox.get(message().id) is None
 
-    async def test_the_free_room_is_known_or_not(self, outbox: Outbox) -> None:
+    async def test_free_bytes_is_a_number_or_none(self, outbox: Outbox) -> None:
         """A number of octets, or None."""
         room = await outbox.free_bytes()
         assert room is None or room > 0
@@ -604,7 +604,7 @@ class OutboxContract:
     # Captured
 
     async def test_captured_mails_can_be_read(self, outbox: Outbox) -> None:
-        """Newest first, and each as it was written."""
+        """Newest first, and octet by octet."""
         mails = [email(message(START + i).id, b"Subject: %d\r\n\r\nx\r\n" % i) for i in range(3)]
         for mail in mails:
             await outbox.captured.keep(mail)
@@ -620,15 +620,15 @@ class OutboxContract:
         assert await outbox.captured.raw(mails[0].id) == mails[0].raw
         assert await outbox.captured.raw(message().id) is None
 
-    async def test_the_mail_catcher_keeps_the_newest_thousand(self, outbox: Outbox) -> None:
-        """The oldest go first."""
+    async def test_the_newest_thousand_captured_mails_are_stored(self, outbox: Outbox) -> None:
+        """The oldest are deleted."""
         mails = [email(message(START + i).id, b"x") for i in range(1005)]
         await asyncio.gather(*(outbox.captured.keep(mail) for mail in mails))
         kept = await outbox.captured.newest(2000)
         assert [mail.id for mail in kept] == [mail.id for mail in mails[:4:-1]]
 
-    async def test_the_mail_catcher_keeps_64_mebibytes(self, outbox: Outbox) -> None:
-        """However few mails that are."""
+    async def test_at_most_64_mebibytes_of_captured_mails_are_stored(self, outbox: Outbox) -> None:
+        """Even if only two mails are left."""
         mails = [email(message(START + i).id, bytes(24 * 1024 * 1024)) for i in range(3)]
         for mail in mails:
             await outbox.captured.keep(mail)

@@ -1,4 +1,4 @@
-"""A disk for SQLite that loses power and fails: what was not synced lives in memory only, beside the real file."""
+"""A simulated disk for SQLite that fails and loses power: writes that are not synced are only in memory."""
 
 import random
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import apsw
 
 Fault: TypeAlias = Callable[[str, str], type[apsw.Error] | None]
-"""Told the operation (`write`, `sync`) and the file's name, says how it fails, if it does."""
+"""Gets the operation (`write`, `sync`) and the file's name; returns the error to raise, or None."""
 
 REAL_DISK: Final = apsw.vfs_names()[0]
 """SQLite's own default."""
@@ -34,7 +34,7 @@ class Disk(apsw.VFS):
         super().__init__(self.name, REAL_DISK)
 
     def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802 - SQLite's name
-        """Open a file of SQLite's."""
+        """Open a file."""
         return _File(self, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: FBT001, N802 - SQLite's signature
@@ -61,7 +61,7 @@ class Disk(apsw.VFS):
             self.files.clear()
 
     def check(self, operation: str, name: str) -> None:
-        """Fail if it is time to."""
+        """Raise the error that `fault` returns."""
         if self.dead:
             raise apsw.IOError("the power is gone")
         error = self.fault(operation, name) if self.fault else None
@@ -70,7 +70,7 @@ class Disk(apsw.VFS):
 
 
 class _Content:
-    """A file as programs see it, and what of it is not on the disk yet."""
+    """A file's content as programs read it, and the writes that are not synced."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -87,7 +87,7 @@ class _Content:
         self.unsynced.append((size, None))
 
     def flush(self, writes: list[tuple[int, bytes | None]]) -> None:
-        """Bring these writes to the real file."""
+        """Apply these writes to the real file."""
         self.unsynced = []
         if writes and Path(self.path).exists():
             durable = bytearray(Path(self.path).read_bytes())

@@ -32,7 +32,7 @@ from tests.clock import START, FakeClock
 SECRET: Final = "the secret key of the committed databases"
 DAY: Final = 86400.0
 BODY: Final = b'{"to":"ada@example.com","type":"SignIn","payload":{"code":"314159"}}'
-"""What the queued code was posted as."""
+"""The request body of the queued code."""
 WEBHOOK: Final = b"webhook: an event"
 WELCOME: Final = b"welcome: a user"
 CODE: Final = {"code": "314159", "application": {"id": "app1", "name": "Acme"}, "locale": "fr"}
@@ -66,7 +66,7 @@ SETTLED: Final = {
     },
     "cancelled": Settlement("", State.CANCELLED, (), None, "an operator cancelled it"),
 }
-"""What becomes of a message that was put under this name, which is its recipient, too."""
+"""Settlements by name; the name is also the recipient of the message."""
 
 
 def address(name: str) -> str:

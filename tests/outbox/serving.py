@@ -1,4 +1,4 @@
-"""A process of its own that serves from an outbox, for tests that kill it.
+"""A process that serves from an outbox, for tests that kill it.
 
 `python -m tests.outbox.serving <file> <what>`.
 `wait`: opens, says so, stays. `write`: puts and settles as fast as it can, and tells each acknowledgement.
@@ -21,12 +21,12 @@ SECRET = "a-secret-key-of-the-tests"
 
 
 def say(line: str) -> None:
-    """Tell the test, at once and whole."""
+    """Print a line without buffering."""
     os.write(1, f"{line}\n".encode())
 
 
 async def main(path: Path, what: str) -> None:
-    """Do what is asked until killed."""
+    """Run the command until killed."""
     wait_seconds = 30.0
     if what == "ask":
         os.setuid(65534)

@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order, the outbox and a dictionary agree on what became of every message."""
+"""A model test: after random operations the outbox and a dictionary have the same messages in the same states."""
 
 import asyncio
 import tempfile
@@ -34,7 +34,7 @@ _TEMPLATES: Final = {"SignIn": Priority.CODE, "OrganizationInvitation": Priority
 
 @dataclass
 class Row:
-    """What the model knows of a message."""
+    """A message in the model."""
 
     message: Message
     state: State
@@ -47,7 +47,7 @@ class Row:
 
 
 class Outboxes(RuleBasedStateMachine):
-    """Drives an outbox, and the model beside it."""
+    """Runs operations on an outbox and on the model."""
 
     bodies = Bundle("bodies")
     leased = Bundle("leased")
@@ -85,7 +85,7 @@ class Outboxes(RuleBasedStateMachine):
         lease=st.booleans(),
     )
     def put(self, template: str, lifetime: float, body: bytes | None, recipient: str, lease: bool) -> Any:  # noqa: FBT001 - a drawn value
-        """Put a message, born with a lease or not, perhaps a repeat."""
+        """Put a message, with a lease or not; it may be a repeat."""
         now = self.clock.now()
         one = message(now, template=template, priority=_TEMPLATES[template], lifetime=lifetime, recipient=recipient)
         kept = self._run(self.outbox.put(one, repeat_of=body, lease=Lease("main", _LEASE) if lease else None))
@@ -114,7 +114,7 @@ class Outboxes(RuleBasedStateMachine):
         exclude=st.booleans(),
     )
     def claim(self, total: int, others: int, templates: set[str], exclude: bool) -> Any:  # noqa: FBT001 - hypothesis's
-        """Lease what is due: exactly what the model says, in its order."""
+        """Claim due messages: the same as in the model, in the same order."""
         now = self.clock.now()
         due = sorted(
             (
@@ -163,7 +163,7 @@ class Outboxes(RuleBasedStateMachine):
         wait=st.sampled_from([0.0, 5.0, 50.0]),
     )
     def settle(self, id_: str, state: State, wait: float) -> None:
-        """Settle a message that is, or once was, leased to us."""
+        """Settle a message that is or was leased."""
         row, due_at = self.rows.get(id_), self.clock.now() + wait
         record = self._run(self.outbox.get(id_))
         if row is None:  # another lease of it was settled, and it is gone
@@ -177,7 +177,7 @@ class Outboxes(RuleBasedStateMachine):
 
     @rule(limit=st.none() | st.integers(1, 2))
     def release(self, limit: int | None) -> None:
-        """Release what is held, the oldest first."""
+        """Release held messages, the oldest first."""
         now = self.clock.now()
         held = [row for row in self.rows.values() if row.state is State.HELD and now < row.message.expires_at][:limit]
         assert self._run(self.outbox.release(HELD_MISCONFIGURED, now=now, limit=limit)) == len(held)
@@ -186,7 +186,7 @@ class Outboxes(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        """End what is worth nothing any more, but what may be on the wire."""
+        """Expire messages whose lifetime has ended, except those whose lease runs."""
         now = self.clock.now()
         over = [
             row
@@ -202,7 +202,7 @@ class Outboxes(RuleBasedStateMachine):
 
     @rule(age=st.sampled_from([0.0, 100.0]))
     def purge(self, age: float) -> None:
-        """Delete what is settled and old."""
+        """Delete old settled messages."""
         now = self.clock.now()
         gone = [
             id_
@@ -215,7 +215,7 @@ class Outboxes(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 3))
     def index(self, limit: int) -> None:
-        """Write down who got the next few."""
+        """Index a few recipients."""
         assert self._run(self.outbox.index(limit=limit)) <= limit
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 41.0, 70.0]))
@@ -230,14 +230,14 @@ class Outboxes(RuleBasedStateMachine):
 
     @rule()
     def lose_log(self) -> None:
-        """Delete SQLite's log; the next commit saves what was in it."""
+        """Delete SQLite's log; the next commit saves its content."""
         log = Path(self.folder.name) / "mailroom.db-wal"
         log.unlink(missing_ok=True)
         self._run(self.outbox.index(limit=1))
 
     @rule()
     def lose_database(self) -> None:
-        """Move the database away and back; in between nothing is kept."""
+        """Move the database away and back; in between nothing is stored."""
         database = Path(self.folder.name) / "mailroom.db"
         away = database.rename(database.with_name("away"))
         try:
@@ -249,7 +249,7 @@ class Outboxes(RuleBasedStateMachine):
 
     @rule(back=st.sampled_from([0.0, 0.0, 20.0, 3600.0]))
     def restart(self, back: float) -> None:
-        """Another process takes over, perhaps with the clock set back meanwhile."""
+        """Close and open the outbox, perhaps with the clock set back."""
         self._run(self.outbox.close())
         now = self.clock.now() - back
         self.clock.set(now)
@@ -268,7 +268,7 @@ class Outboxes(RuleBasedStateMachine):
 
     @invariant()
     def agree(self) -> None:
-        """Compare what can be seen."""
+        """Compare the outbox with the model."""
         records = self._run(self.outbox.find(limit=1000))
         assert {record.id: record.state for record in records} == {id_: row.state for id_, row in self.rows.items()}
         for recipient in _RECIPIENTS:

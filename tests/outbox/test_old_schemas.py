@@ -1,4 +1,4 @@
-"""Databases that earlier versions wrote open today, with everything in them (`make_database.py` wrote them)."""
+"""Tests that databases of earlier versions can be used (`make_database.py` wrote them)."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ SETTLED_STATES = {one for one in State if one.settled}
 
 @pytest.fixture(params=[*FILES, None], ids=lambda file: file.stem if file else "today")
 async def outbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqliteOutbox]:
-    """Open each file as the next process does, 20 s after the one that wrote it was killed; and one of today's."""
+    """Open each file 20 s after the process that wrote it was killed; and a file of the current version."""
     path = tmp_path / "mailroom.db"
     if request.param:
         shutil.copy(request.param, path)
@@ -43,19 +43,19 @@ async def outbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def records(outbox: SqliteOutbox) -> dict[str, Record]:
-    """Return what is in the file, by recipient."""
+    """Return the records in the file, by recipient."""
     return {record.recipient: record for record in await outbox.find(limit=100)}
 
 
-def test_there_is_one_of_each_schema_since_the_second() -> None:
+def test_each_schema_since_2_has_a_database_file() -> None:
     """A new schema needs a new file: `python -m tests.outbox.make_database`."""
     steps = (Path(__file__).parents[2] / "mailroom" / "outbox" / "sqlite" / "schema").glob("sqlite-*.sql")
     schemas = {int(step.stem.removeprefix("sqlite-")) for step in steps} - {1}
     assert {int(file.stem.removeprefix("schema-")) for file in FILES} == schemas
 
 
-async def test_every_state_is_there(outbox: SqliteOutbox) -> None:
-    """With attempts, reasons and ids; what was leased and what waited for a restart is queued."""
+async def test_messages_of_every_state_are_read(outbox: SqliteOutbox) -> None:
+    """With attempts, reasons and ids; leased messages, and those held until a restart, are queued."""
     found = await records(outbox)
     for name, settlement in SETTLED.items():
         record = found.pop(address(name))
@@ -77,8 +77,8 @@ async def test_every_state_is_there(outbox: SqliteOutbox) -> None:
     assert await outbox.held() == {HELD_EXHAUSTED: 1, HELD_LINK: 1}
 
 
-async def test_what_waits_can_be_sent(outbox: SqliteOutbox) -> None:
-    """Codes first; each opens as it was put."""
+async def test_waiting_messages_can_be_claimed(outbox: SqliteOutbox) -> None:
+    """Codes first; each payload is as it was put."""
     claimed = await claim(outbox, START + 40)
     recipients = [one.message.recipient for one in claimed.leased]
     codes = ("queued", "sending", "retried", "held for misconfiguration", "held, refused", "held for its template")
@@ -95,8 +95,8 @@ async def test_what_waits_can_be_sent(outbox: SqliteOutbox) -> None:
     assert held.attempts[0].outcome is Outcome.UNCERTAIN
 
 
-async def test_repeats_are_known(outbox: SqliteOutbox) -> None:
-    """Of a body for a minute, of a webhook for a week, of a welcome for ever."""
+async def test_repeats_are_recognized(outbox: SqliteOutbox) -> None:
+    """A body for a minute, a webhook for a week, a welcome for ever."""
     found = await records(outbox)
     again = await outbox.put(message(START + 20), repeat_of=BODY)
     assert (again.id, again.fresh) == (found[address("queued")].id, False)
@@ -106,8 +106,8 @@ async def test_repeats_are_known(outbox: SqliteOutbox) -> None:
         assert fresh or kept.id == found[address("welcomed")].id
 
 
-async def test_it_is_found_by_recipient_and_captured_mails_are_there(outbox: SqliteOutbox) -> None:
-    """Indexed or not."""
+async def test_messages_are_found_by_recipient_and_captured_mails_are_read(outbox: SqliteOutbox) -> None:
+    """Indexed or not yet."""
     for name in ("queued", "cancelled"):
         (record,) = await outbox.find(recipient=address(name).title())
         assert record.recipient == address(name)
@@ -117,8 +117,8 @@ async def test_it_is_found_by_recipient_and_captured_mails_are_there(outbox: Sql
     assert await outbox.captured.raw(mail.id) == RAW
 
 
-async def test_it_can_be_worked_on(outbox: SqliteOutbox) -> None:
-    """Indexed, expired and purged to the end."""
+async def test_messages_can_be_indexed_expired_and_purged(outbox: SqliteOutbox) -> None:
+    """Until no message is left."""
     assert await outbox.index(limit=100)
     assert await outbox.expire(now=START + 31 * 365 * DAY, limit=100)
     assert await outbox.purge(before=START + 1, now=START + 31 * 365 * DAY, limit=100)

@@ -1,6 +1,6 @@
-"""Nothing acknowledged is lost when the power goes, and a failing disk is told from a kept message.
+"""Tests that no accepted message is lost when the power fails or the disk returns errors.
 
-SIGKILL cannot see a missing fsync: what was written lives on in the system's memory. This disk forgets it.
+SIGKILL does not show a missing fsync: the kernel still has what was written. The simulated disk drops it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ SECRET: Final = "a-secret-key-of-the-tests"
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """Return a disk that works until it is told otherwise."""
+    """Return a disk without faults."""
     disk = Disk()
     yield disk
     apsw.set_default_vfs(REAL_DISK)
@@ -65,8 +65,8 @@ async def _load(outbox: SqliteOutbox, rounds: int) -> tuple[list[str], list[str]
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_what_was_acknowledged_survives_a_power_loss(tmp_path: Path, disk: Disk, seed: int) -> None:
-    """Every row, every settlement; whichever of the other writes reached the disk, and in whatever order."""
+async def test_accepted_messages_survive_a_power_loss(tmp_path: Path, disk: Disk, seed: int) -> None:
+    """And settlements do; whichever of the other writes reached the disk, and in whatever order."""
     path = tmp_path / "mailroom.db"
     outbox = await _open(path, disk)
     kept, settled = await _load(outbox, rounds=5)
@@ -85,11 +85,11 @@ async def test_what_was_acknowledged_survives_a_power_loss(tmp_path: Path, disk:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_what_was_acknowledged_survives_a_power_loss_in_the_middle(tmp_path: Path, disk: Disk, seed: int) -> None:
-    """At any write or sync, of the log or of a checkpoint; what was not acknowledged may be there or not."""
+async def test_accepted_messages_survive_a_power_loss_during_a_write(tmp_path: Path, disk: Disk, seed: int) -> None:
+    """At any write or sync, of the log or of a checkpoint; refused messages may be stored or not."""
     path = tmp_path / "mailroom.db"
     outbox = await _open(path, disk)
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.wal_autocheckpoint(20)
     chance = random.Random(seed)
@@ -119,7 +119,7 @@ async def test_what_was_acknowledged_survives_a_power_loss_in_the_middle(tmp_pat
         await after.close()
 
 
-async def test_this_disk_does_lose_what_is_not_synced(
+async def test_the_simulated_disk_loses_writes_that_are_not_synced(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail: with `synchronous=OFF` the same load loses acknowledged messages."""
@@ -147,7 +147,7 @@ async def test_this_disk_does_lose_what_is_not_synced(
 
 @pytest.mark.parametrize("error", [apsw.FullError, apsw.IOError])
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_failing_disk_loses_nothing_that_was_acknowledged(
+async def test_a_failing_disk_loses_no_accepted_message(
     tmp_path: Path, disk: Disk, error: type[apsw.Error], seed: int
 ) -> None:
     """Writes and syncs fail at random: each put is kept or raises CannotKeep, and the outbox recovers by itself."""
@@ -174,8 +174,8 @@ async def test_a_failing_disk_loses_nothing_that_was_acknowledged(
         await after.close()
 
 
-async def test_a_disk_that_fails_for_long_refuses_at_once_and_works_when_it_does(tmp_path: Path, disk: Disk) -> None:
-    """503 while it is full; no restart afterwards."""
+async def test_a_disk_that_fails_for_long_refuses_at_once_and_recovers(tmp_path: Path, disk: Disk) -> None:
+    """No restart is needed."""
     outbox = await _open(tmp_path / "mailroom.db", disk)
     try:
         for error in (apsw.FullError, apsw.IOError):

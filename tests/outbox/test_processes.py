@@ -1,4 +1,4 @@
-"""Several processes, killed ones, and real file systems that are full or not ours to write."""
+"""Tests with several processes, with SIGKILL, and with file systems that are full or read-only."""
 
 import asyncio
 import os
@@ -57,16 +57,16 @@ async def _open(path: Path, wait_seconds: float = 0.0) -> SqliteOutbox:
     return await SqliteOutbox.open(path, secret_keys=[SECRET], clock=SystemClock(), wait_seconds=wait_seconds)
 
 
-async def test_a_second_process_is_told_to_use_postgresql(tmp_path: Path, serve: Serve) -> None:
-    """One process serves; the sentence names the other one and the way out."""
+async def test_the_error_of_a_second_process_suggests_postgresql(tmp_path: Path, serve: Serve) -> None:
+    """It names the other process, too."""
     first = await serve("wait")
     assert await _line(first) == "open"
     with pytest.raises(OutboxInUse, match=rf"served by process {first.pid}.*PostgreSQL"):
         await _open(tmp_path / "mailroom.db")
 
 
-async def test_the_lock_is_waited_for_by_the_clock(tmp_path: Path, serve: Serve) -> None:
-    """Twelve seconds of an overlapping deploy, then no more."""
+async def test_opening_waits_twelve_seconds_for_the_lock(tmp_path: Path, serve: Serve) -> None:
+    """As long as two processes overlap in a deploy."""
     assert await _line(await serve("wait")) == "open"
     clock = FakeClock()
     opening = asyncio.create_task(SqliteOutbox.open(tmp_path / "mailroom.db", secret_keys=[SECRET], clock=clock))
@@ -79,7 +79,7 @@ async def test_the_lock_is_waited_for_by_the_clock(tmp_path: Path, serve: Serve)
 
 
 async def test_a_second_process_takes_over_when_the_first_is_killed(tmp_path: Path, serve: Serve) -> None:
-    """The system frees a dead process's lock, and the one that waits goes on."""
+    """The kernel frees the lock, and the waiting process opens the outbox."""
     first = await serve("wait")
     assert await _line(first) == "open"
     second = await serve("wait")
@@ -89,8 +89,8 @@ async def test_a_second_process_takes_over_when_the_first_is_killed(tmp_path: Pa
         await _open(tmp_path / "mailroom.db")
 
 
-async def test_nothing_that_was_acknowledged_is_lost_at_a_kill(tmp_path: Path, serve: Serve) -> None:
-    """SIGKILL in the middle of writing, again and again; what was leased is due at once afterwards."""
+async def test_accepted_messages_survive_sigkill(tmp_path: Path, serve: Serve) -> None:
+    """Killed three times while writing; leased messages are due at once afterwards."""
     kept: set[str] = set()
     sent: set[str] = set()
     for kill_after in (40, 300, 1000):
@@ -117,8 +117,8 @@ async def test_nothing_that_was_acknowledged_is_lost_at_a_kill(tmp_path: Path, s
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
-async def test_a_file_that_may_only_be_read_is_told_clearly(tmp_path: Path, serve: Serve) -> None:
-    """With the path, and what to do."""
+async def test_the_error_for_a_read_only_file_names_it(tmp_path: Path, serve: Serve) -> None:
+    """And says what to do."""
     await (await _open(tmp_path / "mailroom.db")).close()
     os.chmod(tmp_path / "mailroom.db", 0o444)  # noqa: PTH101 - a test may block
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
@@ -143,7 +143,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_file_system_refuses_and_recovers(small_disk: Path) -> None:
-    """A real ENOSPC: what was acknowledged stays, what was not said so, and freed room is used at once."""
+    """A real ENOSPC: accepted messages stay, others raise CannotKeep, and freed space is used at once."""
     ballast = small_disk / "ballast"
     _fill(ballast, 400_000)
     outbox = await _open(small_disk / "mailroom.db")
@@ -173,8 +173,8 @@ def _fill(path: Path, size: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux locks an octet for a descriptor")
-async def test_deleting_the_locks_file_lets_nobody_in(tmp_path: Path, serve: Serve) -> None:
-    """The database itself is locked, too; SQLite's own work does not disturb that."""
+async def test_deleting_the_lock_file_does_not_unlock_the_database(tmp_path: Path, serve: Serve) -> None:
+    """The database is locked as well; SQLite's own locks do not release that."""
     first = await serve("write")
     assert await _line(first) == "open"
     for _ in range(200):

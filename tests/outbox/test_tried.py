@@ -1,4 +1,4 @@
-"""What became of attempts, counted beside the server."""
+"""Tests of counting attempts by provider and outcome."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,26 +30,25 @@ async def records(outbox: SqliteOutbox, tmp_path: Path) -> AsyncIterator[SqliteR
     await records.close()
 
 
-async def kept(outbox: SqliteOutbox, at: float, *attempts: Attempt, state: State = State.SENT) -> None:
-    """Keep a message that was accepted at this moment and settled with these attempts."""
-    wanted = message(at, lifetime=7 * 24 * HOUR)
-    await outbox.put(wanted, lease=Lease("main", 300))
-    assert (
-        await outbox.settle(Settlement(wanted.id, state, attempts, due_at=at + 600 if not state.settled else None))
-    ).is_recorded
+async def put_and_settle(outbox: SqliteOutbox, at: float, *attempts: Attempt, state: State = State.SENT) -> None:
+    """Put a message that was accepted at this moment, and settle it with these attempts."""
+    one = message(at, lifetime=7 * 24 * HOUR)
+    await outbox.put(one, lease=Lease("main", 300))
+    due_at = None if state.settled else at + 600
+    assert (await outbox.settle(Settlement(one.id, state, attempts, due_at=due_at))).is_recorded
 
 
 async def test_attempts_are_counted_by_provider_and_outcome(outbox: SqliteOutbox, records: SqliteRecords) -> None:
-    """The words are the last one's."""
-    await kept(outbox, START, Attempt("main", START, 0.1, Outcome.ACCEPTED, "first"))
-    await kept(
+    """With the last one's diagnostic."""
+    await put_and_settle(outbox, START, Attempt("main", START, 0.1, Outcome.ACCEPTED, "first"))
+    await put_and_settle(
         outbox,
         START + 10,
         Attempt("main", START + 10, 0.1, Outcome.UNAVAILABLE, "451 later"),
         Attempt("backup", START + 11, 0.1, Outcome.ACCEPTED, "250 ok"),
     )
-    await kept(outbox, START + 20, Attempt("main", START + 20, 0.1, Outcome.ACCEPTED, "last"))
-    await kept(outbox, START + 30, Attempt("main", START + 25))
+    await put_and_settle(outbox, START + 20, Attempt("main", START + 20, 0.1, Outcome.ACCEPTED, "last"))
+    await put_and_settle(outbox, START + 30, Attempt("main", START + 25))
     assert await records.tried(since=START, accepted=START - 24 * HOUR) == [
         AttemptSummary("main", None, 1, START + 25, ""),
         AttemptSummary("main", Outcome.ACCEPTED, 2, START + 20, "last"),
@@ -58,8 +57,8 @@ async def test_attempts_are_counted_by_provider_and_outcome(outbox: SqliteOutbox
     ]
 
 
-async def test_what_began_before_is_not_counted(outbox: SqliteOutbox, records: SqliteRecords) -> None:
-    await kept(
+async def test_attempts_before_since_are_not_counted(outbox: SqliteOutbox, records: SqliteRecords) -> None:
+    await put_and_settle(
         outbox,
         START,
         Attempt("main", START, 0.1, Outcome.UNAVAILABLE, "451"),
@@ -71,21 +70,21 @@ async def test_what_began_before_is_not_counted(outbox: SqliteOutbox, records: S
 
 
 async def test_an_older_message_counts_while_it_is_not_settled(outbox: SqliteOutbox, records: SqliteRecords) -> None:
-    """An invitation that is tried for days is seen; one that was settled is read no more."""
+    """An invitation that is retried for days counts; an old settled message does not."""
     late = START + 48 * HOUR
     again = Attempt("main", late, 0.1, Outcome.UNAVAILABLE, "451 later")
-    await kept(outbox, START, again, state=State.QUEUED)
-    await kept(outbox, START, Attempt("main", late, 0.1, Outcome.ACCEPTED, "250"))
+    await put_and_settle(outbox, START, again, state=State.QUEUED)
+    await put_and_settle(outbox, START, Attempt("main", late, 0.1, Outcome.ACCEPTED, "250"))
     assert await records.tried(since=late, accepted=late - 24 * HOUR) == [
         AttemptSummary("main", Outcome.UNAVAILABLE, 1, late, "451 later")
     ]
 
 
-async def test_the_whole_history_is_not_read(outbox: SqliteOutbox, records: SqliteRecords) -> None:
+async def test_counting_attempts_does_not_read_the_whole_table(outbox: SqliteOutbox, records: SqliteRecords) -> None:
     from mailroom.outbox.sqlite import queries  # noqa: PLC0415 - by name
 
     plan = await records._reader.rows(f"EXPLAIN QUERY PLAN {queries._TRIED}", ("", 0.0))
-    told = "\n".join(str(row[3]) for row in plan)
-    assert "SCAN messages\n" not in told + "\n", told
-    assert "sqlite_autoindex_messages_1 (id>?)" in told
-    assert "USING INDEX messages_due" in told
+    steps = "\n".join(str(row[3]) for row in plan)
+    assert "SCAN messages\n" not in steps + "\n", steps
+    assert "sqlite_autoindex_messages_1 (id>?)" in steps
+    assert "USING INDEX messages_due" in steps

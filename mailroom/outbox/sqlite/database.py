@@ -4,7 +4,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,18 +37,13 @@ def create(path: Path) -> None:
 
 def not_writable(path: Path, error: OSError) -> OutboxError:
     """Return the error for a file that the system does not let us write."""
-    remedy = _REMEDIES.get(
-        error.errno or 0,
-        "let the server's user own it and its directory, or set database_url to a place that it may write",
-    )
-    return OutboxError(f"{path} cannot be written ({error.strerror}): {remedy}")
-
-
-_REMEDIES: Final = {
-    errno.ENOSPC: "make room on this disk",
-    errno.EDQUOT: "make room in the quota of the server's user",
-    errno.EROFS: "mount this file system for writing, or set database_url to a place that can be written",
-}
+    remedies = {
+        errno.ENOSPC: "make room on this disk",
+        errno.EDQUOT: "make room in the quota of the server's user",
+        errno.EROFS: "mount this file system for writing, or set database_url to a place that can be written",
+    }
+    usually = "let the server's user own it and its directory, or set database_url to a place that it may write"
+    return OutboxError(f"{path} cannot be written ({error.strerror}): {remedies.get(error.errno or 0, usually)}")
 
 
 def not_usable(path: Path, error: apsw.Error) -> OutboxError:
@@ -66,17 +61,12 @@ def not_usable(path: Path, error: apsw.Error) -> OutboxError:
 def check(path: Path, secret_keys: Sequence[str]) -> None:
     """Check a file that another process is using, for errors that will not go away by waiting.
 
-    Raises OutboxError when it is not an outbox or its schema is too new, SealBroken when no secret fits.
+    Raises OutboxError when it is not an outbox or its schema is too new, SealBroken when no secret matches.
     """
-    try:
-        connection = connect_readonly(path)
-        try:
-            if _version(connection, newest=max(_migrations())):
-                unlock_seal(connection, secret_keys)
-        finally:
-            connection.close(True)
-    except apsw.Error:  # missing or unreadable: opening it for serving reports that
-        return
+    # SQLite's own errors are left to whoever opens the file to serve; so is a file that is being created.
+    with suppress(apsw.Error), closing(connect_readonly(path)) as connection:
+        _pending_migrations(connection)
+        unlock_seal(connection, secret_keys)
 
 
 def _make_directory(directory: Path) -> None:
@@ -169,27 +159,23 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Bring the file to the newest schema, one transaction per version.
-
-    Raises OutboxError when the file is no outbox or its schema is newer.
-    """
-    migrations = _migrations()
-    version = _version(connection, newest=max(migrations))
-    for number in range(version + 1, max(migrations) + 1):
+    """Bring the file to the newest schema, one transaction per version. Raises OutboxError as `expect_current` does."""
+    for number, migration in _pending_migrations(connection):
         with transaction(connection):
-            connection.execute(migrations[number].read_text(encoding="utf-8"))
+            connection.execute(migration.read_text(encoding="utf-8"))
             connection.pragma("user_version", number)
 
 
 def expect_current(connection: apsw.Connection) -> None:
-    """Raise OutboxError unless the file has the newest schema: a read-only connection cannot migrate it."""
-    newest = max(_migrations())
-    if _version(connection, newest=newest) < newest:
+    """Raise OutboxError unless the file is an outbox of the newest schema: read-only, it cannot be migrated."""
+    if _pending_migrations(connection):
         raise OutboxError("the outbox has an older schema: serve it once with this version of Mailroom")
 
 
-def _version(connection: apsw.Connection, *, newest: int) -> int:
-    """Return the schema's version, 0 for a new file."""
+def _pending_migrations(connection: apsw.Connection) -> list[tuple[int, Path]]:
+    """Return versions and files. Raises OutboxError when the file is no outbox, or its schema is newer."""
+    migrations = sorted((int(path.stem.removeprefix("sqlite-")), path) for path in SCHEMA.glob("sqlite-*.sql"))
+    newest, _ = migrations[-1]
     version = connection.pragma("user_version")
     assert isinstance(version, int)
     used = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get
@@ -200,11 +186,7 @@ def _version(connection: apsw.Connection, *, newest: int) -> int:
             f"the outbox was written by a newer Mailroom (schema {version}, this one knows {newest}): "
             "serve it with the newer version, or restore the backup that was made before"
         )
-    return version
-
-
-def _migrations() -> dict[int, Path]:
-    return {int(path.stem.removeprefix("sqlite-")): path for path in SCHEMA.glob("sqlite-*.sql")}
+    return [(number, path) for number, path in migrations if number > version]
 
 
 def wrapped_key(connection: apsw.Connection) -> bytes | None:
@@ -219,19 +201,19 @@ def wrapped_key_at(path: Path) -> bytes | None:
     Only the database is read, without its log and without locks. Raises apsw.Error.
     """
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
     try:
-        return wrapped_key(connection)
+        with closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)) as connection:
+            return wrapped_key(connection)
     except apsw.SQLError:  # no such table
         return None
-    finally:
-        connection.close(True)
 
 
 def unlock_seal(connection: apsw.Connection, secret_keys: Sequence[str]) -> Seal:
-    """Return the seal of the data key in the file. Raises SealBroken when no secret fits."""
-    data_key, _ = unwrap(wrapped_key(connection) or b"", secret_keys)
-    return Seal(data_key)
+    """Return the seal of the data key in the file. Raises apsw.Error, and SealBroken when no secret matches."""
+    wrapped = wrapped_key(connection)
+    if wrapped is None:
+        raise apsw.CantOpenError("it is being created: it has no data key yet")
+    return Seal(unwrap(wrapped, secret_keys)[0])
 
 
 def create_or_unlock_seal(connection: apsw.Connection, secret_keys: Sequence[str], entropy: Entropy) -> Seal:

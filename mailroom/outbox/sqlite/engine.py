@@ -17,7 +17,6 @@ from mailroom.clock import Clock, Instant
 from mailroom.errors import OutboxError, OutboxInUse
 from mailroom.message import Attempt, Message, State
 from mailroom.outbox import (
-    CapturedMails,
     ClaimLimit,
     ClaimResult,
     DedupKey,
@@ -49,13 +48,11 @@ from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Entropy, Seal
 
 WAIT_SECONDS: Final = 12.0
-"""Longer than the `shutdown_timeout` of the process before."""
+"""Longer than the `shutdown_timeout` of the previous process."""
 
 
 class SqliteOutbox(SqliteRecords):
     """See `mailroom.outbox.Outbox`. Belongs to the event loop in which `open` was called."""
-
-    captured: CapturedMails
 
     def __init__(
         self,
@@ -89,9 +86,9 @@ class SqliteOutbox(SqliteRecords):
     ) -> "SqliteOutbox":
         """Open the file for serving; creates it if it is missing.
 
-        The process that had it before has ended: its leases end, and messages that are held until a restart are queued.
+        The previous process has ended: its leases end, and messages that are held until a restart are queued.
         Raises OutboxInUse when another process still serves after `wait_seconds` (None: waits without limit),
-        SealBroken when none of the secrets fits (the first one seals), OutboxError when the file cannot be used.
+        SealBroken when none of the secrets matches (the first one seals), OutboxError when the file cannot be used.
         """
         await asyncio.to_thread(create, path)
         lock = await Lock.take(path, clock=clock, wait_seconds=wait_seconds)
@@ -103,7 +100,7 @@ class SqliteOutbox(SqliteRecords):
         connection, identity, seal, recent = prepared
 
         def admit() -> None:
-            if lock.is_on_database():
+            if lock.holds(path):
                 return
             if wrapped_key_at(path) != identity:
                 raise OutboxError("it is not the outbox that was served before")
@@ -113,7 +110,7 @@ class SqliteOutbox(SqliteRecords):
         return cls(
             path,
             lock,
-            Writer(Files(path, admit=admit), connection),
+            Writer(Files(path, connection, admit=admit)),
             Reader(path),
             seal=seal,
             recent=recent,

@@ -10,6 +10,7 @@ So `verify` is called after each commit, before its callers get their results.
   from then on. Any other file is left alone, and new messages are refused.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -28,18 +29,51 @@ log = structlog.get_logger()
 
 
 class Files:
-    """The database at `path`, and its log. Used by one thread.
+    """The writing connection to the database at `path`. Used by one thread.
 
     `admit` is called before a file is opened: it raises OutboxError unless that is our outbox, and locked by us.
     """
 
-    def __init__(self, path: Path, *, admit: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, path: Path, connection: Connection | None = None, *, admit: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = path
         self._admit = admit
-        self._problem = ""
+        self.connection = connection
+        self.problem = ""
+        """Why a restart would lose what is committed now; empty: it would not."""
 
     def connect(self) -> Connection:
-        """Open the database for writing. Raises apsw.Error."""
+        """Return the connection; opens it if it is closed. Raises apsw.Error."""
+        if self.connection and self.connection.in_transaction:  # its rollback failed
+            self.disconnect()
+        if self.connection and self.problem:  # it may have been solved
+            self.verify(self.connection)
+        if self.connection is None:
+            self.connection = self._open()
+            self._report("")
+        return self.connection
+
+    def verify(self, connection: Connection) -> None:
+        """Check that what was just committed is where a restart will find it; if not, recover or set `problem`."""
+        problem = ""
+        try:
+            if connection.database_moved():
+                problem = self._follow_database(connection)
+            elif connection.log_moved():
+                problem = self._save_log(connection)
+        except (apsw.Error, OSError) as error:
+            problem = f"nobody can tell whether {self._path} is still there: {error}"
+        self._report(problem)
+
+    def disconnect(self) -> None:
+        """Close the connection; `connect` opens a new one."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with contextlib.suppress(apsw.Error):  # it is closed even so
+                connection.close(True)
+
+    def _open(self) -> Connection:
         if not self._path.exists():
             raise apsw.CantOpenError(self._missing())
         try:
@@ -48,42 +82,27 @@ class Files:
             raise apsw.CantOpenError(str(error)) from error
         return connect(self._path)
 
-    def verify(self, connection: Connection) -> tuple[Connection | None, str]:
-        """Return the connection to use from now on, and the reason if a restart would lose the last commit.
+    def _report(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            log.error("outbox.moved", problem=problem)
+        elif self.problem and not problem:
+            log.warning("outbox.recovered", path=str(self._path))
+        self.problem = problem
 
-        None: open a new connection.
-        """
-        following: Connection | None = connection
-        problem = ""
-        try:
-            if connection.database_moved():
-                following, problem = self._follow_database(connection)
-            elif connection.log_moved():
-                following, problem = self._save_log(connection)
-        except (apsw.Error, OSError) as error:
-            problem = f"nobody can tell whether {self._path} is still there: {error}"
-        if problem != self._problem:
-            self._problem = problem
-            if problem:
-                log.error("outbox.moved", problem=problem)
-            else:
-                log.warning("outbox.recovered", path=str(self._path))
-        return following, problem
-
-    def _save_log(self, connection: Connection) -> tuple[Connection | None, str]:
+    def _save_log(self, connection: Connection) -> str:
         problem = f"{self._path}-wal was deleted or replaced while it was open"
         try:
             if not truncate_log(connection):
-                return connection, f"{problem}, and another process reads the outbox: wait until it ends, or end it"
+                return f"{problem}, and another process reads the outbox: wait until it ends, or end it"
         except apsw.Error as error:
-            return connection, f"{problem}, and what it held cannot be saved: {error}"
+            return f"{problem}, and what it held cannot be saved: {error}"
         log.error("outbox.moved", problem=f"{problem}; what it held was saved. Leave this file to SQLite")
-        connection.close(True)
-        return None, ""
+        self.disconnect()
+        return ""
 
-    def _follow_database(self, connection: Connection) -> tuple[Connection, str]:
+    def _follow_database(self, connection: Connection) -> str:
         if not self._path.exists():
-            return connection, self._missing()
+            return self._missing()
         problem = f"{self._path} was replaced while it was open"
         try:
             self._admit()
@@ -98,10 +117,11 @@ class Files:
                 new.close(True)
                 raise
         except (apsw.Error, OSError, OutboxError) as error:
-            return connection, f"{problem}: {error}. Put the former file back, or restart to use this one"
+            return f"{problem}: {error}. Put the former file back, or restart to use this one"
         log.error("outbox.moved", problem=f"{problem} by a copy, which is used from now on")
-        connection.close(True)
-        return new, ""
+        self.disconnect()
+        self.connection = new
+        return ""
 
     def _missing(self) -> str:
         return (

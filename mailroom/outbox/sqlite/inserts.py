@@ -59,9 +59,9 @@ class RecentBodies:
             recent.add(key, id_, created_at)
         return recent
 
-    def find(self, key: bytes) -> str | None:
+    def find(self, key: bytes | None) -> str | None:
         """Return the id last stored for this body; its transaction may have been rolled back."""
-        return self._bodies.get(key)
+        return self._bodies.get(key) if key else None
 
     def add(self, key: bytes, id: str, now: Instant) -> None:  # noqa: A002 - the field's word
         """Remember a body."""
@@ -83,7 +83,7 @@ class Inserter:
         new: list[InsertRequest] = []
         results: dict[InsertRequest, PutResult] = {}
         for request in requests:
-            if not request.once and not self._find_earlier(request):
+            if not request.once and not self._recent.find(request.repeat_key):
                 new.append(request)
                 results[request] = self._remember(request)
         try:
@@ -93,7 +93,7 @@ class Inserter:
             raise OutboxError(f"{requests[0].id} is stored already: an id is used once") from None
 
     def _insert_unless_repeated(self, connection: apsw.Connection, request: InsertRequest) -> PutResult:
-        if earlier := self._find_earlier(request):
+        if earlier := self._recent.find(request.repeat_key):
             row = connection.execute(_REPEATED, (earlier, request.repeat_key)).fetchone()
             # No repeat if the earlier message failed, is too old, or its transaction was rolled back.
             if row and row[0] != State.FAILED and abs(request.now - row[1]) < REPEAT_SECONDS:
@@ -104,10 +104,6 @@ class Inserter:
         execute_bulk(connection, _INSERT, [request.row])
         connection.executemany(_INSERT_ONCE, [(key, request.id, until) for key, until in request.once])
         return self._remember(request)
-
-    def _find_earlier(self, request: InsertRequest) -> str | None:
-        earlier = self._recent.find(request.repeat_key) if request.repeat_key else None
-        return None if earlier == request.id else earlier
 
     def _remember(self, request: InsertRequest) -> PutResult:
         if request.repeat_key:

@@ -34,9 +34,8 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock_path = path.with_name(path.name + ".lock")
-        self._lock_descriptor: int | None = None
-        # Open for as long as SQLite has the file open: closing any descriptor of it drops the process's POSIX locks.
-        self._descriptor: int | None = None
+        # The database's is open for as long as SQLite's: closing any descriptor of it drops the process's POSIX locks.
+        self._descriptors: dict[Path, int] = {}
 
     @classmethod
     async def take(cls, path: Path, *, clock: Clock, wait_seconds: float | None) -> "Lock":
@@ -66,25 +65,22 @@ class Lock:
 
         A database that is not at its path any more stays locked unless another one there could be locked.
         """
-        descriptor = _lock_file(self._lock_path, self._lock_descriptor, _lock_whole, os.O_CREAT)
-        if descriptor is None:
+        if not self._lock_file(self._lock_path, _lock_whole, os.O_CREAT):
             return False
-        self._lock_descriptor = descriptor
-        if self._path.exists():
-            database = _lock_file(self._path, self._descriptor, _lock_octet)
-            if database is None:
-                return False
-            self._descriptor = database
+        if self._path.exists() and not self._lock_file(self._path, _lock_octet):
+            return False
         try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            self._lock_path.write_text(str(os.getpid()))
         except OSError as error:
             raise not_writable(self._lock_path, error) from error
         return True
 
-    def is_on_database(self) -> bool:
-        """Return whether the file at the path is the database that was locked."""
-        return self._descriptor is not None and _is_at(self._path, self._descriptor)
+    def holds(self, path: Path) -> bool:
+        """Return whether the file at the path is the one that was locked."""
+        try:
+            return path in self._descriptors and os.path.samestat(os.fstat(self._descriptors[path]), path.stat())
+        except OSError:
+            return False
 
     def holder(self) -> str:
         """Return who has the lock, for messages."""
@@ -103,45 +99,30 @@ class Lock:
 
     def release(self) -> None:
         """Unlock; SQLite must have closed the database. The lock's file stays: other processes may wait for it."""
-        for descriptor in (self._lock_descriptor, self._descriptor):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._lock_descriptor = self._descriptor = None
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
 
-
-def _lock_file(path: Path, current: int | None, lock: Callable[[int], None], flags: int = 0) -> int | None:
-    """Return a locked descriptor of the file at the path; None: another process has locked it.
-
-    `current` is the descriptor locked before: kept if it is of this file, otherwise closed once the new one is locked.
-    """
-    try:
-        if current is not None and _is_at(path, current):
-            descriptor = current
-        else:
+    def _lock_file(self, path: Path, lock: Callable[[int], None], flags: int = 0) -> bool:
+        if self.holds(path):
+            return True
+        try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
-    except OSError as error:
-        raise not_writable(path, error) from error
-    try:
-        lock(descriptor)
-    except OSError as error:
-        if descriptor != current:
+        except OSError as error:
+            raise not_writable(path, error) from error
+        try:
+            lock(descriptor)
+        except OSError as error:
             os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise OutboxError(
-            f"{path} cannot be locked ({errno.errorcode.get(error.errno or 0)}): SQLite needs a local disk, "
-            "not a network file system; use PostgreSQL otherwise"
-        ) from error
-    if current is not None and current != descriptor:
-        os.close(current)
-    return descriptor
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+            if isinstance(error, BlockingIOError):
+                return False
+            raise OutboxError(
+                f"{path} cannot be locked ({errno.errorcode.get(error.errno or 0)}): SQLite needs a local disk, "
+                "not a network file system; use PostgreSQL otherwise"
+            ) from error
+        if path in self._descriptors:
+            os.close(self._descriptors[path])
+        self._descriptors[path] = descriptor
+        return True
 
 
 def _lock_whole(descriptor: int) -> None:

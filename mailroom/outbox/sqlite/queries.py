@@ -63,15 +63,6 @@ _TRIED: Final = """
      ORDER BY max(started_at) DESC
 """
 
-_WITH_INDEX: Final = {
-    State.QUEUED: "due_at IS NOT NULL",
-    State.SENDING: "due_at IS NOT NULL",
-    State.SENT: "TRUE",
-    State.DELIVERED: "TRUE",
-}
-"""Conditions beside the state with which SQLite uses a partial index; `_ENDED` for all other states."""
-_ENDED: Final = "state NOT IN ('queued', 'sending', 'sent', 'delivered')"
-
 
 class Reader:
     """A read-only connection in a thread of its own."""
@@ -150,8 +141,13 @@ class SqliteRecords:
             where.append(_OF_RECIPIENT)
             order = "+id"  # sorting these few is faster than a search by id among all
         if state is not None:
-            where += ["state = ?", _WITH_INDEX.get(state, _ENDED)]
+            where.append("state = ?")
             bindings.append(state.value)
+            # SQLite uses a partial index only if the query repeats its condition.
+            if state in {State.QUEUED, State.SENDING}:
+                where.append("due_at IS NOT NULL")
+            elif state not in {State.SENT, State.DELIVERED}:
+                where.append("state NOT IN ('queued', 'sending', 'sent', 'delivered')")
         if before is not None:
             where.append(f"{order} < ?")
             bindings.append(before)
@@ -205,7 +201,7 @@ class SqliteRecords:
 async def open_readonly(path: Path, *, secret_keys: Sequence[str]) -> SqliteRecords:
     """Open the file read-only, also while a server uses it.
 
-    Raises OutboxError when it cannot be read, SealBroken when no secret fits.
+    Raises OutboxError when it cannot be read, SealBroken when no secret matches.
     """
     reader = Reader(path)
 

@@ -18,7 +18,7 @@ import apsw
 import msgspec
 
 from mailroom.errors import CannotKeep
-from mailroom.outbox.sqlite.database import Connection, transaction, truncate_log
+from mailroom.outbox.sqlite.database import transaction, truncate_log
 from mailroom.outbox.sqlite.files import Files
 
 Argument = TypeVar("Argument")
@@ -67,12 +67,10 @@ _Outcome: TypeAlias = tuple[_Operation, Any]
 
 
 class Writer:
-    """Owns the only writing connection. Belongs to the event loop in which it is used first."""
+    """Runs operations, one transaction after the other. Belongs to the event loop in which it is used first."""
 
-    def __init__(self, files: Files, connection: Connection | None = None) -> None:
+    def __init__(self, files: Files) -> None:
         self._files = files
-        self._connection = connection
-        self._problem = ""  # why no new message can be stored at the moment
         self._waiting: list[_Operation] = []
         self._flushing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -121,7 +119,7 @@ class Writer:
     async def _close(self) -> None:
         if self._flushing:
             await self._flushing
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._disconnect)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._files.disconnect)
         self._executor.shutdown()
 
     async def _flush(self) -> None:
@@ -148,24 +146,24 @@ class Writer:
         try:
             return self._transact(operations)
         except _DISK_ERRORS as error:
-            self._recover(error)
-            return [(operation, _cannot_write(error)) for operation in operations]
+            problem = self._recover(error)
+            return [(operation, CannotKeep(problem)) for operation in operations]
         except Exception as error:  # noqa: BLE001 - its caller gets it
             if len(operations) == 1:
                 return [(operations[0], error)]
         outcomes: list[_Outcome] = []
         for operation in operations:
-            if outcomes and isinstance(problem := outcomes[-1][1], CannotKeep):  # the rest would wait for the same disk
-                outcomes.append((operation, CannotKeep(str(problem))))
+            if outcomes and isinstance(refusal := outcomes[-1][1], CannotKeep):  # the rest would fail as slowly
+                outcomes.append((operation, CannotKeep(str(refusal))))
             else:
                 outcomes += self._run([operation])
         return outcomes
 
     def _transact(self, operations: list[_Operation]) -> list[_Outcome]:
-        connection = self._connect()
+        connection = self._files.connect()
         outcomes: list[_Outcome] = []
-        if self._problem:
-            outcomes = [(operation, CannotKeep(self._problem)) for operation in operations if operation.undo]
+        if problem := self._files.problem:
+            outcomes = [(operation, CannotKeep(problem)) for operation in operations if operation.undo]
             operations = [operation for operation in operations if not operation.undo]
         groups: dict[Work[Any, Any], list[_Operation]] = {}
         for operation in sorted(operations, key=lambda operation: operation.work is _call_each):
@@ -174,44 +172,27 @@ class Writer:
             for work, group in groups.items():
                 results = work(connection, [operation.argument for operation in group])
                 outcomes += zip(group, results, strict=True)
-        self._connection, self._problem = self._files.verify(connection)
-        if not self._problem:
+        self._files.verify(connection)
+        if not (problem := self._files.problem):
             return outcomes
-        with contextlib.suppress(apsw.Error):  # then a message may be sent although it was refused
+        with contextlib.suppress(apsw.Error):  # if undoing fails, a refused message may still be sent
             for operation in operations:
                 if operation.undo:
                     operation.undo(connection, operation.argument)
-        return [(one, CannotKeep(self._problem) if one.undo else result) for one, result in outcomes]
+        return [(one, CannotKeep(problem) if one.undo else result) for one, result in outcomes]
 
     def _truncate_log(self) -> bool:
         try:
-            return truncate_log(self._connect())
+            return truncate_log(self._files.connect())
         except _DISK_ERRORS as error:
-            self._recover(error)
-            raise _cannot_write(error) from error
+            raise CannotKeep(self._recover(error)) from error
 
-    def _connect(self) -> Connection:
-        if self._problem and self._connection is not None:  # it may have been solved
-            self._connection, self._problem = self._files.verify(self._connection)
-        if self._connection is None:
-            self._connection, self._problem = self._files.connect(), ""
-        return self._connection
-
-    def _recover(self, error: apsw.Error) -> None:
+    def _recover(self, error: apsw.Error) -> str:
+        """Close a broken connection; return what to say to the callers."""
         if isinstance(error, _CONNECTION_BROKEN):
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        """Close the connection; the next transaction opens a new one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(apsw.Error):  # it is closed even so
-                connection.close(True)
+            self._files.disconnect()
+        return f"the outbox cannot be written: {error}"
 
 
 def _call_each(connection: apsw.Connection, functions: Sequence[Callable[[apsw.Connection], Result]]) -> list[Result]:
     return [function(connection) for function in functions]
-
-
-def _cannot_write(error: apsw.Error) -> CannotKeep:
-    return CannotKeep(f"the outbox cannot be written: {error}")

@@ -1,4 +1,4 @@
-"""The outbox on SQLite: the contract, and what is its own."""
+"""Tests of the outbox on SQLite: the contract, and what is specific to SQLite."""
 
 import asyncio
 import os
@@ -37,13 +37,13 @@ Open = Callable[..., Awaitable[SqliteOutbox]]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the outbox lies; nothing is there yet."""
+    """Return the outbox's path; no file exists yet."""
     return tmp_path / "data" / "mailroom.db"
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Return the outboxes' clock."""
+    """Return the clock of the outboxes."""
     return FakeClock()
 
 
@@ -70,22 +70,22 @@ async def outbox(open_outbox: Open) -> SqliteOutbox:
 
 
 class TestContract(OutboxContract):
-    """What every outbox promises."""
+    """The contract, on SQLite."""
 
 
 # The file
 
 
-async def test_the_files_are_their_owners_only(outbox: SqliteOutbox, path: Path) -> None:
-    """So is the directory that was made for them."""
+async def test_only_the_owner_can_read_the_files(outbox: SqliteOutbox, path: Path) -> None:
+    """Nor the directory that was created for them."""
     await outbox.put(message())
     names = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     assert names == dict.fromkeys(("mailroom.db", "mailroom.db-wal", "mailroom.db-shm", "mailroom.db.lock"), 0o600)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-async def test_it_is_written_as_it_should_be(outbox: SqliteOutbox) -> None:
-    """A log ahead of the file, every commit synced."""
+async def test_the_connection_uses_a_write_ahead_log_and_full_sync(outbox: SqliteOutbox) -> None:
+    """Every commit is synced."""
 
     def look(connection: apsw.Connection, asked: Any) -> list[list[Any]]:
         return [[connection.pragma(name) for name in names] for names in asked]
@@ -93,8 +93,8 @@ async def test_it_is_written_as_it_should_be(outbox: SqliteOutbox) -> None:
     assert await outbox._writer.run(look, ("journal_mode", "synchronous", "secure_delete")) == ["wal", 2, 2]
 
 
-async def test_everything_is_there_after_closing_and_opening(open_outbox: Open) -> None:
-    """One file remains, and holds it all."""
+async def test_messages_survive_closing_and_opening(open_outbox: Open) -> None:
+    """In one file."""
     first = await open_outbox()
     kept = message(ip="2001:db8::1", languages=("fr",))
     await first.put(kept)
@@ -102,8 +102,8 @@ async def test_everything_is_there_after_closing_and_opening(open_outbox: Open) 
     assert (await claim_one(await open_outbox(), START)).message == kept
 
 
-async def test_closing_finishes_what_was_begun(open_outbox: Open) -> None:
-    """And refuses what comes later."""
+async def test_closing_finishes_waiting_puts(open_outbox: Open) -> None:
+    """Later puts are refused."""
     outbox = await open_outbox()
     puts = [asyncio.create_task(outbox.put(message())) for _ in range(20)]
     await asyncio.sleep(0)
@@ -113,8 +113,8 @@ async def test_closing_finishes_what_was_begun(open_outbox: Open) -> None:
         await outbox.put(message())
 
 
-async def test_what_a_clock_ahead_of_ours_accepted_lives_as_from_the_start(open_outbox: Open, clock: FakeClock) -> None:
-    """The clock was set back by an hour while nobody served: nothing waits for that hour, nothing lives longer."""
+async def test_lifetimes_start_again_when_the_clock_was_set_back(open_outbox: Open, clock: FakeClock) -> None:
+    """By an hour, between two processes: no message waits for that hour, and none lives longer."""
     first = await open_outbox()
     queued, leased, held, earlier = message(), message(), message(lifetime=7200), message(START - 7200, lifetime=86400)
     await first.put(queued)
@@ -138,8 +138,8 @@ async def test_what_a_clock_ahead_of_ours_accepted_lives_as_from_the_start(open_
     assert held.id in {one.id for one in await outbox.expire(now=START + 3601, limit=9)}
 
 
-async def test_a_row_that_cannot_be_read_stands_in_nobodys_way(outbox: SqliteOutbox) -> None:
-    """Whatever is wrong with it: it is held, with the reason."""
+async def test_a_row_that_cannot_be_decoded_is_held_and_does_not_block_others(outbox: SqliteOutbox) -> None:
+    """The reason is recorded."""
     broken, sound = message(), message()
     await outbox.put(broken)
     await outbox.put(sound)
@@ -154,8 +154,8 @@ async def test_a_row_that_cannot_be_read_stands_in_nobodys_way(outbox: SqliteOut
     assert await outbox.held() == {"it cannot be read: TypeError": 1}
 
 
-async def test_the_log_is_emptied_unless_somebody_reads(outbox: SqliteOutbox, path: Path) -> None:
-    """Whoever reads it is not waited for."""
+async def test_the_log_is_emptied_unless_another_process_reads(outbox: SqliteOutbox, path: Path) -> None:
+    """It does not wait for the reader."""
     log = path.with_name("mailroom.db-wal")
     await outbox.put(message())
     reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
@@ -175,16 +175,18 @@ def _size(file: Path) -> int:
     return file.stat().st_size
 
 
-async def test_a_directory_that_cannot_be_made_is_told_clearly(tmp_path: Path, clock: FakeClock) -> None:
-    """With the path and what to do."""
+async def test_the_error_for_a_directory_that_cannot_be_created_names_it(tmp_path: Path, clock: FakeClock) -> None:
+    """And says what to do."""
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutboxError, match=r"file/mailroom\.db cannot be written"):
         await SqliteOutbox.open(tmp_path / "file" / "mailroom.db", secret_keys=[SECRET], clock=clock)
 
 
 @pytest.mark.parametrize("content", [b"no database, a letter " * 500, None])
-async def test_a_file_that_is_not_ours_is_left_alone(open_outbox: Open, path: Path, content: bytes | None) -> None:
-    """Neither a text nor somebody else's database is overwritten."""
+async def test_a_file_that_is_not_an_outbox_is_not_changed(
+    open_outbox: Open, path: Path, content: bytes | None
+) -> None:
+    """Neither a text nor another application's database is overwritten."""
     _write(path, content)
     with pytest.raises(OutboxError, match=r"not a database|not Mailroom's"):
         await open_outbox()
@@ -208,8 +210,8 @@ def _content(folder: Path) -> bytes:
 # Group commit
 
 
-async def test_messages_that_wait_together_share_a_transaction(outbox: SqliteOutbox, path: Path) -> None:
-    """A thousand puts of 64 callers take few commits, seen by another connection."""
+async def test_concurrent_puts_share_transactions(outbox: SqliteOutbox, path: Path) -> None:
+    """1,024 puts of 64 callers take at most 64 commits."""
     watching = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     commits = 0
 
@@ -218,7 +220,7 @@ async def test_messages_that_wait_together_share_a_transaction(outbox: SqliteOut
         commits += 1
         return False
 
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.set_commit_hook(lambda: counting(watching))
     waiting = iter([message(recipient=f"user{i}@example.com") for i in range(1024)])
@@ -233,9 +235,9 @@ async def test_messages_that_wait_together_share_a_transaction(outbox: SqliteOut
     assert commits <= 1024 / 16
 
 
-async def test_a_message_costs_one_insert_and_one_update(outbox: SqliteOutbox) -> None:
-    """Born with its lease: nothing else in its whole life."""
-    writing = outbox._writer._connection
+async def test_a_message_needs_one_insert_and_one_update(outbox: SqliteOutbox) -> None:
+    """If it is put with a lease and sent by the first attempt."""
+    writing = outbox._writer._files.connection
     assert writing is not None
     statements: list[str] = []
 
@@ -264,7 +266,7 @@ async def test_a_message_costs_one_insert_and_one_update(outbox: SqliteOutbox) -
     ],
 )
 async def test_no_statement_reads_the_whole_table(outbox: SqliteOutbox, sql: str, index: str) -> None:
-    """However long the backlog and the history."""
+    """Not even with a long backlog or history."""
     from mailroom.outbox.sqlite import operations  # noqa: PLC0415 - by name
 
     row = {"_SETTLE": "(1,2,3,4,5,6,7,8)", "_LEASE": "(1,2,3)"}.get(sql, "")
@@ -280,8 +282,8 @@ async def test_no_statement_reads_the_whole_table(outbox: SqliteOutbox, sql: str
     assert "SCAN messages\n" not in found + "\n"
 
 
-async def test_nobody_is_looked_for_in_the_whole_table(outbox: SqliteOutbox) -> None:
-    """Only what is not indexed yet is looked through."""
+async def test_searching_a_recipient_does_not_read_the_whole_table(outbox: SqliteOutbox) -> None:
+    """Only messages that are not indexed yet are read."""
     for text in (queries._LANGUAGES, f"SELECT id FROM messages WHERE {queries._OF_RECIPIENT} AND +id < ? LIMIT 9"):
         plan = await outbox._reader.rows(f"EXPLAIN QUERY PLAN {text}", (b"key", "id")[: 1 + ("?" in text[-20:])])
         found = "\n".join(str(row[3]) for row in plan)
@@ -290,8 +292,8 @@ async def test_nobody_is_looked_for_in_the_whole_table(outbox: SqliteOutbox) -> 
         assert "SCAN messages" not in found
 
 
-async def test_a_number_that_is_given_again_is_not_the_old_recipients(outbox: SqliteOutbox, path: Path) -> None:
-    """After everything was purged SQLite begins at 1 again."""
+async def test_a_reused_row_number_does_not_belong_to_the_old_recipient(outbox: SqliteOutbox, path: Path) -> None:
+    """After a purge of all rows SQLite begins at 1 again."""
     for recipient in ("ada@example.com", "bob@example.com"):
         for i in range(3):
             one = message(START + i, recipient=recipient, languages=("en",))
@@ -308,8 +310,8 @@ async def test_a_number_that_is_given_again_is_not_the_old_recipients(outbox: Sq
 # Repeats
 
 
-async def test_a_repeat_is_known_over_a_restart(open_outbox: Open, clock: FakeClock) -> None:
-    """Whoever got no answer because we were killed asks again."""
+async def test_repeats_are_recognized_after_a_restart(open_outbox: Open, clock: FakeClock) -> None:
+    """Logto repeats a request when the server was killed before its response."""
     before = await open_outbox()
     first = message()
     await before.put(first, repeat_of=b"body")
@@ -321,9 +323,9 @@ async def test_a_repeat_is_known_over_a_restart(open_outbox: Open, clock: FakeCl
     assert (await after.put(message(START + 61), repeat_of=b"body")).fresh
 
 
-async def test_what_could_not_be_kept_is_no_repeat_when_it_comes_again(outbox: SqliteOutbox) -> None:
+async def test_a_body_whose_put_was_refused_is_not_a_repeat(outbox: SqliteOutbox) -> None:
     """It was refused, and never became durable."""
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.pragma("query_only", 1)
     with pytest.raises(CannotKeep):
@@ -334,8 +336,8 @@ async def test_what_could_not_be_kept_is_no_repeat_when_it_comes_again(outbox: S
     assert (await outbox.put(message(), repeat_of=b"body")) == PutResult(again.id, fresh=False)
 
 
-async def test_a_repeat_is_known_when_its_neighbour_failed(outbox: SqliteOutbox) -> None:
-    """An id that is there already undoes the statement that they share."""
+async def test_repeats_are_recognized_when_a_concurrent_put_failed(outbox: SqliteOutbox) -> None:
+    """A duplicate id makes the statement fail that they share."""
     known, first, second = message(), message(), message()
     await outbox.put(known)
     results = await asyncio.gather(
@@ -349,8 +351,8 @@ async def test_a_repeat_is_known_when_its_neighbour_failed(outbox: SqliteOutbox)
     assert (await outbox.put(message(), repeat_of=b"another body")).fresh
 
 
-def test_bodies_are_remembered_for_a_minute_and_not_for_ever() -> None:
-    """A flood would fill the memory else."""
+def test_bodies_are_remembered_for_one_minute() -> None:
+    """Memory is limited under a flood of requests."""
     repeats = RecentBodies()
     for second in range(600):
         for moment in (START + second, START + second - 0.01):  # requests overtake each other
@@ -361,16 +363,16 @@ def test_bodies_are_remembered_for_a_minute_and_not_for_ever() -> None:
     assert sum(map(len, repeats._bodies.maps)) <= 2 * 90 + 2
 
 
-def test_a_clock_that_was_set_back_ends_no_memory() -> None:
-    """An hour, by an operator: from then on it counts anew."""
+def test_bodies_are_remembered_when_the_clock_was_set_back() -> None:
+    """By an hour."""
     repeats = RecentBodies()
     for moment in (START, START - 3600, START - 3599, START - 3580):
         repeats.add(b"%f" % moment, new_id(moment, bytes(10)), moment)
     assert all(repeats.find(b"%f" % (START - seconds)) for seconds in (0, 3600, 3599, 3580))
 
 
-async def test_a_file_of_the_first_version_is_brought_up(open_outbox: Open, path: Path) -> None:
-    """What it holds is found by its recipients, and its repeats are known."""
+async def test_a_file_of_schema_1_is_migrated(open_outbox: Open, path: Path) -> None:
+    """Its messages are found by recipient, and repeats are recognized."""
     ada = [message(START + i, recipient="ada@example.com", languages=("fr",)) for i in range(3)]
     create(path)
     connection = connect(path)
@@ -394,8 +396,8 @@ async def test_a_file_of_the_first_version_is_brought_up(open_outbox: Open, path
 # Taking over
 
 
-async def test_what_a_dead_process_left_is_due_at_once(open_outbox: Open) -> None:
-    """Its lock is free, so it is dead: its leases do not count any more, its attempts do."""
+async def test_leases_of_the_previous_process_end_at_the_start(open_outbox: Open) -> None:
+    """Its lock is free, so it has ended; its attempts still count."""
     before = await open_outbox()
     wanted = message()
     await before.put(wanted, lease=Lease("main", 300))
@@ -405,8 +407,8 @@ async def test_what_a_dead_process_left_is_due_at_once(open_outbox: Open) -> Non
     assert leased.attempts == (Attempt("main", START), Attempt("main", START))
 
 
-async def test_a_restart_releases_what_waited_for_one(open_outbox: Open) -> None:
-    """A repaired configuration or template; not what has used up its tries."""
+async def test_a_restart_releases_messages_held_until_a_restart(open_outbox: Open) -> None:
+    """A configuration or template may be repaired; messages without attempts left stay held."""
     before = await open_outbox()
     for reason in (HELD_MISCONFIGURED, HELD_RENDERING, HELD_EXHAUSTED):
         one = message()
@@ -418,8 +420,8 @@ async def test_a_restart_releases_what_waited_for_one(open_outbox: Open) -> None
     assert len((await claim(after, START)).leased) == 2
 
 
-async def test_the_next_process_does_not_take_the_word_of_the_last(open_outbox: Open) -> None:
-    """A lease belongs to one process, even where both call themselves the same."""
+async def test_each_process_has_its_own_owner_name(open_outbox: Open) -> None:
+    """A lease belongs to one process."""
     before = await open_outbox()
     one = message()
     await before.put(one, lease=Lease("main", 300))
@@ -435,9 +437,9 @@ async def test_the_next_process_does_not_take_the_word_of_the_last(open_outbox: 
 
 
 async def test_a_full_database_refuses_and_recovers(outbox: SqliteOutbox) -> None:
-    """The room runs out within SQLite's own bounds; with more room it goes on."""
+    """SQLite's own limit of pages is reached; with a higher one it works again."""
     await outbox.put(message())
-    writing = outbox._writer._connection
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.pragma("max_page_count", writing.pragma("page_count"))
     with pytest.raises(CannotKeep, match="full"):
@@ -448,7 +450,7 @@ async def test_a_full_database_refuses_and_recovers(outbox: SqliteOutbox) -> Non
 
 
 async def test_a_locked_database_refuses_and_recovers(outbox: SqliteOutbox, path: Path) -> None:
-    """Somebody holds the file with another tool: a refusal within about a second, and work as soon as they let go."""
+    """Another tool locks the file: puts are refused after about a second, and work as soon as it is unlocked."""
     other = apsw.Connection(str(path))
     other.set_busy_timeout(10_000)
     other.execute("BEGIN IMMEDIATE")
@@ -461,8 +463,8 @@ async def test_a_locked_database_refuses_and_recovers(outbox: SqliteOutbox, path
 
 
 async def test_a_read_only_database_refuses_and_recovers(outbox: SqliteOutbox) -> None:
-    """SQLITE_READONLY, as after the file system was mounted anew."""
-    writing = outbox._writer._connection
+    """SQLITE_READONLY, as after the file system was remounted."""
+    writing = outbox._writer._files.connection
     assert writing is not None
     writing.pragma("query_only", 1)
     with pytest.raises(CannotKeep, match="readonly"):
@@ -474,8 +476,8 @@ async def test_a_read_only_database_refuses_and_recovers(outbox: SqliteOutbox) -
 # Secrets
 
 
-async def test_no_secret_lies_in_the_files_in_clear(outbox: SqliteOutbox, path: Path) -> None:
-    """Neither code, link, address nor body: in the file, its log and its shared memory, before and after settling."""
+async def test_no_secret_is_in_the_files_in_clear(outbox: SqliteOutbox, path: Path) -> None:
+    """No code, link, address or body is in the file, its log and its shared memory, before and after settling."""
     secrets = [
         b"739105",
         b"s3cr3t-t0ken",
@@ -500,16 +502,35 @@ async def test_no_secret_lies_in_the_files_in_clear(outbox: SqliteOutbox, path: 
     assert await outbox._reader.rows("SELECT sealed FROM messages") == [(None,)]
 
 
-async def test_another_secret_does_not_open_the_outbox(open_outbox: Open) -> None:
-    """It says what to do, and changes nothing."""
+async def test_another_secret_key_does_not_open_the_outbox(open_outbox: Open) -> None:
+    """The error says what to do; the file is not changed."""
     await (await open_outbox()).close()
     with pytest.raises(SealBroken, match="secret_key does not fit"):
         await open_outbox(secret_keys=["another"])
     await open_outbox()
 
 
-async def test_the_secret_can_be_exchanged(open_outbox: Open) -> None:
-    """First both, the new one first; then the new one alone. The rows stay as they are."""
+async def test_check_raises_for_another_secret_key(open_outbox: Open, path: Path) -> None:
+    """While the file is open elsewhere, too."""
+    await open_outbox()
+    database.check(path, [SECRET])
+    with pytest.raises(SealBroken):
+        database.check(path, ["another"])
+
+
+def test_check_ignores_a_file_that_is_being_created(path: Path) -> None:
+    """Without a schema, and with a schema but no data key."""
+    database.check(path, [SECRET])
+    database.create(path)
+    database.check(path, [SECRET])
+    connection = database.connect(path)
+    database.migrate(connection)
+    database.check(path, [SECRET])
+    connection.close()
+
+
+async def test_the_secret_key_can_be_replaced(open_outbox: Open) -> None:
+    """First both are configured, the new one first; then the new one alone. The rows are not rewritten."""
     first = await open_outbox()
     one = message()
     await first.put(one)
@@ -521,7 +542,7 @@ async def test_the_secret_can_be_exchanged(open_outbox: Open) -> None:
 
 @pytest.mark.parametrize("column", ["sealed", "record", "attempts"])
 async def test_a_row_that_was_tampered_with_is_held(outbox: SqliteOutbox, path: Path, column: str) -> None:
-    """A payload moved from another row does not open; it stands in nobody's way."""
+    """A value from another row cannot be decrypted; other messages are claimed."""
     victim, other = message(), message(START + 1)
     await outbox.put(victim)
     await outbox.put(other)
@@ -547,7 +568,7 @@ async def test_a_row_that_was_tampered_with_is_held(outbox: SqliteOutbox, path: 
 # Looking beside the server
 
 
-async def test_a_command_looks_beside_the_server(outbox: SqliteOutbox, path: Path) -> None:
+async def test_a_command_reads_while_a_server_runs(outbox: SqliteOutbox, path: Path) -> None:
     """Without the lock, and without waiting."""
     one = message()
     await outbox.put(one)
@@ -560,8 +581,8 @@ async def test_a_command_looks_beside_the_server(outbox: SqliteOutbox, path: Pat
     await beside.close()
 
 
-async def test_a_command_looks_while_no_server_runs(open_outbox: Open, path: Path) -> None:
-    """The log is gone then, and is not missed."""
+async def test_a_command_reads_while_no_server_runs(open_outbox: Open, path: Path) -> None:
+    """There is no log then."""
     outbox = await open_outbox()
     await outbox.put(message())
     await outbox.close()
@@ -570,7 +591,7 @@ async def test_a_command_looks_while_no_server_runs(open_outbox: Open, path: Pat
     await beside.close()
 
 
-async def test_looking_where_nothing_is_says_so(path: Path) -> None:
+async def test_reading_a_missing_file_raises_and_creates_nothing(path: Path) -> None:
     """And makes nothing there."""
     with pytest.raises(OutboxError, match="cannot be read"):
         await open_readonly(path, secret_keys=[SECRET])
@@ -581,8 +602,8 @@ async def test_looking_where_nothing_is_says_so(path: Path) -> None:
 # Schema versions
 
 
-async def test_an_older_file_is_brought_forward(open_outbox: Open, tmp_path: Path) -> None:
-    """The next version is one more file; stored messages stay."""
+async def test_an_older_schema_is_migrated(open_outbox: Open, tmp_path: Path) -> None:
+    """A version is one more file; stored messages stay."""
     before = await open_outbox()
     one = message()
     await before.put(one)
@@ -594,8 +615,8 @@ async def test_an_older_file_is_brought_forward(open_outbox: Open, tmp_path: Pat
     assert (await claim_one(after, START)).message == one
 
 
-async def test_a_failing_step_leaves_the_older_version(open_outbox: Open, tmp_path: Path) -> None:
-    """Each step is whole or not at all."""
+async def test_a_failing_migration_leaves_the_older_version(open_outbox: Open, tmp_path: Path) -> None:
+    """Each migration is one transaction."""
     await (await open_outbox()).close()
     broken = _schema(tmp_path, "CREATE TABLE half (x); ALTER TABLE nowhere ADD COLUMN x;")
     with pytest.raises(OutboxError, match="nowhere"):
@@ -605,7 +626,7 @@ async def test_a_failing_step_leaves_the_older_version(open_outbox: Open, tmp_pa
 
 
 async def test_a_newer_file_is_refused(open_outbox: Open, tmp_path: Path, path: Path) -> None:
-    """By the server and by a command that looks."""
+    """By the server and by a command that reads."""
     newer = _schema(tmp_path, "CREATE TABLE more (x);")
     await (await open_outbox(schema=newer)).close()
     with pytest.raises(OutboxError, match=r"newer Mailroom \(schema 4, this one knows 3\)"):

@@ -1,4 +1,4 @@
-"""Files that are deleted, moved or replaced while they are open: what a restart would not find is not called kept."""
+"""Tests with files that are deleted, moved or replaced while they are open: no message is accepted and then lost."""
 
 import asyncio
 import filecmp
@@ -80,8 +80,8 @@ async def states(path: Path) -> dict[str, State]:
         await outbox.close()
 
 
-async def test_a_deleted_database_refuses_the_very_next_message(outbox: SqliteOutbox, path: Path) -> None:
-    """And says what to do, once; nothing is made in its place."""
+async def test_a_deleted_database_refuses_the_next_message(outbox: SqliteOutbox, path: Path) -> None:
+    """The log says what to do, once; no new file is created."""
     await outbox.put(message())
     delete(*files(path))
     with structlog.testing.capture_logs() as lines:
@@ -92,8 +92,8 @@ async def test_a_deleted_database_refuses_the_very_next_message(outbox: SqliteOu
     assert files(path) == []
 
 
-async def test_what_was_acknowledged_is_sent_though_the_database_is_deleted(outbox: SqliteOutbox, path: Path) -> None:
-    """From the open file: nobody else has it. Nor does a refused message go out."""
+async def test_accepted_messages_are_sent_although_the_database_is_deleted(outbox: SqliteOutbox, path: Path) -> None:
+    """From the open file. A refused message is not sent."""
     waiting, leased = message(), message()
     await outbox.put(waiting)
     await outbox.put(leased, lease=Lease("main", 300))
@@ -107,7 +107,7 @@ async def test_what_was_acknowledged_is_sent_though_the_database_is_deleted(outb
 
 @pytest.mark.parametrize("alone", [True, False])
 async def test_a_database_that_is_put_back_is_used_again(outbox: SqliteOutbox, path: Path, alone: bool) -> None:  # noqa: FBT001
-    """By itself, with all that was in it, whether its log went with it or not."""
+    """Without a restart, with all its messages, whether its log was moved with it or not."""
     before, after = message(), message()
     await outbox.put(before)
     away = path.parent.with_name("away")
@@ -127,8 +127,8 @@ async def test_a_database_that_is_put_back_is_used_again(outbox: SqliteOutbox, p
 
 
 @pytest.mark.parametrize("replaced", [True, False])
-async def test_a_log_that_is_gone_loses_nothing(outbox: SqliteOutbox, path: Path, replaced: bool) -> None:  # noqa: FBT001
-    """What it held, the commit that noticed it included, is in the database when the answer is given."""
+async def test_a_deleted_log_loses_nothing(outbox: SqliteOutbox, path: Path, replaced: bool) -> None:  # noqa: FBT001
+    """Its content, including the commit that detected it, is in the database when the put returns."""
     kept = [message() for _ in range(20)]
     for one in kept[:10]:
         await outbox.put(one)
@@ -147,9 +147,7 @@ async def test_a_log_that_is_gone_loses_nothing(outbox: SqliteOutbox, path: Path
     assert {record.id for record in await outbox.find(limit=100)} == {one.id for one in kept}
 
 
-async def test_a_log_that_is_gone_while_somebody_reads_refuses_until_it_can_be_saved(
-    outbox: SqliteOutbox, path: Path
-) -> None:
+async def test_a_log_deleted_during_a_read_refuses_until_it_can_be_saved(outbox: SqliteOutbox, path: Path) -> None:
     """A snapshot in another process holds the log; what was acknowledged is there in the end."""
     before, after = message(), message()
     await outbox.put(before)
@@ -165,8 +163,8 @@ async def test_a_log_that_is_gone_while_somebody_reads_refuses_until_it_can_be_s
     assert {before.id, after.id} <= (await states(at_a_crash(path, path.parent.with_name("crash")))).keys()
 
 
-async def test_a_copy_in_its_place_is_used_with_what_was_acknowledged_since(outbox: SqliteOutbox, path: Path) -> None:
-    """A restored backup: nothing is forgotten that still has to be sent, and nothing sent is sent again."""
+async def test_a_restored_copy_is_used_with_the_messages_accepted_since(outbox: SqliteOutbox, path: Path) -> None:
+    """A restored backup: unsent messages are not lost, and sent ones are not sent again."""
     old, sent, since, leased = message(), message(), message(), message()
     await outbox.put(old)
     await outbox.put(sent, lease=Lease("main", 300))
@@ -189,7 +187,7 @@ async def test_a_copy_in_its_place_is_used_with_what_was_acknowledged_since(outb
     assert {record.id for record in await outbox.find(recipient="ada@example.com", limit=1000)} == found.keys()
 
 
-async def test_another_outbox_in_its_place_is_left_alone(outbox: SqliteOutbox, path: Path, tmp_path: Path) -> None:
+async def test_another_outbox_at_the_path_is_not_changed(outbox: SqliteOutbox, path: Path, tmp_path: Path) -> None:
     """It has another key, and may be served by another process."""
     await outbox.put(message())
     other = tmp_path / "other" / "mailroom.db"
@@ -203,8 +201,8 @@ async def test_another_outbox_in_its_place_is_left_alone(outbox: SqliteOutbox, p
     assert files(path) == [path]
 
 
-async def test_a_copy_that_another_process_serves_is_left_alone(outbox: SqliteOutbox, path: Path) -> None:
-    """After `rm -rf data/*` and a restored backup the second process may have it; the first keeps nothing more."""
+async def test_a_copy_that_another_process_serves_is_not_used(outbox: SqliteOutbox, path: Path) -> None:
+    """After `rm -rf data/*` and a restored backup the second process may serve from it; the first stores nothing."""
     await outbox.put(message())
     await outbox.truncate_log()
     copy(path, path.with_name("backup"))
@@ -226,8 +224,8 @@ async def test_a_copy_that_another_process_serves_is_left_alone(outbox: SqliteOu
     await outbox.put(message())
 
 
-async def test_looking_follows_the_file(outbox: SqliteOutbox, path: Path) -> None:
-    """Nobody is shown what is in a file that is gone."""
+async def test_reading_follows_a_replaced_file(outbox: SqliteOutbox, path: Path) -> None:
+    """Messages of the deleted file are not shown."""
     kept = message()
     await outbox.put(kept)
     assert await outbox.get(kept.id) is not None

@@ -1,4 +1,4 @@
-"""The writer's thread: one transaction for all who wait, and only the guilty one fails."""
+"""Tests of the writer: concurrent operations share a transaction, and an error fails one of them only."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -15,22 +15,21 @@ from mailroom.outbox.sqlite.writer import RunSeparately, Writer
 
 
 class Table(Files):
-    """A table of numbers, and how it was written."""
+    """A table of numbers that records how it was written."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         create(path)
         self.opened = 0
         self.calls: list[list[Any]] = []
-        self.connect().execute("CREATE TABLE numbers (n)")
+        self._open().execute("CREATE TABLE numbers (n)")
 
-    def connect(self) -> Connection:
-        """Open the file."""
+    def _open(self) -> Connection:
         self.opened += 1
-        return super().connect()
+        return super()._open()
 
     def insert(self, connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
-        """Insert numbers; a negative one is an error of its own."""
+        """Insert numbers; raises ValueError for a negative one."""
         self.calls.append(list(numbers))
         connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in numbers])
         if min(numbers) < 0:
@@ -38,8 +37,8 @@ class Table(Files):
         return [number * 2 for number in numbers]
 
     def content(self) -> list[Any]:
-        """Return the numbers that are kept."""
-        return [n for (n,) in self.connect().execute("SELECT n FROM numbers ORDER BY n")]
+        """Return the numbers in the table."""
+        return [n for (n,) in self._open().execute("SELECT n FROM numbers ORDER BY n")]
 
 
 @pytest.fixture
@@ -56,23 +55,23 @@ async def writer(table: Table) -> AsyncIterator[Writer]:
     await writer.close()
 
 
-async def test_what_arrives_together_is_called_together(writer: Writer, table: Table) -> None:
-    """One call, one transaction, an answer for each."""
+async def test_concurrent_operations_are_one_call(writer: Writer, table: Table) -> None:
+    """One call, one transaction, a result for each."""
     assert await asyncio.gather(*(writer.run(table.insert, n) for n in range(5))) == [0, 2, 4, 6, 8]
     assert table.calls == [[0, 1, 2, 3, 4]]
     assert table.content() == [0, 1, 2, 3, 4]
 
 
-async def test_only_the_guilty_one_fails(writer: Writer, table: Table) -> None:
-    """The others are kept as if it had not been there."""
+async def test_only_the_operation_that_raises_fails(writer: Writer, table: Table) -> None:
+    """The others are stored."""
     answers = await asyncio.gather(*(writer.run(table.insert, n) for n in (1, -2, 3)), return_exceptions=True)
     assert answers[::2] == [2, 6]
     assert isinstance(answers[1], ValueError)
     assert table.content() == [1, 3]
 
 
-async def test_work_may_ask_to_be_called_for_each(writer: Writer, table: Table) -> None:
-    """Where it cannot tell the results apart."""
+async def test_work_can_request_a_call_for_each_argument(writer: Writer, table: Table) -> None:
+    """By raising RunSeparately."""
 
     def alone(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
         if len(numbers) > 1:
@@ -97,8 +96,10 @@ async def test_a_function_is_not_called_twice_when_an_insert_fails(writer: Write
 
 
 @pytest.mark.parametrize("error", [apsw.FullError, apsw.IOError, apsw.BusyError, apsw.CorruptError, apsw.ReadOnlyError])
-async def test_trouble_with_the_disk_blames_nobody(writer: Writer, table: Table, error: type[apsw.Error]) -> None:
-    """All of the transaction are refused, each with an error of its own, and the next one works."""
+async def test_a_disk_error_refuses_the_whole_transaction(
+    writer: Writer, table: Table, error: type[apsw.Error]
+) -> None:
+    """Each operation gets an exception of its own, and the next transaction works."""
     trouble = [error("made up")]
 
     def troubled(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
@@ -113,8 +114,8 @@ async def test_trouble_with_the_disk_blames_nobody(writer: Writer, table: Table,
     assert table.content() == [7]
 
 
-async def test_trouble_while_the_guilty_is_looked_for_refuses_the_rest_at_once(writer: Writer, table: Table) -> None:
-    """Nobody waits for the same disk again and again."""
+async def test_a_disk_error_during_separate_runs_refuses_the_rest_at_once(writer: Writer, table: Table) -> None:
+    """The others do not wait for the same disk one by one."""
     tried: list[int] = []
 
     def troubled(connection: apsw.Connection, numbers: Sequence[int]) -> list[int]:
@@ -128,8 +129,8 @@ async def test_trouble_while_the_guilty_is_looked_for_refuses_the_rest_at_once(w
     assert tried == [0]
 
 
-async def test_a_broken_connection_is_opened_anew(writer: Writer, table: Table) -> None:
-    """By itself, with the next transaction."""
+async def test_a_broken_connection_is_reopened(writer: Writer, table: Table) -> None:
+    """With the next transaction."""
     await writer.run(table.insert, 1)
     opened = table.opened
 
@@ -142,8 +143,17 @@ async def test_a_broken_connection_is_opened_anew(writer: Writer, table: Table) 
     assert table.opened == opened + 1
 
 
-async def test_a_file_that_cannot_be_opened_refuses(tmp_path: Path) -> None:
-    """And is tried again each time."""
+async def test_a_transaction_whose_rollback_failed_is_left_behind(writer: Writer, table: Table) -> None:
+    """The next operation uses a new connection."""
+    await writer.run(table.insert, 1)
+    assert table.connection is not None
+    table.connection.execute("BEGIN")
+    assert await writer.run(table.insert, 2) == 4
+    assert table.content() == [1, 2]
+
+
+async def test_a_file_that_cannot_be_opened_raises(tmp_path: Path) -> None:
+    """Opening is tried again each time."""
     writer = Writer(Files(tmp_path / "missing" / "x.db"))
     for _ in range(2):
         with pytest.raises(CannotKeep, match=r"x\.db was deleted or moved"):
@@ -151,8 +161,8 @@ async def test_a_file_that_cannot_be_opened_refuses(tmp_path: Path) -> None:
     await writer.close()
 
 
-async def test_what_was_given_up_before_it_began_is_not_done(writer: Writer, table: Table) -> None:
-    """Its neighbours are."""
+async def test_an_operation_cancelled_before_it_began_is_not_run(writer: Writer, table: Table) -> None:
+    """Concurrent ones are."""
     tasks = [asyncio.create_task(writer.run(table.insert, n)) for n in range(3)]
     asyncio.get_running_loop().call_soon(tasks[1].cancel)
     answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -160,8 +170,8 @@ async def test_what_was_given_up_before_it_began_is_not_done(writer: Writer, tab
     assert set(table.content()) >= {0, 2}
 
 
-async def test_closing_twice_is_closing_once(writer: Writer, table: Table) -> None:
-    """And what was asked for before is done."""
+async def test_close_can_be_called_twice(writer: Writer, table: Table) -> None:
+    """Operations that waited are finished."""
     task = asyncio.create_task(writer.run(table.insert, 5))
     await asyncio.sleep(0)
     await asyncio.gather(writer.close(), writer.close())

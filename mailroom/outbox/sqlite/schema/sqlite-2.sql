@@ -1,21 +1,21 @@
--- Version 2: accepting a message writes to the ends of indexes only. What would scatter over their pages (a page for each
--- key, two fifths of the work of accepting) is done in another way.
+-- Version 2: an insert only appends to indexes. Indexes of keyed hashes wrote a random page per message, which was two
+-- fifths of the time of an insert.
 
--- Repeats are a matter of a minute: the serving process remembers them, and reads them from `messages` when it starts.
+-- The serving process remembers the bodies of the last minute, and reads them from `messages` when it starts.
 DROP INDEX messages_repeat;
 
--- Who got what is written down a little later, many at a time. Until then messages are looked through one by one.
+-- Recipients are indexed later, many at a time, sorted. Messages that are not indexed yet are read one by one.
 DROP INDEX messages_recipient;
 
 CREATE TABLE recipients (
     recipient_key BLOB NOT NULL,
-    number        INTEGER NOT NULL,  -- of the message
+    number        INTEGER NOT NULL,  -- messages.number
     PRIMARY KEY (recipient_key, number)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE progress (
     number  INTEGER PRIMARY KEY CHECK (number = 1),
-    indexed INTEGER NOT NULL         -- messages up to this number are in `recipients`
+    indexed INTEGER NOT NULL         -- messages.number up to which `recipients` is complete
 ) STRICT;
 
 INSERT INTO recipients SELECT recipient_key, number FROM messages;
