@@ -31,6 +31,7 @@ from mailroom.outbox import (
     HELD_MISCONFIGURED,
     HELD_REFUSED,
     HELD_RENDERING,
+    SENT_UNCERTAIN,
     Leased,
     Settlement,
 )
@@ -39,6 +40,8 @@ from mailroom.rendering import Renderer
 _LONGEST_IDENTIFIER: Final = 200
 _PATIENCE_SECONDS: Final = 1.0
 """How long a code waits for a permit of a provider while another one can be asked."""
+MOST_UNCERTAIN: Final = 3
+"""Hand-overs of one message that may have been successes; after them it counts as sent."""
 _UNUSABLE_SECONDS: Final = 5.0
 """After how long a message is due again that found no provider in use."""
 
@@ -55,6 +58,8 @@ class _Round:
     """The attempt that is recorded already."""
     remaining: list[str]
     """Providers to ask, in order."""
+    rendered: dict[str, Email]
+    """Provider -> the mail that it may have sent."""
     passed_over: set[str] = field(default_factory=set)
     failures: list[SendingError] = field(default_factory=list)
 
@@ -94,7 +99,7 @@ class Delivery:
         """Ask each provider of the route once at most."""
         message = leased.message
         order = self.routes.order(message.template, message.priority, leased.attempts)
-        round_ = _Round(message, leased.attempts, leased.begun, list(order))
+        round_ = _Round(message, leased.attempts, leased.begun, list(order), dict(leased.rendered))
         try:
             while name := self.choose(round_.remaining):
                 give_up_at = self._give_up_at(name, round_)
@@ -112,7 +117,7 @@ class Delivery:
                     return settlement
         except CannotKeep:  # no provider is dialled before the attempt is recorded
             pass
-        return self._later(message, round_.attempts, round_.failures)
+        return replace(self._later(message, round_.attempts, round_.failures), rendered=round_.rendered)
 
     async def _attempt(self, name: str, round_: "_Round", *, has_alternative: bool) -> Settlement | None:
         """Ask one provider, whose permit is held; None: ask the next one. Raises CannotKeep."""
@@ -125,19 +130,10 @@ class Delivery:
         if not is_recorded and not await self.record(message.id, (*round_.attempts, attempt)):
             return _queue_again(message, round_.attempts, now)
         round_.begun = None
-        attempt, result = await self._try(channel, message, attempt)
+        attempt, result = await self._try(channel, round_, attempt)
         if isinstance(result, Settlement):
             return replace(result, attempts=round_.attempts)
-        round_.attempts = (*round_.attempts, attempt)
-        if isinstance(result, Receipt):
-            return Settlement(message.id, State.SENT, round_.attempts, provider_message_id=result.provider_message_id)
-        if isinstance(result, Rejected):
-            return Settlement(message.id, State.FAILED, round_.attempts, reason=attempt.words)
-        round_.failures.append(result)
-        round_.remaining.remove(name)
-        if isinstance(result, Uncertain) and not message.is_code:
-            round_.remaining.clear()  # the same provider may recognize it: another one would surely send it twice
-        return None
+        return _conclude(round_, attempt, result)
 
     def _give_up_at(self, name: str, round_: "_Round") -> Instant | None:
         """Return when to stop waiting for a permit of this provider; None: no other one can be asked.
@@ -153,6 +149,8 @@ class Delivery:
     def _end_before_attempt(self, message: Message, attempts: tuple[Attempt, ...]) -> Settlement | None:
         """Return what becomes of a message whose permit came too late; None: the next attempt may start."""
         now = self.clock.now()
+        if _may_have_been_sent(attempts) >= MOST_UNCERTAIN:  # the last ones were cut off by the ends of processes
+            return Settlement(message.id, State.SENT, attempts, reason=SENT_UNCERTAIN)
         if now >= message.expires_at:
             return Settlement(message.id, State.EXPIRED, attempts, reason="its lifetime ended while it waited")
         if self.is_ending() or self.is_replaced(message.id):
@@ -160,11 +158,12 @@ class Delivery:
         return None
 
     async def _try(
-        self, channel: Channel, message: Message, attempt: Attempt
+        self, channel: Channel, round_: "_Round", attempt: Attempt
     ) -> tuple[Attempt, Receipt | SendingError | Settlement]:
-        """Render the mail and hand it over once."""
+        """Render the mail and hand it over once; a provider that may have sent it gets the same mail again."""
+        message = round_.message
         try:
-            email = self._render(channel, message)
+            email = round_.rendered.get(attempt.provider) or self._render(channel, message)
         except MissingVariable as error:
             if message.is_code:
                 return attempt, Settlement(message.id, State.FAILED, (), reason=str(error))
@@ -187,6 +186,8 @@ class Delivery:
                 identifier = redact(identifier, message, email)
             result = Receipt(identifier[:_LONGEST_IDENTIFIER], words)
         else:
+            if isinstance(result, Uncertain):
+                round_.rendered[attempt.provider] = email
             words = _diagnostic(result, message, email)
         ended = replace(attempt, duration_seconds=self.clock.monotonic() - started, outcome=outcome, words=words)
         return ended, result
@@ -232,6 +233,28 @@ class Delivery:
         if due_at >= message.expires_at:
             return Settlement(message.id, State.EXPIRED, attempts, reason="no further try fits into its lifetime")
         return Settlement(message.id, State.QUEUED, attempts, due_at=due_at)
+
+
+def _conclude(round_: _Round, attempt: Attempt, result: Receipt | SendingError) -> Settlement | None:
+    """Return what an outcome means for the message; None: ask the next provider."""
+    message = round_.message
+    round_.attempts = (*round_.attempts, attempt)
+    if isinstance(result, Receipt):
+        return Settlement(message.id, State.SENT, round_.attempts, provider_message_id=result.provider_message_id)
+    if isinstance(result, Rejected):
+        return Settlement(message.id, State.FAILED, round_.attempts, reason=attempt.words)
+    if _may_have_been_sent(round_.attempts) >= MOST_UNCERTAIN:
+        return Settlement(message.id, State.SENT, round_.attempts, reason=SENT_UNCERTAIN)
+    round_.failures.append(result)
+    round_.remaining.remove(attempt.provider)
+    if isinstance(result, Uncertain) and not message.is_code:
+        round_.remaining.clear()  # the same provider may recognize it: another one would surely send it twice
+    return None
+
+
+def _may_have_been_sent(attempts: tuple[Attempt, ...]) -> int:
+    """Return how many attempts may have been successes: uncertain ones, and those without an outcome."""
+    return sum(attempt.outcome in {Outcome.UNCERTAIN, None} for attempt in attempts)
 
 
 def _queue_again(message: Message, attempts: tuple[Attempt, ...], now: Instant) -> Settlement:

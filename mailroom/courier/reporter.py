@@ -10,7 +10,7 @@ from mailroom.clock import Clock, Instant
 from mailroom.errors import SendingError
 from mailroom.message import Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
-from mailroom.outbox import EndedMessage, Settlement
+from mailroom.outbox import SENT_UNCERTAIN, EndedMessage, Settlement
 
 _SUMMARY_SECONDS: Final = 60.0
 
@@ -79,7 +79,10 @@ class Reporter:
         }
         if state is State.SENT:
             self._handover_seconds[message.priority].observe(seconds)
-            log.info("mail.sent", **facts)
+            if settlement.reason == SENT_UNCERTAIN:
+                log.warning("mail.sent_uncertain", **facts)
+            else:
+                log.info("mail.sent", **facts)
             return
         facts["words"] = last.words if last else ""
         facts["reason"] = settlement.reason

@@ -65,6 +65,8 @@ class Leased(msgspec.Struct, frozen=True):
     """Those of before; an attempt without an outcome was cut off by the end of its process."""
     begun: Attempt | None = None
     """The attempt that was recorded with the message, see `Lease`."""
+    rendered: Mapping[str, Email] = {}
+    """Provider -> the mail that it may have sent already, see `Settlement`."""
 
 
 class ClaimResult(msgspec.Struct, frozen=True):
@@ -86,6 +88,8 @@ class Settlement(msgspec.Struct, frozen=True):
     reason: str = ""
     """Why it is held or failed: one of the `HELD_…` below, or a short sentence for the operator."""
     provider_message_id: str = ""
+    rendered: Mapping[str, Email] = {}
+    """Provider -> the mail that it may have sent, for the next attempt by it; stored while the message is unsettled."""
 
 
 HELD_MISCONFIGURED = "misconfigured"
@@ -99,6 +103,10 @@ HELD_EXHAUSTED = "exhausted"
 HELD_RENDERING = "rendering"
 """A template failed. Released at restart."""
 RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
+
+
+SENT_UNCERTAIN = "uncertain"
+"""Sent, perhaps: providers were asked several times and none of them answered."""
 
 
 class EndedMessage(msgspec.Struct, frozen=True):

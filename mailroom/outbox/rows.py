@@ -6,17 +6,19 @@ import msgspec
 
 from mailroom.address import identity
 from mailroom.errors import SealBroken
-from mailroom.message import Attempt, Message, Priority, State
-from mailroom.outbox import Lease, Record
+from mailroom.message import Attempt, Email, Message, Priority, State
+from mailroom.outbox import Lease, Leased, Record
 from mailroom.sealing import Seal
+
+_RENDERED: Final = msgspec.json.Decoder(dict[str, Email])
 
 COLUMNS: Final = (
     "id, state, template, priority, languages, created_at, expires_at, due_at, owner, attempts,"
     " recipient_key, repeat_key, supersede_key, sealed, record"
 )
 """The columns of `row_of`."""
-MESSAGE_COLUMNS: Final = "id, template, priority, languages, created_at, expires_at, sealed, record"
-"""The columns that `message_of` takes."""
+MESSAGE_COLUMNS: Final = "id, attempts, rendered, template, priority, languages, created_at, expires_at, sealed, record"
+"""The columns that `leased_of` takes."""
 RECORD_COLUMNS: Final = (
     "id, state, template, priority, created_at, expires_at, settled_at, due_at, attempts, reason,"
     " provider_message_id, languages, record"
@@ -61,13 +63,13 @@ def row_of(
     )
 
 
-def message_of(row: tuple[Any, ...], seal: Seal) -> Message:
+def leased_of(row: tuple[Any, ...], seal: Seal) -> Leased:
     """Return an unsettled message from its row, see `MESSAGE_COLUMNS`. Raises SealBroken."""
-    id_, template, priority, languages, created_at, expires_at, sealed, record = row
+    id_, attempts, rendered, template, priority, languages, created_at, expires_at, sealed, record = row
     if sealed is None:
         raise SealBroken(f"sealed of {id_} is missing: the database was changed by another hand")
     secret = seal.open_json(id_, "sealed", sealed)
-    return Message(
+    message = Message(
         id=id_,
         template=template,
         priority=Priority(priority),
@@ -78,6 +80,8 @@ def message_of(row: tuple[Any, ...], seal: Seal) -> Message:
         ip=secret["ip"],
         languages=languages_of_text(languages),
     )
+    mails = _RENDERED.decode(seal.open(id_, "rendered", rendered)) if rendered else {}
+    return Leased(message, attempts_of(attempts), rendered=mails)
 
 
 def record_of(row: tuple[Any, ...], seal: Seal) -> Record:

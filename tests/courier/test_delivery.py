@@ -30,6 +30,7 @@ from mailroom.outbox import (
     HELD_MISCONFIGURED,
     HELD_REFUSED,
     HELD_RENDERING,
+    SENT_UNCERTAIN,
     Leased,
     Settlement,
 )
@@ -407,3 +408,33 @@ async def test_a_code_that_no_other_provider_can_take_waits_on() -> None:
     main.check_progress(now + 5)
     main.limiter.release(Priority.CODE)
     assert _outcomes(await waiting) == [("main", Outcome.ACCEPTED)]
+
+
+async def test_a_provider_that_may_have_sent_a_mail_gets_the_same_mail_again() -> None:
+    """However the template was changed since: an idempotency key wants identical content."""
+    delivering = Delivering(main := ScriptedProvider([Uncertain("silence")]))
+    sent = message("Welcome", Priority.EVENT, now=delivering.clock.now(), lifetime=86400)
+    settlement = await delivering.settled(sent)
+    mail = main.sent.get_nowait()
+    assert settlement.rendered == {"main": mail}
+    delivering.renderer.fault = RenderingError("Welcome/html.jinja, line 3: broken")
+    again = await delivering.delivery.deliver(Leased(sent, settlement.attempts, rendered=settlement.rendered))
+    assert (again.state, main.sent.get_nowait()) == (State.SENT, mail)
+
+
+async def test_after_three_uncertain_attempts_a_message_counts_as_sent() -> None:
+    """Marked as such; a reader gets three mails at most."""
+    delivering = Delivering(ScriptedProvider([Uncertain("silence")] * 9), ScriptedProvider([Uncertain("silence")] * 9))
+    sent = message(now=delivering.clock.now())
+    first = await delivering.settled(sent)
+    assert (first.state, len(first.attempts)) == (State.QUEUED, 2)
+    second = await delivering.delivery.deliver(Leased(sent, first.attempts, rendered=first.rendered))
+    assert (second.state, second.reason, len(second.attempts)) == (State.SENT, SENT_UNCERTAIN, 3)
+
+
+async def test_attempts_that_were_cut_off_may_have_been_sent() -> None:
+    """Three processes ended while they sent it: nobody is asked any more."""
+    delivering = Delivering(main := ScriptedProvider())
+    now = delivering.clock.now()
+    settlement = await delivering.settled(message(now=now), *[Attempt("main", now)] * 3)
+    assert (settlement.state, settlement.reason, main.sent.empty()) == (State.SENT, SENT_UNCERTAIN, True)

@@ -321,6 +321,18 @@ class OutboxContract:
         assert states == [State.SUPERSEDED] * 2 + [State.SENT] + [State.QUEUED] * 3
         assert (await _record(outbox, queued)).settled_at is not None
 
+    async def test_a_mail_that_may_have_been_sent_is_kept_for_the_next_attempt(self, outbox: Outbox) -> None:
+        """As it was rendered, until the message is settled."""
+        one = message()
+        await outbox.put(one, lease=Lease("main", 300))
+        mail = replace(email(one.id), message=one, variables={"code": "314159"})
+        await outbox.settle(Settlement(one.id, State.QUEUED, (), due_at=START, rendered={"main": mail}))
+        leased = await claim_one(outbox, START)
+        assert leased.rendered == {"main": mail}
+        await outbox.settle(Settlement(one.id, State.QUEUED, leased.attempts, due_at=START))
+        assert (await claim_one(outbox, START)).rendered == {"main": mail}
+        await outbox.settle(Settlement(one.id, State.SENT, leased.attempts))
+
     async def test_a_code_that_fails_supersedes_nothing(self, outbox: Outbox) -> None:
         """The older one may still work."""
         older, newer = message(), message(START + 1)

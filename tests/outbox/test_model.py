@@ -25,7 +25,7 @@ from mailroom.outbox import (
 )
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.clock import FakeClock
-from tests.outbox.contract import message
+from tests.outbox.contract import email, message
 
 _LEASE: Final = 40.0
 _RECIPIENTS: Final = ("ada@example.com", "bob@example.com")
@@ -42,6 +42,10 @@ class Row:
     reason: str = ""
     body: bytes | None = None
     attempts: int = 0
+    key: bytes | None = None
+    """The supersede key."""
+    superseded: bool = False
+    has_rendered: bool = False
     ahead: float = 0.0
     """How far the clock that accepted it was ahead of the one that it was dated anew by; its id tells still."""
 
@@ -82,13 +86,18 @@ class Outboxes(RuleBasedStateMachine):
         lifetime=st.sampled_from([30.0, 100.0, 500.0]),
         body=st.none() | st.sampled_from([b"a", b"b", b"c"]),
         recipient=st.sampled_from(_RECIPIENTS),
+        key=st.sampled_from([None, b"1", b"2"]),
         lease=st.booleans(),
     )
-    def put(self, template: str, lifetime: float, body: bytes | None, recipient: str, lease: bool) -> Any:  # noqa: FBT001 - a drawn value
+    def put(
+        self, *, template: str, lifetime: float, body: bytes | None, recipient: str, key: bytes | None, lease: bool
+    ) -> Any:
         """Put a message, with a lease or not; it may be a repeat."""
         now = self.clock.now()
         one = message(now, template=template, priority=_TEMPLATES[template], lifetime=lifetime, recipient=recipient)
-        kept = self._run(self.outbox.put(one, repeat_of=body, lease=Lease("main", _LEASE) if lease else None))
+        key = key if one.is_code else None
+        leases = Lease("main", _LEASE) if lease else None
+        kept = self._run(self.outbox.put(one, repeat_of=body, supersede_key=key, lease=leases))
         earlier = [row for row in self.rows.values() if body is not None and row.body == body]
         repeated = [
             row
@@ -102,7 +111,12 @@ class Outboxes(RuleBasedStateMachine):
         for row in earlier:
             row.body = None
         self.rows[one.id] = Row(
-            one, State.SENDING if lease else State.QUEUED, now + _LEASE if lease else now, body=body, attempts=lease
+            one,
+            State.SENDING if lease else State.QUEUED,
+            now + _LEASE if lease else now,
+            body=body,
+            attempts=lease,
+            key=key,
         )
         return one.id if lease else multiple()
 
@@ -123,6 +137,7 @@ class Outboxes(RuleBasedStateMachine):
                 if row.state in {State.QUEUED, State.SENDING}
                 and row.due_at <= now < row.message.expires_at
                 and (row.message.template in templates) is not exclude
+                and not any(newer.state in {State.QUEUED, State.SENDING} for newer in self._same_key(row, newer=True))
             ),
             key=lambda row: (row.message.priority, row.due_at, row.message.id),
         )
@@ -152,7 +167,7 @@ class Outboxes(RuleBasedStateMachine):
         row = self.rows.get(id_)
         record = self._run(self.outbox.get(id_))
         attempts = (*(record.attempts if record else ()), Attempt("main", self.clock.now()))
-        is_ours = row is not None and row.state is State.SENDING
+        is_ours = row is not None and row.state is State.SENDING and not row.superseded
         assert self._run(self.outbox.attempt(id_, attempts)) is is_ours
         if row is not None and is_ours:
             row.attempts += 1
@@ -170,10 +185,31 @@ class Outboxes(RuleBasedStateMachine):
             assert record is None
             assert not self._run(self.outbox.settle(Settlement(id_, state, (), due_at=due_at))).is_recorded
             return
-        settlement = Settlement(id_, state, record.attempts, due_at=due_at, reason=HELD_MISCONFIGURED)
-        assert self._run(self.outbox.settle(settlement)).is_recorded is (row.state is State.SENDING)
-        if row.state is State.SENDING:
-            row.state, row.due_at, row.reason = state, min(due_at, row.message.expires_at), HELD_MISCONFIGURED
+        rendered = {"main": email(id_)} if wait else {}
+        settlement = Settlement(
+            id_, state, record.attempts, due_at=due_at, reason=HELD_MISCONFIGURED, rendered=rendered
+        )
+        result = self._run(self.outbox.settle(settlement))
+        assert result.is_recorded is (row.state is State.SENDING)
+        if row.state is not State.SENDING:
+            return
+        row.state, row.due_at, row.reason = state, min(due_at, row.message.expires_at), HELD_MISCONFIGURED
+        row.has_rendered = row.has_rendered or bool(rendered)
+        if state is State.SENT:
+            for older in self._same_key(row, newer=False):
+                older.superseded = older.superseded or not older.state.settled
+        assert {ended.id for ended in result.superseded} == self._end_superseded()
+
+    def _same_key(self, row: Row, *, newer: bool) -> list[Row]:
+        rows = list(self.rows.values())
+        at = rows.index(row)
+        return [one for one in (rows[at + 1 :] if newer else rows[:at]) if row.key and one.key == row.key]
+
+    def _end_superseded(self) -> set[str]:
+        over = [row for row in self.rows.values() if row.superseded and row.state in {State.QUEUED, State.HELD}]
+        for row in over:
+            row.state = State.SUPERSEDED
+        return {row.message.id for row in over}
 
     @rule(limit=st.none() | st.integers(1, 2))
     def release(self, limit: int | None) -> None:
@@ -261,6 +297,8 @@ class Outboxes(RuleBasedStateMachine):
                 row.ahead += ahead
                 row.due_at = now if row.state is not State.HELD else row.message.expires_at
         for row in self.rows.values():
+            row.state = State.SUPERSEDED if row.superseded and row.state is State.SENDING else row.state
+        for row in self.rows.values():
             released = row.state is State.HELD and row.reason in {HELD_MISCONFIGURED, HELD_RENDERING}
             if row.state is State.SENDING or (released and now < row.message.expires_at):
                 since = row.message.created_at if row.state is State.SENDING else now  # what was cut off goes first
@@ -282,6 +320,8 @@ class Outboxes(RuleBasedStateMachine):
         }
         unsealed = self._run(self.outbox._reader.rows("SELECT count(*) FROM messages WHERE sealed IS NULL"))
         assert unsealed == [(sum(row.state.settled for row in self.rows.values()),)]
+        rendered = self._run(self.outbox._reader.rows("SELECT count(*) FROM messages WHERE rendered IS NOT NULL"))
+        assert rendered == [(sum(row.has_rendered and not row.state.settled for row in self.rows.values()),)]
 
 
 TestOutboxes = Outboxes.TestCase

@@ -165,6 +165,7 @@ class SqliteOutbox(SqliteRecords):
             settlement.reason,
             settlement.provider_message_id,
             now if settlement.state.settled else None,
+            self._seal.seal_json(settlement.id, "rendered", settlement.rendered) if settlement.rendered else None,
         )
         return await self._writer.run(operations.settle, (now, change))
 

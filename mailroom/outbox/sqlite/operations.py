@@ -18,14 +18,14 @@ from mailroom.outbox import (
     Leased,
     SettleResult,
 )
-from mailroom.outbox.rows import MESSAGE_COLUMNS, attempts_of, message_of
+from mailroom.outbox.rows import MESSAGE_COLUMNS, leased_of
 from mailroom.outbox.sqlite.database import execute_bulk, rows_of, transaction
 from mailroom.outbox.sqlite.writer import RunSeparately
 from mailroom.sealing import Seal
 
 # In the order of the index, so that SQLite stops reading at the limit.
 _DUE: Final = f"""
-    SELECT attempts, {MESSAGE_COLUMNS}
+    SELECT {MESSAGE_COLUMNS}
       FROM messages
      WHERE priority = ?1 AND due_at IS NOT NULL AND due_at <= ?2 AND expires_at > ?2
        AND (template IN (SELECT value FROM json_each(?3))) <> ?4
@@ -73,9 +73,9 @@ def claim(connection: apsw.Connection, claim: Claim) -> ClaimResult:
     """Lease messages that are due."""
     leased: list[Leased] = []
     unreadable: list[tuple[str, Any]] = []
-    for text, *row in _read_due(connection, claim):
+    for row in _read_due(connection, claim):
         try:
-            leased.append(Leased(message_of(tuple(row), claim.seal), attempts_of(text)))
+            leased.append(leased_of(row, claim.seal))
         except SealBroken as error:  # it must not block the others
             unreadable.append((str(error), row[0]))
         except Exception as error:  # noqa: BLE001 - nor must any other defect
@@ -113,7 +113,8 @@ _ATTEMPT: Final = """
 """
 
 _SETTLE: Final = """
-    WITH settled (id, owner, state, attempts, due_at, reason, provider_message_id, settled_at) AS (VALUES {values})
+    WITH settled (id, owner, state, attempts, due_at, reason, provider_message_id, settled_at, rendered)
+      AS (VALUES {values})
     UPDATE messages
        SET state = settled.state,
            attempts = settled.attempts,
@@ -124,7 +125,8 @@ _SETTLE: Final = """
            due_at = CASE settled.state WHEN 'queued' THEN min(settled.due_at, messages.expires_at)
                                        WHEN 'held' THEN messages.expires_at END,
            sealed = CASE WHEN settled.state IN ('queued', 'held') THEN messages.sealed END,
-           rendered = CASE WHEN settled.state IN ('queued', 'held') THEN messages.rendered END
+           rendered = CASE WHEN settled.state IN ('queued', 'held')
+                           THEN coalesce(settled.rendered, messages.rendered) END
       FROM settled
      WHERE messages.id = settled.id AND messages.owner = settled.owner AND messages.state = 'sending'
 """
@@ -158,7 +160,7 @@ def attempt(connection: apsw.Connection, changes: Sequence[tuple[object, ...]]) 
 
 
 def settle(connection: apsw.Connection, settled: Sequence[tuple[Instant, tuple[object, ...]]]) -> list[SettleResult]:
-    """Record new states: now, (id, owner, state, attempts, due_at, reason, provider_message_id, settled_at)."""
+    """Record new states: now, and the columns of `settled` in `_SETTLE`."""
     changes = [change for _, change in settled]
     results = [SettleResult(is_recorded) for is_recorded in _change_leased(connection, _SETTLE, changes)]
     if sent := [change[0] for change in changes if change[2] == State.SENT]:
@@ -194,7 +196,7 @@ _RELEASE: Final = """
 
 _EXPIRE: Final = """
     UPDATE messages
-       SET state = 'expired', settled_at = ?, due_at = NULL, owner = NULL, sealed = NULL,
+       SET state = 'expired', settled_at = ?, due_at = NULL, owner = NULL, sealed = NULL, rendered = NULL,
            reason = 'its lifetime ended while it ' || CASE state WHEN 'held' THEN 'was held: ' || reason
                                                                  ELSE 'waited' END
      WHERE number IN (

@@ -269,7 +269,7 @@ async def test_no_statement_reads_the_whole_table(outbox: SqliteOutbox, sql: str
     """Not even with a long backlog or history."""
     from mailroom.outbox.sqlite import operations  # noqa: PLC0415 - by name
 
-    row = {"_SETTLE": "(1,2,3,4,5,6,7,8)", "_LEASE": "(1,2,3)"}.get(sql, "")
+    row = {"_SETTLE": "(1,2,3,4,5,6,7,8,9)", "_LEASE": "(1,2,3)"}.get(sql, "")
     text = getattr(operations, sql).replace("{values}", row)
     parameters = max(map(int, re.findall(r"\?(\d)", text)), default=0) or text.count("?")
 
