@@ -41,6 +41,11 @@ class Channel:
         """Whether it is to be preferred to a provider that is not: usable, and its breaker lets a message through."""
         return self.is_usable and self.breaker.admits(now)
 
+    def pause(self, *, is_paused: bool) -> None:
+        """Pause or resume it; messages that wait for a permit choose again."""
+        self.is_paused = is_paused
+        self.limiter.end_waits(NEVER)
+
     def begin(self, now: Instant) -> bool:
         """Register that an attempt starts; False: its breaker is open, prefer another provider."""
         self._progress_at = now

@@ -49,6 +49,8 @@ _PROBE_SECONDS: Final = 300.0
 """How often one message that is held for misconfiguration is released to try again."""
 _SETTLE_AGAIN_SECONDS: Final = 1.0
 """How often to try again to record an outcome that the outbox refuses."""
+_OPERATOR_SECONDS: Final = 1.0
+"""How often to look for what an operator has changed by a command."""
 _PROGRESS_SECONDS: Final = 0.25
 """How often to look for providers that hang, and for messages that have waited long enough for one."""
 
@@ -132,11 +134,13 @@ class Courier:
         return result
 
     async def start(self) -> None:
-        """Begin to send what is due, and to maintain the outbox."""
+        """Begin to send what is due, and to maintain the outbox. Raises OutboxError."""
+        await self._follow_operator()
         jobs = self._maintenance.jobs()
         if self._delivers:
             jobs["claim"] = self._claim_forever()
             jobs["probe"] = every(_PROBE_SECONDS, self._release_one, clock=self._clock)
+            jobs["operator"] = every(_OPERATOR_SECONDS, self._follow_operator, clock=self._clock)
             jobs["progress"] = every(_PROGRESS_SECONDS, self._check_progress, clock=self._clock)
         self._tasks = [asyncio.create_task(job, name=f"courier.{name}") for name, job in jobs.items()]
 
@@ -268,6 +272,17 @@ class Courier:
         elif change is Change.RECOVERED:
             self._reporter.recovered(provider)
             self._has_recovered = True
+
+    async def _follow_operator(self) -> None:
+        """Pause and resume providers, and claim what an operator has changed."""
+        if not await self._outbox.was_changed():
+            return
+        paused = await self._outbox.paused()
+        for name, channel in self._channels.items():
+            if channel.is_paused is not (name in paused):
+                log.warning("provider.resumed" if channel.is_paused else "provider.paused", provider=name)
+                channel.pause(is_paused=name in paused)
+        self._wake_at(self._clock.now())
 
     async def _release_one(self) -> None:
         await self._release(1)

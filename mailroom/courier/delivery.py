@@ -122,6 +122,8 @@ class Delivery:
     async def _attempt(self, name: str, round_: "_Round", *, has_alternative: bool) -> Settlement | None:
         """Ask one provider, whose permit is held; None: ask the next one. Raises CannotKeep."""
         message, channel, now = round_.message, self.channels[name], self.clock.now()
+        if not channel.is_usable:  # paused meanwhile
+            return None
         if not channel.begin(now) and has_alternative:
             round_.pass_over(name)
             return None

@@ -8,7 +8,7 @@ Every change is durable when its call returns; concurrent calls share one transa
 implements the protocol; every implementation must pass the tests in `tests/outbox/contract.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -124,6 +124,15 @@ class SettleResult(msgspec.Struct, frozen=True):
     """False: the lease was lost, and nothing was recorded."""
     superseded: tuple[EndedMessage, ...] = ()
     """Messages that ended in the same transaction because a newer one was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorResult:
+    """What came of an operator's `retry` or `cancel`."""
+
+    changed: tuple[str, ...]
+    refused: Mapping[str, State]
+    """Id -> the state in which it was refused: `queued` and `held` ones have expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +272,12 @@ class Outbox(Protocol):
 
     async def happened(self, what: bytes) -> bool:
         """Return whether an event is stored, and its time has not ended."""
+
+    async def was_changed(self) -> bool:
+        """Return whether another process has written since the last call; the first call returns True."""
+
+    async def paused(self) -> Collection[str]:
+        """Return the providers that an operator has paused."""
 
     async def truncate_log(self) -> bool:
         """Empty the database's own log, which still has sealed payloads of settled messages.

@@ -3,7 +3,7 @@
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from email.header import Header
 from pathlib import Path
@@ -20,6 +20,7 @@ from mailroom.message import MASK, Email, Message, Outcome, Priority, Receipt, S
 from mailroom.metrics import Metrics
 from mailroom.outbox import HELD_MISCONFIGURED, HELD_REFUSED, Record
 from mailroom.outbox.sqlite.engine import SqliteOutbox
+from mailroom.outbox.sqlite.operator import SqliteOperator, open_for_operator
 from tests.clock import FakeClock
 from tests.courier.parts import SENDER, PlainRenderer, ScriptedProvider, message
 
@@ -577,3 +578,54 @@ async def _until(true: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
         while not await true():  # noqa: ASYNC110 - nobody could set an event
             await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def operator(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[SqliteOperator]]]:
+    """Return a function that opens the outbox as an operator's command does."""
+    async with AsyncExitStack() as stack:
+
+        async def open_() -> SqliteOperator:
+            opened = await open_for_operator(tmp_path / "mailroom.db", secret_keys=[SECRET])
+            stack.push_async_callback(opened.close)
+            return opened
+
+        yield open_
+
+
+async def test_a_paused_provider_sends_nothing_until_it_is_resumed(
+    tmp_path: Path, operator: Callable[[], Awaitable[SqliteOperator]]
+) -> None:
+    """The server notices both within a second; codes wait in the outbox."""
+    async with sending(tmp_path) as it:
+        await it.caught_up()
+        beside = await operator()
+        await beside.pause("main", now=it.clock.now())
+        await it.clock.advance(1)
+        await _until(lambda: _is_paused(it))
+        kept = await it.courier.accept(it.new())
+        assert (await it.record(kept.id)).state is State.QUEUED
+        await beside.resume("main")
+        while it.provider.sent.empty():
+            await it.clock.until_asleep(7)
+            await it.clock.advance(1)
+        assert (await it.received(1))[0].id == kept.id
+
+
+async def test_a_held_message_that_an_operator_retries_is_sent(
+    tmp_path: Path, operator: Callable[[], Awaitable[SqliteOperator]]
+) -> None:
+    async with sending(tmp_path, Declined("554 5.7.0 we do not like it")) as it:
+        await it.caught_up()
+        kept = await it.courier.accept(it.new())
+        await it.received(1)
+        await it.quiet()
+        assert (await (await operator()).retry([kept.id], now=it.clock.now())).changed == (kept.id,)
+        while it.provider.sent.empty():
+            await it.clock.until_asleep(7)
+            await it.clock.advance(1)
+        assert (await it.received(1))[0].id == kept.id
+
+
+async def _is_paused(it: Sending) -> bool:
+    return it.courier._channels["main"].is_paused

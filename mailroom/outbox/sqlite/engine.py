@@ -7,7 +7,7 @@ await outbox.close()
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +72,7 @@ class SqliteOutbox(SqliteRecords):
         self._insert = Inserter(recent).insert
         self._clock = clock
         self._owner = owner
+        self._data_version: object = None
         self.captured = SqliteCaptured(writer, reader, seal=seal, clock=clock)
 
     @classmethod
@@ -193,6 +194,16 @@ class SqliteOutbox(SqliteRecords):
     async def happened(self, what: bytes) -> bool:
         """Return whether this event is stored, and still remembered."""
         return bool(await self._reader.rows(SELECT_ONCE, (self._once_key(what), self._clock.now())))
+
+    async def was_changed(self) -> bool:
+        """Return whether another process has written since the last call; the first call returns True."""
+        version = await self._writer.data_version()
+        changed, self._data_version = version != self._data_version, version
+        return changed
+
+    async def paused(self) -> Collection[str]:
+        """Return the providers that an operator has paused."""
+        return {provider for (provider,) in await self._reader.rows("SELECT provider FROM paused")}
 
     async def truncate_log(self) -> bool:
         """Empty SQLite's log, which still has the payloads of settled messages; False: another process reads it."""

@@ -107,6 +107,11 @@ class Writer:
         self._refuse_if_closed()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._truncate_log)
 
+    async def data_version(self) -> object:
+        """Return a value that differs from the last one if another connection has written. Raises CannotKeep."""
+        self._refuse_if_closed()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read_data_version)
+
     async def close(self) -> None:
         """Finish the operations that wait, then close the connection and end the thread."""
         self._closing = self._closing or asyncio.create_task(self._close())
@@ -184,6 +189,13 @@ class Writer:
     def _truncate_log(self) -> bool:
         try:
             return truncate_log(self._files.connect())
+        except _DISK_ERRORS as error:
+            raise CannotKeep(self._recover(error)) from error
+
+    def _read_data_version(self) -> object:
+        try:
+            connection = self._files.connect()
+            return id(connection), connection.pragma("data_version")
         except _DISK_ERRORS as error:
             raise CannotKeep(self._recover(error)) from error
 
