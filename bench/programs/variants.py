@@ -1,9 +1,9 @@
-"""Mailroom with a part exchanged for one that costs nothing, so that the others can be seen.
+"""Mailroom with a part replaced by one that costs nothing, so that the cost of the others can be measured.
 
-`python -m bench.variants instant|unkept`, settings by variables.
+    python -m bench.programs.variants instant|in-memory        (settings by variables)
 
-instant  every provider says yes at once
-unkept   nothing is kept: every message is durable at once
+instant    every provider accepts at once
+in-memory  nothing is written to disk
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from mailroom.outbox.sqlite.engine import SqliteOutbox
 
 
 class InstantProvider:
-    """Says yes."""
+    """Accepts every mail."""
 
     async def send(self, _email: Email) -> Receipt:
-        """Take the mail."""
-        return Receipt("taken")
+        """Accept the mail."""
+        return Receipt("accepted")
 
     async def aclose(self) -> None:
         """Nothing is open."""
 
 
-class UnkeptOutbox(SqliteOutbox):
-    """Has everything in memory and forgets it with the process."""
+class InMemoryOutbox(SqliteOutbox):
+    """Holds in memory what waits to be sent, and stores nothing."""
 
     async def put(
         self,
@@ -44,7 +44,7 @@ class UnkeptOutbox(SqliteOutbox):
         once: Sequence[DedupKey] = (),  # noqa: ARG002 - likewise
         lease: Lease | None = None,
     ) -> PutResult:
-        """Keep nothing but what nobody sends yet."""
+        """Queue a message that was given no lease."""
         await asyncio.sleep(0)
         if lease is None:
             self._queue[message.id] = message
@@ -68,7 +68,7 @@ class UnkeptOutbox(SqliteOutbox):
         choose: Callable[[Candidate], str | None],
         without: Collection[str] = (),  # noqa: ARG002 - likewise
     ) -> ClaimResult:
-        """Lease what came while there was no place."""
+        """Lease what was put without a lease."""
         leased = []
         for message in list(self._queue.values())[:limit]:
             if provider := choose(Candidate(message.id, message.template, message.priority, ())):
@@ -86,7 +86,7 @@ def main() -> None:
     settings = config.load(environ=os.environ)
     builds: dict[str, server.Build] = {
         "instant": partial(server.build, connect=lambda *_: InstantProvider()),
-        "unkept": partial(server.build, kept_in=UnkeptOutbox),
+        "in-memory": partial(server.build, kept_in=InMemoryOutbox),
     }
     lines = logs.configure(sys.stderr)
     try:
