@@ -8,7 +8,6 @@ import asyncio
 import json
 import time
 from collections import deque
-from itertools import count
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -35,7 +34,7 @@ class Load:
         parts = urlsplit(url)
         assert parts.hostname
         self.host, self.port, self._path = parts.hostname, parts.port or 80, parts.path
-        self._numbers = count(first)
+        self._numbers = iter(range(first, first + most))
         self.most = most
         self.seconds: list[float] = []
         """From the request's last byte written to its response's last byte read."""
@@ -43,9 +42,11 @@ class Load:
         """By the id in the response: when its request was written, in monotonic seconds."""
         self.refused: list[str] = []
 
-    def next_request(self) -> bytes:
-        """Return the next request."""
-        number = next(self._numbers)
+    def next_request(self) -> bytes | None:
+        """Return the next request; None: enough were sent."""
+        number = next(self._numbers, None)
+        if number is None:
+            return None
         body = _BODY % (number, number % 1_000_000)
         return (_HEAD % (self._path, AUTHORIZATION, len(body), self.host) + body).encode()
 
@@ -83,10 +84,13 @@ class Connection(asyncio.Protocol):
         self._post_or_wait()
 
     def post(self) -> None:
-        """Write a request."""
+        """Write a request, or close the connection if enough were sent."""
         request = self._load.next_request()
         self._sent_at = time.monotonic()
-        self._transport.write(request)
+        if request is None:
+            self.close()
+        else:
+            self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         """Read a response; head and body may come apart."""
@@ -111,8 +115,6 @@ class Connection(asyncio.Protocol):
     def _post_or_wait(self) -> None:
         if self._idle is not None:
             self._idle.append(self)
-        elif len(self._load.seconds) >= self._load.most:
-            self.close()
         else:
             self.post()
 

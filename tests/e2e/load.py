@@ -1,5 +1,7 @@
 """A load of sign-in codes: many users ask for codes at the same time, through Logto's own connector or plain clients.
 
+A test does::
+
     async with connector() as logto, load([logto] * 15, server.url, random.Random(7)) as users:
         await users.wait_for_calls(100)
     assert users.tally.failed == []

@@ -83,9 +83,7 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             if not missing():
                 logto = await stack.enter_async_context(connector())
                 chance = random.Random(seed + 1)
-                by_logto = (
-                    await stack.enter_async_context(load([logto] * 4, server.url, chance, LOGTO_PAUSES))
-                ).tally
+                by_logto = (await stack.enter_async_context(load([logto] * 4, server.url, chance, LOGTO_PAUSES))).tally
             for _ in range(RESTARTS):
                 await asyncio.sleep(_BETWEEN_SECONDS)
                 predecessor = server.terminate()
