@@ -28,7 +28,7 @@ _AIM: Final = 0.26
 _REQUESTS: Final = 800
 _MAILS: Final = 2000
 _KEY: Final = "re_bench_0123456789"
-_MAIL: Final = Email(
+MAIL: Final = Email(
     id="0198f2d4-7f00-7000-8000-000000000001",
     message_id="<0198f2d4-7f00-7000-8000-000000000001@acme.example>",
     sender=Address("no-reply@acme.example", "Acme"),
@@ -101,7 +101,7 @@ async def _open(
     """Return what sends a mail through our provider, and what posts the same by plain httpx."""
     settings = Settings.model_validate({"api_key": _KEY, "endpoint": endpoint, "concurrency": concurrency})
     provider = Resend(settings, ProviderContext("main", SystemClock(), NoCapture()))
-    request = provider.build_request(_MAIL)
+    request = provider.build_request(MAIL)
     headers = {"Authorization": f"Bearer {_KEY}", "Content-Type": request.content_type, **request.headers}
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     client = await clients.enter_async_context(httpx.AsyncClient(limits=limits, trust_env=False))
@@ -112,6 +112,6 @@ async def _open(
         assert response.json()["id"]
 
     async def send() -> None:
-        assert (await provider.send(_MAIL)).provider_message_id
+        assert (await provider.send(MAIL)).provider_message_id
 
     return send, post

@@ -13,12 +13,13 @@ from typing import Final, TypeAlias
 
 import aiosmtplib
 import uvloop
+from msgspec.structs import replace
 
 from bench.figures import Figure, Measure, interleaved, send_concurrently
-from bench.http_providers import NoCapture
+from bench.http_providers import MAIL, NoCapture
 from bench.processes import SERVER_CORE, Sink
 from mailroom.clock import SystemClock
-from mailroom.message import Address, Email
+from mailroom.message import Email
 from mailroom.providers import ProviderContext
 from mailroom.providers.smtp.smtp_provider import Settings, connect
 
@@ -78,20 +79,7 @@ def _mail() -> Email:
         b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
     )
     line = b"TWFpbHJvb20g" * 6 + b"TWFp\r\n"
-    return Email(
-        id="0",
-        message_id="<0@acme.example>",
-        sender=Address("no-reply@acme.example", "Acme"),
-        recipient="ada@reader.example",
-        reply_to=None,
-        subject="Your code",
-        html="",
-        text="",
-        headers=(),
-        language="en",
-        template="SignIn",
-        raw=head + line * ((_OCTETS - len(head)) // len(line)),
-    )
+    return replace(MAIL, raw=head + line * ((_OCTETS - len(head)) // len(line)))
 
 
 async def _open_bare(clients: AsyncExitStack, sink: Sink, is_encrypted: bool) -> Senders:  # noqa: FBT001 - private

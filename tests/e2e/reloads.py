@@ -26,7 +26,7 @@ USERS = 15
 """About 80 calls/s. With 40, on a busy machine, the SMTP server falls behind, reload or not, and codes come late."""
 CALLS_BETWEEN = 100
 """Calls that end between two reloads."""
-_OLD_SECONDS = 5.5
+_LIFE_SECONDS = 5.5
 """A process that is killed younger is replaced after a pause. Longer than the 5 s of deliveries after a reload."""
 
 Action: TypeAlias = Literal["reload", "kill"]
@@ -68,10 +68,10 @@ async def run(
                             await callers.wait_for_calls(CALLS_BETWEEN)
                             await server.reload()
                         else:
-                            await asyncio.sleep(_OLD_SECONDS)  # time under load, and no event to wait for
+                            await asyncio.sleep(_LIFE_SECONDS)  # time under load, and no event to wait for
                             await server.kill_child()
                     if action == "reload":
-                        await asyncio.sleep(_OLD_SECONDS)  # likewise: the process that was replaced last drains
+                        await asyncio.sleep(_LIFE_SECONDS)  # likewise: the process that was replaced last drains
                     else:
                         await callers.wait_for_calls(CALLS_BETWEEN)
                 # A busy machine sends more slowly than it accepts.
