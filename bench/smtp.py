@@ -7,7 +7,7 @@ waver: the CPU of this process says what a client costs. The last rows wait 20 m
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -34,40 +34,57 @@ _SEQUENTIAL: Final = "Mailroom, no PIPELINING offered"
 
 Senders: TypeAlias = Sequence[Callable[[], Awaitable[object]]]
 """One for each mail that is sent at the same time."""
+Clients: TypeAlias = dict[str, tuple[Sink, float]]
+"""By name: the server that a client of ours sends to, and how many times the bare loop's rate it must reach."""
 
 
 def measure(rounds: int, mails: int = _MAILS) -> list[Figure]:
     """Return the row's figures: plain, with STARTTLS, and with a slow server."""
     os.sched_setaffinity(0, {SERVER_CORE})
     delay = ("--delay", str(_DELAY_SECONDS))
-    with ExitStack() as sinks, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        pipelining, sequential, slow, slow_chunking = (
-            sinks.enter_context(Sink(*options)) for options in ((), ("--no-pipelining",), delay, (*delay, "--chunking"))
-        )
-        clients = AsyncExitStack()
+    with (
+        Sink() as pipelining,
+        Sink("--no-pipelining") as sequential,
+        Sink(*delay) as slow,
+        Sink(*delay, "--chunking") as slow_chunking,
+    ):
+        fast: Clients = {_SEQUENTIAL: (sequential, 0.9), _PIPELINED: (pipelining, 3.0)}
+        waiting: Clients = {
+            _PIPELINED: (slow, 2.0),
+            _CHUNKED: (slow_chunking, 3.8),
+        }  # two waits instead of four, and one
+        return [
+            *_compare("plain", pipelining, fast, rounds=rounds, mails=mails),
+            *_compare("STARTTLS", pipelining, fast, rounds=rounds, mails=mails, is_encrypted=True),
+            *_compare(f"{_DELAY_SECONDS * 1e3:g} ms a reply", slow, waiting, rounds=rounds, mails=_SLOW_MAILS),
+        ]
 
-        def side(senders: Senders, mails: int) -> Measure:
+
+def _compare(
+    circumstances: str, bare_sink: Sink, clients: Clients, *, rounds: int, mails: int, is_encrypted: bool = False
+) -> list[Figure]:
+    """Compare clients of ours with the bare loop: the rates, and what a mail costs this process."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        opened = AsyncExitStack()
+
+        def side(senders: Senders) -> Measure:
             runner.run(send_concurrently(senders, 10 * _CONNECTIONS))  # it connects
             return lambda: runner.run(send_concurrently(senders, mails))
 
-        figures = []
-        for circumstances, is_encrypted, number, peer, ours in (
-            ("plain", False, mails, pipelining, {_SEQUENTIAL: (sequential, 0.9), _PIPELINED: (pipelining, 3.0)}),
-            ("STARTTLS", True, mails, pipelining, {_SEQUENTIAL: (sequential, 0.9), _PIPELINED: (pipelining, 3.0)}),
-            # Two waits instead of four, and one.
-            ("20 ms a reply", False, _SLOW_MAILS, slow, {_PIPELINED: (slow, 2.0), _CHUNKED: (slow_chunking, 3.8)}),
-        ):
-            sides = [side(runner.run(_open_bare(clients, peer, is_encrypted)), number)]
-            sides += [side(_open_provider(clients, sink, is_encrypted), number) for sink, _ in ours.values()]
-            bare, *measured = interleaved(rounds, *sides)
-            for (name, (_, aim)), figure in zip(ours.items(), measured, strict=True):
-                what = f"SMTP, {name}, {circumstances}"
-                rates = figure["per_second"], bare["per_second"]
-                figures += [
-                    Figure("b", f"{what}: mails/s against a bare aiosmtplib loop", "/s", *rates, at_least=aim),
-                    Figure("b", f"{what}: CPU a mail", "µs", figure["cpu_us"], bare["cpu_us"]),
-                ]
-        runner.run(clients.aclose())
+        bare, *ours = interleaved(
+            rounds,
+            side(runner.run(_open_bare(opened, bare_sink, is_encrypted))),
+            *(side(_open_provider(opened, sink, is_encrypted)) for sink, _ in clients.values()),
+        )
+        runner.run(opened.aclose())
+    figures = []
+    for (name, (_, aim)), figure in zip(clients.items(), ours, strict=True):
+        what = f"SMTP, {name}, {circumstances}"
+        rates = figure["per_second"], bare["per_second"]
+        figures += [
+            Figure("b", f"{what}: mails/s against a bare aiosmtplib loop", "/s", *rates, at_least=aim),
+            Figure("b", f"{what}: CPU a mail", "µs", figure["cpu_us"], bare["cpu_us"]),
+        ]
     return figures
 
 
@@ -82,7 +99,7 @@ def _mail() -> Email:
     return replace(MAIL, raw=head + line * ((_OCTETS - len(head)) // len(line)))
 
 
-async def _open_bare(clients: AsyncExitStack, sink: Sink, is_encrypted: bool) -> Senders:  # noqa: FBT001 - private
+async def _open_bare(opened: AsyncExitStack, sink: Sink, is_encrypted: bool) -> Senders:  # noqa: FBT001 - private
     """Connect aiosmtplib clients, each of which sends bytes."""
     mail = _mail()
     senders = []
@@ -95,12 +112,12 @@ async def _open_bare(clients: AsyncExitStack, sink: Sink, is_encrypted: bool) ->
             local_hostname="bench.test",
         )
         await client.connect()
-        clients.push_async_callback(client.quit)
+        opened.push_async_callback(client.quit)
         senders.append(partial(client.sendmail, mail.sender.email, mail.recipient, mail.raw))
     return senders
 
 
-def _open_provider(clients: AsyncExitStack, sink: Sink, is_encrypted: bool) -> Senders:  # noqa: FBT001 - private
+def _open_provider(opened: AsyncExitStack, sink: Sink, is_encrypted: bool) -> Senders:  # noqa: FBT001 - private
     """Return senders that share the provider as the courier does."""
     settings = Settings(
         host="127.0.0.1",
@@ -111,5 +128,5 @@ def _open_provider(clients: AsyncExitStack, sink: Sink, is_encrypted: bool) -> S
         mails_per_connection=1_000_000,
     )
     provider = connect(settings, ProviderContext("bench", SystemClock(), NoCapture()))
-    clients.push_async_callback(provider.aclose)
+    opened.push_async_callback(provider.aclose)
     return [partial(provider.send, _mail())] * _CONNECTIONS
