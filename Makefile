@@ -9,9 +9,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # EXTRAS=ses installs what Amazon SES needs as well.
 setup: .venv/.runtime $(EXTRAS:%=.venv/.%)
 
-# A .venv without pip is what `python3 -m venv` leaves where Debian's python3-venv is missing: begin anew.
+# `python3 -m venv` leaves a .venv without pip if Debian's python3-venv is missing: create it again.
 .venv/.runtime: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Mailroom needs Python 3.11 or later; say make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Mailroom needs Python 3.11 or later; run make PYTHON=python3.12"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PIP) install --require-hashes -r requirements.txt
 	$(PIP) install --no-deps -e .
@@ -26,15 +26,15 @@ setup: .venv/.runtime $(EXTRAS:%=.venv/.%)
 	$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# Serves on this machine, keeps every mail instead of sending it: http://localhost:8000/console/captured
+# Serves on this machine, captures every mail instead of sending it: http://localhost:8000/console/captured
 run: setup
 	$(BIN)/python server.py --dev
 
-# The whole way once, on this terminal: a server, a request as Logto posts it, the mail.
+# Starts a server, posts a request as Logto does, and prints the mail.
 demo: setup
 	@$(BIN)/python -m bench.demo
 
-# Everything, on all cores; ARGS="-k webhook -x" goes to pytest instead, which then runs on one.
+# All tests, on all cores; or with ARGS="-k webhook -x" those, on one core.
 test: .venv/.dev
 	$(BIN)/python -m pytest $(or $(ARGS),-n auto --dist loadfile --no-loadscope-reorder)
 
@@ -47,34 +47,34 @@ lint: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m bench $(ARGS)
 
-# SIGKILL, SIGHUP and reloads of the proxies under load, again and again: make chaos KILLS=200 SIGHUPS=100 RELOADS=20 SEED=7
+# SIGKILLs, SIGHUPs and reloads of the proxies under load: make chaos KILLS=200 SIGHUPS=100 RELOADS=20 SEED=7
 chaos: .venv/.dev node
 	$(BIN)/python -m tests.e2e.chaos --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.e2e.reloads --reloads $(or $(SIGHUPS),100) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.e2e.proxy_reloads --reloads $(or $(RELOADS),20) $(if $(SEED),--seed $(SEED))
 
-# What SpamAssassin (apt-get install spamassassin) and html-validate say of every mail in every language.
+# Checks every mail in every language with SpamAssassin (apt-get install spamassassin) and html-validate.
 mails: .venv/.dev node
 	$(BIN)/python -m tests.lint.oracles
 
-# Photographs of every kind in build/previews/, to be looked at; needs chromium. LANGUAGES="ko th" for others.
+# Screenshots of every kind in build/previews/, to be looked at; needs chromium. LANGUAGES="ko th" for others.
 previews: .venv/.dev
 	$(BIN)/python -m tests.rendering.pictures $(LANGUAGES)
 
-# Logto's own connectors, for the tests and the bench that drive them; these need Node 20 or later.
+# Logto's own connectors, which tests and the bench run; they need Node 20 or later.
 node: tests/node/node_modules/.package-lock.json
 
 tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
 	cd tests/node && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# The pages that are written from the code; tests tell when they are behind.
+# The pages that are generated from the code; a test fails if they are not current.
 docs: setup
 	$(BIN)/python -m mailroom.config.reference > docs/settings.md
 	$(BIN)/python -m tools.provider_pages
 	$(BIN)/python -m mailroom.config.provider_types > docs/providers.md
 
-# New versions: run it, read the changelogs, commit. Needs uv; the files name no index.
+# Updates the locked versions; needs uv. The files contain no address of an index.
 lock: COMPILE = uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--no-header pyproject.toml
 lock:

@@ -5,26 +5,24 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import accept, against, comparison, http_providers, languages, memory, mime, smtp, start, whole
-from bench.figures import Figure, show, ticks
+from bench import accepting, against, delivery, http_providers, rendering, resources, smtp
+from bench.figures import Figure, cpu_ticks, show, stolen_share
 
-ROWS: dict[str, Callable[[int], list[Figure]]] = {
-    "a": accept.measure,
-    "b": smtp.figures,
-    "c": whole.measure_throughput,
-    "d": whole.measure_latency,
-    "e": mime.figures,
-    "f": memory.measure,
-    "g": lambda _rounds: languages.figures(),
-    "h": lambda _rounds: http_providers.figures(),
-    "i": start.measure,
+ROWS: Final[dict[str, Callable[[int], list[Figure]]]] = {
+    "a": accepting.measure,
+    "b": smtp.measure,
+    "c": delivery.measure_throughput,
+    "d": delivery.measure_latency,
+    "e": rendering.measure_rendering,
+    "f": resources.measure_memory,
+    "g": rendering.measure_languages,
+    "h": http_providers.measure,
+    "i": resources.measure_start,
 }
 _NAMES: Final = (
-    "a accepting, b SMTP, c the whole way, d latency, e rendering, f memory, g languages, h HTTP providers, "
-    "i the start, and changes of templates"
+    "a accepting, b SMTP, c throughput from POST to arrival, d latency, e rendering, f memory, g languages, "
+    "h HTTP providers, i the start, and changes of templates"
 )
-
-
 _COMPARED: Final = "aicdhfbe"
 
 
@@ -34,8 +32,8 @@ def main() -> int:
         prog="python -m bench",
         description=f"{__doc__} With --against REV it measures this tree and that revision in turn instead.",
         epilog=f"Rows: {_NAMES}. `--against` compares rows {_COMPARED} and ends with 1 when CPU, throughput or memory "
-        "is worse by more than 5 %; latencies are printed only. More --rounds, on a machine that does nothing else, "
-        "tell smaller differences.",
+        "is worse by more than 5 %; latencies are printed only. More --rounds, on an idle machine, show smaller "
+        "differences.",
     )
     parser.add_argument("--rows", help="letters, as in abc")
     parser.add_argument("--rounds", type=int, help="of each side, in turn; their medians are shown (3; --against: 5)")
@@ -47,15 +45,14 @@ def main() -> int:
             compared = against.measure(options.against, options.rows or _COMPARED, options.rounds or 5)
         except RuntimeError as error:
             parser.error(str(error))
-        comparison.show(compared, revision=options.against, as_json=options.json)
+        against.show(compared, revision=options.against, as_json=options.json)
         return int(any(one.within is False for one in compared))
     figures: list[Figure] = []
     for letter in options.rows or ROWS:
-        began = ticks()
+        began = cpu_ticks()
         print(f"row {letter} …", file=sys.stderr, end="", flush=True)
         figures.extend(ROWS[letter](options.rounds or 3))
-        stolen, whole = (now - then for now, then in zip(ticks(), began, strict=True))
-        print(f" the host took {stolen / max(1, whole):.0%} of the machine's time", file=sys.stderr)
+        print(f" the host took {stolen_share(began):.0%} of the machine's time", file=sys.stderr)
     show(figures, as_json=options.json)
     return int(any(figure.met is False for figure in figures))
 

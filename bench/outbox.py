@@ -1,30 +1,30 @@
-"""What keeping costs: the outbox against bare SQLite, side by side, medians of interleaved rounds.
-
-python -m bench.outbox
-"""
+"""The outbox against bare SQLite: `python -m bench.outbox [FOLDER]`, the folder on the disk to measure."""
 
 import asyncio
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
 
 import apsw
 
+from bench.figures import Figure, interleaved, show
 from mailroom.clock import SystemClock
 from mailroom.message import Message, Priority, State, new_id
-from mailroom.outbox import Candidate, Lease, Settlement
+from mailroom.outbox import ClaimLimit, Lease, Settlement
 from mailroom.outbox.sqlite.database import connect, create
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 
 _ROUNDS: Final = 5
 _MESSAGES: Final = 2000
 _CALLERS: Final = 64
+_HUNDRED: Final = ClaimLimit((), total=100, others=100, exclude=True)
+_INSERT: Final = "INSERT INTO rows VALUES (?, ?)"
 _PAYLOAD: Final = {"code": "739105", "locale": "en", "application": {"id": "app1", "name": "Acme", "note": "x" * 800}}
 _numbers: Final = count()
 
@@ -32,66 +32,60 @@ _numbers: Final = count()
 def message() -> Message:
     """Return a code of about 1 KiB."""
     now = time.time()
-    number = next(_numbers)
     return Message(
         id=new_id(now, os.urandom(10)),
         template="SignIn",
         priority=Priority.CODE,
-        recipient=f"user{number}@example.com",
+        recipient=f"user{next(_numbers)}@example.com",
         payload=_PAYLOAD,
         created_at=now,
         expires_at=now + 570,
     )
 
 
-async def one_transaction(bare: apsw.Connection) -> int:
-    """Insert rows of the same size in one big transaction."""
+async def insert_rows(bare: apsw.Connection) -> int:
+    """Insert rows of the same size in one transaction."""
     with bare:
-        bare.executemany(
-            "INSERT INTO rows VALUES (?, ?)", ((str(next(_numbers)), os.urandom(1200)) for _ in range(_MESSAGES))
-        )
+        bare.executemany(_INSERT, ((str(next(_numbers)), os.urandom(1200)) for _ in range(_MESSAGES)))
     return _MESSAGES
 
 
-async def one_transaction_each(bare: apsw.Connection) -> int:
+async def insert_each_row(bare: apsw.Connection) -> int:
     """Insert rows of the same size, each durable by itself."""
-    rows = _MESSAGES // 10
-    for _ in range(rows):
-        bare.execute("INSERT INTO rows VALUES (?, ?)", (str(next(_numbers)), os.urandom(1200)))
-    return rows
+    for _ in range(_MESSAGES // 10):
+        bare.execute(_INSERT, (str(next(_numbers)), os.urandom(1200)))
+    return _MESSAGES // 10
 
 
-async def put(outbox: SqliteOutbox) -> int:
-    """Put messages that wait, 64 callers at a time."""
-    await _by_callers([message() for _ in range(_MESSAGES)], lambda one: outbox.put(one, repeat_of=one.id.encode()))
-    return _MESSAGES
+async def put(outbox: SqliteOutbox) -> None:
+    """Put a message that waits to be claimed."""
+    one = message()
+    await outbox.put(one, repeat_of=one.id.encode())
 
 
-async def put_and_settle(outbox: SqliteOutbox) -> int:
-    """Put messages with a lease and settle them: a whole life."""
-
-    async def live(one: Message) -> None:
-        await outbox.put(one, repeat_of=one.id.encode(), lease=Lease("main", 300))
-        await outbox.settle(Settlement(one.id, State.SENT, ()))
-
-    await _by_callers([message() for _ in range(_MESSAGES)], live)
-    return _MESSAGES
+async def put_and_settle(outbox: SqliteOutbox) -> None:
+    """Put a message with a lease and settle it."""
+    one = message()
+    await outbox.put(one, repeat_of=one.id.encode(), lease=Lease("main", 300))
+    await outbox.settle(Settlement(one.id, State.SENT, ()))
 
 
-async def put_alone(outbox: SqliteOutbox) -> int:
-    """Put one message after the other."""
-    rows = _MESSAGES // 10
-    for _ in range(rows):
-        await outbox.put(message())
-    return rows
+async def by_callers(call: Callable[[], Awaitable[None]], callers: int, number: int = _MESSAGES) -> int:
+    """Call a function so many times, by callers at the same time."""
+
+    async def caller() -> None:
+        for _ in range(number // callers):
+            await call()
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return number // callers * callers
 
 
 async def claim_and_settle(outbox: SqliteOutbox) -> int:
-    """Claim what waits in hundreds, and settle each hundred at once."""
+    """Claim all waiting messages in hundreds, and settle each hundred at once."""
     done = 0
     while True:
-        now = time.time()
-        claimed = await outbox.claim(now=now, until=now + 300, limit=100, choose=_to_main)
+        claimed = await outbox.claim([_HUNDRED], lease_seconds=300)
         if not claimed.leased:
             return done
         await asyncio.gather(
@@ -100,55 +94,40 @@ async def claim_and_settle(outbox: SqliteOutbox) -> int:
         done += len(claimed.leased)
 
 
-def _to_main(candidate: Candidate) -> str:
-    assert candidate.priority is Priority.CODE
-    return "main"
-
-
-async def _by_callers(messages: list[Message], call: Callable[[Message], Awaitable[object]]) -> None:
-    waiting = iter(messages)
-
-    async def caller() -> None:
-        for one in waiting:
-            await call(one)
-
-    await asyncio.gather(*(caller() for _ in range(_CALLERS)))
-
-
-async def main() -> None:
+def main(folder: Path) -> None:
     """Print the table."""
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else "/var/tmp") as folder:
-        outbox = await SqliteOutbox.open(Path(folder) / "outbox.db", secret_keys=["bench"], clock=SystemClock())
-        bare = _bare(Path(folder) / "bare.db")
-        steps: dict[str, Callable[[], Awaitable[int]]] = {
-            "bare SQLite, one big transaction": lambda: one_transaction(bare),
-            "bare SQLite, a transaction each": lambda: one_transaction_each(bare),
-            f"put, {_CALLERS} at a time": lambda: put(outbox),
-            "claim 100 and settle them": lambda: claim_and_settle(outbox),
-            f"put with a lease and settle, {_CALLERS} at a time": lambda: put_and_settle(outbox),
-            "put, one at a time": lambda: put_alone(outbox),
-            "(claim and settle the rest)": lambda: claim_and_settle(outbox),
-        }
-        rates: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(_ROUNDS):
-            for name, step in steps.items():
-                began = time.perf_counter()
-                rates[name].append(await step() / (time.perf_counter() - began))
-        await outbox.close()
-        bare.close()
-    medians = {name: statistics.median(rounds) for name, rounds in rates.items()}
-    big, each = list(medians.values())[:2]
-    print(f"{'':50}{'per second':>12}{'of one big':>12}{'of each':>10}")
-    for name, rate in medians.items():
-        print(f"{name:50}{rate:12,.0f}{rate / big:12.2f}{rate / each:10.2f}")
-
-
-def _bare(path: Path) -> apsw.Connection:
-    create(path)
-    bare = connect(path)
+    create(folder / "bare.db")
+    bare = connect(folder / "bare.db")
     bare.execute("CREATE TABLE rows (id TEXT PRIMARY KEY, content BLOB)")
-    return bare
+    with asyncio.Runner() as runner:
+        outbox = runner.run(SqliteOutbox.open(folder / "outbox.db", secret_keys=["bench"], clock=SystemClock()))
+        steps: dict[str, Callable[[], Awaitable[int]]] = {
+            "bare SQLite, a transaction each": partial(insert_each_row, bare),
+            "bare SQLite, one big transaction": partial(insert_rows, bare),
+            f"put, {_CALLERS} at a time": lambda: by_callers(partial(put, outbox), _CALLERS),
+            "claim 100 and settle them": partial(claim_and_settle, outbox),
+            f"put with a lease and settle, {_CALLERS} at a time": lambda: by_callers(
+                partial(put_and_settle, outbox), _CALLERS
+            ),
+            "put, one at a time": lambda: by_callers(partial(put, outbox), 1, _MESSAGES // 10),
+        }
+
+        async def rate(step: Callable[[], Awaitable[int]]) -> dict[str, float]:
+            began = time.perf_counter()
+            return {"per_second": await step() / (time.perf_counter() - began)}
+
+        each, *others = interleaved(_ROUNDS, *(lambda step=step: runner.run(rate(step)) for step in steps.values()))
+        runner.run(outbox.close())
+    bare.close()
+    show(
+        [
+            Figure("", name, "/s", figure["per_second"], each["per_second"])
+            for name, figure in zip(list(steps)[1:], others, strict=True)
+        ],
+        as_json=False,
+    )
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else "/var/tmp") as place:
+        main(Path(place))

@@ -1,4 +1,8 @@
-"""Starts the programs that are measured, each as a process of its own on a core of its own."""
+"""Starts the programs that are measured, each as a process of its own on a core of its own.
+
+with Sink("--chunking") as sink, mailroom(sink=sink.port) as server:
+    figures = load(server, "--count", "1000")
+"""
 
 import contextlib
 import json
@@ -10,21 +14,27 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-AUTHORIZATION: Final = "Bearer bench-authorization"
-SERVER_CORE: Final = 0
-LOAD_CORE: Final = 1 if (os.cpu_count() or 1) > 1 else 0
+from bench.programs.load import AUTHORIZATION
+
 ROOT: Final = Path(__file__).resolve().parents[1]
-_NOBODY: Final = 9
-"""A port that nobody listens on: mails stay queued."""
+_CORES: Final = sorted(os.sched_getaffinity(0))
+SERVER_CORE: Final = _CORES[0]
+LOAD_CORE: Final = _CORES[-1]
+_UNUSED_PORT: Final = 9
+"""Nobody listens there: mails stay queued."""
 _START_SECONDS: Final = 30.0
+_SENT_WITHIN_SECONDS: Final = 60
 _IDLE_INTERVAL_SECONDS: Final = 0.3
 _IDLE_SHARE: Final = 0.05
+_first_numbers: Final = count(10**6, 10**6)
+"""Of each load: no mail is posted twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +44,12 @@ class Running:
     process: subprocess.Popen[str]
     port: int
     folder: Path
+    """Its working directory, with its `log`."""
 
     @property
     def url(self) -> str:
-        """Where it takes mails."""
-        return f"http://127.0.0.1:{self.port}/email"
+        """Its address, without a path."""
+        return f"http://127.0.0.1:{self.port}"
 
     def resident_mib(self) -> float:
         """Return the resident memory of the process and its children."""
@@ -53,27 +64,50 @@ class Running:
             ticks += sum(int(field) for field in fields[11:15])  # with the children that ended: proc_pid_stat(5)
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def wait_until_listening(self) -> None:
+        """Return once it accepts connections. Raises RuntimeError with its log."""
+
+        def listens() -> bool:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"it ended at once:\n{self.log()}")
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        _wait(listens, _START_SECONDS, lambda: f"it does not listen:\n{self.log()}")
+
     def wait_until_ready(self) -> None:
-        """Return once `/readyz` is answered by 200. Raises RuntimeError."""
-        _wait_for_answer(urllib.request.Request(self.url.replace("/email", "/readyz")))
+        """Return once `/readyz` is answered by 200. Raises RuntimeError with its log."""
+        self._wait_for_200(urllib.request.Request(f"{self.url}/readyz"))
 
     def wait_until_accepting(self) -> None:
-        """Return once a mail is answered by 200. Raises RuntimeError."""
+        """Return once a mail is answered by 200. Raises RuntimeError with its log."""
         body = json.dumps({"to": "first@example.com", "type": "SignIn", "payload": {"code": "000000"}}).encode()
         headers = {"Authorization": AUTHORIZATION, "Content-Type": "application/json"}
-        _wait_for_answer(urllib.request.Request(self.url, body, headers))
+        self._wait_for_200(urllib.request.Request(f"{self.url}/email", body, headers))
 
     def wait_until_idle(self) -> None:
         """Return once it hardly uses CPU: a server checks its templates after it listens. Raises RuntimeError."""
-        give_up = time.monotonic() + _START_SECONDS
-        before = self.cpu_seconds()
-        while time.monotonic() < give_up:
+        used = [self.cpu_seconds()]
+
+        def is_idle() -> bool:
             time.sleep(_IDLE_INTERVAL_SECONDS)
-            now = self.cpu_seconds()
-            if now - before <= _IDLE_SHARE * _IDLE_INTERVAL_SECONDS:
-                return
-            before = now
-        raise RuntimeError("it does not come to rest")
+            used.append(self.cpu_seconds())
+            return used[-1] - used[-2] <= _IDLE_SHARE * _IDLE_INTERVAL_SECONDS
+
+        _wait(is_idle, _START_SECONDS, lambda: "it never becomes idle")
+
+    def log(self) -> str:
+        """Return what it has written to stderr."""
+        return (self.folder / "log").read_text()
+
+    def _wait_for_200(self, request: urllib.request.Request) -> None:
+        def answers() -> bool:
+            # Other statuses than 2xx are raised as HTTPError, an OSError.
+            with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=_START_SECONDS):
+                return True
+            return False
+
+        _wait(answers, _START_SECONDS, lambda: f"{request.full_url} is not answered by 200:\n{self.log()}")
 
 
 def _family(pid: int) -> Iterator[int]:
@@ -83,11 +117,52 @@ def _family(pid: int) -> Iterator[int]:
             yield from _family(int(child))
 
 
+class Sink:
+    """An SMTP server, `bench.programs.sink`, that records when each mail arrives."""
+
+    def __init__(self, *options: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mailroom-bench-")
+        self._journal = Path(self._folder.name, "journal")
+        self.ca_file = Path(self._folder.name, "ca.pem")
+        files = ("--journal", str(self._journal), "--starttls", str(self.ca_file))
+        command = [sys.executable, "-m", "bench.programs.sink", *files, *options]
+        self._process = on_core(LOAD_CORE, command, cwd=ROOT, stdout=subprocess.PIPE)
+        assert self._process.stdout
+        self.port = int(self._process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        """Accept mails until the block ends."""
+        return self
+
+    def __exit__(self, *_failed: object) -> None:
+        """End the process, which holds the output open that a caller of the bench may read to its end."""
+        self._process.kill()
+        self._process.communicate()
+        self._folder.cleanup()
+
+    def mails(self) -> int:
+        """Return how many mails have arrived, and have their arrivals written."""
+        with socket.create_connection(("127.0.0.1", self.port)) as connection, connection.makefile("rwb") as stream:
+            stream.readline()
+            stream.write(b"STAT\r\n")
+            stream.flush()
+            return int(stream.readline().split()[1])
+
+    def wait_for(self, mails: int) -> None:
+        """Return once so many have arrived in all. Raises RuntimeError after a minute."""
+        _wait(lambda: self.mails() >= mails, _SENT_WITHIN_SECONDS, lambda: f"{self.mails()} of {mails} mails arrived")
+
+    def arrivals(self) -> dict[str, float]:
+        """Return when each mail arrived, in monotonic seconds by Message-ID's left side."""
+        self.mails()
+        lines = (line.split() for line in self._journal.read_text().splitlines())
+        return {message_id.strip("<>").partition("@")[0]: int(at) / 1e9 for at, message_id in lines}
+
+
 def on_core(core: int, arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     """Start a program on this core."""
     return subprocess.Popen(
         arguments,
-        cwd=ROOT,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509 - no threads yet that could hold a lock
         **options,
@@ -96,44 +171,36 @@ def on_core(core: int, arguments: Sequence[str], **options: Any) -> subprocess.P
 
 @contextmanager
 def program(
-    *arguments: str | Path, core: int = SERVER_CORE, variables: dict[str, str] | None = None
+    *arguments: str | Path, core: int = SERVER_CORE, variables: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
-    """Run `python ARGUMENTS` until the block ends; `{port}` and `{folder}` in them stand for a port and a folder."""
+    """Run `python ARGUMENTS` in a folder of its own until the block ends; `{port}` in them stands for its port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
     with tempfile.TemporaryDirectory(prefix="mailroom-bench-") as folder:
-        places = {"port": str(port := free_port()), "folder": folder}
-        environ = {name: value.format(**places) for name, value in (variables or {}).items()}
-        process = on_core(
-            core,
-            [sys.executable, *(str(argument).format(**places) for argument in arguments)],
-            env={**os.environ, **environ},
-            stdout=subprocess.DEVNULL,
-            stderr=(log := open(Path(folder, "log"), "w")),  # noqa: SIM115, PTH123 - closed below
-            start_new_session=True,  # so that its children end with it
-        )
+        environ = {name: value.replace("{port}", port) for name, value in (variables or {}).items()}
+        with Path(folder, "log").open("w") as log:
+            process = on_core(
+                core,
+                [sys.executable, *(str(argument).replace("{port}", port) for argument in arguments)],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,  # so that its children end with it
+            )
         try:
-            _wait_for(port, process, Path(folder, "log"))
-            yield Running(process, port, Path(folder))
+            server = Running(process, int(port), Path(folder))
+            server.wait_until_listening()
+            yield server
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            log.close()
 
 
 @contextmanager
-def mailroom(
-    *,
-    sink: int = _NOBODY,
-    provider: Mapping[str, str] | None = None,
-    variant: str | None = None,
-    tree: Path = ROOT,
-    role: str = "all",
-    templates: str = "",
-) -> Iterator[Running]:
-    """Run the Mailroom of a tree, or a variant of `bench.variants`, until the block ends; wait until it is idle.
-
-    It sends to this SMTP port, or by a provider of these settings.
-    """
-    with starting(sink=sink, provider=provider, variant=variant, tree=tree, role=role, templates=templates) as server:
+def mailroom(**options: Any) -> Iterator[Running]:
+    """Run a Mailroom as `starting` does, and wait until it is ready and idle."""
+    with starting(**options) as server:
         server.wait_until_ready()
         server.wait_until_idle()
         yield server
@@ -142,14 +209,17 @@ def mailroom(
 @contextmanager
 def starting(
     *,
-    sink: int = _NOBODY,
+    sink: int = _UNUSED_PORT,
     provider: Mapping[str, str] | None = None,
     variant: str | None = None,
     tree: Path = ROOT,
     role: str = "all",
     templates: str = "",
 ) -> Iterator[Running]:
-    """Run the same, from its first moment of listening."""
+    """Run the Mailroom of a tree, or a variant of `bench.programs.variants`, until the block ends.
+
+    It sends to this SMTP port, or by a provider of these settings.
+    """
     smtp = {"TYPE": "smtp", "HOST": "127.0.0.1", "PORT": str(sink), "TLS": "none", "CONCURRENCY": "16"}
     variables = {
         "MAILROOM_FROM": "Acme <no-reply@acme.example>",
@@ -157,68 +227,39 @@ def starting(
         "MAILROOM_CONNECTOR__AUTHORIZATION": AUTHORIZATION,
         "MAILROOM_CONFIG": "",
         "MAILROOM_PORT": "{port}",
-        "MAILROOM_DATABASE_URL": "sqlite:///{folder}/mailroom.db",
+        "MAILROOM_DATABASE_URL": "sqlite:///mailroom.db",
         "MAILROOM_ROLE": role,
         **({"MAILROOM_TEMPLATES": templates} if templates else {}),
         **{f"MAILROOM_PROVIDERS__MAIN__{name}": value for name, value in (provider or smtp).items()},
     }
-    command = ("-m", "bench.variants", variant) if variant else (tree / "server.py",)
+    command = ("-m", "bench.programs.variants", variant) if variant else (tree / "server.py",)
     with program(*command, variables=variables) as server:
         yield server
 
 
-def load(server: Running, *options: str, connections: int = 64) -> dict[str, Any]:
-    """Run the load against a server; return its figures, and the server's CPU time a request in µs as `cpu_us`."""
+def load(server: Running, *options: str, connections: int = 64) -> dict[str, float]:
+    """Run `bench.programs.load` against a server; return its figures and the server's CPU a request as `cpu_us`.
+
+    Raises RuntimeError if a request is refused.
+    """
     cpu_seconds = server.cpu_seconds()
-    process = on_core(
-        LOAD_CORE,
-        [
-            sys.executable,
-            "-m",
-            "bench.load",
-            server.url,
-            "--authorization",
-            AUTHORIZATION,
-            "--connections",
-            str(connections),
-            *options,
-        ],
-        stdout=subprocess.PIPE,
-    )
+    numbers = ("--connections", str(connections), "--first", str(next(_first_numbers)))
+    command = [sys.executable, "-m", "bench.programs.load", f"{server.url}/email", *numbers, *options]
+    process = on_core(LOAD_CORE, command, cwd=ROOT, stdout=subprocess.PIPE)
     output, _ = process.communicate()
     if process.returncode:
         raise RuntimeError("the load failed")
     figures: dict[str, Any] = json.loads(output)
-    if figures["refused"]:
-        raise RuntimeError(f"{figures['refused']} requests were refused, the first one: {figures['first_refusal']}")
-    figures["cpu_us"] = (server.cpu_seconds() - cpu_seconds) / figures["answered"] * 1e6
-    return figures
+    if refused := figures.pop("refused"):
+        raise RuntimeError(f"{len(refused)} requests were refused, the first one: {refused[0]}")
+    requests = figures.pop("answered")
+    return {"cpu_us": (server.cpu_seconds() - cpu_seconds) / requests * 1e6, **figures}
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_for_answer(request: urllib.request.Request) -> None:
-    give_up = time.monotonic() + _START_SECONDS
-    while time.monotonic() < give_up:
-        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=_START_SECONDS):
-            return  # other answers than 2xx are raised as HTTPError, an OSError
-        time.sleep(0.01)
-    raise RuntimeError(f"{request.full_url} is not answered by 200")
-
-
-def _wait_for(port: int, process: subprocess.Popen[str], log: Path) -> None:
-    give_up = time.monotonic() + _START_SECONDS
-    while time.monotonic() < give_up:
-        if process.poll() is not None:
-            raise RuntimeError(f"it ended at once:\n{log.read_text()}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"it does not listen:\n{log.read_text()}")
+def _wait(condition: Callable[[], bool], seconds: float, problem: Callable[[], str]) -> None:
+    """Return once the condition holds. Raises RuntimeError with the problem after so many seconds."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up:
+            raise RuntimeError(problem())
+        time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Two revisions are compared by the right arithmetic, each runs its own modules, and nothing is left behind."""
+"""`python -m bench --against`: the arithmetic, that each revision runs its own modules, and the clean-up."""
 
 import json
 import subprocess
@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.against import assert_own_modules, checked_out
-from bench.comparison import compare, measured
+from bench.against import assert_own_modules, checked_out, compare, read_figures
 
 ROOT = Path(__file__).parents[2]
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
 
 
 def test_the_ratio_is_the_median_of_the_rounds_and_not_that_of_the_medians() -> None:
-    """The second round was slow for both: a neighbour's doing."""
+    """The second round was slow for both, as on a busy machine."""
     before = [{"CPU, µs": 100.0}, {"CPU, µs": 200.0}, {"CPU, µs": 100.0}]
     now = [{"CPU, µs": 104.0}, {"CPU, µs": 204.0}, {"CPU, µs": 110.0}]
     (one,) = compare("a", before, now)
@@ -54,11 +53,11 @@ def test_the_numbers_of_another_revisions_table_are_read() -> None:
         {"what": "no number", "ours": "", "theirs": ""},
         {"what": "the loop itself", "ours": "6,500/s", "theirs": "6,500/s"},
     ]
-    assert measured(json.dumps(printed)) == {"mails/s against a loop, /s": 18200.0, "MIME, µs": 21.5}
+    assert read_figures(json.dumps(printed)) == {"mails/s against a loop, /s": 18200.0, "MIME, µs": 21.5}
 
 
 def test_a_tree_must_run_its_own_modules(tmp_path: Path) -> None:
-    """What a tree lacks would come from this one, which is installed."""
+    """A module that a tree lacks would be imported from this one, which is installed."""
     for name in ("handlers.py", "server.py"):
         (tmp_path / name).touch()
     with pytest.raises(RuntimeError, match=r"would run .*mailroom/__init__\.py"):

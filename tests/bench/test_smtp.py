@@ -1,6 +1,7 @@
-"""The sink and row b run, and the sink is honest about what it got."""
+"""Row b measures each client, and the SMTP server of the bench records every mail."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -15,33 +16,27 @@ from tests.providers.contract import context
 ROOT = Path(__file__).parents[2]
 
 
-def test_row_b_prints_a_ratio_for_each_way() -> None:
-    """As a process of its own: it pins itself to a core."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.smtp", "--rounds", "1", "--mails", "32"],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    assert done.stdout.count("ratio") == 9
-    assert done.stdout.count("aim") == 6
+def test_row_b_has_a_rate_and_a_cost_for_each_client() -> None:
+    """In a process of its own: it pins itself to a core."""
+    script = "from bench import figures, smtp; figures.show(smtp.measure(1, mails=32), as_json=True)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    figures = json.loads(done.stdout)
+    assert sum(figure["ours"].endswith(" /s") for figure in figures) == 6
+    assert sum(figure["ours"].endswith(" µs") for figure in figures) == 6
+    assert sum(figure["met"] is not None for figure in figures) == 6
 
 
 @pytest.mark.parametrize("offers", [["--no-pipelining"], [], ["--chunking"]], ids=["steps", "two", "one"])
 @pytest.mark.parametrize("tls", [True, False])
-async def test_the_sink_counts_and_notes_every_mail(
+async def test_the_server_counts_and_records_every_mail(
     tmp_path: Path,
     offers: list[str],
     tls: bool,  # noqa: FBT001  # a parameter of the test
 ) -> None:
     journal, ca_file = tmp_path / "journal", tmp_path / "ca.pem"
-    options: list[str | Path] = [
-        "--journal",
-        journal,
-        "--starttls",
-        ca_file,
-        *offers,
-    ]
+    options: list[str | Path] = ["--journal", journal, "--starttls", ca_file, *offers]
     sink = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.sink", *options, cwd=ROOT, stdout=subprocess.PIPE
+        sys.executable, "-m", "bench.programs.sink", *options, cwd=ROOT, stdout=subprocess.PIPE
     )
     assert sink.stdout is not None
     port = int(await sink.stdout.readline())
@@ -58,6 +53,6 @@ async def test_the_sink_counts_and_notes_every_mail(
     await writer.wait_closed()
     sink.send_signal(signal.SIGTERM)
     assert await sink.wait() == 0
-    noted = [line.split() for line in journal.read_text().splitlines()]
-    assert {message_id for _, message_id in noted} == {mail.message_id for mail in mails}
-    assert all(int(arrived) > 0 for arrived, _ in noted)
+    recorded = [line.split() for line in journal.read_text().splitlines()]
+    assert {message_id for _, message_id in recorded} == {mail.message_id for mail in mails}
+    assert all(int(arrived) > 0 for arrived, _ in recorded)

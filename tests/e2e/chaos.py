@@ -1,9 +1,9 @@
-"""Kills the server under load at random moments, again and again, and judges what became of every promise.
+"""Kills the server under load at random moments, again and again, and checks that each acknowledged mail was sent.
 
     python -m tests.e2e.chaos --kills 200 --seed 7        (make chaos KILLS=200 SEED=7)
 
-A writer posts codes and journals every 200; the server is SIGKILLed and restarted; an SMTP server tells what it
-received. The judge is a pure function of the three records, with a test of its own.
+A writer posts codes and records every 200; the server is SIGKILLed and restarted; an SMTP server records what it
+received. `judge` compares the three records; it is a pure function with tests of its own.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from tests.e2e.harness import AUTHORIZATION, Server, configuration
 CODE_LIFETIME = 120.0
 """Seconds; long beside an outage, short beside a run of 200 kills."""
 RESUMES_WITHIN = 10.0
-"""Seconds that a promised mail may wait after a restart; those of several short lives add up."""
+"""Seconds that an acknowledged mail may wait after a restart; those of several short lives add up."""
 IN_FLIGHT = 1.0
-"""Seconds before a kill: what was received earlier than that was settled, and must not be sent again."""
+"""Seconds before a kill: a mail that was received before that is settled, and must not be sent again."""
 LATE = 0.5
-"""Seconds after a kill in which the SMTP server may still work off what was in its socket."""
+"""Seconds after a kill in which the SMTP server may still read what was in its socket."""
 _LONGEST_LIFE = 2.5
-_BORN_DEAD = 0.2
-"""How many of the processes are killed at a moment that may lie within their start."""
+_KILLED_EARLY = 0.2
+"""Share of the processes that may be killed while they start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,38 +48,38 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of the promises."""
+    """What became of the mails."""
 
     acknowledged: int
     received: int
     kills: int
     repeated: int
-    """Mails that came more than once, each for a kill that it was in flight at."""
+    """Mails that arrived more than once, each because of a kill at which it was in flight."""
     slowest: float
-    """Seconds of a ready server that the slowest promised mail waited."""
+    """Seconds of a ready server that the slowest acknowledged mail waited."""
     lost: tuple[str, ...]
-    """Promised, and never received."""
+    """Acknowledged, and never received."""
     stale: tuple[str, ...]
     """Received after the lifetime of the code."""
     slow: tuple[str, ...]
     """Received, but later than `RESUMES_WITHIN` seconds of a ready server."""
     unexplained: tuple[str, ...]
-    """Received again although no kill came between that it was in flight at."""
+    """Received again without a kill in between at which it was in flight."""
     broken: tuple[str, ...]
     """Received without the code."""
 
     @property
     def faults(self) -> dict[str, tuple[str, ...]]:
-        """What must not be, by kind; empty: every promise was kept."""
+        """The violations, by kind; empty: there are none."""
         kinds = ("lost", "stale", "slow", "unexplained", "broken")
         return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
 
     def __str__(self) -> str:
-        told = (
-            f"{self.kills} kills: {self.acknowledged} promised, {self.received} received, "
+        summary = (
+            f"{self.kills} kills: {self.acknowledged} acknowledged, {self.received} received, "
             f"{self.repeated} of them again after a kill; the slowest waited {self.slowest:.2f} s of a ready server"
         )
-        return "\n".join([told, *(f"{len(who)} {kind}: {', '.join(who[:5])}" for kind, who in self.faults.items())])
+        return "\n".join([summary, *(f"{len(who)} {kind}: {', '.join(who[:5])}" for kind, who in self.faults.items())])
 
 
 def judge(
@@ -88,7 +88,7 @@ def judge(
     lives: Sequence[Life],
     broken: Collection[str] = (),
 ) -> Verdict:
-    """Compare what was promised (recipient → moment of the 200) with what came (recipient → moments, in order)."""
+    """Compare acknowledged mails (recipient → moment of the 200) with received ones (recipient → moments, in order)."""
     kills = [life.end for life in lives[:-1]]
     waited = {who: _lived(lives, at, received[who][0]) for who, at in acknowledged.items() if received.get(who)}
     return Verdict(
@@ -122,30 +122,30 @@ def _explained(one: float, again: float, kills: Sequence[float]) -> bool:
 
 
 class Sink:
-    """What the SMTP server told so far."""
+    """The SMTP server `sink.py`, and what it has received so far."""
 
     def __init__(self, lines: asyncio.StreamReader) -> None:
         self._lines = lines
-        self._news = asyncio.Condition()
+        self._changed = asyncio.Condition()
         self.port = 0
         self.received: dict[str, list[float]] = defaultdict(list)
         self.broken: list[str] = []
 
     async def open(self) -> None:
-        """Read the first line, which tells the port."""
+        """Read the first line, which has the port."""
         self.port = json.loads(await self._lines.readline())["port"]
 
-    async def listen(self) -> None:
-        """Note every mail until the process ends."""
+    async def read_mails(self) -> None:
+        """Record every mail until the process ends."""
         async for line in self._lines:
             mail = json.loads(line)
-            async with self._news:
+            async with self._changed:
                 self.received[mail["recipient"]].append(mail["at"])
                 if not mail["whole"]:
                     self.broken.append(mail["recipient"])
-                self._news.notify_all()
+                self._changed.notify_all()
 
-    async def has(self, recipients: Collection[str], within: float) -> bool:
+    async def wait_for(self, recipients: Collection[str], within: float) -> bool:
         """Wait until all of them received a mail; False: some did not within so many seconds."""
         missing = set(recipients)
 
@@ -154,8 +154,8 @@ class Sink:
             return not missing
 
         try:
-            async with asyncio.timeout(within), self._news:
-                await self._news.wait_for(complete)
+            async with asyncio.timeout(within), self._changed:
+                await self._changed.wait_for(complete)
         except TimeoutError:
             return False
         return True
@@ -163,22 +163,22 @@ class Sink:
 
 @asynccontextmanager
 async def sink(*, seconds: float = 0.0) -> AsyncIterator[Sink]:
-    """Run the SMTP server that tells; it takes so many seconds to answer each mail."""
+    """Run the SMTP server; it takes so many seconds to answer each mail."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(Path(__file__).with_name("sink.py")), str(seconds), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    place = Sink(process.stdout)
-    listening: asyncio.Future[None] | None = None
+    smtp = Sink(process.stdout)
+    reading: asyncio.Future[None] | None = None
     try:
-        await place.open()
-        listening = asyncio.ensure_future(place.listen())
-        yield place
+        await smtp.open()
+        reading = asyncio.ensure_future(smtp.read_mails())
+        yield smtp
     finally:
         process.kill()
         await process.wait()
-        if listening is not None:
-            await listening
+        if reading is not None:
+            await reading
 
 
 @asynccontextmanager
@@ -204,35 +204,37 @@ async def writer(server: Server, journal: Path, rate: float) -> AsyncIterator[No
             await process.wait()
 
 
-async def torment(directory: Path, *, kills: int, seed: int, rate: float, told: bool = False) -> Verdict:
+async def kill_repeatedly(
+    directory: Path, *, kills: int, seed: int, rate: float, shows_progress: bool = False
+) -> Verdict:
     """Kill the server so many times under so many mails a second, and judge."""
     chance = random.Random(seed)
     journal = directory / "acknowledged.jsonl"
     lives: list[Life] = []
-    async with sink() as place:
-        provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {place.port}\ntls = "none"'
+    async with sink() as smtp:
+        provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {smtp.port}\ntls = "none"'
         server = Server(directory, configuration(provider, code_lifetime=f"{CODE_LIFETIME:.0f}s"))
         async with server:
             ready_at = time.time()
             async with writer(server, journal, rate):
                 for number in range(kills):
-                    # The random moment is what is tried here, so this is no wait for something to happen.
+                    # The test is to kill at a random moment, so there is no event to wait for.
                     await asyncio.sleep(chance.uniform(0, _LONGEST_LIFE))
                     killed_at = await server.kill()
                     lives.append(Life(min(ready_at, killed_at), killed_at))
                     await server.start()
-                    if chance.random() < _BORN_DEAD and number < kills - 1:
+                    if chance.random() < _KILLED_EARLY and number < kills - 1:
                         ready_at = math.inf
                     else:
                         await server.ready()
                         ready_at = time.time()
-                    if told:
-                        sys.stdout.write(f"\r{number + 1} of {kills} kills, {len(place.received)} mails received ")
+                    if shows_progress:
+                        sys.stdout.write(f"\r{number + 1} of {kills} kills, {len(smtp.received)} mails received ")
                         sys.stdout.flush()
             acknowledged = _acknowledged(journal)
-            await place.has(acknowledged, within=RESUMES_WITHIN + 5)
+            await smtp.wait_for(acknowledged, within=RESUMES_WITHIN + 5)
             lives.append(Life(ready_at, time.time()))
-        return judge(acknowledged, place.received, lives, place.broken)
+        return judge(acknowledged, smtp.received, lives, smtp.broken)
 
 
 def _acknowledged(journal: Path) -> dict[str, float]:
@@ -241,7 +243,7 @@ def _acknowledged(journal: Path) -> dict[str, float]:
 
 
 def main() -> int:
-    """Run it from the command line; 1: a promise was broken."""
+    """Run it from the command line; 1: a mail was lost, late or repeated without reason."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="how many (200)")
     parser.add_argument("--seed", type=int, default=None, help="of the random moments; printed, to run the same again")
@@ -250,9 +252,14 @@ def main() -> int:
     seed = secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed
     sys.stdout.write(f"seed {seed}\n")
     with tempfile.TemporaryDirectory(prefix="mailroom-chaos-") as directory:
-        place = Path(directory)
         verdict = asyncio.run(
-            torment(place, kills=arguments.kills, seed=seed, rate=arguments.rate, told=sys.stdout.isatty())
+            kill_repeatedly(
+                Path(directory),
+                kills=arguments.kills,
+                seed=seed,
+                rate=arguments.rate,
+                shows_progress=sys.stdout.isatty(),
+            )
         )
     sys.stdout.write(f"\n{verdict}\n")
     return 1 if verdict.faults else 0

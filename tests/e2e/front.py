@@ -1,4 +1,4 @@
-"""The reverse proxies of `deploy/` on loopback ports, run by the tools themselves before an upstream of the test's."""
+"""The reverse proxies of `deploy/` on loopback ports, run by Caddy and nginx in front of an upstream of the test."""
 
 import asyncio
 import shutil
@@ -17,14 +17,14 @@ from tests.ports import free_port
 
 PROXIES = ("caddy", "nginx")
 _READY = {"caddy": "serving initial configuration", "nginx": "start worker process "}
-"""What each says on stderr once its sockets listen."""
+"""What each writes to stderr once its sockets listen."""
 _RELOADED = {"caddy": "load complete", "nginx": "exited with code 0"}
-"""What each says on stderr at the end of a reload; nginx, when the worker of the old configuration has ended."""
+"""What each writes to stderr at the end of a reload; nginx, when the worker of the old configuration has ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
-    """Where a proxy stands: what its configuration is changed to."""
+class _Site:
+    """The ports and files that a proxy's configuration is changed to."""
 
     directory: Path
     port: int
@@ -36,40 +36,40 @@ class _Ground:
 
 
 class Front:
-    """A proxy that runs."""
+    """A running proxy."""
 
-    def __init__(self, ground: _Ground, proxy: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, site: _Site, proxy: str, process: asyncio.subprocess.Process) -> None:
         self._proxy = proxy
-        self._directory = ground.directory
+        self._directory = site.directory
         self._process = process
         self._lines: list[str] = []
-        self._news = asyncio.Condition()
-        self.url = f"https://localhost:{ground.port}"
-        self.plain_url = f"http://localhost:{ground.plain_port}"
-        """Its http side."""
-        self.authority = ground.authority
+        self._changed = asyncio.Condition()
+        self.url = f"https://localhost:{site.port}"
+        self.plain_url = f"http://localhost:{site.plain_port}"
+        """Its address without TLS."""
+        self.authority = site.authority
         """The file with the authority of its certificate."""
-        self.trust = ssl.create_default_context(cafile=ground.authority)
+        self.trust = ssl.create_default_context(cafile=site.authority)
 
-    async def listen(self) -> None:
-        """Note what the proxy writes to stderr until it ends; nobody else reads it."""
+    async def read_stderr(self) -> None:
+        """Collect what the proxy writes to stderr until it ends."""
         assert self._process.stderr is not None
         async for line in self._process.stderr:
-            async with self._news:
+            async with self._changed:
                 self._lines.append(line.decode())
-                self._news.notify_all()
-        async with self._news:
+                self._changed.notify_all()
+        async with self._changed:
             self._lines.append("")
-            self._news.notify_all()
+            self._changed.notify_all()
 
-    async def says(self, words: str, since: int = 0) -> None:
-        """Wait for a line on stderr with these words. Raises AssertionError if the proxy ends before."""
-        async with asyncio.timeout(30), self._news:
-            await self._news.wait_for(lambda: any(words in line or not line for line in self._lines[since:]))
+    async def wait_for_line(self, text: str, since: int = 0) -> None:
+        """Wait for a line on stderr with this text. Raises AssertionError if the proxy ends before."""
+        async with asyncio.timeout(30), self._changed:
+            await self._changed.wait_for(lambda: any(text in line or not line for line in self._lines[since:]))
         assert self._lines[-1], "".join([f"{self._proxy} ended:\n", *self._lines])
 
     async def reload(self) -> None:
-        """Have the configuration read again, as `systemctl reload` does, and return when that is done."""
+        """Reload the configuration as `systemctl reload` does, and return when that is done."""
         since = len(self._lines)
         if self._proxy == "nginx":
             self._process.send_signal(signal.SIGHUP)
@@ -82,7 +82,7 @@ class Front:
                 stderr=asyncio.subprocess.DEVNULL,
             )
             assert await reload.wait() == 0, "caddy reload failed"
-        await self.says(_RELOADED[self._proxy], since)
+        await self.wait_for_line(_RELOADED[self._proxy], since)
 
 
 def missing(proxy: str) -> str:
@@ -97,7 +97,7 @@ async def front(
     """Run `deploy/`'s configuration of this proxy, changed in nothing but host, ports, certificate and `changed`."""
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
-    ground = _Ground(
+    site = _Site(
         directory,
         free_port(),
         free_port(),
@@ -106,24 +106,24 @@ async def front(
         directory / "key.pem",
         directory / "authority.pem",
     )
-    certificate.private_key_pem.write_to_path(ground.key)
-    ground.chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
-    authority.cert_pem.write_to_path(ground.authority)
+    certificate.private_key_pem.write_to_path(site.key)
+    site.chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    authority.cert_pem.write_to_path(site.authority)
 
-    command = (_write_caddy if proxy == "caddy" else _write_nginx)(ground, changed or {})
+    command = (_write_caddy if proxy == "caddy" else _write_nginx)(site, changed or {})
     process = await asyncio.create_subprocess_exec(
         *command, cwd=directory, env=_environment(directory), stderr=asyncio.subprocess.PIPE
     )
-    place = Front(ground, proxy, process)
-    listening = asyncio.ensure_future(place.listen())
+    running = Front(site, proxy, process)
+    reading = asyncio.ensure_future(running.read_stderr())
     try:
-        await place.says(_READY[proxy])
-        yield place
+        await running.wait_for_line(_READY[proxy])
+        yield running
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
-        await listening
+        await reading
 
 
 @asynccontextmanager
@@ -160,37 +160,37 @@ backend mailroom
 """
 
 
-def _write_caddy(ground: _Ground, further: Mapping[str, str]) -> list[str]:
+def _write_caddy(site: _Site, further: Mapping[str, str]) -> list[str]:
     changed = changes(
         (ROOT / "deploy" / "Caddyfile").read_text(),
         {
-            "\tauto_https": f"\tadmin unix//{ground.directory}/admin\n\tauto_https",
-            "\nmail.acme.example {": f"\nhttps://localhost:{ground.port} {{\n\ttls {ground.chain} {ground.key}",
-            "http://mail.acme.example {": f"http://localhost:{ground.plain_port} {{",
-            "127.0.0.1:8000": f"127.0.0.1:{ground.upstream_port}",
+            "\tauto_https": f"\tadmin unix//{site.directory}/admin\n\tauto_https",
+            "\nmail.acme.example {": f"\nhttps://localhost:{site.port} {{\n\ttls {site.chain} {site.key}",
+            "http://mail.acme.example {": f"http://localhost:{site.plain_port} {{",
+            "127.0.0.1:8000": f"127.0.0.1:{site.upstream_port}",
             **further,
         },
     )
-    (ground.directory / "Caddyfile").write_text(changed)
+    (site.directory / "Caddyfile").write_text(changed)
     return ["caddy", "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
 
 
-def _write_nginx(ground: _Ground, further: Mapping[str, str]) -> list[str]:
+def _write_nginx(site: _Site, further: Mapping[str, str]) -> list[str]:
     changed = changes(
         (ROOT / "deploy" / "nginx.conf").read_text(),
         {
-            "listen 443 ssl;": f"listen 127.0.0.1:{ground.port} ssl;",
-            "listen 80;": f"listen 127.0.0.1:{ground.plain_port};",
-            "/etc/letsencrypt/live/mail.acme.example/fullchain.pem": str(ground.chain),
-            "/etc/letsencrypt/live/mail.acme.example/privkey.pem": str(ground.key),
+            "listen 443 ssl;": f"listen 127.0.0.1:{site.port} ssl;",
+            "listen 80;": f"listen 127.0.0.1:{site.plain_port};",
+            "/etc/letsencrypt/live/mail.acme.example/fullchain.pem": str(site.chain),
+            "/etc/letsencrypt/live/mail.acme.example/privkey.pem": str(site.key),
             "server_name mail.acme.example": "server_name localhost",
-            "127.0.0.1:8000": f"127.0.0.1:{ground.upstream_port}",
+            "127.0.0.1:8000": f"127.0.0.1:{site.upstream_port}",
             **further,
         },
     )
-    (ground.directory / "mailroom.conf").write_text(changed)
-    (ground.directory / "nginx.conf").write_text(wrapped(ground.directory / "mailroom.conf", ground.directory))
-    return ["nginx", "-p", str(ground.directory), "-c", str(ground.directory / "nginx.conf"), "-e", "stderr"]
+    (site.directory / "mailroom.conf").write_text(changed)
+    (site.directory / "nginx.conf").write_text(wrapped(site.directory / "mailroom.conf", site.directory))
+    return ["nginx", "-p", str(site.directory), "-c", str(site.directory / "nginx.conf"), "-e", "stderr"]
 
 
 def changes(text: str, replacements: Mapping[str, str]) -> str:
@@ -204,7 +204,7 @@ def changes(text: str, replacements: Mapping[str, str]) -> str:
 def wrapped(configuration: Path, directory: Path) -> str:
     """Return the main file around what goes to conf.d, all of it within this directory."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    places = "\n".join(f"    {kind}_temp_path {directory}/{kind};" for kind in kinds)
+    temp_paths = "\n".join(f"    {kind}_temp_path {directory}/{kind};" for kind in kinds)
     return f"""\
 daemon off;
 worker_processes 1;
@@ -213,7 +213,7 @@ error_log stderr notice;
 events {{}}
 http {{
     access_log off;
-{places}
+{temp_paths}
     include {configuration};
 }}
 """

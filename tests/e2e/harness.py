@@ -1,4 +1,10 @@
-"""Runs the real thing: `python server.py`, its parent process and its child, on a socket that outlives them."""
+"""Runs `python server.py`, its parent process and its child, on a socket that outlives them.
+
+A test does::
+
+    async with Server(tmp_path, configuration('type = "capture"')) as server:
+        await server.reload()
+"""
 
 import asyncio
 import os
@@ -31,7 +37,7 @@ def unless(reason: str) -> pytest.MarkDecorator:
 
 
 def configuration(provider: str, *, code_lifetime: str = "10m") -> str:
-    """Return a mailroom.toml with both doors open; `provider` is the inside of `[providers.main]`."""
+    """Return a mailroom.toml with both endpoints configured; `provider` is the content of `[providers.main]`."""
     return f"""\
 from = "Acme <no-reply@acme.example>"
 secret_key = "{SECRET_KEY}"
@@ -77,8 +83,8 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: asyncio.subprocess.Process | None = None
-        self._lives: int | None = None
-        """A pipe that all processes of the last start hold open: its end tells that they are gone."""
+        self._alive_pipe: int | None = None
+        """A pipe that all processes of the last start hold open: its end-of-file means that they have ended."""
 
     async def __aenter__(self) -> Self:
         """Start, and wait until it is ready."""
@@ -86,22 +92,22 @@ class Server:
             await self.start()
             await self.ready()
         except BaseException:
-            await self.away()
+            await self.cleanup()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave no process behind; how it ended matters only where `stop` is called."""
-        await self.away()
+        """End the processes; their exit code is checked only by `stop`."""
+        await self.cleanup()
 
     async def start(self) -> float:
-        """Start a process, not yet ready; returns the moment. A predecessor may still be draining."""
+        """Start a process, not yet ready; returns the moment in Unix seconds. A predecessor may still be draining."""
         fd = self._socket.fileno()
         moment = time.time()
-        self._forget_pipe()
-        self._lives, held = os.pipe()
+        self._close_pipe()
+        self._alive_pipe, held = os.pipe()
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._wrapper,
@@ -122,33 +128,33 @@ class Server:
         return moment
 
     async def ready(self) -> None:
-        """Return when `/readyz` says so. Raises AssertionError with the log if it does not in time."""
-        process = self._serving()
-        asking = asyncio.ensure_future(self._ask())
+        """Return when `/readyz` answers 200. Raises AssertionError with the log if it does not in time."""
+        process = self._running_process()
+        polling = asyncio.ensure_future(self._poll_readyz())
         ending = asyncio.ensure_future(process.wait())
         try:
-            await asyncio.wait({asking, ending}, timeout=_STARTS_WITHIN, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
+            await asyncio.wait({polling, ending}, timeout=_STARTS_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+            if not polling.done():
                 raise AssertionError(f"the server did not get ready ({process.returncode=}):\n{self.log()}")
-            await asking
+            await polling
         finally:
-            asking.cancel()
+            polling.cancel()
             ending.cancel()
-            await asyncio.gather(asking, ending, return_exceptions=True)
+            await asyncio.gather(polling, ending, return_exceptions=True)
 
-    async def _ask(self) -> None:
+    async def _poll_readyz(self) -> None:
         async with httpx.AsyncClient(base_url=self.url, timeout=_STARTS_WITHIN, trust_env=False) as client:
-            # The request waits in the socket until somebody accepts it, so this seldom turns twice.
+            # The request waits in the socket until a process accepts it, so this loop seldom runs twice.
             while (await client.get("/readyz", headers={"connection": "close"})).status_code != httpx.codes.OK:
                 pass
 
     async def kill(self) -> float:
-        """SIGKILL to parent and child; returns the moment after which they can have done nothing."""
-        process = self._serving()
+        """SIGKILL to parent and child; returns a moment, in Unix seconds, after both have ended."""
+        process = self._running_process()
         os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-        assert self._lives is not None
-        await asyncio.to_thread(os.read, self._lives, 1)
+        assert self._alive_pipe is not None
+        await asyncio.to_thread(os.read, self._alive_pipe, 1)
         return time.time()
 
     async def kill_child(self) -> None:
@@ -159,7 +165,7 @@ class Server:
         """SIGHUP; returns when the next process serves, or `fails`. Raises AssertionError with the log otherwise."""
         line = '"reload.failed"' if fails else '"server.listening"'
         before = self.log().count(line)
-        self._serving().send_signal(signal.SIGHUP)
+        self._running_process().send_signal(signal.SIGHUP)
         try:
             async with asyncio.timeout(_STARTS_WITHIN):
                 while self.log().count(line) == before:  # noqa: ASYNC110 - a file has no event
@@ -173,7 +179,7 @@ class Server:
 
     def terminate(self) -> asyncio.subprocess.Process:
         """SIGTERM, without waiting: a successor may be started at once, and the process is returned for `ended`."""
-        process = self._serving()
+        process = self._running_process()
         process.send_signal(signal.SIGTERM)
         return process
 
@@ -187,12 +193,12 @@ class Server:
 
     async def exit_code(self) -> int:
         """Wait for a process that ends by itself."""
-        return await asyncio.wait_for(self._serving().wait(), _STARTS_WITHIN)
+        return await asyncio.wait_for(self._running_process().wait(), _STARTS_WITHIN)
 
     @property
     def pid(self) -> int:
         """The process that serves: the parent's child, the last one if there are several."""
-        parent = self._serving().pid
+        parent = self._running_process().pid
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         return int(children[-1]) if children else parent  # in development there is no parent
 
@@ -205,18 +211,18 @@ class Server:
         """Return what all processes so far wrote to stdout and stderr."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def _serving(self) -> asyncio.subprocess.Process:
+    def _running_process(self) -> asyncio.subprocess.Process:
         assert self._process is not None, "start it first"
         return self._process
 
-    async def away(self) -> None:
-        """Leave nothing behind."""
+    async def cleanup(self) -> None:
+        """End the processes and close the socket."""
         if self._process is not None and self._process.returncode is None:
             await self.kill()
         self._socket.close()
-        self._forget_pipe()
+        self._close_pipe()
 
-    def _forget_pipe(self) -> None:
-        if self._lives is not None:
-            os.close(self._lives)
-            self._lives = None
+    def _close_pipe(self) -> None:
+        if self._alive_pipe is not None:
+            os.close(self._alive_pipe)
+            self._alive_pipe = None

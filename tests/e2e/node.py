@@ -7,7 +7,8 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -15,14 +16,14 @@ from typing import Any
 
 from tests.e2e.harness import ROOT
 
-_PLACE = ROOT / "tests" / "node"
+_FOLDER = ROOT / "tests" / "node"
 _OLDEST = 20
-"""got 14 asks for it; since Node 19 the agent keeps connections alive, as Logto's does."""
+"""got 14 requires it; since Node 19 the agent keeps connections alive, as Logto's does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the connector made of one mail."""
+    """The outcome of one mail."""
 
     status: int | None = None
     """The 2xx; None: the connector raised."""
@@ -30,7 +31,7 @@ class Answer:
     reused: bool = False
     """Whether the request went over a connection that was used before."""
     message: str = ""
-    """The words of an HTTP error, which Logto shows to the end user."""
+    """The text of an HTTP error, which Logto shows to the end user."""
     dropped: str = ""
     """Why the connection failed (`ECONNRESET`): Logto then shows the whole request to the end user."""
     leaked: bool = False
@@ -40,11 +41,11 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """Whether Logto goes on as if the mail was sent."""
+        """Whether Logto treats the mail as sent."""
         return self.status is not None
 
 
-_FIELDS = tuple(field.name for field in fields(Answer))
+_FIELDS = tuple(field.name for field in fields_of(Answer))
 
 
 class Connector:
@@ -65,14 +66,15 @@ class Connector:
         await self._process.stdin.drain()
         return await self._waiting[number]
 
-    async def listen(self) -> None:
-        """Hand the answers to those who wait for them until the process ends."""
+    async def read_answers(self) -> None:
+        """Give each answer to the call that waits for it, until the process ends."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            told = json.loads(line)
-            self._waiting.pop(told["id"]).set_result(Answer(**{name: told[name] for name in _FIELDS if name in told}))
+            fields = json.loads(line)
+            answer = Answer(**{name: fields[name] for name in _FIELDS if name in fields})
+            self._waiting.pop(fields["id"]).set_result(answer)
         for future in self._waiting.values():
-            future.set_exception(AssertionError("the Node process ended; its last words are on stderr"))
+            future.set_exception(AssertionError("the Node process ended; its error is on stderr"))
 
 
 @cache
@@ -84,8 +86,8 @@ def missing() -> str:
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(version.removeprefix("v").partition(".")[0]) < _OLDEST:
         return f"Node {version} is older than {_OLDEST}: Logto's own connector is not tried"
-    if not (_PLACE / "node_modules").is_dir():
-        return "say `npm ci` in tests/node first: Logto's own connector is not tried"
+    if not (_FOLDER / "node_modules").is_dir():
+        return "run `npm ci` in tests/node first: Logto's own connector is not tried"
     return ""
 
 
@@ -95,13 +97,13 @@ async def connector(authority: Path | None = None) -> AsyncIterator[Connector]:
     process = await asyncio.create_subprocess_exec(
         "node",
         "client.mjs",
-        cwd=_PLACE,
+        cwd=_FOLDER,
         env={**os.environ, **({"NODE_EXTRA_CA_CERTS": str(authority)} if authority else {})},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     client = Connector(process)
-    listening = asyncio.ensure_future(client.listen())
+    reading = asyncio.ensure_future(client.read_answers())
     try:
         yield client
     finally:
@@ -112,4 +114,4 @@ async def connector(authority: Path | None = None) -> AsyncIterator[Connector]:
         except TimeoutError:
             process.kill()
             await process.wait()
-        await listening
+        await reading

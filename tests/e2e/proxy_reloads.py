@@ -33,18 +33,18 @@ async def reloads(proxy: str, times: int, seed: int) -> Tally:
     with tempfile.TemporaryDirectory(prefix="mailroom-reloads-") as folder:
         async with (
             Server(Path(folder), configuration('type = "capture"')) as server,
-            site(server, proxy, seed, USERS) as (users, place),
+            site(server, proxy, seed, USERS) as (users, proxied),
         ):
-            assert place is not None
+            assert proxied is not None
             for _ in range(times):
-                await users.go_on(CALLS_BETWEEN)
-                await place.reload()
-            await users.go_on(CALLS_BETWEEN)
+                await users.wait_for_calls(CALLS_BETWEEN)
+                await proxied.reload()
+            await users.wait_for_calls(CALLS_BETWEEN)
         return users.tally
 
 
 def in_namespace(command: Sequence[str]) -> int | None:
-    """Run a command where closing a listening socket moves its connections to another; None: it cannot be had here."""
+    """Run a command where closing a listening socket moves its connections to another; None: not possible here."""
     prepare = f"ip link set lo up && echo 1 > {_MIGRATING}"
     if subprocess.run([*_IN_NAMESPACE, prepare], capture_output=True, check=False).returncode:
         return None
@@ -52,7 +52,7 @@ def in_namespace(command: Sequence[str]) -> int | None:
 
 
 def main() -> int:
-    """Run it from the command line; 1: more calls failed than may."""
+    """Run it from the command line; 1: more calls failed than allowed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reloads", type=int, default=20, help="how many, of each proxy (20)")
     parser.add_argument("--proxy", choices=PROXIES, action="append", help="only this one")
@@ -62,8 +62,8 @@ def main() -> int:
     bad = False
     for proxy in arguments.proxy or PROXIES:
         tally = asyncio.run(reloads(proxy, arguments.reloads, arguments.seed))
-        told = f"{arguments.reloads} reloads of {proxy}{' with tcp_migrate_req' if migrates else ''}"
-        sys.stdout.write(f"{told}: {tally} (seed {arguments.seed})\n")
+        summary = f"{arguments.reloads} reloads of {proxy}{' with tcp_migrate_req' if migrates else ''}"
+        sys.stdout.write(f"{summary}: {tally} (seed {arguments.seed})\n")
         sys.stdout.flush()
         bad = bad or len(tally.failed) > tally.calls * (0.0 if migrates else MOST_FAILED[proxy])
     if not arguments.proxy and not migrates:

@@ -2,7 +2,7 @@
 
     python -m tests.e2e.reloads --reloads 100 --kills 20        (part of `make chaos`)
 
-A reload is a SIGHUP to the parent process. The SMTP server tells when each code arrived, and how often. Logto connects
+A reload is a SIGHUP to the parent process. The SMTP server prints when each code arrived, and how often. Logto connects
 to Mailroom itself, and through each proxy of `deploy/`.
 """
 
@@ -26,10 +26,10 @@ USERS = 15
 """About 80 calls/s. With 40, on a busy machine, the SMTP server falls behind, reload or not, and codes come late."""
 CALLS_BETWEEN = 100
 """Calls that end between two reloads."""
-_OLD_SECONDS = 5.5
-"""A process that is killed younger is replaced after a pause."""
+_LIFE_SECONDS = 5.5
+"""A process that is killed younger is replaced after a pause. Longer than the 5 s of deliveries after a reload."""
 
-What: TypeAlias = Literal["reload", "kill"]
+Action: TypeAlias = Literal["reload", "kill"]
 DIRECT = ""
 """No proxy."""
 
@@ -53,29 +53,35 @@ class Verdict:
         )
 
 
-async def run(what: What, times: int, *, seed: int, proxy: str = DIRECT, provider_seconds: float = 0.0) -> Verdict:
-    """Do it so many times under load; the provider takes so many seconds to answer each mail."""
+async def run(
+    action: Action, times: int, *, seed: int, proxy: str = DIRECT, users: int = USERS, provider_seconds: float = 0.0
+) -> Verdict:
+    """Do it so many times under the load of so many users; the provider takes so many seconds to answer each mail."""
     with tempfile.TemporaryDirectory(prefix="mailroom-reloads-") as folder:
-        async with sink(seconds=provider_seconds) as place:
+        async with sink(seconds=provider_seconds) as smtp:
             concurrency = 10 + int(250 * provider_seconds)
-            provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {place.port}\ntls = "none"\n{concurrency = }'
+            provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {smtp.port}\ntls = "none"\n{concurrency = }'
             async with Server(Path(folder), SHUTDOWN + configuration(provider)) as server:
-                async with site(server, proxy, seed, USERS) as (users, _):
+                async with site(server, proxy, seed, users) as (callers, _):
                     for _ in range(times):
-                        if what == "reload":
-                            await users.go_on(CALLS_BETWEEN)
+                        if action == "reload":
+                            await callers.wait_for_calls(CALLS_BETWEEN)
                             await server.reload()
                         else:
-                            await asyncio.sleep(_OLD_SECONDS)  # time under load, and no event to wait for
+                            await asyncio.sleep(_LIFE_SECONDS)  # time under load, and no event to wait for
                             await server.kill_child()
-                    await asyncio.sleep(_OLD_SECONDS)  # likewise: the last process before drains
-                await place.has(users.tally.accepted, within=60)  # a busy machine sends more slowly than it accepts
-        return judge(users.tally, place)
+                    if action == "reload":
+                        await asyncio.sleep(_LIFE_SECONDS)  # likewise: the process that was replaced last drains
+                    else:
+                        await callers.wait_for_calls(CALLS_BETWEEN)
+                # A busy machine sends more slowly than it accepts.
+                await smtp.wait_for(callers.tally.accepted, within=60)
+        return judge(callers.tally, smtp)
 
 
-def judge(calls: Tally, place: Sink) -> Verdict:
-    """Compare the codes that were accepted with those that came."""
-    arrived = {who: place.received[who] for who in calls.accepted if who in place.received}
+def judge(calls: Tally, smtp: Sink) -> Verdict:
+    """Compare the codes that were accepted with those that arrived."""
+    arrived = {who: smtp.received[who] for who in calls.accepted if who in smtp.received}
     return Verdict(
         calls,
         latest=max((moments[0] - calls.accepted[who] for who, moments in arrived.items()), default=0.0),
@@ -95,14 +101,14 @@ def main() -> int:
     sys.stdout.write(f"seed {arguments.seed}\n")
     bad = False
     for proxy in (DIRECT, *PROXIES):
-        way = f"behind {proxy}" if proxy else "direct"
+        path = f"behind {proxy}" if proxy else "direct"
         if arguments.reloads:
             verdict = asyncio.run(run("reload", arguments.reloads, seed=arguments.seed, proxy=proxy))
-            sys.stdout.write(f"{arguments.reloads} reloads, {way}: {verdict}\n")
+            sys.stdout.write(f"{arguments.reloads} reloads, {path}: {verdict}\n")
             bad = bad or bool(verdict.calls.failed or verdict.lost or verdict.repeated)
         if kills:
             verdict = asyncio.run(run("kill", kills, seed=arguments.seed, proxy=proxy))
-            sys.stdout.write(f"{kills} kills of the process that serves, {way}: {verdict}\n")
+            sys.stdout.write(f"{kills} kills of the process that serves, {path}: {verdict}\n")
             bad = bad or bool(verdict.lost or (proxy and verdict.calls.leaks))
         sys.stdout.flush()
     return int(bad)

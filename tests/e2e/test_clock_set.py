@@ -1,4 +1,4 @@
-"""The whole server while its clock is set: order and lifetimes go by elapsed time, across a restart by the clock."""
+"""The whole server while its clock is set: lifetimes and retries use elapsed time; after a restart, the clock."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ SetClock = Callable[[float], None]
 
 @pytest.fixture
 def clock_file(tmp_path: Path) -> Path:
-    """Return the file that says how far the server's clock is ahead."""
+    """Return the file with the seconds that the server's clock is ahead."""
     file = tmp_path / "clock"
     file.write_text("0")
     return file
@@ -29,7 +29,7 @@ def clock_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(clock_file: Path) -> Mapping[str, str]:
-    """Return what gives the server a clock that can be set."""
+    """Return the variables that give the server a clock that can be set."""
     return {"PYTHONPATH": str(Path(__file__).parent / "settable_clock"), "SETTABLE_CLOCK": str(clock_file)}
 
 
@@ -46,7 +46,7 @@ def set_clock(clock_file: Path) -> SetClock:
 
 
 async def refused(client: httpx.AsyncClient, smtp: SmtpServer, count: int) -> list[str]:
-    """Post codes that the provider does not take, until each was tried; return the recipients."""
+    """Post codes that the provider refuses, until each was tried; return the recipients."""
     smtp.fault("GREETING", DROP)
     for number in range(count):
         assert (await client.post("/email", json=code(number))).status_code == 200
@@ -57,10 +57,10 @@ async def refused(client: httpx.AsyncClient, smtp: SmtpServer, count: int) -> li
 
 
 @pytest.mark.parametrize("seconds", [-HOUR, HOUR, 24 * HOUR])
-async def test_queued_codes_go_on_within_seconds(
+async def test_queued_codes_are_sent_within_seconds(
     tmp_path: Path, environment: Mapping[str, str], set_clock: SetClock, seconds: float
 ) -> None:
-    """Set back they do not wait for an hour; set forward they do not end, and are not tried more often."""
+    """Set back, they do not wait for an hour; set forward, they do not expire, and are not tried more often."""
     async with mailroom(tmp_path, environment=environment) as (_, smtp, client):
         recipients = await refused(client, smtp, 5)
         set_clock(seconds)
@@ -80,7 +80,7 @@ async def test_queued_codes_go_on_within_seconds(
 async def test_a_code_is_not_sent_after_its_lifetime_by_elapsed_time(
     tmp_path: Path, environment: Mapping[str, str], set_clock: SetClock
 ) -> None:
-    """An hour's setting back does not make it an hour longer."""
+    """Setting the clock back by an hour does not extend it."""
     async with mailroom(tmp_path, environment=environment) as (server, smtp, client):
         await refused(client, smtp, 1)
         file = apsw.Connection(str(tmp_path / "data" / "mailroom.db"))
@@ -97,10 +97,10 @@ async def test_a_code_is_not_sent_after_its_lifetime_by_elapsed_time(
         assert "code.undelivered" in server.log()
 
 
-async def test_across_a_restart_the_clock_decides(
+async def test_after_a_restart_queued_codes_are_sent_by_the_new_clock(
     tmp_path: Path, environment: Mapping[str, str], set_clock: SetClock
 ) -> None:
-    """What was accepted by a clock that was an hour ahead does not wait for an hour."""
+    """Codes that were accepted by a clock an hour ahead do not wait for an hour."""
     async with mailroom(tmp_path, environment=environment) as (server, smtp, client):
         await refused(client, smtp, 3)
         await server.kill()

@@ -38,7 +38,7 @@ def code(number: int) -> dict[str, object]:
 
 
 async def metric(client: httpx.AsyncClient, line: str) -> float:
-    """Return a metric's value, 0 where it was never counted."""
+    """Return a metric's value, 0 if it has none yet."""
     for counted in (await client.get("/metrics")).text.splitlines():
         if counted.startswith(f"{line} "):
             return float(counted.rpartition(" ")[2])
@@ -58,7 +58,7 @@ async def metric(client: httpx.AsyncClient, line: str) -> float:
 async def test_a_code_survives_a_server_that_refuses_or_drops_for_a_while(
     tmp_path: Path, at: str, answer: str | Silence
 ) -> None:
-    """Twice refused, it goes a second or two later."""
+    """It is refused twice, and sent a second or two later."""
     async with mailroom(tmp_path) as (_, smtp, client):
         reached = smtp.fault(at, answer, times=2)
         assert (await client.post("/email", json=code(1))).status_code == 200
@@ -67,19 +67,19 @@ async def test_a_code_survives_a_server_that_refuses_or_drops_for_a_while(
         assert smtp.mails[0].recipient == "ada+1@example.com"
 
 
-async def test_a_server_that_hangs_after_the_mail_was_handed_over_is_asked_again(tmp_path: Path) -> None:
-    """Nobody knows whether it was sent: a code is worth more than a duplicate."""
+async def test_a_code_is_sent_again_if_the_server_hangs_after_the_content(tmp_path: Path) -> None:
+    """It is unknown whether it was delivered: a code that arrives twice is better than none."""
     async with mailroom(tmp_path, limit=1) as (server, smtp, client):
         smtp.fault("CONTENT", HANG, times=1)
         assert (await client.post("/email", json=code(1))).status_code == 200
         first, second = await smtp.received(2, within=20)
-        assert first.content == second.content  # the same Message-ID, Date and boundary: a duplicate can be known
+        assert first.content == second.content  # the same Message-ID, Date and boundary: a duplicate can be recognized
         assert await metric(client, 'mailroom_attempts_total{outcome="uncertain",provider="main"}') == 1
         assert "314160" not in server.log()
 
 
-async def test_a_refused_recipient_ends_it_with_one_error_line(tmp_path: Path) -> None:
-    """`550` is for ever; the log tells why, without the address and the code."""
+async def test_a_refused_recipient_fails_the_code_with_one_error_line(tmp_path: Path) -> None:
+    """`550` is permanent; the log has the reason, without the address and the code."""
     async with mailroom(tmp_path) as (server, smtp, client):
         smtp.fault("RCPT", "550 5.1.1 <ada+1@example.com>: no such user, 314160")
         answer = await client.post("/email", json=code(1))
@@ -98,7 +98,7 @@ async def test_a_refused_recipient_ends_it_with_one_error_line(tmp_path: Path) -
 
 
 async def test_an_unreachable_server_loses_nothing(tmp_path: Path) -> None:
-    """What was acknowledged while nobody listened goes when somebody does."""
+    """Codes that were accepted meanwhile are sent when it is reachable again."""
     async with mailroom(tmp_path) as (_, smtp, client):
         smtp.fault("GREETING", DROP)
         answers = await asyncio.gather(*(client.post("/email", json=code(number)) for number in range(20)))
@@ -108,7 +108,7 @@ async def test_an_unreachable_server_loses_nothing(tmp_path: Path) -> None:
         assert {mail.recipient for mail in mails} == {f"ada+{number}@example.com" for number in range(20)}
 
 
-async def test_a_full_disk_is_a_503_until_there_is_room_again(tmp_path: Path) -> None:
+async def test_a_full_disk_is_a_503_until_there_is_space_again(tmp_path: Path) -> None:
     """No 200 for a message that could be lost, and no restart afterwards."""
     async with mailroom(tmp_path) as (server, smtp, client):
         assert (await client.post("/email", json=code(0))).status_code == 200
@@ -122,13 +122,13 @@ async def test_a_full_disk_is_a_503_until_there_is_room_again(tmp_path: Path) ->
         assert refused[0].headers["retry-after"]
         assert refused[0].text == "The mail server cannot take messages at the moment. Please try again."
         assert (await client.post("/email", json=code(1000))).status_code == 200
-        kept = 1 + len(answers) - len(refused) + 1
-        mails = await smtp.received(kept, within=30)
+        stored = 1 + len(answers) - len(refused) + 1
+        mails = await smtp.received(stored, within=30)
         assert "ada+1000@example.com" in {mail.recipient for mail in mails}
 
 
 async def test_a_locked_file_is_a_503_until_it_is_free(tmp_path: Path) -> None:
-    """Somebody's shell holds the write lock."""
+    """A shell holds the write lock."""
     async with mailroom(tmp_path) as (_, smtp, client):
         assert (await client.post("/email", json=code(0))).status_code == 200
         await smtp.received(1)
@@ -144,7 +144,7 @@ async def test_a_locked_file_is_a_503_until_it_is_free(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def limited(pid: int, size: int) -> Iterator[None]:
-    """Let no file of the process grow beyond so many octets: what a full disk or a quota does to it."""
+    """Let no file of the process grow beyond so many octets: the effect of a full disk or a quota."""
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -153,8 +153,8 @@ def limited(pid: int, size: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
-async def test_a_code_whose_lifetime_ended_while_nobody_served_is_not_sent(tmp_path: Path) -> None:
-    """The next process ends it with an ERROR line; what is still worth something goes."""
+async def test_a_code_that_expired_between_two_processes_is_not_sent(tmp_path: Path) -> None:
+    """The next process logs it with an ERROR line; a code that is still valid is sent."""
     async with mailroom(tmp_path) as (server, smtp, client):
         smtp.fault("GREETING", DROP)
         ids = [(await client.post("/email", json=code(number))).json()["id"] for number in (1, 2)]

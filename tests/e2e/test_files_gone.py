@@ -1,4 +1,4 @@
-"""The whole server while somebody deletes its files: no 200 for a message that a restart would not find."""
+"""The whole server while its files are deleted: no 200 for a message that would be lost at a restart."""
 
 import asyncio
 import json
@@ -26,14 +26,14 @@ def empty(folder: Path) -> None:
 
 
 def move(folder: Path, target: Path) -> None:
-    """Move the database, and what SQLite has beside it."""
+    """Move the database, and SQLite's files beside it."""
     target.mkdir(exist_ok=True)
     for file in folder.glob("mailroom.db*"):
         file.rename(target / file.name)
 
 
 async def test_deleted_files_are_a_503_and_what_was_acknowledged_is_sent(tmp_path: Path) -> None:
-    """The log says what happened and what to do; after a restart the server begins anew."""
+    """The log has the reason and what to do; after a restart the server begins with an empty outbox."""
     async with mailroom(tmp_path) as (server, smtp, client):
         smtp.fault("GREETING", DROP)
         for number in range(5):
@@ -43,9 +43,9 @@ async def test_deleted_files_are_a_503_and_what_was_acknowledged_is_sent(tmp_pat
             answer = await client.post("/email", json=code(number))
             assert (answer.status_code, answer.text) == (503, SENTENCE)
             assert answer.headers["retry-after"]
-        told = errors(server)
-        assert {"outbox.moved", "email.unkept"} <= {line["event"] for line in told}
-        assert all("put it back, or restart" in str(line) for line in told)
+        logged = errors(server)
+        assert {"outbox.moved", "email.unkept"} <= {line["event"] for line in logged}
+        assert all("put it back, or restart" in str(line) for line in logged)
         smtp.mend()
         mails = await smtp.received(5, within=20)
         assert {mail.recipient for mail in mails} == {f"ada+{number}@example.com" for number in range(5)}
@@ -57,7 +57,7 @@ async def test_deleted_files_are_a_503_and_what_was_acknowledged_is_sent(tmp_pat
 
 
 async def test_moved_files_that_are_put_back_are_used_again(tmp_path: Path) -> None:
-    """Without a restart, and with everything in them after one."""
+    """Without a restart, and with their messages after one."""
     async with mailroom(tmp_path) as (server, smtp, client):
         smtp.fault("GREETING", DROP)
         assert (await client.post("/email", json=code(0))).status_code == 200
@@ -73,8 +73,8 @@ async def test_moved_files_that_are_put_back_are_used_again(tmp_path: Path) -> N
         assert {mail.recipient for mail in mails} == {"ada+0@example.com", "ada+2@example.com"}
 
 
-async def test_a_deleted_log_takes_no_message_with_it(tmp_path: Path) -> None:
-    """Twenty answers, a kill, and twenty mails."""
+async def test_a_deleted_write_ahead_log_loses_no_message(tmp_path: Path) -> None:
+    """20 are accepted, the process is killed, and the next one sends 20."""
     async with mailroom(tmp_path) as (server, smtp, client):
         smtp.fault("GREETING", DROP)
         for number in range(20):
@@ -89,7 +89,7 @@ async def test_a_deleted_log_takes_no_message_with_it(tmp_path: Path) -> None:
         assert len({mail.recipient for mail in await smtp.received(20, within=30)}) == 20
 
 
-async def test_a_second_server_is_refused_though_the_locks_file_was_deleted(tmp_path: Path) -> None:
+async def test_a_second_server_ends_even_if_the_lock_file_was_deleted(tmp_path: Path) -> None:
     """The database itself is locked, too."""
     async with mailroom(tmp_path) as (server, smtp, client):
         (tmp_path / "data" / "mailroom.db.lock").unlink()
@@ -101,13 +101,13 @@ async def test_a_second_server_is_refused_though_the_locks_file_was_deleted(tmp_
         )
         try:
             async with asyncio.timeout(40):
-                _, said = await second.communicate()
+                _, output = await second.communicate()
         finally:
             if second.returncode is None:
                 second.kill()
                 await second.wait()
         assert second.returncode == 1
-        assert b"is served by another process" in said
+        assert b"is served by another process" in output
         assert (await client.post("/email", json=code(1))).status_code == 200
         await smtp.received(1)
         assert server.log().count("outbox.moved") == 0

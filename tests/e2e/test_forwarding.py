@@ -1,4 +1,4 @@
-"""Logto posts, Mailroom keeps it and passes it on to a service with templates of its own: the same bytes."""
+"""A request of Logto is stored and forwarded to a service with its own templates: the same bytes."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from tests.http_recorder import Answer, Recorder
 CAPTURES = Path(__file__).parents[1] / "logto-wire" / "email"
 
 
-async def test_each_type_that_logto_sends_is_passed_on_byte_for_byte(tmp_path: Path) -> None:
-    """Through the door, the sealed outbox and the provider."""
+async def test_each_type_that_logto_sends_is_forwarded_byte_for_byte(tmp_path: Path) -> None:
+    """Through the endpoint, the sealed outbox and the provider."""
     one_of_each = {file.stem.partition("-")[0]: file for file in sorted(CAPTURES.glob("*.http"))}
     bodies = [file.read_bytes().partition(b"\r\n\r\n")[2] for file in one_of_each.values()]
     assert len(bodies) >= 8

@@ -1,4 +1,4 @@
-"""What a stranger does to the port of a real server, and what Logto and the operator notice of it: nothing."""
+"""Attacks on a real server: Logto's requests are answered meanwhile, and memory stays bounded."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 MOST_MEMORY = 30 * MIB
 """More than before the attack."""
 LONGEST_WAIT = 0.5
-"""Seconds until /livez answers, but for those in which other programs had the cores."""
+"""Seconds until /livez answers, without those in which other programs had the cores."""
 CROWD = 1100
 MIXED = (b"", b"GET /livez HTTP/1.1\r\nHost: a\r\n", b"\r\n", b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
 """Silent, half a head, an empty line, and a request after which the connection idles."""
@@ -28,7 +28,7 @@ MIXED = (b"", b"GET /livez HTTP/1.1\r\nHost: a\r\n", b"\r\n", b"GET /livez HTTP/
 
 @pytest.fixture(autouse=True)
 def _many_open_files() -> Iterator[None]:
-    """Let the tests themselves have more connections than the server has descriptors."""
+    """Give the tests themselves more descriptors than the server has."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
@@ -37,7 +37,7 @@ def _many_open_files() -> Iterator[None]:
 
 @dataclass(slots=True)
 class Attacked:
-    """A server, and what was seen of it meanwhile."""
+    """A server, and the longest wait that was measured."""
 
     server: Server
     longest_wait: float = 0.0
@@ -102,7 +102,7 @@ async def send(server: Server, client: httpx.AsyncClient, number: int) -> int:
 
 
 @unless(node.missing())
-async def test_logtos_connector_meets_no_reset_beside_1100_connections(tmp_path: Path) -> None:
+async def test_logtos_connector_sees_no_reset_beside_1100_connections(tmp_path: Path) -> None:
     """Under a limit of 1,024 open files; a reset would show the code and our authorization to the end user."""
     async with attacked(tmp_path, open_files=1024) as target, node.connector() as logto, AsyncExitStack() as stack:
         await target.crowd(stack, MIXED)
@@ -149,8 +149,10 @@ CHUNKED = b"POST /webhook HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
         pytest.param(CHUNKED + b"0\r\n", b"X: y\r\n", 431, id="trailer lines"),
     ],
 )
-async def test_what_never_ends_is_refused(begin: bytes, rest: bytes, status: int, tmp_path: Path) -> None:
-    """A client that sends 256 MiB reads why it was refused, and has not sent much by then."""
+async def test_an_endless_head_chunk_or_trailer_is_refused(
+    begin: bytes, rest: bytes, status: int, tmp_path: Path
+) -> None:
+    """A client that would send 256 MiB gets the response before it has sent 32."""
     async with attacked(tmp_path) as target:
 
         async def flood() -> tuple[bytes, int]:
@@ -179,8 +181,8 @@ async def test_what_never_ends_is_refused(begin: bytes, rest: bytes, status: int
 HALF_BODY = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n" + b"x" * 1_000_000
 
 
-async def test_half_sent_bodies_hold_little_and_keep_no_mail_away(tmp_path: Path) -> None:
-    """300 of nearly 1 MiB each, to both endpoints: the oldest are told 503, and Logto's requests pass all the time."""
+async def test_half_sent_bodies_use_little_memory_and_block_no_mail(tmp_path: Path) -> None:
+    """300 of nearly 1 MiB each, to both endpoints: the oldest get a 503, and Logto's requests are answered."""
     async with attacked(tmp_path) as target, httpx.AsyncClient(trust_env=False) as logto, AsyncExitStack() as stack:
         readers = []
         for number in range(300):
@@ -198,8 +200,8 @@ async def test_half_sent_bodies_hold_little_and_keep_no_mail_away(tmp_path: Path
         assert refusal.endswith(b"\r\n\r\nThe mail server is busy. Please try again.")
 
 
-async def test_64_large_mails_at_once_pass_beside_half_sent_bodies(tmp_path: Path) -> None:
-    """300 kB each, and each of them in pieces: the anonymous ones make room."""
+async def test_64_large_mails_at_once_are_accepted_beside_half_sent_bodies(tmp_path: Path) -> None:
+    """300 kB each; the bodies of clients without authorization are dropped for them."""
     large = MAIL | {"payload": {"code": "329452", "context": "x" * 300_000}}
     async with Server(tmp_path, configuration('type = "capture"')) as server, AsyncExitStack() as stack:
         logto = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))
@@ -216,8 +218,8 @@ async def test_64_large_mails_at_once_pass_beside_half_sent_bodies(tmp_path: Pat
         assert [answer.status_code for answer in answers] == [httpx.codes.OK] * 64
 
 
-async def test_nobody_is_waited_for_without_end(tmp_path: Path) -> None:
-    """10 s for a head, whether it is silent or drips, and for the rest of a body that was answered early."""
+async def test_slow_heads_and_bodies_are_cut_off_after_10_seconds(tmp_path: Path) -> None:
+    """A head, of which nothing or a byte now and then is sent, and the rest of a body that was answered early."""
     cases = (
         (b"", b"", b""),
         (b"GET /livez HTTP/1.1\r\nHost: a\r\n", b"X: y\r\n", b"HTTP/1.1 408 "),

@@ -35,7 +35,7 @@ def good(authority: trustme.CA) -> trustme.LeafCert:
 
 
 def expired(authority: trustme.CA) -> trustme.LeafCert:
-    """Return one that nobody renewed."""
+    """Return one that has expired."""
     return authority.issue_cert("localhost", not_after=LONG_AGO)
 
 
@@ -45,12 +45,12 @@ def of_another_name(authority: trustme.CA) -> trustme.LeafCert:
 
 
 def of_another_authority(_: trustme.CA) -> trustme.LeafCert:
-    """Return one of an authority that Logto's machine does not know: self-signed, or without the intermediate."""
+    """Return one of an authority that Logto's machine does not trust: self-signed, or without the intermediate."""
     return trustme.CA().issue_cert("localhost")
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Refuse each request in words."""
+    """Refuse each request with a text."""
     await reader.readuntil(b"}}")
     writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno.")
     await writer.drain()
@@ -80,11 +80,11 @@ async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What Logto is told to call."""
+    """The endpoint that is configured in Logto."""
 
     url: str
     authority: Path
-    """The authority that Logto's machine knows."""
+    """The authority that Logto's machine trusts."""
 
 
 @asynccontextmanager
@@ -108,10 +108,10 @@ async def endpoint(
         yield Endpoint(f"{scheme}://localhost:{port}/email", directory / "authority.pem")
 
 
-async def call(place: Endpoint) -> node.Answer:
+async def call(target: Endpoint) -> node.Answer:
     """Send one mail as Logto does."""
-    async with node.connector(place.authority) as logto:
-        return await logto.send(place.url, AUTHORIZATION, MAIL)
+    async with node.connector(target.authority) as logto:
+        return await logto.send(target.url, AUTHORIZATION, MAIL)
 
 
 @pytest.mark.parametrize(
@@ -123,55 +123,55 @@ async def call(place: Endpoint) -> node.Answer:
     ],
 )
 async def test_a_certificate_that_is_not_trusted_leaks(issue: Issue, reason: str, tmp_path: Path) -> None:
-    """The request was never sent, and is shown all the same."""
-    async with endpoint(tmp_path, issue=issue) as place:
-        answered = await call(place)
+    """The request was never sent, but it is shown."""
+    async with endpoint(tmp_path, issue=issue) as target:
+        answered = await call(target)
     assert (answered.dropped, answered.leaked) == (reason, True)
 
 
 async def test_https_to_an_http_port_leaks(tmp_path: Path) -> None:
     """As when the endpoint in Logto names port 80, or Mailroom's own."""
-    async with endpoint(tmp_path, issue=None, handle=hang_up) as place:
-        answered = await call(place)
+    async with endpoint(tmp_path, issue=None, handle=hang_up) as target:
+        answered = await call(target)
     assert answered.leaked
     assert not answered.message
 
 
 async def test_http_to_an_https_port_leaks(tmp_path: Path) -> None:
-    """Where the server does not answer it in words, as nginx and Caddy do."""
-    async with endpoint(tmp_path, scheme="http") as place:
-        answered = await call(place)
+    """Unless the server sends an HTTP response, as nginx and Caddy do."""
+    async with endpoint(tmp_path, scheme="http") as target:
+        answered = await call(target)
     assert answered.leaked
 
 
 async def test_a_name_that_does_not_resolve_leaks(tmp_path: Path) -> None:
-    """A label of more than 63 octets is refused by the resolver without asking anybody (RFC 1035 §2.3.4)."""
-    async with endpoint(tmp_path) as place:
-        answered = await call(Endpoint(f"https://{'mail' * 16}.example/email", place.authority))
+    """A label of more than 63 octets is refused by the resolver without a query (RFC 1035 §2.3.4)."""
+    async with endpoint(tmp_path) as target:
+        answered = await call(Endpoint(f"https://{'mail' * 16}.example/email", target.authority))
     assert (answered.dropped, answered.leaked) == ("ENOTFOUND", True)
 
 
-async def test_a_port_that_is_shut_leaks(tmp_path: Path) -> None:
+async def test_a_closed_port_leaks(tmp_path: Path) -> None:
     """As while a server without a parent process, a systemd socket or a proxy restarts."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # taken, but nobody listens: refused
-        async with endpoint(tmp_path) as place:
-            port = nobody.getsockname()[1]
-            answered = await call(Endpoint(f"https://127.0.0.1:{port}/email", place.authority))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, but nobody listens: refused
+        async with endpoint(tmp_path) as target:
+            port = unused.getsockname()[1]
+            answered = await call(Endpoint(f"https://127.0.0.1:{port}/email", target.authority))
     assert (answered.dropped, answered.leaked) == ("ECONNREFUSED", True)
 
 
 @pytest.mark.parametrize("handle", [hang_up, reset, cut])
 async def test_a_connection_that_breaks_leaks(handle: Handle, tmp_path: Path) -> None:
     """Before the answer, or within it."""
-    async with endpoint(tmp_path, handle=handle) as place:
-        answered = await call(place)
+    async with endpoint(tmp_path, handle=handle) as target:
+        answered = await call(target)
     assert answered.dropped
     assert answered.leaked
 
 
 async def test_a_refusal_does_not_leak(tmp_path: Path) -> None:
-    """Whatever its status, the end user is shown its words alone."""
-    async with endpoint(tmp_path) as place:
-        answered = await call(place)
+    """Whatever its status, the end user is shown only its text."""
+    async with endpoint(tmp_path) as target:
+        answered = await call(target)
     assert (answered.message, answered.leaked) == ("no.", False)

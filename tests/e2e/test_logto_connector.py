@@ -38,7 +38,7 @@ needs_node = unless(node.missing())
 
 @asynccontextmanager
 async def mailroom(directory: Path) -> AsyncIterator[tuple[Server, SmtpServer]]:
-    """Run the server, and the SMTP server that it sends to: STARTTLS, and nobody sends without a login."""
+    """Run the server, and the SMTP server that it sends to: STARTTLS and a required login."""
     async with smtp_server(tls="starttls", users={"mailroom": "a pass word"}) as smtp:
         provider = f"""\
 type = "smtp"
@@ -53,7 +53,7 @@ password = "a pass word"
 
 
 def request(kind: str, number: int) -> dict[str, Any]:
-    """Return what Logto passes to its connector, after the captures; each to another reader, with another code."""
+    """Return what Logto passes to its connector, as in the captures; each with its own recipient and code."""
     payload: dict[str, Any] = {"code": f"{314159 + number:06d}", "locale": "en"}
     if kind == "OrganizationInvitation":
         payload = {"link": LINK, "organization": {"id": "o1", "name": "Riverside"}, "inviter": {"name": None}}
@@ -70,12 +70,12 @@ def parsed(received: Received) -> tuple[str, str, str]:
 
 @needs_node
 async def test_every_type_arrives(tmp_path: Path) -> None:
-    """What the connector takes for a success is in the reader's mailbox, with its code, by TLS and after a login."""
-    requests = {asked["to"]: asked for asked in (request(kind, number) for number, kind in enumerate(TYPES))}
+    """Every mail that the connector reports as sent is delivered with its code, over TLS and after a login."""
+    requests = {sent["to"]: sent for sent in (request(kind, number) for number, kind in enumerate(TYPES))}
 
     async with mailroom(tmp_path) as (server, smtp), node.connector() as logto:
         answers = await asyncio.gather(
-            *(logto.send(f"{server.url}/email", AUTHORIZATION, asked) for asked in requests.values())
+            *(logto.send(f"{server.url}/email", AUTHORIZATION, sent) for sent in requests.values())
         )
         mails = await smtp.received(len(TYPES), within=20)
 
@@ -87,31 +87,31 @@ async def test_every_type_arrives(tmp_path: Path) -> None:
         assert mail.user == "mailroom"
         assert mail.sender == "no-reply@acme.example"
         subject, text, html = parsed(mail)
-        asked = requests[mail.recipient]
-        if asked["type"] == "OrganizationInvitation":
+        sent = requests[mail.recipient]
+        if sent["type"] == "OrganizationInvitation":
             assert "Riverside" in subject
             assert LINK in text
             assert f'href="{LINK}"' in html
         else:
-            code = asked["payload"]["code"]
+            code = sent["payload"]["code"]
             assert code in subject
             assert code in text
             assert code in html
 
 
 @needs_node
-async def test_a_wrong_authorization_is_told_in_our_words(tmp_path: Path) -> None:
-    """Nothing is sent, and the connection is answered, not dropped: a dropped one shows the code to the end user."""
+async def test_a_wrong_authorization_gets_an_error_response(tmp_path: Path) -> None:
+    """Nothing is sent, and the connection is not dropped: Logto would show the code to the end user."""
     async with mailroom(tmp_path) as (server, smtp), node.connector() as logto:
         refused = await logto.send(f"{server.url}/email", "Bearer somebody else", request("SignIn", 1))
-        taken = await logto.send(f"{server.url}/email", AUTHORIZATION, request("SignIn", 2))
+        accepted = await logto.send(f"{server.url}/email", AUTHORIZATION, request("SignIn", 2))
         mails = await smtp.received(1)
 
     assert not refused.ok
     assert refused.dropped == ""
     assert refused.message == "The mail server did not accept the authorization."
-    assert taken.ok
-    assert taken.reused
+    assert accepted.ok
+    assert accepted.reused
     assert [mail.recipient for mail in mails] == ["ada+2@example.com"]
 
 
@@ -132,7 +132,7 @@ async def test_a_new_user_is_welcomed_once(tmp_path: Path) -> None:
     async with mailroom(tmp_path) as (server, smtp), httpx.AsyncClient(base_url=server.url, trust_env=False) as logto:
         answers = [await logto.post("/webhook", content=body, headers=headers) for _ in range(2)]
         forged = await logto.post("/webhook", content=body.replace(b"ada@", b"eve@"), headers=headers)
-        # A code overtakes nothing that was sent before it: once it is there, a second welcome would be, too.
+        # Codes do not overtake mails that were sent before: once it has arrived, a second welcome would have, too.
         code = await logto.post("/email", json=request("SignIn", 1), headers={"authorization": AUTHORIZATION})
         mails = await smtp.received(2)
 

@@ -1,4 +1,4 @@
-"""What a real process does with secrets."""
+"""A real process and its secrets: no core dumps, and sessions that end everywhere."""
 
 import resource
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A server that hands mail to one SMTP server imports nothing that only others need."""
+"""A server with one SMTP provider does not import what only other features need."""
 
 import re
 from pathlib import Path
@@ -30,5 +30,5 @@ async def test_an_smtp_server_s_first_mail_needs_no_heavy_module(tmp_path: Path)
             assert answer.status_code == httpx.codes.OK
             await smtp.received(1)
             imported = set(re.findall(r"^import time: .* \| +(\S+)$", server.log(), re.MULTILINE))
-    assert {"mailroom.smtpclient.session", "structlog", "uvloop"} <= imported, "else nothing was seen"
+    assert {"mailroom.smtpclient.session", "structlog", "uvloop"} <= imported, "else the log has no imports"
     assert not {name for name in imported for heavy in HEAVY if f"{name}.".startswith(f"{heavy}.")}

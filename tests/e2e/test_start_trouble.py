@@ -1,4 +1,4 @@
-"""Trouble with the outbox at the start is an answer and a line in the log, and passes when the trouble does."""
+"""While the outbox cannot be opened at the start, requests get a 503; the server recovers without a restart."""
 
 import asyncio
 import contextlib
@@ -35,11 +35,11 @@ async def in_trouble(directory: Path) -> AsyncIterator[tuple[Server, SmtpServer,
             async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as client:
                 yield server, smtp, client
         finally:
-            await server.away()
+            await server.cleanup()
 
 
 async def expect_answers(client: httpx.AsyncClient) -> None:
-    """Everything is answered, and 503 only by what needs the outbox."""
+    """Check that everything is answered, and only what needs the outbox with 503."""
     email = await client.post("/email", json=MAIL, headers={"authorization": AUTHORIZATION})
     assert (email.status_code, email.text) == (503, SORRY)
     assert int(email.headers["retry-after"]) > 0
@@ -52,7 +52,7 @@ async def expect_answers(client: httpx.AsyncClient) -> None:
 
 
 async def expect_recovery(server: Server, smtp: SmtpServer, client: httpx.AsyncClient) -> None:
-    """Wait for the same process to open the outbox by itself, to keep, and to send."""
+    """Wait for the same process to open the outbox, to accept a mail, and to send it."""
     pid = server.pid
     await server.ready()
     assert (await client.post("/email", json=MAIL, headers={"authorization": AUTHORIZATION})).status_code == 200
@@ -62,7 +62,7 @@ async def expect_recovery(server: Server, smtp: SmtpServer, client: httpx.AsyncC
 
 
 def problems(server: Server) -> list[str]:
-    """Return what the log says of the outbox."""
+    """Return the problems of the outbox that were logged."""
     lines: list[dict[str, Any]] = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
     return [line["problem"] for line in lines if line["event"] == "outbox.unopened"]
 
@@ -79,7 +79,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Use up the room; return the file that does."""
+    """Fill the disk; return the file that does."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -92,7 +92,7 @@ def remount(disk: Path, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
 
 
-async def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
+async def test_a_full_disk_at_the_first_start(tmp_path: Path, small_disk: Path) -> None:
     filler = fill(small_disk)
     async with in_trouble(tmp_path) as (server, smtp, client):
         await expect_answers(client)
@@ -102,7 +102,7 @@ async def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
         await expect_recovery(server, smtp, client)
 
 
-async def test_a_disk_that_is_full_while_the_outbox_is_there(tmp_path: Path, small_disk: Path) -> None:
+async def test_a_full_disk_beside_an_existing_outbox(tmp_path: Path, small_disk: Path) -> None:
     async with in_trouble(tmp_path) as (server, _, _):
         await server.ready()
         await server.stop()
@@ -124,8 +124,8 @@ async def test_a_read_only_file_system(tmp_path: Path, small_disk: Path) -> None
         await expect_recovery(server, smtp, client)
 
 
-async def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
-    """For root, too: something else has its name."""
+async def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
+    """A file has its name, so that root cannot create it either."""
     (tmp_path / "data").write_text("not a directory")
     async with in_trouble(tmp_path) as (server, smtp, client):
         await expect_answers(client)
@@ -135,12 +135,12 @@ async def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def overwrite_the_header(file: Path) -> None:
-    """Let it be no database."""
+    """Destroy the header of the database."""
     file.write_bytes(b"\xff" * 100 + file.read_bytes()[100:])
 
 
 def overwrite_the_rest(file: Path) -> None:
-    """Leave nothing but the header's page."""
+    """Destroy all pages but the first."""
     file.write_bytes(file.read_bytes()[:4096] + b"\xff" * (file.stat().st_size - 4096))
 
 
@@ -164,18 +164,18 @@ async def test_a_damaged_file_is_left_as_it_is(tmp_path: Path, damage: Any) -> N
     assert (tmp_path / "kept").read_bytes() == damaged
 
 
-async def test_a_key_that_fits_nothing_ends_the_start(tmp_path: Path) -> None:
+async def test_a_secret_key_that_does_not_match_the_outbox_ends_the_start(tmp_path: Path) -> None:
     async with in_trouble(tmp_path) as (server, _, _):
         await server.ready()
         await server.stop()
     text = (tmp_path / "mailroom.toml").read_text().replace("0c6fbb", "1c6fbb")
     (tmp_path / "mailroom.toml").write_text(text)
-    ended, said = await run_to_the_end(tmp_path)
-    assert ended == 2
-    assert "Mailroom cannot start: secret_key does not fit this outbox" in said
+    exit_code, output = await run_to_the_end(tmp_path)
+    assert exit_code == 2
+    assert "Mailroom cannot start: secret_key does not fit this outbox" in output
 
 
-async def test_a_next_process_whose_key_fits_nothing_does_not_take_over(tmp_path: Path) -> None:
+async def test_a_reload_with_a_secret_key_that_does_not_match_changes_nothing(tmp_path: Path) -> None:
     async with in_trouble(tmp_path) as (server, smtp, client):
         await server.ready()
         settings = tmp_path / "mailroom.toml"
@@ -186,8 +186,8 @@ async def test_a_next_process_whose_key_fits_nothing_does_not_take_over(tmp_path
         await expect_recovery(server, smtp, client)
 
 
-async def test_a_second_process_says_that_it_waits_holds_its_connections_and_ends(tmp_path: Path) -> None:
-    """12 s, the time of an overlapping deploy."""
+async def test_a_second_process_waits_for_the_lock_and_then_ends(tmp_path: Path) -> None:
+    """After 12 s, the time of an overlapping deploy; its connections wait meanwhile, and the log has the reason."""
     (tmp_path / "data").mkdir()
     lock = await Lock.take(tmp_path / "data" / "mailroom.db", clock=SystemClock(), wait_seconds=0)
     clock = SystemClock()
@@ -196,10 +196,10 @@ async def test_a_second_process_says_that_it_waits_holds_its_connections_and_end
             waiting = asyncio.create_task(client.get("/livez"))
             while "outbox.awaited" not in server.log():  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.01)
-            said_at = clock.monotonic()
+            logged_at = clock.monotonic()
             assert f'"holder":"process {os.getpid()}","at_most_seconds":12' in server.log()
             assert await server.exit_code() == 1
-            assert 11 < clock.monotonic() - said_at < 14
+            assert 11 < clock.monotonic() - logged_at < 14
             assert "or use PostgreSQL" in server.log()
             assert not waiting.done() or waiting.exception()
             waiting.cancel()
@@ -214,4 +214,4 @@ async def run_to_the_end(directory: Path) -> tuple[int | None, str]:
         await server.start()
         return await server.exit_code(), server.log()
     finally:
-        await server.away()
+        await server.cleanup()

@@ -1,10 +1,10 @@
-"""Posts sign-in codes to `/email`, many at a time, and journals every 200 with fsync: what Mailroom has promised.
+"""Posts sign-in codes to `/email`, many at a time, and appends a line to a journal, with fsync, for every 200.
 
     python writer.py URL AUTHORIZATION JOURNAL RATE
     {"at": 1795253878.1, "id": "019…", "recipient": "u1-007919@chaos.example"}
 
-Every code and every recipient is another. A connection that breaks is a kill: nothing was promised, the next mail
-is another one. SIGTERM lets the requests under way end.
+Codes and recipients never repeat. A connection that breaks is a kill: nothing was acknowledged, and the mail is not
+posted again. SIGTERM lets the requests under way end.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ _STEP = 7919
 
 
 class Writer:
-    """The load."""
+    """Posts mails over one HTTP client."""
 
     def __init__(self, client: httpx.AsyncClient, journal: BinaryIO, rate: float) -> None:
         self._client = client
         self._journal = journal
         self._pause = CONNECTIONS / rate
         self._numbers = count(1)
-        self.over = asyncio.Event()
+        self.stopped = asyncio.Event()
 
     async def write(self) -> None:
-        """Post one mail after the other until it is over, no faster than this connection's share of the rate."""
-        while not self.over.is_set():
+        """Post one mail after the other until it is stopped, no faster than this connection's share of the rate."""
+        while not self.stopped.is_set():
             began = time.monotonic()
             await self._post(next(self._numbers))
             rest = self._pause - (time.monotonic() - began)
             try:
-                await asyncio.wait_for(self.over.wait(), max(rest, 0))
+                await asyncio.wait_for(self.stopped.wait(), max(rest, 0))
             except TimeoutError:
                 continue
 
@@ -69,7 +69,7 @@ async def main(url: str, authorization: str, journal: Path, rate: float) -> None
     async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=60, trust_env=False) as client:
         with journal.open("ab") as file:
             writer = Writer(client, file, rate)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, writer.over.set)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, writer.stopped.set)
             async with asyncio.TaskGroup() as group:
                 for _ in range(CONNECTIONS):
                     group.create_task(writer.write())

@@ -1,6 +1,6 @@
-"""Gives a process a wall clock that a test can set: `time.time` is ahead by as many seconds as a file says.
+"""Gives a process a wall clock that a test can set: `time.time` is ahead by the seconds in a file.
 
-Python imports this by itself when the folder is on PYTHONPATH. The file is that which SETTABLE_CLOCK names.
+Python imports this module if its folder is on PYTHONPATH. The file is named by SETTABLE_CLOCK.
 """
 
 import os

@@ -1,18 +1,18 @@
-// Sends mails with npm's @logto/connector-smtp, what Logto operators use today: a connection per mail. Row c's peer.
+// Sends mails with npm's @logto/connector-smtp, which opens a connection for each mail. Row c's peer.
 //
-//   node bench/connector.mjs PORT [MAILS] [CONCURRENCY] [HOST] [starttls]
+//   node bench/programs/connector.mjs PORT [MAILS] [CONCURRENCY] [HOST] [starttls]
 //   {"mails": 2000, "concurrency": 128, "seconds": 1.54, "mails_per_second": 1298.7}
 //
 // Every mail must be accepted, or it ends with 1. The packages are those of tests/node (`npm ci` there first).
 
 import { createRequire } from 'node:module';
 
-const require = createRequire(new URL('../tests/node/package.json', import.meta.url));
+const require = createRequire(new URL('../../tests/node/package.json', import.meta.url));
 const { default: createConnector } = await import(require.resolve('@logto/connector-smtp'));
 
 const [port, mails = '2000', concurrency = '128', host = '127.0.0.1', tls = 'none'] = process.argv.slice(2);
 if (!port) {
-  console.error('node bench/connector.mjs PORT [MAILS] [CONCURRENCY] [HOST] [starttls]');
+  console.error('node bench/programs/connector.mjs PORT [MAILS] [CONCURRENCY] [HOST] [starttls]');
   process.exit(2);
 }
 

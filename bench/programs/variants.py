@@ -1,40 +1,40 @@
-"""Mailroom with a part exchanged for one that costs nothing, so that the others can be seen.
+"""Mailroom with a part replaced by one that costs nothing, so that the cost of the others can be measured.
 
-`python -m bench.variants instant|unkept`, settings by variables.
+    python -m bench.programs.variants instant|in-memory        (settings by variables)
 
-instant  every provider says yes at once
-unkept   nothing is kept: every message is durable at once
+instant    every provider accepts at once
+in-memory  nothing is written to disk
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 
 import uvloop
 
 import server
 from mailroom import config, logs
-from mailroom.clock import Instant, SystemClock
+from mailroom.clock import SystemClock
 from mailroom.message import Attempt, Email, Message, Receipt
-from mailroom.outbox import Candidate, ClaimResult, DedupKey, Lease, Leased, PutResult, Settlement
+from mailroom.outbox import ClaimLimit, ClaimResult, DedupKey, Lease, Leased, PutResult, Settlement, SettleResult
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 
 
 class InstantProvider:
-    """Says yes."""
+    """Accepts every mail."""
 
     async def send(self, _email: Email) -> Receipt:
-        """Take the mail."""
-        return Receipt("taken")
+        """Accept the mail."""
+        return Receipt("accepted")
 
     async def aclose(self) -> None:
         """Nothing is open."""
 
 
-class UnkeptOutbox(SqliteOutbox):
-    """Has everything in memory and forgets it with the process."""
+class InMemoryOutbox(SqliteOutbox):
+    """Holds in memory what waits to be sent, and stores nothing."""
 
     async def put(
         self,
@@ -42,9 +42,10 @@ class UnkeptOutbox(SqliteOutbox):
         *,
         repeat_of: bytes | None = None,  # noqa: ARG002 - the protocol's
         once: Sequence[DedupKey] = (),  # noqa: ARG002 - likewise
+        supersede_key: bytes | None = None,  # noqa: ARG002 - likewise
         lease: Lease | None = None,
     ) -> PutResult:
-        """Keep nothing but what nobody sends yet."""
+        """Queue a message that was given no lease."""
         await asyncio.sleep(0)
         if lease is None:
             self._queue[message.id] = message
@@ -54,27 +55,15 @@ class UnkeptOutbox(SqliteOutbox):
         """Record nothing."""
         return True
 
-    async def settle(self, _settlement: Settlement) -> bool:
+    async def settle(self, _settlement: Settlement) -> SettleResult:
         """Record nothing."""
         await asyncio.sleep(0)
-        return True
+        return SettleResult(is_recorded=True)
 
-    async def claim(
-        self,
-        *,
-        now: Instant,
-        until: Instant,  # noqa: ARG002 - the protocol's
-        limit: int,
-        choose: Callable[[Candidate], str | None],
-        without: Collection[str] = (),  # noqa: ARG002 - likewise
-    ) -> ClaimResult:
-        """Lease what came while there was no place."""
-        leased = []
-        for message in list(self._queue.values())[:limit]:
-            if provider := choose(Candidate(message.id, message.template, message.priority, ())):
-                del self._queue[message.id]
-                leased.append(Leased(message, (Attempt(provider, now),)))
-        return ClaimResult(tuple(leased), now if self._queue else None)
+    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:  # noqa: ARG002 - the protocol's
+        """Lease what was put without a lease."""
+        leased = [Leased(self._queue.pop(id_), ()) for id_ in list(self._queue)[: limits[0].total]]
+        return ClaimResult(tuple(leased), None)
 
     @cached_property
     def _queue(self) -> dict[str, Message]:
@@ -86,7 +75,7 @@ def main() -> None:
     settings = config.load(environ=os.environ)
     builds: dict[str, server.Build] = {
         "instant": partial(server.build, connect=lambda *_: InstantProvider()),
-        "unkept": partial(server.build, kept_in=UnkeptOutbox),
+        "in-memory": partial(server.build, kept_in=InMemoryOutbox),
     }
     lines = logs.configure(sys.stderr)
     try:

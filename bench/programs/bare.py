@@ -1,4 +1,4 @@
-"""The yardstick: a bare Starlette endpoint that parses the same body and answers 200. `python -m bench.bare PORT`."""
+"""A bare Starlette endpoint that parses the same body and responds with 200: `python -m bench.programs.bare PORT`."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 
 async def email(request: Request) -> JSONResponse:
-    """Parse and answer."""
+    """Parse and respond."""
     body = json.loads(await request.body())
     return JSONResponse({"id": body["type"]})
 

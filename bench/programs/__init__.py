@@ -1,0 +1,1 @@
+"""The programs that are started by measurements, each as a process of its own: loads, peers, servers."""
