@@ -1,4 +1,4 @@
-"""`mailroom providers`: which types there are, what each can be told, and how the configured ones do."""
+"""`mailroom providers`: the types of providers with their settings, and the state of the configured ones."""
 
 import asyncio
 import os
@@ -10,11 +10,10 @@ from typing import Any, Final
 import click
 
 from mailroom.cli.context import CliContext, as_json
-from mailroom.cli.outbox_access import looking
-from mailroom.cli.output import moment, print_block, print_json, print_table, say, span
+from mailroom.cli.output import iso_time, print_block, print_json, print_line, print_table, short_duration
 from mailroom.config import load
 from mailroom.config.model import Settings
-from mailroom.config.provider_types import Kind, kind, kinds
+from mailroom.config.provider_types import ProviderType, provider_type, provider_types
 from mailroom.errors import SettingsError
 from mailroom.outbox import AttemptSummary
 
@@ -28,60 +27,69 @@ _UNFINISHED: Final = "unfinished"
 @click.argument("type_name", metavar="[TYPE]", required=False)
 @as_json
 @click.pass_obj
-def providers(desk: CliContext, *, type_name: str | None, as_json: bool) -> None:
+def providers(cli: CliContext, *, type_name: str | None, as_json: bool) -> None:
     """List the types of providers and the state of the configured ones; with TYPE: all its settings, to copy.
 
     The state is computed from attempts of messages accepted within a day, and of older ones that are not settled.
     It is unknown after a start, and when nothing was sent.
     """
     if type_name is not None:
-        _print_kind(type_name, as_json=as_json)
+        _print_type(type_name, as_json=as_json)
         return
-    settings = _settings(desk)
-    attempts = (
-        asyncio.run(_read_attempts(desk, settings)) if settings else _Attempts(trouble="the settings have faults")
-    )
+    settings = _settings(cli)
+    attempts = asyncio.run(_read_attempts(cli, settings))
+    types = provider_types()
     if as_json:
         print_json(
             {
-                "types": [_kind_as_json(kind_) for kind_ in kinds()],
+                "types": [_type_as_json(found) for found in types],
                 "configured": _configured_as_json(settings, attempts) if settings else [],
                 "trouble": attempts.trouble or None,
             }
         )
         return
-    print_table(("type", "what it is", "needs"), [(k.type, k.sentence, ", ".join(k.needs)) for k in kinds()])
-    say()
+    rows = [(found.type, found.description, ", ".join(found.needs)) for found in types]
+    print_table(("type", "what it is", "needs"), rows)
+    print_line()
     if settings is None:
-        say("The configured providers are not known: the settings have faults, see `mailroom check`.")
+        print_line("The configured providers are not known: the settings have faults, see `mailroom check`.")
         return
     _print_configured(settings, attempts)
 
 
-def _print_kind(type_name: str, *, as_json: bool) -> None:
+def _print_type(type_name: str, *, as_json: bool) -> None:
     try:
-        kind_ = kind(type_name)
+        found = provider_type(type_name)
     except LookupError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        print_json(_kind_as_json(kind_))
+        print_json(_type_as_json(found))
         return
-    say(kind_.sentence)
-    say()
+    print_line(found.description)
+    print_line()
     print_table(
         ("setting", "value", "default", ""),
         [
-            (row.name, row.kind.replace("`", ""), "required" if row.is_required else row.default, row.description)
-            for row in kind_.own
+            (row.name, row.value.replace("`", ""), "required" if row.required else row.default or "", row.description)
+            for row in found.settings
         ],
     )
-    say()
-    print_block(kind_.block())
+    print_line()
+    print_block(found.example())
 
 
-def _settings(desk: CliContext) -> Settings | None:
+def _type_as_json(found: ProviderType) -> dict[str, Any]:
+    return {
+        "type": found.type,
+        "description": found.description,
+        "settings": found.settings,
+        "example": found.example(),
+    }
+
+
+def _settings(cli: CliContext) -> Settings | None:
     try:
-        return load(environ=os.environ, config=desk.config, dev=desk.dev)
+        return load(environ=os.environ, config=cli.config, dev=cli.dev)
     except SettingsError:
         return None
 
@@ -101,10 +109,12 @@ class _Attempts:
         return counts, max(ended, key=lambda row: row.last_at, default=None)
 
 
-async def _read_attempts(desk: CliContext, settings: Settings) -> _Attempts:
+async def _read_attempts(cli: CliContext, settings: Settings | None) -> _Attempts:
+    if settings is None:
+        return _Attempts(trouble="the settings have faults")
     now = time.time()
     try:
-        async with looking(desk.open, settings) as outbox:
+        async with cli.outbox(settings) as outbox:
             hour = await outbox.tried(since=now - _HOUR, accepted=now - _DAY)
             day = await outbox.tried(since=now - _DAY, accepted=now - _DAY)
     except click.ClickException as error:
@@ -116,7 +126,7 @@ def _configured_as_json(settings: Settings, attempts: _Attempts) -> list[dict[st
     rows = []
     for name, provider in settings.providers.items():
         counts, last = attempts.health(name)
-        description = last and {"outcome": last.outcome, "started_at": moment(last.last_at), "words": last.words}
+        description = last and {"outcome": last.outcome, "started_at": iso_time(last.last_at), "words": last.words}
         rows.append({"name": name, "type": provider.type, "last_hour": counts, "last": description})
     return rows
 
@@ -127,27 +137,8 @@ def _print_configured(settings: Settings, attempts: _Attempts) -> None:
     for name, provider in settings.providers.items():
         counts, last = attempts.health(name)
         hour = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing"
-        ago = f"{last.outcome} {span(now - last.last_at)} ago: {last.words}" if last else "not known"
+        ago = f"{last.outcome} {short_duration(now - last.last_at)} ago: {last.words}" if last else "not known"
         rows.append((name, provider.type, hour, ago))
     print_table(("configured", "type", "attempts of the last hour", "last outcome"), rows)
     if attempts.trouble:
-        say(f"Their state is not known: {attempts.trouble}")
-
-
-def _kind_as_json(kind_: Kind) -> dict[str, Any]:
-    return {
-        "type": kind_.type,
-        "description": kind_.sentence,
-        "settings": [
-            {
-                "name": row.name,
-                "variable": row.variable,
-                "value": row.kind,
-                "default": row.default or None,
-                "required": row.is_required,
-                "description": row.description,
-            }
-            for row in kind_.own
-        ],
-        "example": kind_.block(),
-    }
+        print_line(f"Their state is not known: {attempts.trouble}")

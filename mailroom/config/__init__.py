@@ -26,8 +26,8 @@ from mailroom.providers import ProviderSettings
 __all__ = ["load", "warnings"]
 
 DEFAULT_CONFIG: Final = File("mailroom.toml")
+PROVIDER_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 
-_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 _PREAMBLE: Final = re.compile(r"(?:Value error, |(?:Input|String|Value|Tuple|Dictionary) (?=should))")
 _STAND_INS: Final[dict[str, Any]] = {
     "from": "nobody@localhost.localdomain",
@@ -91,7 +91,7 @@ def _validate_providers(given: RawConfig, provider_tables: dict[str, Any]) -> di
         if not isinstance(table, dict):
             given.fault(path, "a provider is a table: [providers.main]")
             continue
-        if not _NAME.fullmatch(name):
+        if not PROVIDER_NAME.fullmatch(name):
             given.fault(path, "a provider's name has small letters, digits, single - and _ between them")
         model = given.provider(name)
         if model is None:

@@ -20,7 +20,7 @@ from mailroom import providers
 from mailroom.config import load
 from mailroom.config.fields import leaves, table_of, written
 from mailroom.config.model import EventRule, Lifetimes, Settings, Webhook
-from mailroom.config.reference import duration_text, page
+from mailroom.config.setting_rows import duration_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,16 +100,6 @@ def test_every_setting_is_described() -> None:
     for kind in providers.types():
         described += [(path, field.description) for path, field in leaves(providers.module_of(kind).Settings, (kind,))]
     assert [path for path, text in described if not text and path[-1] != "type"] == []
-
-
-def test_the_documentation_is_current() -> None:
-    """If not: `python -m mailroom.config.reference > docs/settings.md`."""
-    assert (ROOT / "docs/settings.md").read_text() == page()
-
-
-def test_the_documentation_names_every_setting() -> None:
-    text = page()
-    assert [path for path, _ in leaves() if f"`{path[-1]}`" not in text] == []
 
 
 def _filled_in(example: str) -> str:

@@ -50,11 +50,11 @@ def test_a_template_may_send_from_the_settings_domains(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lay(tmp_path / "mine", TEMPLATE)
-    told: list[Fault] = []
-    author = template_sources.writer(settings(tmp_path), tell=told.append)
+    faults: list[Fault] = []
+    author = template_sources.build_renderer(settings(tmp_path), on_fault=faults.append)
     email = write(author, user={"id": sender}, sender=Address("no-reply@acme.example"))
     assert (email.sender.email.partition("@")[0] == "team") == taken
-    assert bool(told) != taken
+    assert bool(faults) != taken
 
 
 def test_a_sender_domain_must_be_one(tmp_path: Path) -> None:
