@@ -1,7 +1,6 @@
 """`mailroom import`: imports Logto's email connector and templates."""
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,28 +8,24 @@ from typing import Any, Final
 
 import click
 
-from mailroom import providers
 from mailroom.cli.context import CliContext, as_json
 from mailroom.cli.import_report import Report, print_report, report_as_json
 from mailroom.cli.output import print_json
-from mailroom.config import DEFAULT_CONFIG
+from mailroom.config import DEFAULT_CONFIG, PROVIDER_NAME
 from mailroom.config.sources import LOGTO_SECRET
 from mailroom.errors import ImportingError
-from mailroom.importing import configuration, folder, plan, setting_files
+from mailroom.importing import configuration, folder, make_plan, setting_files
 from mailroom.importing.management_api import fetch
-from mailroom.importing.plan import Ledger
+from mailroom.importing.plan import ImportLog
 from mailroom.importing.recognize import LARGEST, decode
-from mailroom.providers import ProviderSettings
 
 FOLDER: Final = "my-templates"
 LEFT_OUT: Final = 3
 """The exit code if not everything was imported."""
 
-_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
-
 
 def _provider_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not PROVIDER_NAME.fullmatch(value):
         raise click.BadParameter("small letters, digits, single - and _ between them")
     return value
 
@@ -56,7 +51,7 @@ def _provider_name(_context: click.Context, _parameter: click.Parameter, value: 
 @as_json
 @click.pass_obj
 def import_(
-    desk: CliContext,
+    cli: CliContext,
     *,
     files: Sequence[str],
     url: str | None,
@@ -87,22 +82,19 @@ def import_(
     """
     if bool(files) == bool(url):
         raise click.UsageError("Give FILEs, or the address of a Logto with --from-logto.")
-    try:
-        documents = [(name, _read(name)) for name in files]
-        if url:
-            documents += _fetch(url, app_id, resource)
-        report = _carry_out(
-            desk.config or Path(os.environ.get("MAILROOM_CONFIG") or DEFAULT_CONFIG),
-            documents,
-            templates=templates,
-            provider=provider,
-            connector=connector,
-            env_file=env_file,
-            force=force,
-            dry_run=dry_run,
-        )
-    except ImportingError as error:
-        raise click.ClickException(str(error)) from error
+    documents = [(name, _read(name)) for name in files]
+    if url:
+        documents += _fetch(url, app_id, resource)
+    report = _carry_out(
+        cli.config or Path(os.environ.get("MAILROOM_CONFIG") or DEFAULT_CONFIG),
+        documents,
+        templates=templates,
+        provider=provider,
+        connector=connector,
+        env_file=env_file,
+        force=force,
+        dry_run=dry_run,
+    )
     if report.is_empty:
         raise click.ClickException("There is no email connector and no email template to import.")
     if as_json:
@@ -124,32 +116,25 @@ def _carry_out(
     force: bool,
     dry_run: bool,
 ) -> Report:
+    log = ImportLog()
+    plan = make_plan(documents, log, name=provider, assume=connector)
     tree, variables = setting_files.read_toml(config), setting_files.read_variables(env_file)
-    there = configuration.ExistingSettings(tree, variables, str(config))
     existing = (tree or {}).get("templates")
     target = templates or (existing if isinstance(existing, str) else FOLDER)
-    imported = plan(documents, schemas=_schema, name=provider, assume=connector)
-    ledger = Ledger([*imported.left_out], [*imported.notes])
-    arranged = configuration.merge(imported, there, templates=target, ledger=ledger)
-    placed = folder.place(imported.files, Path(target), force=force, dry_run=dry_run)
+    settings = configuration.ExistingSettings(tree, variables, str(config))
+    merged = configuration.merge(plan, settings, templates=target, log=log)
+    placed = folder.place(plan.files, Path(target), force=force, dry_run=dry_run)
     for file in placed:
-        if file.fate in folder.LEFT:
-            ledger.leave_out(target, file.path, *folder.LEFT[file.fate])
+        if file.status in folder.LEFT:
+            log.leave_out(target, file.path, *folder.LEFT[file.status])
     if not dry_run:
-        if arranged.new_variables:
-            setting_files.append_variables(env_file, arranged.new_variables)
-        if arranged.new_toml is not None:
-            setting_files.create_toml(config, arranged.new_toml)
-    if imported.providers and setting_files.others_can_read(env_file):
-        ledger.note(str(env_file), "others on this machine can read it: chmod 600")
-    return Report(config, env_file, target, placed, arranged, ledger, dry_run=dry_run)
-
-
-def _schema(type_name: str) -> type[ProviderSettings] | None:
-    try:
-        return providers.module_of(type_name).Settings
-    except LookupError:
-        return None
+        if merged.new_variables:
+            setting_files.append_variables(env_file, merged.new_variables)
+        if merged.new_toml is not None:
+            setting_files.create_toml(config, merged.new_toml)
+    if plan.providers and setting_files.others_can_read(env_file):
+        log.note(str(env_file), "others on this machine can read it: chmod 600")
+    return Report(config, env_file, target, placed, merged, log, dry_run=dry_run)
 
 
 def _read(name: str) -> Any:
@@ -161,10 +146,7 @@ def _read(name: str) -> Any:
                 raw = opened.read(LARGEST + 1)
     except OSError as error:
         raise ImportingError(f"cannot read {name}: {error.strerror}") from error
-    try:
-        return decode(raw)
-    except ImportingError as error:
-        raise ImportingError(f"{name} {error}") from None
+    return decode(raw, name)
 
 
 def _fetch(url: str, app_id: str | None, resource: str | None) -> list[tuple[str, Any]]:

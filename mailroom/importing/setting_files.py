@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailroom.errors import ImportingError
-from mailroom.importing.configuration import variables_in
 
 _LARGEST: Final = 1024 * 1024
 
@@ -25,6 +24,17 @@ def read_toml(file: Path) -> dict[str, Any] | None:
 def read_variables(file: Path) -> dict[str, str]:
     """Return the variables in the environment file; empty if there is none."""
     return variables_in(_read(file) or "")
+
+
+def variables_in(text: str) -> dict[str, str]:
+    """Parse an environment file: `NAME=value` lines; quotes around a value are removed."""
+    variables: dict[str, str] = {}
+    for line in text.splitlines():
+        name, separator, value = line.strip().removeprefix("export ").partition("=")
+        if separator and not name.startswith("#"):
+            is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            variables[name.strip()] = value[1:-1] if is_quoted else value
+    return variables
 
 
 def _read(file: Path) -> str | None:

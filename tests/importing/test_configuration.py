@@ -7,27 +7,28 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.importing import plan, toml
-from mailroom.importing.configuration import Configuration, ExistingSettings, merge, variables_in
-from mailroom.importing.plan import Ledger, Plan
-from tests.importing.parts import config, modern, planned, row, template_row, wide
+from mailroom.config import toml
+from mailroom.importing.configuration import Configuration, ExistingSettings, merge
+from mailroom.importing.plan import ImportLog
+from mailroom.importing.setting_files import variables_in
+from tests.importing.parts import Imported, config, plan_all, planned, row, template_row
 
 PASSWORD = "MAILROOM_PROVIDERS__MAIN__PASSWORD"
 
 
 def arranged(
-    made: Plan,
+    made: Imported,
     present: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
-) -> tuple[Configuration, Ledger]:
+) -> tuple[Configuration, ImportLog]:
     """Arrange a plan with what is there."""
-    ledger = Ledger()
-    there = ExistingSettings(present, variables or {})
-    return merge(made, there, templates="my-templates", ledger=ledger), ledger
+    log = ImportLog()
+    existing = ExistingSettings(present, variables or {})
+    return merge(made.plan, existing, templates="my-templates", log=log), log
 
 
 def test_without_a_file_there_is_a_whole_new_one() -> None:
-    made, ledger = arranged(planned(row("smtp")))
+    made, log = arranged(planned(row("smtp")))
     assert made.new_toml is not None
     assert tomllib.loads(made.new_toml) == {
         "from": "Acme <no-reply@acme.example>",
@@ -44,21 +45,21 @@ def test_without_a_file_there_is_a_whole_new_one() -> None:
         },
     }
     assert made.new_variables == {PASSWORD: "made-up-password"}
-    assert (made.block, ledger.left_out) == ("", [])
+    assert (made.block, log.left_out) == ("", [])
     assert "made-up-password" not in made.new_toml + repr(made)
 
 
 def test_the_file_that_was_written_is_in_place_the_next_time() -> None:
     for document in (row("smtp"), row("postmark"), row("aws-ses"), [row("smtp"), row("mailgun"), template_row()]):
         first, _ = arranged(planned(document))
-        again, ledger = arranged(planned(document), tomllib.loads(first.new_toml or ""), first.new_variables)
-        assert (again.new_toml, again.block, again.new_variables, ledger.left_out) == (None, "", {}, [])
+        again, log = arranged(planned(document), tomllib.loads(first.new_toml or ""), first.new_variables)
+        assert (again.new_toml, again.block, again.new_variables, log.left_out) == (None, "", {}, [])
         assert again.settled
 
 
 def test_a_second_provider_with_another_sender_says_so_itself() -> None:
     other = {**config("mailgun"), "from": "Bulk <bulk@acme.example>"}
-    made, _ = arranged(plan([("a", row("smtp")), ("b", other)], schemas=wide))
+    made, _ = arranged(plan_all([("a", row("smtp")), ("b", other)]))
     tree = tomllib.loads(made.new_toml or "")
     assert tree["providers"]["mailgun"]["from"] == "Bulk <bulk@acme.example>"
     assert "from" not in tree["providers"]["main"]
@@ -66,13 +67,13 @@ def test_a_second_provider_with_another_sender_says_so_itself() -> None:
 
 def test_a_file_that_is_there_is_not_touched_but_told_what_to_paste() -> None:
     present = {"from": "Other <o@acme.example>", "templates": "my-templates", "providers": {"x": {"type": "capture"}}}
-    made, ledger = arranged(planned(row("smtp")), present)
+    made, log = arranged(planned(row("smtp")), present)
     assert made.new_toml is None
     pasted = tomllib.loads(made.block)
     assert pasted["providers"]["main"]["from"] == "Acme <no-reply@acme.example>"
     assert pasted["reply_to"] == "help@acme.example"
     assert "from" not in pasted
-    assert {left.what for left in ledger.left_out} == {"reply_to", "providers.main"}
+    assert {left.what for left in log.left_out} == {"reply_to", "providers.main"}
 
 
 def test_secrets_wait_until_their_provider_is_there() -> None:
@@ -83,15 +84,15 @@ def test_secrets_wait_until_their_provider_is_there() -> None:
 
 def test_after_pasting_the_secrets_come() -> None:
     first, _ = arranged(planned(row("smtp")), {})
-    again, ledger = arranged(planned(row("smtp")), tomllib.loads(first.block))
+    again, log = arranged(planned(row("smtp")), tomllib.loads(first.block))
     assert again.new_variables == {PASSWORD: "made-up-password"}
-    assert ledger.left_out == []
+    assert log.left_out == []
 
 
 def test_a_provider_that_says_otherwise_stays_and_the_differences_are_named() -> None:
     main = {"type": "smtp", "host": "smtp.other.example", "port": 587, "tls": "starttls", "username": "acme"}
-    made, ledger = arranged(planned(row("smtp")), {"from": "a@b.example", "providers": {"main": main}})
-    [left] = [left for left in ledger.left_out if left.what == "providers.main"]
+    made, log = arranged(planned(row("smtp")), {"from": "a@b.example", "providers": {"main": main}})
+    [left] = [left for left in log.left_out if left.what == "providers.main"]
     assert left.why.endswith("with other values: host, tls, from")
     assert "[providers.main]" in made.block
 
@@ -100,16 +101,16 @@ def test_what_the_operator_added_to_a_provider_is_no_difference() -> None:
     first, _ = arranged(planned(row("smtp")))
     tree = tomllib.loads(first.new_toml or "")
     tree["providers"]["main"]["concurrency"] = 3
-    again, ledger = arranged(planned(row("smtp")), tree, first.new_variables)
-    assert (again.block, ledger.left_out) == ("", [])
+    again, log = arranged(planned(row("smtp")), tree, first.new_variables)
+    assert (again.block, log.left_out) == ("", [])
 
 
 def test_a_general_setting_that_says_otherwise_stays() -> None:
     first, _ = arranged(planned(row("smtp")))
     tree = tomllib.loads(first.new_toml or "") | {"reply_to": "me@acme.example"}
-    made, ledger = arranged(planned(row("smtp")), tree, first.new_variables)
+    made, log = arranged(planned(row("smtp")), tree, first.new_variables)
     assert made.block == ""
-    assert [(left.what, left.why) for left in ledger.left_out] == [("reply_to", "mailroom.toml has another value")]
+    assert [(left.what, left.why) for left in log.left_out] == [("reply_to", "mailroom.toml has another value")]
 
 
 def test_a_secret_that_is_there_stays_wherever_it_is() -> None:
@@ -121,40 +122,40 @@ def test_a_secret_that_is_there_stays_wherever_it_is() -> None:
         (tree, {f"{PASSWORD}_FILE": "/x"}),
         (in_toml, {}),
     ):
-        made, ledger = arranged(planned(row("smtp")), present, variables)
-        assert (made.new_variables, ledger.left_out) == ({}, [])
-    made, ledger = arranged(planned(row("smtp")), tree, {PASSWORD: "another"})
+        made, log = arranged(planned(row("smtp")), present, variables)
+        assert (made.new_variables, log.left_out) == ({}, [])
+    made, log = arranged(planned(row("smtp")), tree, {PASSWORD: "another"})
     assert made.new_variables == {}
-    assert [left.what for left in ledger.left_out] == [PASSWORD]
-    assert "made-up" not in str(ledger)
+    assert [left.what for left in log.left_out] == [PASSWORD]
+    assert "made-up" not in str(log)
 
 
 def test_a_secret_inside_of_a_table_has_a_variable_of_its_own() -> None:
     auth = {"type": "oauth2", "user": "a@b.example", "clientId": "i", "clientSecret": "s", "refreshToken": "r"}
     document = {**config("smtp"), "auth": auth}
-    made, _ = arranged(planned(document, schemas=modern))
+    made, _ = arranged(planned(document))
     assert made.new_variables == {
         "MAILROOM_PROVIDERS__MAIN__OAUTH2__CLIENT_SECRET": "s",
         "MAILROOM_PROVIDERS__MAIN__OAUTH2__REFRESH_TOKEN": "r",
     }
     tree = tomllib.loads(made.new_toml or "")
     tree["providers"]["main"]["oauth2"] |= {"client_secret": "s", "refresh_token": "r"}
-    again, ledger = arranged(planned(document, schemas=modern), tree)
-    assert (again.new_variables, again.block, ledger.left_out) == ({}, "", [])
+    again, log = arranged(planned(document), tree)
+    assert (again.new_variables, again.block, log.left_out) == ({}, "", [])
 
 
 def test_a_password_that_is_read_differently_is_pointed_at() -> None:
     auth = {"user": "u", "pass": "a$b\\c"}
-    _, ledger = arranged(planned({**config("smtp"), "auth": auth}))
-    assert any(f"{PASSWORD}_FILE" in note.text for note in ledger.notes)
-    assert "a$b" not in str(ledger)
+    _, log = arranged(planned({**config("smtp"), "auth": auth}))
+    assert any(f"{PASSWORD}_FILE" in note.text for note in log.notes)
+    assert "a$b" not in str(log)
 
 
 def test_templates_alone_ask_for_one_setting() -> None:
-    made, ledger = arranged(planned(template_row()))
-    assert (made.new_toml, made.block, ledger.left_out) == (None, 'templates = "my-templates"\n', [])
-    made, ledger = arranged(planned(template_row()), {"providers": {}})
-    assert (made.block, [left.what for left in ledger.left_out]) == ('templates = "my-templates"\n', ["templates"])
+    made, log = arranged(planned(template_row()))
+    assert (made.new_toml, made.block, log.left_out) == (None, 'templates = "my-templates"\n', [])
+    made, log = arranged(planned(template_row()), {"providers": {}})
+    assert (made.block, [left.what for left in log.left_out]) == ('templates = "my-templates"\n', ["templates"])
 
 
 def test_environment_files_are_read_as_they_are_written() -> None:

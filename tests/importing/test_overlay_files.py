@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mailroom.importing.overlay_files import LONGEST
 from mailroom.logto import MESSAGE_TYPES
-from tests.importing.parts import config, contents, planned, template_row, told
+from tests.importing.parts import config, contents, planned, reasons, template_row
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -107,7 +107,7 @@ def test_no_row_makes_a_path_that_leads_elsewhere(kind: Any, tag: Any, details: 
 def test_a_template_that_cannot_be_sent_is_left_out_with_its_reason(over: dict[str, Any], why: str) -> None:
     made = planned(template_row(details={"subject": "s", "content": "c", **over}))
     assert made.files == ()
-    assert told(made) == {"template SignIn": why}
+    assert reasons(made) == {"template SignIn": why}
     assert made.left_out[0].remedy
 
 
@@ -123,7 +123,7 @@ def test_of_two_templates_for_one_kind_the_first_counts_as_in_logto() -> None:
     first, second = ({"usageType": "SignIn", "subject": s, "content": s, "contentType": "text/html"} for s in "12")
     made = planned({**config("smtp"), "templates": [first, second, first]})
     assert contents(made.files)["SignIn/logto/default.html"] == b"1"
-    assert told(made) == {
+    assert reasons(made) == {
         "template SignIn (default)": "there is another one for this kind and language in given.json: templates[0]"
     }
 
@@ -137,7 +137,7 @@ def test_two_spellings_of_one_language_are_one_file() -> None:
 
 def test_the_kind_of_2022_is_explained() -> None:
     template = {"usageType": "Test", "subject": "s", "content": "c", "contentType": "text/plain"}
-    assert "it uses Generic" in told(planned({**config("smtp"), "templates": [template]}))["template Test"]
+    assert "it uses Generic" in reasons(planned({**config("smtp"), "templates": [template]}))["template Test"]
 
 
 def test_invitations_that_logto_would_write_as_generic_are_pointed_at() -> None:

@@ -46,7 +46,7 @@ def test_postmarks_aliases_stay_at_postmark() -> None:
 @pytest.mark.parametrize("name", OWN)
 def test_nothing_is_left_out_and_the_secrets_stand_apart(name: str) -> None:
     made = planned(row(name))
-    assert made.left_out == ()
+    assert made.left_out == []
     [provider] = made.providers
     assert (provider.name, provider.settings["type"]) == ("main", OWN[name])
     assert list(provider.secrets) == {

@@ -4,7 +4,7 @@ import pytest
 
 from mailroom.errors import ImportingError
 from mailroom.importing.recognize import LARGEST, decode
-from tests.importing.parts import config, contents, planned, row, template_row, told
+from tests.importing.parts import config, contents, planned, reasons, row, template_row
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,13 @@ from tests.importing.parts import config, contents, planned, row, template_row, 
 )
 def test_what_is_no_document_is_said_so(raw: bytes, problem: str) -> None:
     with pytest.raises(ImportingError) as error:
-        decode(raw)
+        decode(raw, "given.json")
     assert problem in str(error.value)
+    assert str(error.value).startswith("given.json is ")
 
 
 def test_a_byte_order_mark_is_no_obstacle() -> None:
-    assert decode(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+    assert decode(b'\xef\xbb\xbf{"a": 1}', "given.json") == {"a": 1}
 
 
 def test_a_list_of_connectors_and_templates_is_taken_one_by_one() -> None:
@@ -36,7 +37,7 @@ def test_a_list_of_connectors_and_templates_is_taken_one_by_one() -> None:
     made = planned([social, row("smtp"), template_row()])
     assert [provider.source for provider in made.providers] == ["given.json[1]"]
     assert "SignIn/logto/fr-CA.html" in contents(made.files)
-    assert made.left_out == ()
+    assert made.left_out == []
 
 
 def test_what_was_put_to_the_management_api_can_be_imported_too() -> None:
@@ -49,7 +50,7 @@ def test_sendgrid_and_mailjunky_look_alike_but_for_the_key() -> None:
     made = planned(undecided)
     assert len(made.files) == 18
     assert made.providers == ()
-    assert "look alike" in told(made)["provider settings"]
+    assert "look alike" in reasons(made)["provider settings"]
     assert planned(undecided, assume="mailjunky").providers[0].settings["type"] == "mailjunky"
     assert planned(config("mailjunky"), assume=None).providers[0].settings["type"] == "mailjunky"
 
@@ -69,12 +70,12 @@ def test_what_is_not_logtos_is_left_out(document: object) -> None:
 
 
 def test_a_row_whose_configuration_is_no_object_is_left_out() -> None:
-    assert "no JSON object" in told(planned({**row("smtp"), "config": [1]}))["config"]
+    assert "no JSON object" in reasons(planned({**row("smtp"), "config": [1]}))["config"]
 
 
 def test_logtos_own_service_and_our_own_connector_have_nothing_to_take_over() -> None:
     built_in = planned({"connectorId": "logto-email", "type": "Email", "config": {"appSecret": "geheim"}})
-    assert "no templates" in told(built_in)["Logto's built-in email service"]
+    assert "no templates" in reasons(built_in)["Logto's built-in email service"]
     for http in ({"endpoint": "https://x.example", "authorization": "Bearer y"}, {"connectorId": "http-email"}):
         made = planned(http)
-        assert (made.left_out, len(made.notes)) == ((), 1)
+        assert (made.left_out, len(made.notes)) == ([], 1)
