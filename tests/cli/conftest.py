@@ -14,8 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mailroom import providers
-from mailroom.cli.context import CliContext, mailroom
-from mailroom.cli.outbox_access import Reader
+from mailroom.cli.context import CliContext, OutboxReader, mailroom
 from mailroom.clock import Instant
 from mailroom.config import template_sources
 from mailroom.config.model import Settings
@@ -114,7 +113,7 @@ class Operator:
     def run(self, *words: str) -> Result:
         """Run a command in this process, with the shelf for an outbox."""
 
-        async def opened(_settings: Settings) -> Reader:
+        async def opened(_settings: Settings) -> OutboxReader:
             return self.shelf
 
         return CliRunner().invoke(mailroom, words, obj=CliContext(None, dev=False, open=opened))
