@@ -74,7 +74,7 @@ def doctor(
     options = ExaminationOptions(echo or settings.echo_url, egress, selectors)
     names = providers or tuple(settings.providers)
     examinations = asyncio.run(_examine_all(settings, names, resolver or SystemResolver(), options))
-    wrong = sum(finding.mark is Mark.WRONG for examination in examinations for finding in examination.findings)
+    wrong = sum(result.mark is Mark.WRONG for examination in examinations for result in examination.results)
     if as_json:
         print_json({"wrong": wrong, "providers": [_as_json(examination) for examination in examinations]})
     else:
@@ -101,8 +101,8 @@ def _as_json(examination: Examination) -> dict[str, Any]:
         "type": examination.type,
         "from": examination.sender.email,
         "findings": [
-            {"about": finding.about, "mark": finding.mark, "words": finding.words, "todo": finding.todo}
-            for finding in examination.findings
+            {"about": result.about, "mark": result.mark, "words": result.text, "todo": result.todo}
+            for result in examination.results
         ],
     }
 
@@ -110,10 +110,10 @@ def _as_json(examination: Examination) -> dict[str, Any]:
 def _print(examinations: list[Examination], wrong: int) -> None:
     for examination in examinations:
         print_line(f"{examination.provider} ({examination.type}), mails from {examination.sender.email}", style="bold")
-        for finding in examination.findings:
-            print_line("  ", _MARKS[finding.mark], f" {finding.about:<12}", finding.words)
-            if finding.todo:
-                print_line(f"    → {finding.todo}", style="" if finding.mark is Mark.WRONG else "dim")
+        for result in examination.results:
+            print_line("  ", _MARKS[result.mark], f" {result.about:<12}", result.text)
+            if result.todo:
+                print_line(f"    → {result.todo}", style="" if result.mark is Mark.WRONG else "dim")
         print_line()
     if wrong:
         print_line(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong.", style="bold red")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mailroom.clock import SystemClock
-from mailroom.doctor import Examination, ExaminationOptions, Finding, Mark, examine
+from mailroom.doctor import CheckResult, Examination, ExaminationOptions, Mark, examine
 from mailroom.doctor.examination import _build_sender as who_delivers
 from mailroom.message import Address
 from mailroom.providers.capture import Settings as Capture
@@ -22,13 +22,13 @@ from tests.wire_server import wire_server
 SENDER = Address("no-reply@acme.example", "Acme")
 
 
-async def examined(world: World, settings: Any, **wishes: Any) -> dict[str, Finding]:
+async def examined(world: World, settings: Any, **wishes: Any) -> dict[str, CheckResult]:
     found = await examine(
         "main", settings, SENDER, resolver=world(GOOD), clock=SystemClock(), options=ExaminationOptions(**wishes)
     )
     assert isinstance(found, Examination)
     assert (found.provider, found.type) == ("main", settings.type)
-    return {finding.about: finding for finding in found.findings}
+    return {finding.about: finding for finding in found.results}
 
 
 async def test_a_sound_relay_is_good_in_everything(world: World) -> None:
@@ -44,7 +44,7 @@ async def test_a_sound_relay_is_good_in_everything(world: World) -> None:
         assert {about: finding.mark for about, finding in told.items()} == dict.fromkeys(
             ("address", "credentials", "MX", "SPF", "DKIM", "DMARC", "alignment", "PTR"), Mark.GOOD
         )
-        assert told["credentials"].words == f"127.0.0.1:{server.port} takes the login of ann"
+        assert told["credentials"].text == f"127.0.0.1:{server.port} takes the login of ann"
         assert server.mails == [], "the doctor sends nothing"
         await server.left_alone()
 
@@ -56,7 +56,7 @@ async def test_wrong_credentials_are_told_in_the_servers_words(world: World) -> 
         )
         told = await examined(world, settings)
         assert told["credentials"].mark is Mark.WRONG
-        assert "535" in told["credentials"].words
+        assert "535" in told["credentials"].text
         assert "[providers.main]" in told["credentials"].todo
         await server.left_alone()
 
@@ -66,14 +66,14 @@ async def test_a_server_that_does_not_like_our_name_is_told_as_that(world: World
     """It looks like an outage."""
     async with wire_server({"EHLO": refusal}) as server:
         told = await examined(world, smtp_provider.Settings(host=server.host, port=server.port, tls="none"))
-    assert told["credentials"].words == refusal
+    assert told["credentials"].text == refusal
     assert "helo_name" in told["credentials"].todo
 
 
 async def test_a_server_that_is_not_there_is_wrong(world: World) -> None:
     told = await examined(world, smtp_provider.Settings(host="127.0.0.1", port=1, tls="none"))
     assert told["credentials"].mark is Mark.WRONG
-    assert "cannot connect" in told["credentials"].words
+    assert "cannot connect" in told["credentials"].text
 
 
 async def test_nothing_is_called_without_asking(world: World) -> None:
@@ -122,7 +122,7 @@ async def test_a_service_that_cannot_be_asked_gets_nothing(world: World) -> None
     async with Recorder(Answer(200), tls=False) as service:
         told = await examined(world, generic.Settings.model_validate({"url": f"{service.url}/mail"}))
         assert told["credentials"].mark is Mark.UNKNOWN
-        assert told["credentials"].words == "http cannot be verified without sending"
+        assert told["credentials"].text == "http cannot be verified without sending"
         assert "mailroom send" in told["credentials"].todo
         assert service.connections == 0
 

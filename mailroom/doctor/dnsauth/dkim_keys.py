@@ -27,7 +27,7 @@ class Key:
     selector: str
     domain: str
     """The `d=` that it can sign for."""
-    words: str
+    description: str
     """`RSA, 2048 bits`."""
     advice: str = ""
 
@@ -43,7 +43,7 @@ def tags(text: str) -> dict[str, str]:
 
 
 async def key_at(resolver: Resolver, selector: str, domain: str) -> Key | None:
-    """Return the key, None if there is none. Raises BadKey, with a message for the operator, and NoAnswer."""
+    """Return the key, None if there is none. Raises BadKey, with a message for the operator, and LookupFailed."""
     name = f"{selector}._domainkey.{domain}"
     texts = await resolver.look_up(name, "TXT")
     keys = [text for text in texts if "p" in tags(text)]

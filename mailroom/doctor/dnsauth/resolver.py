@@ -27,7 +27,7 @@ class Resolver(Protocol):
     async def look_up(self, name: str, kind: Kind) -> Sequence[str]:
         """Return the records, () if there are none: texts with their strings joined, `10 mx.acme.example`, names.
 
-        Aliases are followed; names come in lower case without a final dot. Raises NoAnswer.
+        Aliases are followed; names come in lower case without a final dot. Raises LookupFailed.
         """
 
 
@@ -90,7 +90,7 @@ def _to_text(record: object) -> str:
 
 
 async def addresses(resolver: Resolver, name: str, *versions: Literal[4, 6]) -> tuple[IpAddress, ...]:
-    """Return a host's addresses, of both versions unless told otherwise. Raises NoAnswer."""
+    """Return a host's addresses, of both versions unless told otherwise. Raises LookupFailed."""
     kinds: dict[int, Kind] = {4: "A", 6: "AAAA"}
     found: list[IpAddress] = []
     for version in versions or (4, 6):
@@ -104,7 +104,7 @@ def unmapped(address: IpAddress) -> IpAddress:
 
 
 async def names(resolver: Resolver, address: IpAddress) -> Sequence[str]:
-    """Return the names in the PTR records of an address. Raises NoAnswer."""
+    """Return the names in the PTR records of an address. Raises LookupFailed."""
     return await resolver.look_up(address.reverse_pointer, "PTR")
 
 

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from mailroom.doctor.dnsauth.spf import Result, Verdict, check_host
+from mailroom.doctor.dnsauth.spf import Evaluation, Result, check_host
 from mailroom.doctor.dnsauth.spf_record import SpfClient
 from mailroom.doctor.dnsauth.spf_tree import walk
 from tests.doctor.conftest import World
@@ -19,7 +19,9 @@ def zones(record: str, **more: str) -> dict[tuple[str, str], list[str]]:
     return {(DOMAIN, "TXT"): [txt("hello=world"), txt(record)], **others}
 
 
-async def check(world: World, given: Zones, address: str = "192.0.2.1", sender: str = f"ann-lee@{DOMAIN}") -> Verdict:
+async def check(
+    world: World, given: Zones, address: str = "192.0.2.1", sender: str = f"ann-lee@{DOMAIN}"
+) -> Evaluation:
     return await check_host(world(given), DOMAIN, SpfClient(ip_address(address), sender))
 
 
@@ -63,8 +65,8 @@ HOSTS: Zones = {
     ],
 )
 async def test_mechanisms(world: World, record: str, address: str, result: Result) -> None:
-    verdict = await check(world, {**HOSTS, **zones(record)}, address)
-    assert verdict.result is result, verdict.why
+    evaluation = await check(world, {**HOSTS, **zones(record)}, address)
+    assert evaluation.result is result, evaluation.reason
 
 
 @pytest.mark.parametrize(
@@ -120,10 +122,11 @@ async def test_a_redirect_stands_for_the_whole(world: World) -> None:
 
 async def test_a_record_that_includes_itself_is_told(world: World) -> None:
     given = zones("v=spf1 include:b.example -all", b="v=spf1 include:acme.example -all")
-    verdict = await check(world, given)
-    assert verdict == Verdict(Result.PERMERROR, "acme.example → b.example → acme.example: the record includes itself")
+    evaluation = await check(world, given)
+    loop = "acme.example → b.example → acme.example"
+    assert evaluation == Evaluation(Result.PERMERROR, f"{loop}: the record includes itself")
     tree = await walk(world(given), DOMAIN)
-    assert tree.problems == ["it includes itself: acme.example → b.example → acme.example"]
+    assert tree.problems == [f"it includes itself: {loop}"]
 
 
 async def test_a_loop_behind_what_fits_does_no_harm_yet(world: World) -> None:
@@ -161,10 +164,10 @@ async def test_two_look_ups_may_find_nothing(world: World) -> None:
 
 async def test_several_records_are_none(world: World) -> None:
     given = {(DOMAIN, "TXT"): [txt("v=spf1 ip4:192.0.2.1 -all"), txt("v=spf1 mx -all")]}
-    verdict = await check(world, given)
-    assert verdict.result is Result.PERMERROR
-    assert "2 SPF records" in verdict.why
-    assert (await walk(world(given), DOMAIN)).problems == [verdict.why]
+    evaluation = await check(world, given)
+    assert evaluation.result is Result.PERMERROR
+    assert "2 SPF records" in evaluation.reason
+    assert (await walk(world(given), DOMAIN)).problems == [evaluation.reason]
 
 
 async def test_a_record_may_be_cut_into_strings_anywhere(world: World) -> None:
