@@ -1,12 +1,10 @@
 """`mailroom check`: validates the settings and lints every mail of the templates."""
 
-import os
-
 import click
 
 from mailroom.cli.context import CliContext, as_json
 from mailroom.cli.output import print_faults, print_json, print_line, print_table, progress_bar
-from mailroom.config import load, template_sources, warnings
+from mailroom.config import template_sources, warnings
 from mailroom.config.model import Settings
 from mailroom.errors import Fault, RenderingError, SettingsError
 from mailroom.lint import CHECKS, Finding
@@ -29,7 +27,7 @@ def check(cli: CliContext, *, as_json: bool) -> None:
     findings: list[Finding] = []
     settings: Settings | None = None
     try:
-        settings = load(environ=os.environ, config=cli.config, dev=cli.dev)
+        settings = cli.load()
         cautions = warnings(settings)
         findings = _lint(settings, faults)
     except SettingsError as error:

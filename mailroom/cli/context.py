@@ -59,10 +59,14 @@ class CliContext:
     dev: bool
     open: Callable[[Settings], Awaitable[OutboxReader]] = open_outbox
 
+    def load(self) -> Settings:
+        """Return the settings. Raises SettingsError."""
+        return load(environ=os.environ, config=self.config, dev=self.dev)
+
     def settings(self) -> Settings:
         """Return the settings; on faults, print them all and exit with 1."""
         try:
-            return load(environ=os.environ, config=self.config, dev=self.dev)
+            return self.load()
         except SettingsError as error:
             print_faults(error.faults)
             raise click.exceptions.Exit(1) from error

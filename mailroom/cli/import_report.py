@@ -25,11 +25,6 @@ class Report:
     dry_run: bool
 
     @property
-    def left_out(self) -> bool:
-        """Whether something was not imported."""
-        return bool(self.log.left_out)
-
-    @property
     def is_empty(self) -> bool:
         """Whether there was nothing to import."""
         merged = self.configuration

@@ -27,6 +27,12 @@ class ExistingSettings:
     """The variables in the environment file."""
     toml_name: str = "mailroom.toml"
 
+    @property
+    def templates(self) -> str | None:
+        """The templates folder."""
+        folder = (self.toml or {}).get("templates")
+        return folder if isinstance(folder, str) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mailroom.errors import ImportingError
-from mailroom.importing.plan import OVERLAY, OverlayFile
+from mailroom.importing.plan import OVERLAY, ImportLog, OverlayFile
 
 
 class FileStatus(StrEnum):
@@ -30,7 +30,7 @@ class FileStatus(StrEnum):
     """It is from an earlier import, and the template no longer has this part."""
 
 
-LEFT: Final = {
+_LEFT_OUT: Final = {
     FileStatus.KEPT: ("it was edited since, or has changed in Logto", "compare; --force overwrites it"),
     FileStatus.REFUSED: ("a symbolic link or something else that is not a file has its name", "move that away"),
     FileStatus.STALE: ("it is another part of an imported template", "delete it, unless you want both parts"),
@@ -50,8 +50,10 @@ class PlacedFile:
     status: FileStatus
 
 
-def place(files: Sequence[OverlayFile], root: Path, *, force: bool = False, dry_run: bool = False) -> list[PlacedFile]:
-    """Write the files below `root`, which is made if it is missing.
+def place(
+    files: Sequence[OverlayFile], root: Path, log: ImportLog, *, force: bool = False, dry_run: bool = False
+) -> list[PlacedFile]:
+    """Write the files below `root`, which is made if it is missing; log those that are left as they are.
 
     Below `root` no symbolic link is followed. Raises ImportingError when a file cannot be written; those before it
     are, and another run does the rest.
@@ -68,9 +70,13 @@ def place(files: Sequence[OverlayFile], root: Path, *, force: bool = False, dry_
         raise ImportingError(f"cannot use the folder {root}: {error.strerror}") from error
     try:
         placed = [PlacedFile(file.path, _place(folder, file, root, force=force, dry_run=dry_run)) for file in files]
-        return [*placed, *_stale(folder, files)]
+        placed += _stale(folder, files)
     finally:
         os.close(folder)
+    for file in placed:
+        if file.status in _LEFT_OUT:
+            log.leave_out(str(root), file.path, *_LEFT_OUT[file.status])
+    return placed
 
 
 def _place(root: int, file: OverlayFile, named: Path, *, force: bool, dry_run: bool) -> FileStatus:

@@ -65,7 +65,9 @@ def create_toml(file: Path, text: str) -> None:
 
 
 def append_variables(file: Path, variables: Mapping[str, str]) -> None:
-    """Append to the environment file; a new one is readable by its owner only."""
+    """Append to the environment file, unless there is nothing to append; only its owner can read a new one."""
+    if not variables:
+        return
     try:
         ends_with_newline = (_read(file) or "\n").endswith("\n")
         lines = "".join(f"{name}={value}\n" for name, value in variables.items())

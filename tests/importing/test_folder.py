@@ -7,7 +7,7 @@ import pytest
 
 from mailroom.errors import ImportingError
 from mailroom.importing.folder import FileStatus, place
-from mailroom.importing.plan import OverlayFile
+from mailroom.importing.plan import ImportLog, OverlayFile
 
 HTML = OverlayFile("SignIn", "fr.html", b"<p>{{code}}\r\n")
 TOML = OverlayFile("SignIn", "fr.toml", b'subject = "x"\n')
@@ -15,7 +15,7 @@ TOML = OverlayFile("SignIn", "fr.toml", b'subject = "x"\n')
 
 def statuses(root: Path, *files: OverlayFile, force: bool = False, dry_run: bool = False) -> list[str]:
     """Place files, and return what became of each."""
-    return [str(placed.status) for placed in place(files, root, force=force, dry_run=dry_run)]
+    return [str(placed.status) for placed in place(files, root, ImportLog(), force=force, dry_run=dry_run)]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -96,7 +96,9 @@ def test_a_part_of_an_earlier_import_is_pointed_at(tmp_path: Path) -> None:
     """A template that became plain text in Logto leaves its HTML behind."""
     statuses(tmp_path, TOML, HTML)
     text = OverlayFile("SignIn", "fr.txt", b"{{code}}")
-    placed = place([TOML, text], tmp_path)
+    log = ImportLog()
+    placed = place([TOML, text], tmp_path, log)
+    assert [(left.source, left.what) for left in log.left_out] == [(str(tmp_path), HTML.path)]
     assert [(file.path, file.status) for file in placed] == [
         (TOML.path, FileStatus.UNCHANGED),
         (text.path, FileStatus.WRITTEN),
@@ -107,10 +109,10 @@ def test_a_part_of_an_earlier_import_is_pointed_at(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_said_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "root").write_bytes(b"")
     with pytest.raises(ImportingError, match="cannot use the folder"):
-        place([HTML], tmp_path / "root")
+        place([HTML], tmp_path / "root", ImportLog())
     long = OverlayFile("SignIn", "x" * 300, b"")
     with pytest.raises(ImportingError, match=r"cannot write .*SignIn/logto/xxx"):
-        place([long], tmp_path / "new")
+        place([long], tmp_path / "new", ImportLog())
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +121,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("mailroom.importing.folder.os.fsync", full)
     with pytest.raises(ImportingError, match="No space left"):
-        place([HTML], tmp_path)
+        place([HTML], tmp_path, ImportLog())
     assert tree(tmp_path) == {}
 
 
@@ -129,10 +131,10 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkey
 
     monkeypatch.setattr("mailroom.importing.folder.os.fsync", meanwhile)
     with pytest.raises(ImportingError, match="exists"):
-        place([HTML], tmp_path)
+        place([HTML], tmp_path, ImportLog())
     assert tree(tmp_path) == {HTML.path: b"mine"}
 
 
 def test_no_files_make_no_folder(tmp_path: Path) -> None:
-    assert place([], tmp_path / "new") == []
+    assert place([], tmp_path / "new", ImportLog()) == []
     assert not (tmp_path / "new").exists()
