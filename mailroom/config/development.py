@@ -18,17 +18,17 @@ DATABASE_URL: Final = "sqlite:///data/dev.db"
 _SENDER: Final = "Mailroom <mailroom@localhost.localdomain>"
 
 
-def fill(given: RawConfig) -> None:
+def fill(raw: RawConfig) -> None:
     """Add a sender, a provider, a database and a secret key where there are none."""
-    given.tree.setdefault("from", _SENDER)
-    given.tree.setdefault("database_url", DATABASE_URL)
-    given.tree.setdefault("providers", {"capture": {"type": "capture"}})
-    if "secret_key" not in given.tree:
+    raw.tree.setdefault("from", _SENDER)
+    raw.tree.setdefault("database_url", DATABASE_URL)
+    raw.tree.setdefault("providers", {"capture": {"type": "capture"}})
+    if "secret_key" not in raw.tree:
         try:
-            given.tree["secret_key"] = _load_or_create_key(KEY_FILE)
+            raw.tree["secret_key"] = _load_or_create_key(KEY_FILE)
         except (OSError, UnicodeDecodeError) as error:
-            given.faults.append(Fault("secret_key", f"--dev cannot keep one in {KEY_FILE}: {error}"))
-            given.incomplete = True
+            raw.faults.append(Fault("secret_key", f"--dev cannot keep one in {KEY_FILE}: {error}"))
+            raw.incomplete = True
 
 
 def new_key() -> str:

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from mailroom.config.model import Settings
 
-Path = tuple[str | int, ...]
+SettingPath = tuple[str | int, ...]
 """The path of a setting: `("providers", "main", "port")`."""
 
 PREFIX: Final = "MAILROOM_"
@@ -46,7 +46,7 @@ def is_secret(annotation: Any) -> bool:
     )
 
 
-def leaves(model: type[BaseModel] = Settings, above: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
+def leaves(model: type[BaseModel] = Settings, above: SettingPath = ()) -> Iterator[tuple[SettingPath, FieldInfo]]:
     """Yield every setting below a table that is not a table with fixed names itself."""
     for name, field in written(model).items():
         inner = table_of(field.annotation)
@@ -56,12 +56,12 @@ def leaves(model: type[BaseModel] = Settings, above: Path = ()) -> Iterator[tupl
             yield from leaves(inner, (*above, name))
 
 
-def variable(path: Path) -> str:
+def variable(path: SettingPath) -> str:
     """Return the variable for a setting: `MAILROOM_PROVIDERS__MAIN__PORT`."""
     return PREFIX + "__".join(str(part).replace("-", "_").upper() for part in path)
 
 
-def dotted(path: Path) -> str:
+def dotted(path: SettingPath) -> str:
     """Return the setting's place below a table: `.main.port`, `.allowed_ips[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
 

@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from mailroom.config import toml
 from mailroom.config.constraints import MISSING
-from mailroom.config.fields import Path, alternatives, is_list, is_secret, table_of, values_of, variable, written
+from mailroom.config.fields import SettingPath, alternatives, is_list, is_secret, table_of, values_of, variable, written
 from mailroom.message import Address
 
 _TYPES: Final = {
@@ -50,7 +50,7 @@ class SettingRow:
     description: str
 
 
-def setting_rows(fields: Mapping[str, FieldInfo], above: Path, prefix: str = "") -> Iterator[SettingRow]:
+def setting_rows(fields: Mapping[str, FieldInfo], above: SettingPath, prefix: str = "") -> Iterator[SettingRow]:
     """Yield a row for each setting; the settings of a nested table follow it with its name: `oauth2.scope`."""
     for name, field in fields.items():
         path = (*above, name)
