@@ -91,7 +91,7 @@ def _place(root: int, file: OverlayFile, named: Path, *, force: bool, dry_run: b
         except FileNotFoundError:  # in a dry run
             return FileStatus.WRITTEN
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO):
                 return FileStatus.REFUSED
             raise ImportingError(f"cannot write {named / file.path}: {error.strerror}") from error
         return status
@@ -110,18 +110,16 @@ def _descend(root: int, kind: str, opened: ExitStack, *, make: bool) -> int:
 
 
 def _compare(folder: int, file: OverlayFile) -> FileStatus:
+    def open_in_folder(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+
     try:
-        descriptor = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        with open(file.name, "rb", opener=open_in_folder) as existing:
+            if not stat.S_ISREG(os.fstat(existing.fileno()).st_mode):
+                return FileStatus.REFUSED
+            same = existing.read(len(file.content) + 1) == file.content
     except FileNotFoundError:
         return FileStatus.WRITTEN
-    try:
-        attributes = os.fstat(descriptor)
-        if not stat.S_ISREG(attributes.st_mode):
-            return FileStatus.REFUSED
-        with os.fdopen(descriptor, "rb", closefd=False) as existing:
-            same = attributes.st_size == len(file.content) and existing.read() == file.content
-    finally:
-        os.close(descriptor)
     return FileStatus.UNCHANGED if same else FileStatus.KEPT
 
 

@@ -61,14 +61,14 @@ class SystemResolver:
             answer = await self._get_resolver().resolve(query_name, kind, search=False, lifetime=self._seconds)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.resolver.YXDOMAIN):
             return ()
+        except (dns.exception.SyntaxError, dns.name.NameTooLong):
+            return ()  # an invalid name has no records
         except dns.resolver.NoNameservers:
             raise LookupFailed(f"the name servers of {name} fail (SERVFAIL)") from None
         except dns.exception.Timeout:
             raise LookupFailed(f"no answer about {name} within {self._seconds:g} s") from None
         except dns.resolver.NoResolverConfiguration:
             raise LookupFailed("this machine has no name server in /etc/resolv.conf") from None
-        except (dns.exception.SyntaxError, dns.name.NameTooLong, dns.name.LabelTooLong, dns.name.EmptyLabel):
-            return ()  # an invalid name has no records
         except (dns.exception.DNSException, OSError) as error:
             raise LookupFailed(f"no answer about {name}: {type(error).__name__}") from None
         return tuple(_to_text(record) for record in answer)
@@ -90,12 +90,10 @@ def _to_text(record: object) -> str:
 
 
 async def addresses(resolver: Resolver, name: str, *versions: Literal[4, 6]) -> tuple[IpAddress, ...]:
-    """Return a host's addresses, of both versions unless told otherwise. Raises LookupFailed."""
+    """Return a host's addresses, of both versions by default. Raises LookupFailed."""
     kinds: dict[int, Kind] = {4: "A", 6: "AAAA"}
-    found: list[IpAddress] = []
-    for version in versions or (4, 6):
-        found += [ip_address(text) for text in await resolver.look_up(name, kinds[version])]
-    return tuple(found)
+    records = [text for version in versions or (4, 6) for text in await resolver.look_up(name, kinds[version])]
+    return tuple(map(ip_address, records))
 
 
 def unmapped(address: IpAddress) -> IpAddress:

@@ -133,7 +133,6 @@ class SpfClient:
     address: IpAddress
     sender: str
     """The envelope sender, local part included."""
-    helo: str = "localhost"
 
 
 def expand(text: str, domain: str, client: SpfClient) -> str:
@@ -148,7 +147,7 @@ def expand(text: str, domain: str, client: SpfClient) -> str:
         "i": str(address) if address.version == 4 else ".".join(address.exploded.replace(":", "")),  # noqa: PLR2004 - IPv4
         "p": "unknown",
         "v": "in-addr" if address.version == 4 else "ip6",  # noqa: PLR2004 - IPv4
-        "h": client.helo,
+        "h": "localhost",
     }
 
     def expand_macro(match: re.Match[str]) -> str:
