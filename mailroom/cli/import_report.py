@@ -57,7 +57,8 @@ def print_report(report: Report) -> None:
     would = "would be " if report.dry_run else ""
     if report.placed:
         print_line(f"Templates, in {report.templates}:", style="bold")
-        print_table(("", ""), [(f"  {file.path}", _status(file, would)) for file in report.placed])
+        rows = [(file, would if file.status in ("written", "overwritten") else "") for file in report.placed]
+        print_table(("", ""), [(f"  {file.path}", f"{prefix}{file.status}") for file, prefix in rows])
     if configuration.new_toml is not None:
         print_line(f"{report.config} {would}written.", style="bold")
         if report.dry_run:
@@ -70,10 +71,6 @@ def print_report(report: Report) -> None:
         print_line(f"To be pasted into {report.config}:", style="bold")
         print_block(configuration.block, indent=_INDENT)
     _print_log(report.log)
-
-
-def _status(file: PlacedFile, would: str) -> str:
-    return f"{would}{file.status}" if file.status in ("written", "overwritten") else str(file.status)
 
 
 def _print_log(log: ImportLog) -> None:

@@ -26,9 +26,10 @@ async def _status(cli: CliContext, settings: Settings, *, as_json: bool) -> None
         depth, held = await outbox.depth(), await outbox.held()
     server = await _query_server(settings)
     waiting = {priority.name.lower(): depth.get(priority, Depth(0, None)) for priority in Priority}
-    ages = {name: None if at.oldest is None else max(0.0, time.time() - at.oldest) for name, at in waiting.items()}
+    now = time.time()
+    ages = {name: None if at.oldest is None else round(max(0.0, now - at.oldest), 1) for name, at in waiting.items()}
     if as_json:
-        rows = {name: {"messages": at.count, "oldest_seconds": _rounded(ages[name])} for name, at in waiting.items()}
+        rows = {name: {"messages": at.count, "oldest_seconds": ages[name]} for name, at in waiting.items()}
         print_json({"server": server, "waiting": rows, "held": held})
         return
     print_line(f"server: {server}")
@@ -38,10 +39,6 @@ async def _status(cli: CliContext, settings: Settings, *, as_json: bool) -> None
     )
     if held:
         print_table(("held", "messages"), [(reason, str(count)) for reason, count in held.items()])
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)
 
 
 async def _query_server(settings: Settings) -> str:

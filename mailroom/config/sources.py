@@ -5,6 +5,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -223,11 +224,10 @@ def _normalize(name: str) -> str:
 
 
 def _is_address(text: str) -> bool:
-    try:
+    with suppress(ValueError):
         ip_address(text)
-    except ValueError:
-        return text == "localhost"
-    return True
+        return True
+    return text == "localhost"
 
 
 def _parse(text: str, annotation: Any) -> Any:

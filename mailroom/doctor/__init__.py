@@ -4,16 +4,7 @@
 """
 
 from mailroom.doctor.check_results import CheckResult, Mark
-from mailroom.doctor.dnsauth.resolver import IpAddress, Resolver, SystemResolver
+from mailroom.doctor.dnsauth.resolver import IpAddress, SystemResolver
 from mailroom.doctor.examination import Examination, ExaminationOptions, examine
 
-__all__ = [
-    "CheckResult",
-    "Examination",
-    "ExaminationOptions",
-    "IpAddress",
-    "Mark",
-    "Resolver",
-    "SystemResolver",
-    "examine",
-]
+__all__ = ["CheckResult", "Examination", "ExaminationOptions", "IpAddress", "Mark", "SystemResolver", "examine"]

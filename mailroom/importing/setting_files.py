@@ -4,6 +4,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,14 +23,9 @@ def read_toml(file: Path) -> dict[str, Any] | None:
 
 
 def read_variables(file: Path) -> dict[str, str]:
-    """Return the variables in the environment file; empty if there is none."""
-    return variables_in(_read(file) or "")
-
-
-def variables_in(text: str) -> dict[str, str]:
-    """Parse an environment file: `NAME=value` lines; quotes around a value are removed."""
+    """Return the variables in the environment file; empty if there is none. Quotes around a value are removed."""
     variables: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in (_read(file) or "").splitlines():
         name, separator, value = line.strip().removeprefix("export ").partition("=")
         if separator and not name.startswith("#"):
             is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
@@ -78,10 +74,9 @@ def append_variables(file: Path, variables: Mapping[str, str]) -> None:
 
 def others_can_read(file: Path) -> bool:
     """Return whether others than its owner can access the environment file."""
-    try:
+    with suppress(OSError):
         return bool(file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
-    except OSError:
-        return False
+    return False
 
 
 def _write(file: Path, text: str, flags: int, mode: int) -> None:

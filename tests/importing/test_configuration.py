@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from mailroom.config import toml
 from mailroom.importing.configuration import Configuration, ExistingSettings, merge
 from mailroom.importing.plan import ImportLog
-from mailroom.importing.setting_files import variables_in
 from tests.importing.parts import Imported, config, plan_all, planned, row, template_row
 
 PASSWORD = "MAILROOM_PROVIDERS__MAIN__PASSWORD"
@@ -156,11 +155,6 @@ def test_templates_alone_ask_for_one_setting() -> None:
     assert (made.new_toml, made.block, log.left_out) == (None, 'templates = "my-templates"\n', [])
     made, log = arranged(planned(template_row()), {"providers": {}})
     assert (made.block, [left.what for left in log.left_out]) == ('templates = "my-templates"\n', ["templates"])
-
-
-def test_environment_files_are_read_as_they_are_written() -> None:
-    text = "# A=1\nB=2\nexport C='3 4'\n D = x \nE=\"\nnonsense\nF=a=b\n\nB=5"
-    assert variables_in(text) == {"B": "5", "C": "3 4", "D": " x", "E": '"', "F": "a=b"}
 
 
 TEXT = st.text(st.characters(codec="utf-8"))

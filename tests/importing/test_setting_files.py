@@ -18,6 +18,11 @@ def test_the_environment_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert not others_can_read(file)
 
 
+def test_an_environment_file_is_parsed(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# A=1\nB=2\nexport C='3 4'\n D = x \nE=\"\nnonsense\nF=a=b\n\nB=5")
+    assert read_variables(tmp_path / ".env") == {"B": "5", "C": "3 4", "D": " x", "E": '"', "F": "a=b"}
+
+
 def test_what_is_in_it_stays_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("# mine\nA=1")

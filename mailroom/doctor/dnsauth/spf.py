@@ -1,6 +1,7 @@
 """Evaluates SPF for an address and a domain as a receiver does (RFC 7208 §4)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import ip_network
@@ -146,12 +147,9 @@ class _Evaluator:
         except LookupFailed:
             return False  # §5.5
         for name in answers:
-            try:
-                confirmed = address in await self._addresses(name, count=False)
-            except LookupFailed:
-                continue
-            if confirmed and is_within(name, domain):
-                return True
+            with suppress(LookupFailed):
+                if is_within(name, domain) and address in await self._addresses(name, count=False):
+                    return True
         return False
 
     async def _addresses(self, name: str, *, count: bool = True) -> tuple[IpAddress, ...]:

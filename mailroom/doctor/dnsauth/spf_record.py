@@ -18,7 +18,7 @@ _NETWORK_TERM: Final = re.compile(
 )
 _TERM: Final = re.compile(
     r"(?P<qualifier>[-+~?]?)(?P<name>all|include|a|mx|ptr|exists)(?::(?P<value>[^/].*?))??"
-    r"(?P<cidr>(?:/[0-9]{1,3})?(?://[0-9]{1,3})?)",
+    r"(?:/(?P<four>[0-9]{1,3}))?(?://(?P<six>[0-9]{1,3}))?",
     re.IGNORECASE,
 )
 _MODIFIER: Final = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9._-]*)=(?P<value>.*)")
@@ -102,17 +102,16 @@ def _mechanism(word: str) -> Term:
     match = _TERM.fullmatch(word)
     if match is None:
         raise BadRecord(f"{word!r} is not understood; is it misspelt?")
-    name, value, cidr = match["name"].lower(), match["value"], match["cidr"]
+    name, value = match["name"].lower(), match["value"]
     if (name == "all" and value is not None) or (name in ("include", "exists") and value is None):
         raise BadRecord(f"{word!r} is not understood")
-    if cidr and name not in ("a", "mx"):
+    if (match["four"] or match["six"]) and name not in ("a", "mx"):
         raise BadRecord(f"{word!r} has a prefix length, which only a, mx, ip4 and ip6 may have")
-    four, _, six = cidr.removeprefix("/").partition("//") if not cidr.startswith("//") else ("", "", cidr[2:])
-    prefixes = (_prefix(word, four, 32), _prefix(word, six, 128))
+    prefixes = (_prefix(word, match["four"], 32), _prefix(word, match["six"], 128))
     return Term(word, name, match["qualifier"] or "+", "" if value is None else _domain(word, value), None, prefixes)
 
 
-def _prefix(word: str, digits: str, most: int) -> int:
+def _prefix(word: str, digits: str | None, most: int) -> int:
     if not digits:
         return most
     if int(digits) > most or (digits.startswith("0") and digits != "0"):
