@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from mailroom import providers
-from mailroom.config.fields import table_of, written
+from mailroom.config.fields import fields_by_name, table_of
 from mailroom.config.model import Settings
 from mailroom.config.provider_types import provider_type, provider_types
 from mailroom.config.setting_rows import SettingRow, setting_rows
@@ -22,7 +22,7 @@ PROVIDER_PAGES: Final = DOCS / "providers"
 """One page for each type."""
 
 _BEGIN: Final = "<!-- Written by `make docs`; a test fails when this section is not current. -->"
-_END: Final = "<!-- The end of what is written. -->"
+_END: Final = "<!-- End of the section. -->"
 _SECTION: Final = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
 
 
@@ -43,29 +43,29 @@ def fill(text: str, *sections: str) -> str:
 
 
 def _all_settings() -> str:
-    tables = {name: table for name, field in written(Settings).items() if (table := table_of(field.annotation))}
-    general = {name: field for name, field in written(Settings).items() if name not in tables}
+    tables = {name: table for name, field in fields_by_name(Settings).items() if (table := table_of(field.annotation))}
+    general = {name: field for name, field in fields_by_name(Settings).items() if name not in tables}
     parts = ["## General\n", _table(setting_rows(general, ()))]
     for name, table in tables.items():
-        parts += [f"## [{name}]\n", _first_paragraph(table), _table(setting_rows(written(table), (name,)))]
+        parts += [f"## [{name}]\n", _first_paragraph(table), _table(setting_rows(fields_by_name(table), (name,)))]
     parts += ["## [providers.*name*]\n", "Every provider has these:\n", _common_settings()]
-    for found in provider_types():
-        parts += [f'### type = "{found.type}"\n', _first_paragraph(providers.module_of(found.type).Settings)]
-        parts += [_table(found.settings)] if found.settings else []
+    for provider in provider_types():
+        parts += [f'### type = "{provider.type}"\n', _first_paragraph(providers.module_of(provider.type).Settings)]
+        parts += [_table(provider.settings)] if provider.settings else []
     return "\n".join(parts)
 
 
 def _types_table() -> str:
     rows = ["| type | what it is | needs |", "| --- | --- | --- |"]
-    for found in provider_types():
-        has_page = (PROVIDER_PAGES / f"{found.type}.md").exists()
-        name = f"[`{found.type}`](providers/{found.type}.md)" if has_page else f"`{found.type}`"
-        rows.append(f"| {name} | {found.description} | {', '.join(f'`{need}`' for need in found.needs)} |")
+    for provider in provider_types():
+        has_page = (PROVIDER_PAGES / f"{provider.type}.md").exists()
+        name = f"[`{provider.type}`](providers/{provider.type}.md)" if has_page else f"`{provider.type}`"
+        rows.append(f"| {name} | {provider.description} | {', '.join(f'`{need}`' for need in provider.needs)} |")
     return "\n".join(rows) + "\n"
 
 
 def _common_settings() -> str:
-    return _table(setting_rows(written(ProviderSettings), ("providers", "main")))
+    return _table(setting_rows(fields_by_name(ProviderSettings), ("providers", "main")))
 
 
 def _first_paragraph(model: type[BaseModel]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import click
@@ -43,7 +43,7 @@ def providers(cli: CliContext, *, type_name: str | None, as_json: bool) -> None:
         configured = [_state_as_json(state) for state in states]
         print_json({"types": list(map(_type_as_json, types)), "configured": configured, "trouble": trouble})
         return
-    rows = [(found.type, found.description, ", ".join(found.needs)) for found in types]
+    rows = [(provider.type, provider.description, ", ".join(provider.needs)) for provider in types]
     print_table(("type", "what it is", "needs"), rows)
     print_line()
     if states:
@@ -54,32 +54,27 @@ def providers(cli: CliContext, *, type_name: str | None, as_json: bool) -> None:
 
 def _print_type(type_name: str, *, as_json: bool) -> None:
     try:
-        found = provider_type(type_name)
+        provider = provider_type(type_name)
     except LookupError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        print_json(_type_as_json(found))
+        print_json(_type_as_json(provider))
         return
-    print_line(found.description)
+    print_line(provider.description)
     print_line()
     print_table(
         ("setting", "value", "default", ""),
         [
             (row.name, row.value.replace("`", ""), "required" if row.required else row.default or "", row.description)
-            for row in found.settings
+            for row in provider.settings
         ],
     )
     print_line()
-    print_block(found.example())
+    print_block(provider.example())
 
 
-def _type_as_json(found: ProviderType) -> dict[str, Any]:
-    return {
-        "type": found.type,
-        "description": found.description,
-        "settings": found.settings,
-        "example": found.example(),
-    }
+def _type_as_json(provider: ProviderType) -> dict[str, Any]:
+    return asdict(provider) | {"example": provider.example()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from mailroom import providers
 from mailroom.config import constraints, development
 from mailroom.config.constraints import warnings
-from mailroom.config.fields import SettingPath, table_of, values_of, variable, written
+from mailroom.config.fields import SettingPath, fields_by_name, table_of, values_of, variable
 from mailroom.config.model import Settings
 from mailroom.config.sources import CONFIG, RawConfig, did_you_mean
 from mailroom.errors import Fault, SettingsError
@@ -41,8 +41,8 @@ def load(*, environ: Mapping[str, str], config: Path | None = None, dev: bool = 
     """Return the validated settings.
 
     `config` is the TOML file (else the one that `MAILROOM_CONFIG` names, else `./mailroom.toml` if there is one).
-    Raises SettingsError with all faults at once, none of which shows a secret. With `dev` what is missing is
-    filled in, and a generated secret key is kept in `./data`.
+    Raises SettingsError with all faults at once, none of which shows a secret. With `dev` missing
+    settings get defaults, and a generated secret key is stored in `./data`.
     """
     named_by = "--config" if config else CONFIG if environ.get(CONFIG) else None
     raw = RawConfig()
@@ -104,11 +104,11 @@ def _validate_providers(raw: RawConfig, provider_tables: dict[str, Any]) -> dict
     return valid
 
 
-def _report_type(raw: RawConfig, name: str, kind: Any) -> None:
+def _report_type(raw: RawConfig, name: str, type_name: Any) -> None:
     known = ", ".join(providers.types())
     path: SettingPath = ("providers", name)
-    if kind is not None:
-        suggestion = did_you_mean(kind.lower(), providers.types()) if isinstance(kind, str) else ""
+    if type_name is not None:
+        suggestion = did_you_mean(type_name.lower(), providers.types()) if isinstance(type_name, str) else ""
         raw.fault((*path, "type"), f"there is no such type; there are: {known}{suggestion}")
         return
     variables = sorted(word for place, word in raw.variables.items() if place[:2] == path and name not in raw.in_file)
@@ -137,20 +137,20 @@ def _report(
 
 
 def _describe(model: type[BaseModel], whole: SettingPath, path: SettingPath, detail: ErrorDetails) -> str:
-    kind = detail["type"]
-    if kind == "missing":
+    error = detail["type"]
+    if error == "missing":
         return constraints.MISSING.get(whole, f"missing; set it here or as {variable(whole)}")
-    if kind == "extra_forbidden":
+    if error == "extra_forbidden":
         table = _table_at(model, path[:-1])
-        return f"unknown setting{did_you_mean(str(path[-1]), list(written(table)) if table else [])}"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"unknown setting{did_you_mean(str(path[-1]), list(fields_by_name(table)) if table else [])}"
+    if error in ("model_type", "model_attributes_type", "dict_type"):
         return "should be a table"
     message = _PREAMBLE.sub("", detail["msg"]).rstrip(".")
     return message[:1].lower() + message[1:]
 
 
 def _as_in_tree(path: SettingPath, tree: Any, *, missing: bool) -> SettingPath:
-    """Remove from a path what pydantic adds: the alternative of a union, or that the error is about a key."""
+    """Remove the parts that pydantic adds to a path: the alternative of a union, or a mark that a key is meant."""
     path_in_tree: SettingPath = ()
     for number, part in enumerate(path, start=1):
         if isinstance(tree, dict) and (part in tree or (missing and number == len(path))):
@@ -169,8 +169,8 @@ def _table_at(model: type[BaseModel], path: SettingPath) -> type[BaseModel] | No
         table = table_of(annotation)
         if table is None:
             annotation = values_of(annotation)
-        elif part in written(table):
-            annotation = written(table)[str(part)].annotation
+        elif part in fields_by_name(table):
+            annotation = fields_by_name(table)[str(part)].annotation
         else:
             return None
     return table_of(annotation)

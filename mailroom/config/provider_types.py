@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailroom import providers
-from mailroom.config.fields import written
+from mailroom.config.fields import fields_by_name
 from mailroom.config.setting_rows import SettingRow, setting_rows
 from mailroom.providers import ProviderSettings
 
@@ -51,8 +51,8 @@ def provider_types() -> list[ProviderType]:
 
 def provider_type(name: str) -> ProviderType:
     """Return a type. Raises LookupError when there is none of that name."""
-    fields = written(providers.module_of(name).Settings)
-    own = {setting: field for setting, field in fields.items() if setting not in written(ProviderSettings)}
+    fields = fields_by_name(providers.module_of(name).Settings)
+    own = {setting: field for setting, field in fields.items() if setting not in fields_by_name(ProviderSettings)}
     description = (sys.modules[f"{providers.__name__}.{name}"].__doc__ or "").partition("\n")[0]
     return ProviderType(name, description.removesuffix("."), tuple(setting_rows(own, ("providers", "main"))))
 

@@ -17,7 +17,16 @@ from pydantic_core import PydanticUndefined
 
 from mailroom.config import toml
 from mailroom.config.constraints import MISSING
-from mailroom.config.fields import SettingPath, alternatives, is_list, is_secret, table_of, values_of, variable, written
+from mailroom.config.fields import (
+    SettingPath,
+    alternatives,
+    fields_by_name,
+    is_list,
+    is_secret,
+    table_of,
+    values_of,
+    variable,
+)
 from mailroom.message import Address
 
 _TYPES: Final = {
@@ -59,7 +68,7 @@ def setting_rows(fields: Mapping[str, FieldInfo], above: SettingPath, prefix: st
         value = _type_text(field.annotation)
         yield SettingRow(f"{prefix}{name}", variable(path), value, default, required, field.description or "")
         if (inner := table_of(field.annotation)) is not None:
-            yield from setting_rows(written(inner), path, f"{prefix}{name}.")
+            yield from setting_rows(fields_by_name(inner), path, f"{prefix}{name}.")
 
 
 def _type_text(annotation: Any) -> str:

@@ -12,18 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailroom import providers
-from mailroom.config.fields import (
-    PREFIX,
-    SettingPath,
-    dotted,
-    is_list,
-    is_secret,
-    leaves,
-    table_of,
-    values_of,
-    variable,
-    written,
-)
+from mailroom.config import fields
+from mailroom.config.fields import PREFIX, SettingPath
 from mailroom.config.model import Settings
 from mailroom.errors import Fault
 from mailroom.message import TEMPLATES
@@ -97,9 +87,9 @@ class RawConfig:
         path = self._normalize_path(path)
         for length in range(len(path), 0, -1):
             if path[:length] in self.variables:
-                self.faults.append(Fault(self.variables[path[:length]] + dotted(path[length:]), problem))
+                self.faults.append(Fault(self.variables[path[:length]] + fields.dotted(path[length:]), problem))
                 return
-        self.faults.append(Fault(dotted(path).removeprefix("."), problem))
+        self.faults.append(Fault(fields.dotted(path).removeprefix("."), problem))
 
     def provider(self, name: str) -> type[ProviderSettings] | None:
         """Return the settings class for the type of a provider; None if there is no such type."""
@@ -130,7 +120,7 @@ class RawConfig:
         parse: Callable[[str, Any], Any] = _parse
         if setting is None and segments[-1].upper().endswith("_FILE"):
             setting, parse = self._resolve([*segments[:-1], segments[-1][: -len("_FILE")]]), _read_secret
-            if setting is not None and not is_secret(setting[1]):
+            if setting is not None and not fields.is_secret(setting[1]):
                 setting = None
         if setting is None:
             self.faults.append(Fault(name, f"unknown setting{self._suggest(segments)}"))
@@ -158,7 +148,7 @@ class RawConfig:
         path: SettingPath = ()
         annotation: Any = Settings
         for segment in segments:
-            fields = table_of(annotation)
+            table = fields.table_of(annotation)
             if path == ("providers",):
                 key: str | None = self._provider_name(segment)
                 annotation = self.provider(key) if key else None
@@ -167,10 +157,11 @@ class RawConfig:
                     return (*path, key, below), str  # the fault in its type is reported instead
                 annotation = annotation or ProviderSettings
             elif path == ("routes",):
-                key, annotation = self._template_name(segment), values_of(annotation)
-            elif fields is not None:
+                key, annotation = self._template_name(segment), fields.values_of(annotation)
+            elif table is not None:
                 key = segment.lower()
-                annotation = written(fields)[key].annotation if key in written(fields) else None
+                setting = fields.fields_by_name(table).get(key)
+                annotation = setting.annotation if setting else None
             else:
                 return None
             if key is None or annotation is None:
@@ -193,10 +184,10 @@ class RawConfig:
     def _suggest(self, segments: list[str]) -> str:
         if segments[0].upper() == "ROUTES":
             return """; for a template of your own write MAILROOM_ROUTES='{"MyTemplate": ["main"]}'"""
-        known = [variable(path) for path, _ in leaves()]
+        known = [fields.variable(path) for path, _ in fields.leaves()]
         for name in self._providers():
             model = self.provider(name) or ProviderSettings
-            known += [variable(path) for path, _ in leaves(model, ("providers", name))]
+            known += [fields.variable(path) for path, _ in fields.leaves(model, ("providers", name))]
         return did_you_mean("__".join(segments).upper(), [name.removeprefix(PREFIX) for name in known], PREFIX)
 
 
@@ -232,8 +223,8 @@ def _is_address(text: str) -> bool:
 
 def _parse(text: str, annotation: Any) -> Any:
     """Parse a variable's text into the value that TOML would have. Raises ValueError with the problem."""
-    is_object = values_of(annotation) is not None or table_of(annotation) is not None
-    if not is_object and not is_list(annotation):
+    is_object = fields.values_of(annotation) is not None or fields.table_of(annotation) is not None
+    if not is_object and not fields.is_list(annotation):
         return text
     if not is_object and not text.lstrip().startswith("["):
         return [item.strip() for item in text.split(",") if item.strip()]
@@ -261,6 +252,6 @@ def _read_secret(file: str, annotation: Any) -> str | list[str]:
         raise ValueError(f"{file!r} is not a file with UTF-8 text") from None
     if len(content) > _LONGEST_SECRET:
         raise ValueError(f"{file} is too long for a secret")
-    if is_list(annotation):
+    if fields.is_list(annotation):
         return [line for line in text.splitlines() if line]
     return text.removesuffix("\n").removesuffix("\r")

@@ -87,8 +87,8 @@ async def _spf(resolver: Resolver, sender: Sender) -> tuple[list[CheckResult], b
         return [unknown("SPF", f"{text}; whether it allows your relay is not known", todo)], False
     included = next((name for name in vendor.spf if name in tree.domains), None)
     if included is not None:
-        return [good("SPF", f"{text}, and allows {vendor.name} (include:{included})")], vendor.keeps_envelope
-    if vendor.keeps_envelope:
+        return [good("SPF", f"{text}, and allows {vendor.name} (include:{included})")], vendor.has_our_envelope
+    if vendor.has_our_envelope:
         todo = f"add include:{vendor.spf[0]} to the TXT record of {domain}"
         return [wrong("SPF", f"the record of {domain} does not allow {vendor.name}", todo)], False
     return [good("SPF", f"{text}; {vendor.name} uses its own envelope sender, whose SPF record counts")], False
@@ -112,7 +112,7 @@ def _record_faults(sender: Sender, tree: Tree) -> list[CheckResult]:
 
 def _no_spf(sender: Sender) -> CheckResult:
     domain, vendor = sender.domain, sender.vendor
-    if vendor is not None and not vendor.keeps_envelope and not sender.egress:
+    if vendor is not None and not vendor.has_our_envelope and not sender.egress:
         text = f"{domain} has no SPF record; {vendor.name} uses its own envelope sender, whose SPF record counts"
         todo = f'good to have: a TXT record "v=spf1 -all" at {domain}, or with those who send for it'
         return unknown("SPF", text, todo)
@@ -159,7 +159,7 @@ async def _dkim(resolver: Resolver, sender: Sender) -> tuple[list[CheckResult], 
     if not results:
         places = " nor ".join(f"{selector}._domainkey.{sender.domain}" for selector in selectors)
         todo = f"publish the key{where}; if the selector is another one, name it: --selector NAME"
-        result = unknown if vendor is not None and vendor.others else wrong
+        result = unknown if vendor is not None and vendor.may_generate_selectors else wrong
         results.append(result("DKIM", f"there is no key at {places}", todo))
     return results, keys
 
@@ -203,7 +203,7 @@ async def _dmarc(
         places = ", ".join(key.domain for key in keys)
         todo = f"sign with d={domain}, or remove adkim=s from the DMARC record"
         results.append(wrong("alignment", f"keys are at {places}, and adkim=s requires {domain} itself", todo))
-    elif sender.expected_selectors and (sender.egress or (sender.vendor and sender.vendor.keeps_envelope)):
+    elif sender.expected_selectors and (sender.egress or (sender.vendor and sender.vendor.has_our_envelope)):
         text = f"no aligned SPF or DKIM for {domain}: DMARC fails"
         results.append(wrong("alignment", text, "correct SPF or, better, DKIM above"))
     else:

@@ -42,6 +42,9 @@ _KNOWN: Final = f"known are: {', '.join(sorted(_CONNECTORS.values()))}"
 _HTTP_CONNECTOR: Final = "this is Logto's HTTP email connector; it has nothing to import"
 
 
+Item = Connector | TemplateRow
+
+
 def decode(raw: bytes, source: str) -> Any:
     """Parse JSON. Raises ImportingError, which names the source, if it is too large, too deep, or not JSON."""
     if len(raw) > LARGEST:
@@ -61,9 +64,7 @@ def _reject_constant(_: str) -> NoReturn:
     raise ValueError("NaN and Infinity are no JSON")
 
 
-def recognize(
-    document: Any, source: str, log: ImportLog, *, assume: str | None = None
-) -> Iterator[Connector | TemplateRow]:
+def recognize(document: Any, source: str, log: ImportLog, *, assume: str | None = None) -> Iterator[Item]:
     """Yield the connectors and template rows of a document; log what is neither.
 
     `assume` is the type of bare configurations whose shape two connectors share.
@@ -75,7 +76,7 @@ def recognize(
         yield from _recognize_item(item, f"{source}[{number}]", log, assume)
 
 
-def _recognize_item(item: Any, source: str, log: ImportLog, assume: str | None) -> Iterator[Connector | TemplateRow]:
+def _recognize_item(item: Any, source: str, log: ImportLog, assume: str | None) -> Iterator[Item]:
     if not isinstance(item, dict):
         log.leave_out(source, "the whole", "it is no JSON object", "give a connector's configuration or row")
     elif "connectorId" in item:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from mailroom import providers
 from mailroom.config import load
-from mailroom.config.fields import leaves, table_of, written
+from mailroom.config.fields import fields_by_name, leaves, table_of
 from mailroom.config.model import EventRule, Lifetimes, Settings, Webhook
 from mailroom.config.setting_rows import duration_text
 
@@ -157,7 +157,7 @@ def _with_files(example: str, directory: Path) -> str:
 
 def _missing(model: type[BaseModel], tree: dict[str, Any]) -> list[str]:
     missing = []
-    for name, field in written(model).items():
+    for name, field in fields_by_name(model).items():
         inner = table_of(field.annotation)
         if name not in tree:
             missing.append(name)

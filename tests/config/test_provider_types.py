@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from mailroom import providers
-from mailroom.config.fields import written
+from mailroom.config.fields import fields_by_name
 from mailroom.config.provider_types import ProviderType, provider_type, provider_types
 from mailroom.config.setting_rows import setting_rows
 
@@ -53,7 +53,7 @@ def test_the_settings_of_a_nested_table_have_rows_of_their_own() -> None:
         host: str = Field(description="where")
         login: Login | None = Field(None, description="another way in")
 
-    own = tuple(setting_rows(written(Settings), ("providers", "main")))
+    own = tuple(setting_rows(fields_by_name(Settings), ("providers", "main")))
     assert [(row.name, row.value) for row in own] == [
         ("host", "text"), ("login", "table"), ("login.scope", "text"), ("login.seconds", "number")
     ]  # fmt: skip

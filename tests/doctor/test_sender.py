@@ -209,7 +209,7 @@ def test_vendors_are_known_by_type_and_by_host() -> None:
     assert vendor_of("smtp", "smtp.qiye.aliyun.com") is None, "mailboxes, which want another SPF record"
     for vendor in VENDORS:
         assert vendor.where
-        assert vendor.spf or not vendor.keeps_envelope
+        assert vendor.spf or not vendor.has_our_envelope
 
 
 @pytest.mark.parametrize("region", get_args(Aliyun.model_fields["region"].annotation))

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from mailroom.config.fields import written
+from mailroom.config.fields import fields_by_name
 from mailroom.importing.plan import ProviderPlan
 from mailroom.providers.smtp.smtp_provider import Settings
 from tests.importing.parts import Imported, config, planned, reasons
@@ -69,7 +69,7 @@ def test_every_option_with_a_counterpart_comes_over_and_is_valid() -> None:
         "auth": "login",
         "username": "acme",
     }
-    assert provider.settings.keys() | provider.secrets.keys() <= written(Settings).keys()
+    assert provider.settings.keys() | provider.secrets.keys() <= fields_by_name(Settings).keys()
     Settings.model_validate({**provider.settings, **provider.secrets})
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailroom.doctor.dnsauth.resolver import Kind, LookupFailed, Resolver
+from mailroom.doctor.dnsauth.resolver import LookupFailed, RecordType, Resolver
 from mailroom.doctor.dnsauth.spf import MOST_EMPTY, MOST_LOOK_UPS, record_of
 from mailroom.doctor.dnsauth.spf_record import LOOK_UP_TERMS, BadRecord, Term
 
-_KINDS: Final[dict[str, tuple[Kind, ...]]] = {"a": ("A", "AAAA"), "mx": ("MX",), "exists": ("A",)}
+_RECORD_TYPES: Final[dict[str, tuple[RecordType, ...]]] = {"a": ("A", "AAAA"), "mx": ("MX",), "exists": ("A",)}
 _GIVE_UP: Final = 60
 """Look-ups after which the rest of the record is not read."""
 
@@ -77,7 +77,7 @@ async def _follow(resolver: Resolver, domain: str, term: Term, tree: Tree, ances
                 tree.domains.add(name)
             if not exists:
                 tree.problems.append(f"{term.text} of {domain}: {name} has no SPF record")
-        elif not any([await resolver.look_up(name, kind) for kind in _KINDS[term.name]]):
+        elif not any([await resolver.look_up(name, type_) for type_ in _RECORD_TYPES[term.name]]):
             tree.empty += 1
     except LookupFailed as error:
         tree.unanswered.append(str(error))
