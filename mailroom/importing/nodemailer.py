@@ -1,4 +1,4 @@
-"""Converts the options of Logto's SMTP connector (nodemailer's) to settings of an SMTP provider."""
+"""Converts the options of Logto's SMTP connector, which are nodemailer's, to settings of an SMTP provider."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -22,6 +22,7 @@ _IGNORED: Final = frozenset(
 
 _OAUTH2: Final = {"clientId": "client_id", "serviceClient": "service_client", "accessUrl": "access_url"}
 _OAUTH2_SECRETS: Final = {"clientSecret": "client_secret", "refreshToken": "refresh_token"}
+_PRIVATE_KEY: Final = {"key": "private_key", "passphrase": "passphrase"}
 _GOOGLE_URL: Final = "https://oauth2.googleapis.com/token"
 _GOOGLE_SCOPE: Final = "https://mail.google.com/"
 """nodemailer's defaults."""
@@ -77,22 +78,22 @@ def _tls_options(connector: Connector, log: ImportLog) -> dict[str, Any]:
     options = config.get("tls")
     if options is not None and not isinstance(options, dict):
         log.leave_out(source, "tls", "it is no JSON object", "give the connector's JSON as Logto has it")
-    given = dict(options) if isinstance(options, dict) else {}
-    given.setdefault("servername", config.get("servername"))
+    remaining = dict(options) if isinstance(options, dict) else {}
+    remaining.setdefault("servername", config.get("servername"))
     settings: dict[str, Any] = {}
-    if given.pop("rejectUnauthorized", True) is False:
+    if remaining.pop("rejectUnauthorized", True) is False:
         settings["tls_verify"] = False
         log.note(source, "the server's certificate is not verified (tls.rejectUnauthorized: false); change it")
-    name = given.pop("servername")
+    name = remaining.pop("servername")
     if name not in (None, "", config.get("host")):
         settings["servername"] = name
-    oldest = given.pop("minVersion", None)
+    oldest = remaining.pop("minVersion", None)
     if oldest == "TLSv1.3":
         settings["tls_min_version"] = "1.3"
     elif oldest not in (None, "TLSv1", "TLSv1.1", "TLSv1.2"):  # our minimum is TLS 1.2
         remedy = "refuse older versions at the server"
         log.leave_out(source, "tls.minVersion", "Mailroom accepts TLS 1.2 too", remedy)
-    for key in sorted(given):
+    for key in sorted(remaining):
         remedy = "save the certificates in a PEM file, and set ca_file" if key == "ca" else "see docs/settings.md"
         log.leave_out(source, f"tls.{key}", "Mailroom has no setting for it", remedy)
     return settings
@@ -117,10 +118,10 @@ def _auth(connector: Connector, log: ImportLog) -> tuple[dict[str, Any], dict[st
     if not isinstance(auth, dict):
         log.leave_out(source, "auth", "it is no JSON object", "give the connector's JSON as Logto has it")
         return {}, {}
-    type_ = auth.get("type") or "login"
-    if isinstance(type_, str) and type_.lower() == "oauth2":
+    type_ = str(auth.get("type") or "login").lower()
+    if type_ == "oauth2":
         return _oauth2(auth, source, log)
-    if not isinstance(type_, str) or type_.lower() != "login":
+    if type_ != "login":
         log.leave_out(source, "auth.type", "nodemailer has login and oauth2", "set username and password yourself")
     user, password = auth.get("user"), auth.get("pass")
     if not user and not password:
@@ -137,11 +138,8 @@ def _oauth2(auth: Mapping[str, Any], source: str, log: ImportLog) -> tuple[dict[
     table = {ours: auth[theirs] for theirs, ours in _OAUTH2.items() if auth.get(theirs)}
     secrets = {ours: auth[theirs] for theirs, ours in _OAUTH2_SECRETS.items() if auth.get(theirs)}
     key = auth.get("privateKey")
-    if isinstance(key, dict):
-        parts = {"private_key": key.get("key"), "passphrase": key.get("passphrase")}
-        secrets |= {name: part for name, part in parts.items() if part}
-    elif key:
-        secrets["private_key"] = key
+    parts = key if isinstance(key, dict) else {"key": key}
+    secrets |= {ours: parts[theirs] for theirs, ours in _PRIVATE_KEY.items() if parts.get(theirs)}
     if key:
         table["scope"] = _GOOGLE_SCOPE
     if not secrets and auth.get("accessToken"):
@@ -149,5 +147,4 @@ def _oauth2(auth: Mapping[str, Any], source: str, log: ImportLog) -> tuple[dict[
         log.note(source, "the access token ends soon, and there is nothing to get a new one with")
     else:
         table.setdefault("access_url", _GOOGLE_URL)
-    settings = {"username": auth.get("user"), "oauth2": table}
-    return settings, {f"oauth2.{name}": value for name, value in secrets.items()}
+    return {"username": auth.get("user"), "oauth2": table}, {f"oauth2.{name}": text for name, text in secrets.items()}
