@@ -20,7 +20,7 @@ OWN = {
     "smtp2go-email": "smtp2go",
     "mailjunky": "mailjunky",
 }
-"""Logto's package → the provider's type here."""
+"""Logto's package → our provider's type."""
 
 
 def row(name: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def planned(document: Any, **options: Any) -> Imported:
 
 
 def contents(files: tuple[OverlayFile, ...]) -> dict[str, bytes]:
-    """Return the files by where they go."""
+    """Return the files by their paths."""
     return {file.path: file.content for file in files}
 
 

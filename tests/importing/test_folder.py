@@ -1,4 +1,4 @@
-"""Files are laid into the templates folder: once, whole, and nowhere else."""
+"""Files are written into the templates folder: once, completely, and nowhere else."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ TOML = OverlayFile("SignIn", "fr.toml", b'subject = "x"\n')
 
 
 def statuses(root: Path, *files: OverlayFile, force: bool = False, dry_run: bool = False) -> list[str]:
-    """Place files, and return what became of each."""
+    """Place files; return their statuses."""
     return [str(placed.status) for placed in place(files, root, ImportLog(), force=force, dry_run=dry_run)]
 
 
@@ -32,7 +32,7 @@ def test_files_are_written_once_and_then_unchanged(tmp_path: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before
 
 
-def test_what_the_operator_edited_stays_unless_forced(tmp_path: Path) -> None:
+def test_an_edited_file_is_overwritten_only_with_force(tmp_path: Path) -> None:
     statuses(tmp_path, HTML)
     edited = tmp_path / HTML.path
     edited.write_bytes(b"mine")
@@ -44,13 +44,13 @@ def test_what_the_operator_edited_stays_unless_forced(tmp_path: Path) -> None:
     assert tree(tmp_path) == {HTML.path: HTML.content}
 
 
-def test_a_file_of_the_same_length_is_looked_into(tmp_path: Path) -> None:
+def test_a_file_of_the_same_length_is_compared_by_content(tmp_path: Path) -> None:
     statuses(tmp_path, TOML)
     (tmp_path / TOML.path).write_bytes(b'subject = "y"\n')
     assert statuses(tmp_path, TOML) == ["kept"]
 
 
-def test_a_dry_run_makes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert statuses(tmp_path / "new", HTML, dry_run=True) == ["written"]
     assert statuses(tmp_path, HTML, dry_run=True) == ["written"]
     assert list(tmp_path.iterdir()) == []
@@ -58,7 +58,7 @@ def test_a_dry_run_makes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("linked", ["SignIn", "SignIn/logto", "SignIn/logto/fr.html"])
-def test_no_link_below_the_folder_is_followed(tmp_path: Path, linked: str, force: bool) -> None:  # noqa: FBT001 - a table's column
+def test_symbolic_links_below_the_folder_are_not_followed(tmp_path: Path, linked: str, force: bool) -> None:  # noqa: FBT001 - a table's column
     outside, root = tmp_path / "outside", tmp_path / "root"
     (outside / "logto").mkdir(parents=True)
     (outside / "logto" / "fr.html").write_bytes(b"theirs")
@@ -69,22 +69,22 @@ def test_no_link_below_the_folder_is_followed(tmp_path: Path, linked: str, force
     assert tree(outside) == {"logto/fr.html": b"theirs"}
 
 
-def test_a_link_to_nowhere_is_not_written_through(tmp_path: Path) -> None:
+def test_a_dangling_link_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "root/SignIn/logto").mkdir(parents=True)
     (tmp_path / "root" / HTML.path).symlink_to(tmp_path / "made")
     assert statuses(tmp_path / "root", HTML) == ["refused"]
     assert not (tmp_path / "made").exists()
 
 
-def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
-    """That is where the operator said that files shall go."""
+def test_the_folder_itself_may_be_a_symbolic_link(tmp_path: Path) -> None:
+    """The operator named it."""
     (tmp_path / "real").mkdir()
     (tmp_path / "named").symlink_to(tmp_path / "real")
     assert statuses(tmp_path / "named", HTML) == ["written"]
     assert (tmp_path / "real" / HTML.path).read_bytes() == HTML.content
 
 
-def test_pipes_and_folders_in_a_files_place_are_refused(tmp_path: Path) -> None:
+def test_pipes_and_folders_with_a_files_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / TOML.path).mkdir(parents=True)
     os.mkfifo(tmp_path / HTML.path)
     assert statuses(tmp_path, TOML, HTML, force=True) == ["refused", "refused"]
@@ -92,8 +92,8 @@ def test_pipes_and_folders_in_a_files_place_are_refused(tmp_path: Path) -> None:
     assert statuses(tmp_path, OverlayFile("Register", "fr.html", b"")) == ["refused"]
 
 
-def test_a_part_of_an_earlier_import_is_pointed_at(tmp_path: Path) -> None:
-    """A template that became plain text in Logto leaves its HTML behind."""
+def test_parts_of_an_earlier_import_are_reported(tmp_path: Path) -> None:
+    """A template that became plain text in Logto still has its HTML file."""
     statuses(tmp_path, TOML, HTML)
     text = OverlayFile("SignIn", "fr.txt", b"{{code}}")
     log = ImportLog()
@@ -106,7 +106,7 @@ def test_a_part_of_an_earlier_import_is_pointed_at(tmp_path: Path) -> None:
     ]
 
 
-def test_what_cannot_be_written_is_said_with_its_place(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "root").write_bytes(b"")
     with pytest.raises(ImportingError, match="cannot use the folder"):
         place([HTML], tmp_path / "root", ImportLog())
@@ -115,7 +115,7 @@ def test_what_cannot_be_written_is_said_with_its_place(tmp_path: Path) -> None:
         place([long], tmp_path / "new", ImportLog())
 
 
-def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert tree(tmp_path) == {}
 
 
-def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_created_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def meanwhile(_: int) -> None:
         (tmp_path / HTML.path).write_bytes(b"mine")
 
@@ -135,6 +135,6 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkey
     assert tree(tmp_path) == {HTML.path: b"mine"}
 
 
-def test_no_files_make_no_folder(tmp_path: Path) -> None:
+def test_without_files_no_folder_is_made(tmp_path: Path) -> None:
     assert place([], tmp_path / "new", ImportLog()) == []
     assert not (tmp_path / "new").exists()
