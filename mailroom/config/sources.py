@@ -21,7 +21,7 @@ from mailroom.providers import ProviderSettings
 
 CONFIG: Final = "MAILROOM_CONFIG"
 LOGTO_SECRET: Final = "MAILROOM_LOGTO_APP_SECRET"  # noqa: S105 - a variable's name
-"""Read by `mailroom import --from-logto`, as is `…_FILE`; no setting, and no fault where it is still set."""
+"""Read by `mailroom import --from-logto`, as is `…_FILE`; not a setting, and no fault if it is still set."""
 
 _KUBERNETES: Final = re.compile(
     r"MAILROOM_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
@@ -37,7 +37,7 @@ class RawConfig:
 
     tree: dict[str, Any] = field(default_factory=dict)
     variables: dict[SettingPath, str] = field(default_factory=dict)
-    """SettingPath → the variable that set it; all other values come from the file."""
+    """Path → the variable that set it; all other values come from the file."""
     faults: list[Fault] = field(default_factory=list)
     in_file: frozenset[str] = frozenset()
     """The providers in the file, whose order is known."""
