@@ -78,7 +78,8 @@ def _validate(raw: RawConfig, environ: Mapping[str, str], *, dev: bool) -> Setti
     alone = [name for name in names if ("providers", name, "type") in raw.variables and name not in raw.in_file]
     unordered = len(names) > 1 and bool(alone)
     for path, problem in constraints.find_faults(settings, names=names, unordered=unordered, environ=environ, dev=dev):
-        if not _is_reported(path, faulty) and not (raw.incomplete and problem in constraints.MISSING.values()):
+        is_reported = any(path[: len(other)] == other or other[: len(path)] == path for other in faulty)
+        if not is_reported and not (raw.incomplete and problem in constraints.MISSING.values()):
             raw.fault(path, problem)
     return settings.model_copy(update={"dev": dev})
 
@@ -199,8 +200,3 @@ def _remove(tree: dict[str, Any], path: SettingPath) -> None:
         table[part] = table = dict(inner)  # the original tree is not changed
     if isinstance(table, dict):
         table.pop(path[-1], None)
-
-
-def _is_reported(path: SettingPath, faulty: set[SettingPath]) -> bool:
-    """Return whether a fault was reported for this path, or above or below it."""
-    return any(path[: len(other)] == other or other[: len(path)] == path for other in faulty)

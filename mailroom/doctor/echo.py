@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -75,8 +76,6 @@ def _parse(text: str) -> IpAddress | None:
     elif isinstance(document, str):
         text = document
     for match in _LINE.finditer(text[:10_000]):
-        try:
+        with suppress(ValueError):
             return unmapped(ip_address(match[1]))
-        except ValueError:
-            continue
     return None

@@ -1,5 +1,6 @@
 """Fetches connectors and email templates from a running Logto through its Management API."""
 
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -100,9 +101,9 @@ def _request(client: httpx.Client, method: str, address: str, **options: Any) ->
 
 def _code(raw: bytes, key: str) -> str:
     """Return Logto's error code, nothing else of the body."""
-    try:
+    with suppress(ImportingError):
         response = decode(raw, "the error")
-    except ImportingError:
-        return ""
-    code = response.get(key) if isinstance(response, dict) else None
-    return code[:60] if isinstance(code, str) and code.replace("_", "").replace(".", "").isalnum() else ""
+        code = response.get(key) if isinstance(response, dict) else None
+        if isinstance(code, str) and code.replace("_", "").replace(".", "").isalnum():
+            return code[:60]
+    return ""

@@ -1,4 +1,7 @@
-"""Reads DMARC records (RFC 9989): a From domain's policy, its organizational domain, and which domains are aligned."""
+"""Reads DMARC records (RFC 9989): a From domain's policy, its organizational domain, and which domains are aligned.
+
+policy = await policy_of(resolver, "acme.example")  # policy.action is "reject"
+"""
 
 import re
 from dataclasses import dataclass

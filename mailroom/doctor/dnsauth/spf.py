@@ -1,4 +1,8 @@
-"""Evaluates SPF for an address and a domain as a receiver does (RFC 7208 §4)."""
+"""Evaluates SPF for an address and a domain as a receiver does (RFC 7208 §4).
+
+client = SpfClient(ip_address("192.0.2.1"), "no-reply@acme.example")
+evaluation = await check_host(resolver, "acme.example", client)  # evaluation.result is Result.PASS
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
