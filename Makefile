@@ -70,9 +70,7 @@ tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
 
 # The pages that are generated from the code; a test fails if they are not current.
 docs: setup
-	$(BIN)/python -m mailroom.config.reference > docs/settings.md
-	$(BIN)/python -m tools.provider_pages
-	$(BIN)/python -m mailroom.config.provider_types > docs/providers.md
+	$(BIN)/python -m tools.reference_pages
 
 # Updates the locked versions; needs uv. The files contain no address of an index.
 lock: COMPILE = uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

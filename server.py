@@ -94,7 +94,7 @@ class Parts:
 
 def warm(settings: Settings, clock: Clock) -> Warm:
     """Read the templates. Raises RenderingError."""
-    writer = template_sources.writer(settings)
+    writer = template_sources.build_renderer(settings)
     metrics = Metrics({*TEMPLATES, *(event.template for event in settings.webhook.events.values())})
     return Warm(settings, writer, metrics, clock)
 

@@ -1,4 +1,4 @@
-"""A name server on loopback, with the zones that a test makes up."""
+"""A name server on loopback, with the zones of a test."""
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,18 +15,18 @@ import dns.rdatatype
 import dns.rrset
 
 SILENT: Final = "SILENT"
-"""As a record: nobody answers."""
+"""As a record: there is no response."""
 BROKEN: Final = "BROKEN"
 """As a record: SERVFAIL."""
 
 Zones = Mapping[tuple[str, str], Sequence[str]]
-"""(name, kind) → records in a zone file's words."""
+"""(name, type) → records in a zone file's format."""
 
 _LONGEST_TXT: Final = 255
 
 
 def txt(text: str) -> str:
-    """Return a TXT record's words: strings of at most 255 octets each."""
+    """Return a TXT record in a zone file's format: strings of at most 255 octets each."""
     strings = [text[at : at + _LONGEST_TXT] for at in range(0, len(text), _LONGEST_TXT)] or [""]
     escaped = (string.replace("\\", "\\\\").replace('"', '\\"') for string in strings)
     return " ".join(f'"{string}"' for string in escaped)
@@ -34,20 +34,20 @@ def txt(text: str) -> str:
 
 @dataclass
 class NameServer:
-    """Answers for its zones; a name that is in none does not exist."""
+    """Responds to queries for its zones; other names do not exist."""
 
     port: int
     zones: dict[tuple[str, str], Sequence[str]] = field(default_factory=dict)
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    queries: list[tuple[str, str]] = field(default_factory=list)
 
     def answer(self, wire: bytes) -> bytes | None:
-        """Return the answer to a query."""
+        """Return the response to a query."""
         query = dns.message.from_wire(wire)
         (question,) = query.question
         kind = dns.rdatatype.to_text(question.rdtype)
         answer = dns.message.make_response(query, recursion_available=True)
         name = question.name.to_text(omit_final_dot=True).lower()
-        self.asked.append((name, kind))
+        self.queries.append((name, kind))
         owner = question.name
         for _ in range(8):
             if (alias := self.zones.get((name, "CNAME"))) is None:
@@ -69,7 +69,7 @@ class NameServer:
 
 @contextmanager
 def name_server(zones: Zones) -> Iterator[NameServer]:
-    """Listen on a port of its own until the test ends."""
+    """Listen on a free port until the test ends."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         server = NameServer(sock.getsockname()[1], dict(zones))

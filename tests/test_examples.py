@@ -14,6 +14,7 @@ from mailroom.config import load
 from mailroom.config.constraints import is_placeholder
 from mailroom.config.fields import is_secret, leaves
 from mailroom.config.model import Settings
+from mailroom.config.provider_types import provider_type
 from mailroom.errors import SettingsError
 
 ROOT: Final = Path(__file__).parents[1]
@@ -69,9 +70,7 @@ def test_the_secrets_of_the_examples_are_found() -> None:
 
 @pytest.mark.parametrize("kind", providers.types())
 def test_a_block_of_mailroom_providers_has_placeholders(kind: str) -> None:
-    from mailroom.config.provider_types import kind as described  # noqa: PLC0415 - the parameter has its name
-
-    text = re.sub(r"(?m)^# (?=\w+ = )", "", described(kind).block())
+    text = re.sub(r"(?m)^# (?=\w+ = )", "", provider_type(kind).example())
     assert [value for _, value in secrets(tomllib.loads(text), kind) if not is_placeholder(SecretStr(value))] == []
 
 

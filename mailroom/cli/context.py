@@ -1,20 +1,54 @@
-"""What all commands share: the settings file, and how the outbox is opened."""
+"""The `mailroom` command group, and what all commands share: the settings, and read access to the outbox."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
-from mailroom.cli import outbox_access
-from mailroom.cli.outbox_access import Reader
 from mailroom.cli.output import print_faults
+from mailroom.clock import Instant
 from mailroom.config import load
 from mailroom.config.model import Settings
-from mailroom.errors import SettingsError
+from mailroom.errors import MailroomError, SettingsError
+from mailroom.message import Priority, State
+from mailroom.outbox import AttemptSummary, Depth, Record
 from mailroom.text import printable
+
+
+class OutboxReader(Protocol):
+    """The read-only part of the outbox, which can be used while the server runs."""
+
+    async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
+        """Return one message's record."""
+
+    async def find(
+        self, *, recipient: str | None = None, state: State | None = None, before: str | None = None, limit: int = 50
+    ) -> list[Record]:
+        """Return records, newest first."""
+
+    async def depth(self) -> Mapping[Priority, Depth]:
+        """Return the number and age of waiting messages, by priority."""
+
+    async def held(self) -> Mapping[str, int]:
+        """Return how many messages are held, by reason."""
+
+    async def tried(self, *, since: Instant, accepted: Instant) -> list[AttemptSummary]:
+        """Return the numbers of attempts by provider and outcome."""
+
+    async def close(self) -> None:
+        """Close the file."""
+
+
+async def open_outbox(settings: Settings) -> OutboxReader:
+    """Open the outbox that these settings name. Raises OutboxError, SealBroken."""
+    from mailroom.outbox.sqlite.queries import open_readonly  # noqa: PLC0415 - takes half of a command's start-up time; few need it
+
+    keys = [key.get_secret_value() for key in settings.secret_key]
+    return await open_readonly(settings.database_path, secret_keys=keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +57,31 @@ class CliContext:
 
     config: Path | None
     dev: bool
-    open: Callable[[Settings], Awaitable[Reader]] = outbox_access.opened
+    open: Callable[[Settings], Awaitable[OutboxReader]] = open_outbox
+
+    def load(self) -> Settings:
+        """Return the settings. Raises SettingsError."""
+        return load(environ=os.environ, config=self.config, dev=self.dev)
 
     def settings(self) -> Settings:
         """Return the settings; on faults, print them all and exit with 1."""
         try:
-            return load(environ=os.environ, config=self.config, dev=self.dev)
+            return self.load()
         except SettingsError as error:
             print_faults(error.faults)
             raise click.exceptions.Exit(1) from error
+
+    @asynccontextmanager
+    async def outbox(self, settings: Settings) -> AsyncIterator[OutboxReader]:
+        """Open the outbox for the block; an error ends the command with its message."""
+        try:
+            reader = await self.open(settings)
+            try:
+                yield reader
+            finally:
+                await reader.close()
+        except MailroomError as error:
+            raise click.ClickException(f"{settings.database_path}: {error}") from error
 
 
 class _Commands(click.Group):
@@ -41,6 +91,8 @@ class _Commands(click.Group):
         """Run a command; escape its error message."""
         try:
             return super().invoke(ctx)
+        except MailroomError as error:
+            raise click.ClickException(printable(str(error))) from error
         except click.ClickException as error:
             vars(error)["message"] = printable(error.message)  # click declares it final
             raise
@@ -64,10 +116,11 @@ def mailroom(context: click.Context, config: Path | None, dev: bool) -> None:  #
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+"""A server that listens on all addresses can be reached here."""
 
 
 def server_url(settings: Settings) -> str:
     """Return the server's base URL, without a trailing slash."""
-    host = _EVERYWHERE.get(settings.host, settings.host)
+    host = _LOOPBACK.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"

@@ -7,22 +7,27 @@ from typing import Any, Final
 import click
 
 from mailroom.cli.context import CliContext, as_json
-from mailroom.cli.output import print_json, say
+from mailroom.cli.output import print_json, print_line
 from mailroom.clock import SystemClock
 from mailroom.config.model import Settings
-from mailroom.doctor import Examination, ExaminationOptions, Finding, Mark, SystemResolver, examine
+from mailroom.doctor import Examination, ExaminationOptions, IpAddress, Mark, SystemResolver, examine
 
 _MARKS: Final = {Mark.GOOD: ("✓", "green"), Mark.WRONG: ("✗", "bold red"), Mark.UNKNOWN: ("–", "yellow")}  # noqa: RUF001 - as it is printed
 
 
-class _IpAddress(click.ParamType[Any]):
-    name = "address"
+def _ip_address(text: str) -> IpAddress:
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not an address; write it as 203.0.113.9") from None
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return ip_address(value)
-        except ValueError:
-            self.fail(f"{value!r} is not an address; write it as 203.0.113.9", param, ctx)
+
+def _name_server(text: str) -> SystemResolver:
+    address, _, port = text.partition("#")
+    try:
+        return SystemResolver([str(ip_address(address))], port=int(port or 53))
+    except ValueError:
+        raise click.BadParameter("write a name server as 192.0.2.53 or 192.0.2.53#5353") from None
 
 
 @click.command()
@@ -30,24 +35,31 @@ class _IpAddress(click.ParamType[Any]):
 @click.option("--echo", metavar="URL", help="Service that returns our public address.  [default: echo_url]")
 @click.option(
     "--egress",
-    type=_IpAddress(),
+    type=_ip_address,
+    metavar="ADDRESS",
     multiple=True,
     help="An address that your own relay delivers from, for SPF and PTR; may be repeated.",
 )
 @click.option(
     "--selector", "selectors", multiple=True, metavar="NAME", help="A DKIM selector to look for; may be repeated."
 )
-@click.option("--nameserver", metavar="ADDRESS[#PORT]", help="Name server to query.  [default: the system's]")
+@click.option(
+    "--nameserver",
+    "resolver",
+    type=_name_server,
+    metavar="ADDRESS[#PORT]",
+    help="Name server to query.  [default: the system's]",
+)
 @as_json
 @click.pass_obj
 def doctor(
-    desk: CliContext,
+    cli: CliContext,
     *,
     providers: tuple[str, ...],
     echo: str | None,
-    egress: tuple[Any, ...],
+    egress: tuple[IpAddress, ...],
     selectors: tuple[str, ...],
-    nameserver: str | None,
+    resolver: SystemResolver | None,
     as_json: bool,
 ) -> None:
     """Examine all providers, or those named. Sends no mail; uses an address echo service only if one is set.
@@ -55,32 +67,20 @@ def doctor(
     Tests each provider's credentials and checks the sender's domain as receivers do. Exits with 1 if anything is
     wrong.
     """
-    settings = desk.settings()
+    settings = cli.settings()
     for name in providers:
         if name not in settings.providers:
             raise click.BadParameter(f"there is no provider {name!r}; there are: {', '.join(settings.providers)}")
     options = ExaminationOptions(echo or settings.echo_url, egress, selectors)
-    examinations = asyncio.run(
-        _examine_all(settings, providers or tuple(settings.providers), _resolver(nameserver), options)
-    )
+    names = providers or tuple(settings.providers)
+    examinations = asyncio.run(_examine_all(settings, names, resolver or SystemResolver(), options))
+    wrong = sum(result.mark is Mark.WRONG for examination in examinations for result in examination.results)
     if as_json:
-        print_json(
-            {"wrong": _count_wrong(examinations), "providers": [_as_json(examination) for examination in examinations]}
-        )
+        print_json({"wrong": wrong, "providers": [_as_json(examination) for examination in examinations]})
     else:
-        _print(examinations)
-    if _count_wrong(examinations):
+        _print(examinations, wrong)
+    if wrong:
         raise click.exceptions.Exit(1)
-
-
-def _resolver(nameserver: str | None) -> SystemResolver:
-    if nameserver is None:
-        return SystemResolver()
-    address, _, port = nameserver.partition("#")
-    try:
-        return SystemResolver([str(ip_address(address))], port=int(port or 53))
-    except ValueError:
-        raise click.BadParameter("write a name server as 192.0.2.53 or 192.0.2.53#5353") from None
 
 
 async def _examine_all(
@@ -95,36 +95,27 @@ async def _examine_all(
     return list(await asyncio.gather(*pending))
 
 
-def _count_wrong(examinations: list[Examination]) -> int:
-    return sum(finding.mark is Mark.WRONG for examination in examinations for finding in examination.findings)
-
-
 def _as_json(examination: Examination) -> dict[str, Any]:
     return {
         "provider": examination.provider,
         "type": examination.type,
         "from": examination.sender.email,
         "findings": [
-            {"about": finding.about, "mark": finding.mark, "words": finding.words, "todo": finding.todo}
-            for finding in examination.findings
+            {"about": result.about, "mark": result.mark, "words": result.text, "todo": result.todo}
+            for result in examination.results
         ],
     }
 
 
-def _print(examinations: list[Examination]) -> None:
+def _print(examinations: list[Examination], wrong: int) -> None:
     for examination in examinations:
-        say(f"{examination.provider} ({examination.type}), mails from {examination.sender.email}", style="bold")
-        for finding in examination.findings:
-            _print_finding(finding)
-        say()
-    count = _count_wrong(examinations)
-    if count:
-        say(f"{count} {'thing is' if count == 1 else 'things are'} wrong.", style="bold red")
+        print_line(f"{examination.provider} ({examination.type}), mails from {examination.sender.email}", style="bold")
+        for result in examination.results:
+            print_line("  ", _MARKS[result.mark], f" {result.about:<12}", result.text)
+            if result.todo:
+                print_line(f"    → {result.todo}", style="" if result.mark is Mark.WRONG else "dim")
+        print_line()
+    if wrong:
+        print_line(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong.", style="bold red")
     else:
-        say("Nothing is wrong.", style="green")
-
-
-def _print_finding(finding: Finding) -> None:
-    say("  ", _MARKS[finding.mark], f" {finding.about:<12}", finding.words)
-    if finding.todo:
-        say(f"    → {finding.todo}", style="" if finding.mark is Mark.WRONG else "dim")
+        print_line("Nothing is wrong.", style="green")

@@ -1,36 +1,32 @@
 """`mailroom import`: imports Logto's email connector and templates."""
 
 import os
-import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from mailroom import providers
 from mailroom.cli.context import CliContext, as_json
 from mailroom.cli.import_report import Report, print_report, report_as_json
 from mailroom.cli.output import print_json
-from mailroom.config import DEFAULT_CONFIG
+from mailroom.config import DEFAULT_CONFIG, PROVIDER_NAME
 from mailroom.config.sources import LOGTO_SECRET
 from mailroom.errors import ImportingError
-from mailroom.importing import configuration, folder, plan, setting_files
+from mailroom.importing import make_plan, setting_files
+from mailroom.importing.configuration import ExistingSettings, merge
+from mailroom.importing.folder import place
 from mailroom.importing.management_api import fetch
-from mailroom.importing.plan import Ledger
+from mailroom.importing.plan import ImportLog
 from mailroom.importing.recognize import LARGEST, decode
-from mailroom.providers import ProviderSettings
 
 FOLDER: Final = "my-templates"
 LEFT_OUT: Final = 3
 """The exit code if not everything was imported."""
 
-_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
-
 
 def _provider_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not PROVIDER_NAME.fullmatch(value):
         raise click.BadParameter("small letters, digits, single - and _ between them")
     return value
 
@@ -56,7 +52,7 @@ def _provider_name(_context: click.Context, _parameter: click.Parameter, value: 
 @as_json
 @click.pass_obj
 def import_(
-    desk: CliContext,
+    cli: CliContext,
     *,
     files: Sequence[str],
     url: str | None,
@@ -87,97 +83,49 @@ def import_(
     """
     if bool(files) == bool(url):
         raise click.UsageError("Give FILEs, or the address of a Logto with --from-logto.")
-    try:
-        documents = [(name, _read(name)) for name in files]
-        if url:
-            documents += _fetch(url, app_id, resource)
-        report = _carry_out(
-            desk.config or Path(os.environ.get("MAILROOM_CONFIG") or DEFAULT_CONFIG),
-            documents,
-            templates=templates,
-            provider=provider,
-            connector=connector,
-            env_file=env_file,
-            force=force,
-            dry_run=dry_run,
-        )
-    except ImportingError as error:
-        raise click.ClickException(str(error)) from error
+    if url and not app_id:
+        raise click.UsageError("--from-logto needs --app-id: a machine-to-machine application of Logto's.")
+    documents = [(name, _read(name)) for name in files]
+    if url and app_id:
+        documents += fetch(url, app_id=app_id, app_secret=_app_secret(), resource=resource)
+    log = ImportLog()
+    plan = make_plan(documents, log, name=provider, assume=connector)
+    config = cli.config or Path(os.environ.get("MAILROOM_CONFIG") or DEFAULT_CONFIG)
+    existing = ExistingSettings(setting_files.read_toml(config), setting_files.read_variables(env_file), str(config))
+    target = templates or existing.templates or FOLDER
+    merged = merge(plan, existing, templates=target, log=log)
+    placed = place(plan.files, Path(target), log, force=force, dry_run=dry_run)
+    if not dry_run:
+        setting_files.append_variables(env_file, merged.new_variables)
+        if merged.new_toml is not None:
+            setting_files.create_toml(config, merged.new_toml)
+    if plan.providers and setting_files.others_can_read(env_file):
+        log.note(str(env_file), "others on this machine can read it: chmod 600")
+    report = Report(config, env_file, target, placed, merged, log, dry_run=dry_run)
     if report.is_empty:
         raise click.ClickException("There is no email connector and no email template to import.")
     if as_json:
         print_json(report_as_json(report))
     else:
         print_report(report)
-    if report.left_out:
+    if log.left_out:
         raise click.exceptions.Exit(LEFT_OUT)
-
-
-def _carry_out(
-    config: Path,
-    documents: Sequence[tuple[str, Any]],
-    *,
-    templates: str | None,
-    provider: str,
-    connector: str | None,
-    env_file: Path,
-    force: bool,
-    dry_run: bool,
-) -> Report:
-    tree, variables = setting_files.read_toml(config), setting_files.read_variables(env_file)
-    there = configuration.ExistingSettings(tree, variables, str(config))
-    existing = (tree or {}).get("templates")
-    target = templates or (existing if isinstance(existing, str) else FOLDER)
-    imported = plan(documents, schemas=_schema, name=provider, assume=connector)
-    ledger = Ledger([*imported.left_out], [*imported.notes])
-    arranged = configuration.merge(imported, there, templates=target, ledger=ledger)
-    placed = folder.place(imported.files, Path(target), force=force, dry_run=dry_run)
-    for file in placed:
-        if file.fate in folder.LEFT:
-            ledger.leave_out(target, file.path, *folder.LEFT[file.fate])
-    if not dry_run:
-        if arranged.new_variables:
-            setting_files.append_variables(env_file, arranged.new_variables)
-        if arranged.new_toml is not None:
-            setting_files.create_toml(config, arranged.new_toml)
-    if imported.providers and setting_files.others_can_read(env_file):
-        ledger.note(str(env_file), "others on this machine can read it: chmod 600")
-    return Report(config, env_file, target, placed, arranged, ledger, dry_run=dry_run)
-
-
-def _schema(type_name: str) -> type[ProviderSettings] | None:
-    try:
-        return providers.module_of(type_name).Settings
-    except LookupError:
-        return None
 
 
 def _read(name: str) -> Any:
     try:
-        if name == "-":
-            raw = sys.stdin.buffer.read(LARGEST + 1)
-        else:
-            with Path(name).open("rb") as opened:
-                raw = opened.read(LARGEST + 1)
+        with click.open_file(name, "rb") as stream:
+            return decode(stream.read(LARGEST + 1), name)
     except OSError as error:
         raise ImportingError(f"cannot read {name}: {error.strerror}") from error
-    try:
-        return decode(raw)
-    except ImportingError as error:
-        raise ImportingError(f"{name} {error}") from None
-
-
-def _fetch(url: str, app_id: str | None, resource: str | None) -> list[tuple[str, Any]]:
-    if not app_id:
-        raise click.UsageError("--from-logto needs --app-id: a machine-to-machine application of Logto's.")
-    return fetch(url, app_id=app_id, app_secret=_app_secret(), resource=resource)
 
 
 def _app_secret() -> str:
-    named = os.environ.get(f"{LOGTO_SECRET}_FILE")
-    if named:
-        try:
-            return Path(named).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ImportingError(f"cannot read {named}, which {LOGTO_SECRET}_FILE names") from error
-    return os.environ.get(LOGTO_SECRET) or click.prompt("The application's secret", hide_input=True, err=True, type=str)
+    file = os.environ.get(f"{LOGTO_SECRET}_FILE")
+    if not file:
+        secret = os.environ.get(LOGTO_SECRET)
+        return secret or click.prompt("The application's secret", hide_input=True, err=True, type=str)
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImportingError(f"cannot read {file}, which {LOGTO_SECRET}_FILE names") from error

@@ -1,4 +1,4 @@
-"""`mailroom keygen`: new secrets."""
+"""`mailroom keygen`: generates secrets."""
 
 import secrets
 

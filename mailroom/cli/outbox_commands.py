@@ -1,13 +1,12 @@
 """`mailroom outbox list|find|show`: inspects messages and their attempts."""
 
 import asyncio
-from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from mailroom.cli.context import CliContext, as_json
-from mailroom.cli.outbox_access import looking
-from mailroom.cli.output import moment, print_json, print_table, record_as_json, shown
+from mailroom.cli.output import iso_time, print_json, print_table, record_as_json, styled_state
 from mailroom.message import State
 from mailroom.outbox import Record
 
@@ -31,24 +30,21 @@ def outbox() -> None:
 @_before
 @as_json
 @click.pass_obj
-def list_(desk: CliContext, *, state: str | None, limit: int, before: str | None, as_json: bool) -> None:
+def list_(cli: CliContext, /, *, as_json: bool, **criteria: Any) -> None:
     """List messages, newest first."""
-    records = asyncio.run(_find(desk, state=state, before=before, limit=limit))
-    _print(records, as_json=as_json)
+    _print_found(cli, as_json=as_json, **criteria)
 
 
 @outbox.command()
-@click.argument("address")
+@click.argument("recipient", metavar="ADDRESS")
 @_state
 @_limit
 @_before
 @as_json
 @click.pass_obj
-def find(desk: CliContext, *, address: str, state: str | None, limit: int, before: str | None, as_json: bool) -> None:
+def find(cli: CliContext, /, *, as_json: bool, **criteria: Any) -> None:
     """List the messages to ADDRESS, newest first; exits with 1 if there are none."""
-    records = asyncio.run(_find(desk, recipient=address, state=state, before=before, limit=limit))
-    _print(records, as_json=as_json)
-    if not records:
+    if not _print_found(cli, as_json=as_json, **criteria):
         raise click.exceptions.Exit(1)
 
 
@@ -56,17 +52,21 @@ def find(desk: CliContext, *, address: str, state: str | None, limit: int, befor
 @click.argument("id")
 @as_json
 @click.pass_obj
-def show(desk: CliContext, *, id: str, as_json: bool) -> None:  # noqa: A002 - the field's word
+def show(cli: CliContext, *, id: str, as_json: bool) -> None:  # noqa: A002 - the field's word
     """Show one message and its attempts; exits with 1 if there is no such message."""
-    record = asyncio.run(_get(desk, id))
+
+    async def get() -> Record | None:
+        async with cli.outbox(cli.settings()) as reader:
+            return await reader.get(id)
+
+    record = asyncio.run(get())
     if record is None:
         raise click.ClickException("There is no such message; metadata is deleted after `retention`.")
-    if as_json:
-        print_json(record_as_json(record))
-        return
     facts = record_as_json(record)
-    attempts = facts.pop("attempts")
-    payload = facts.pop("payload")
+    if as_json:
+        print_json(facts)
+        return
+    attempts, payload = facts.pop("attempts"), facts.pop("payload")
     facts["languages"] = ", ".join(record.languages)
     print_table(("", ""), [(name, str(value)) for name, value in facts.items() if value])
     if attempts:
@@ -86,35 +86,30 @@ def show(desk: CliContext, *, id: str, as_json: bool) -> None:  # noqa: A002 - t
     print_json({"payload": payload})
 
 
-async def _find(
-    desk: CliContext, *, recipient: str | None = None, state: str | None, before: str | None, limit: int
-) -> list[Record]:
-    async with looking(desk.open, desk.settings()) as reader:
-        wanted = State(state) if state else None
-        return await reader.find(recipient=recipient, state=wanted, before=before, limit=limit)
+def _print_found(cli: CliContext, *, as_json: bool, state: str | None, **criteria: Any) -> bool:
+    """Print the records that match; return whether there are any."""
 
+    async def find_records() -> list[Record]:
+        async with cli.outbox(cli.settings()) as reader:
+            return await reader.find(state=State(state) if state else None, **criteria)
 
-async def _get(desk: CliContext, id: str) -> Record | None:  # noqa: A002 - the field's word
-    async with looking(desk.open, desk.settings()) as reader:
-        return await reader.get(id)
-
-
-def _print(records: Sequence[Record], *, as_json: bool) -> None:
+    records = asyncio.run(find_records())
     if as_json:
         print_json([record_as_json(record) for record in records])
-        return
-    print_table(
-        ("id", "accepted", "state", "template", "recipient", "tries", "reason"),
-        [
-            (
-                record.id,
-                moment(record.created_at) or "",
-                shown(record.state),
-                record.template,
-                record.recipient,
-                str(len(record.attempts)),
-                record.reason,
-            )
-            for record in records
-        ],
-    )
+    else:
+        print_table(
+            ("id", "accepted", "state", "template", "recipient", "tries", "reason"),
+            [
+                (
+                    record.id,
+                    iso_time(record.created_at) or "",
+                    styled_state(record.state),
+                    record.template,
+                    record.recipient,
+                    str(len(record.attempts)),
+                    record.reason,
+                )
+                for record in records
+            ],
+        )
+    return bool(records)

@@ -6,13 +6,15 @@ line breaks too, and Rich's markup is not interpreted, so no text can move the c
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -31,7 +33,7 @@ _STYLES = {
 }
 
 
-def say(*parts: str | tuple[str, str], style: str = "", wrap: bool = False, error: bool = False) -> None:
+def print_line(*parts: str | tuple[str, str], style: str = "", wrap: bool = False, error: bool = False) -> None:
     """Print one line: texts, or pairs of a text and its style. `wrap` breaks it between words on a terminal."""
     console = Console(stderr=error)
     pairs = [(part, "") if isinstance(part, str) else part for part in parts]
@@ -42,25 +44,30 @@ def say(*parts: str | tuple[str, str], style: str = "", wrap: bool = False, erro
 def print_block(text: str, *, indent: str = "") -> None:
     """Print lines that the operator copies."""
     for line in text.removesuffix("\n").split("\n"):
-        say(f"{indent}{line}".rstrip())
+        print_line(f"{indent}{line}".rstrip())
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, indented; unprintable characters are escaped as in RFC 8259 §7."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    click.echo("\n".join(line if line.isprintable() else _escape_json(line) for line in text.split("\n")))
-
-
-def _escape_json(line: str) -> str:
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
+    click.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
 def print_faults(faults: Sequence[Fault]) -> None:
     """Print what is wrong with the settings, to standard error."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    say(f"The settings have {count}:", style="bold red", error=True)
+    print_line(f"The settings have {count}:", style="bold red", error=True)
     for fault in faults:
-        say("  ", (fault.path, "bold"), ": ", fault.problem, wrap=True, error=True)
+        print_line("  ", (fault.path, "bold"), ": ", fault.problem, wrap=True, error=True)
+
+
+@contextmanager
+def progress_bar(mails: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on a terminal while the block runs; each call of the yielded function advances it by one."""
+    columns = TextColumn("Mails"), BarColumn(), TaskProgressColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("mails", total=mails)
+        yield lambda: progress.advance(task)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
@@ -72,35 +79,35 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -
     console.print(table)
 
 
-def shown(state: State) -> Text:
+def styled_state(state: State) -> Text:
     """Return a state in its colour."""
     return Text(state, style=_STYLES.get(state, "red"))
 
 
-def moment(instant: Instant | None) -> str | None:
-    """Return a moment as ISO 8601, UTC, to the second."""
+def iso_time(instant: Instant | None) -> str | None:
+    """Return a time as ISO 8601, UTC, to the second."""
     return None if instant is None else datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def record_as_json(record: Record) -> dict[str, Any]:
-    """Return a record as `--json` prints it: moments in ISO 8601, durations in seconds."""
+    """Return a record as `--json` prints it: times in ISO 8601, durations in seconds."""
     return {
         "id": record.id,
         "state": record.state,
         "template": record.template,
         "priority": record.priority.name.lower(),
         "recipient": record.recipient,
-        "created_at": moment(record.created_at),
-        "expires_at": moment(record.expires_at),
-        "settled_at": moment(record.settled_at),
-        "due_at": moment(record.due_at),
+        "created_at": iso_time(record.created_at),
+        "expires_at": iso_time(record.expires_at),
+        "settled_at": iso_time(record.settled_at),
+        "due_at": iso_time(record.due_at),
         "reason": record.reason,
         "provider_message_id": record.provider_message_id,
         "languages": record.languages,
         "attempts": [
             {
                 "provider": attempt.provider,
-                "started_at": moment(attempt.started_at),
+                "started_at": iso_time(attempt.started_at),
                 "duration_seconds": attempt.duration_seconds,
                 "outcome": attempt.outcome,
                 "words": attempt.words,
@@ -111,8 +118,10 @@ def record_as_json(record: Record) -> dict[str, Any]:
     }
 
 
-def span(seconds: float) -> str:
-    """Return a duration for people: `12 s`, `4 min`, `3 h`, `2 d`."""
+def short_duration(seconds: float | None) -> str:
+    """Return a duration for people: `12 s`, `4 min`, `3 h`, `2 d`; empty for None."""
+    if seconds is None:
+        return ""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{int(seconds / length)} {unit}"

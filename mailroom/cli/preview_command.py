@@ -3,19 +3,14 @@
 import contextlib
 import socket
 import webbrowser
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailroom.cli.check_command import bar
 from mailroom.cli.context import CliContext, as_json
-from mailroom.cli.output import print_json, say
+from mailroom.cli.output import print_json, print_line, progress_bar
 from mailroom.config import template_sources
-from mailroom.errors import RenderingError
-from mailroom.rendering.inventory import Owner
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -44,7 +39,7 @@ if TYPE_CHECKING:
 @as_json
 @click.pass_obj
 def preview(
-    desk: CliContext,
+    cli: CliContext,
     kinds: tuple[str, ...],
     locales: tuple[str, ...],
     sample: str,
@@ -56,18 +51,17 @@ def preview(
     as_json: bool,
 ) -> None:
     """Show the mails of these kinds (SignIn, Welcome …; all, if none is named) with sample payloads."""
-    from mailroom.lint.rules.rendered import LintContext as WritingDesk  # noqa: PLC0415 - parsers, for few commands
+    from mailroom.lint.rules.rendered import LintContext  # noqa: PLC0415 - parsers, for few commands
     from mailroom.lint.samples import Sample  # noqa: PLC0415 - likewise
     from mailroom.preview.preview_files import write  # noqa: PLC0415 - likewise
 
-    settings = desk.settings()
-    try:
-        writer = template_sources.writer(settings)
-    except RenderingError as error:
-        raise click.ClickException(str(error)) from error
-    owner = _owner(folder, writer.owners) if folder else None
-    writing = WritingDesk(writer, settings.sender, settings.reply_to, template_sources.sender_domains(settings), owner)
-    kinds_of = writing.inventory.kinds
+    settings = cli.settings()
+    renderer = template_sources.build_renderer(settings)
+    owners = {owner.folder: owner for owner in renderer.owners}
+    owner = owners[_select((folder,), owners, "folder")[0]] if folder else None
+    domains = template_sources.sender_domains(settings)
+    context = LintContext(renderer, settings.sender, settings.reply_to, domains, owner)
+    kinds_of = context.inventory.kinds
     chosen = Sample(sample)
     wanted = [
         (kind, tag, chosen)
@@ -82,14 +76,14 @@ def preview(
         kind, tag, _ = next((one for one in wanted if one[1] == settings.default_locale), wanted[0])
         from handlers.console.preview import Preview  # noqa: PLC0415 - likewise
 
-        serve(Preview(writing, kind=kind, language=tag, sample=chosen).app(), port, _announce)
+        _serve(Preview(context, kind=kind, language=tag, sample=chosen).app(), port)
         return
-    with bar(len(wanted)) as progress:
-        rows = write(writing, out, wanted, progress=progress)
+    with progress_bar(len(wanted)) as advance:
+        rows = write(context, out, wanted, progress=advance)
     if as_json:
-        print_json([asdict(row) for row in rows])
+        print_json(rows)
     else:
-        say(f"{len(rows)} mails: {out / 'index.html'}")
+        print_line(f"{len(rows)} mails: {out / 'index.html'}")
     if any(not row.name for row in rows):
         raise click.ClickException("some could not be rendered; the index says why")
 
@@ -102,23 +96,17 @@ def _select(named: tuple[str, ...], known: Any, what: str) -> list[str]:
     return list(named or known)
 
 
-def _owner(folder: str, owners: tuple[Owner, ...]) -> Owner:
-    by_folder = {owner.folder: owner for owner in owners}
-    _select((folder,), by_folder, "folder")
-    return by_folder[folder]
-
-
 def _announce(port: int) -> None:
     address = f"http://localhost:{port}/"
-    say(f"The preview is at {address}; Ctrl-C ends it.")
+    print_line(f"The preview is at {address}; Ctrl-C ends it.")
     webbrowser.open(address)
 
 
-def serve(app: "Starlette", port: int, opened: Callable[[int], None]) -> None:
-    """Serve on loopback until Ctrl-C; `opened` is called with the port once connections are accepted."""
+def _serve(app: "Starlette", port: int) -> None:
+    """Serve on loopback until Ctrl-C."""
     import uvicorn  # noqa: PLC0415 - for this command only
 
     with socket.create_server(("127.0.0.1", port)) as listening, contextlib.suppress(KeyboardInterrupt):
-        opened(listening.getsockname()[1])
+        _announce(listening.getsockname()[1])
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
         uvicorn.Server(config).run([listening])

@@ -1,20 +1,17 @@
-"""`mailroom providers`: which types there are, what each can be told, and how the configured ones do."""
+"""`mailroom providers`: the types of providers with their settings, and the state of the configured ones."""
 
 import asyncio
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import click
 
 from mailroom.cli.context import CliContext, as_json
-from mailroom.cli.outbox_access import looking
-from mailroom.cli.output import moment, print_block, print_json, print_table, say, span
-from mailroom.config import load
+from mailroom.cli.output import iso_time, print_block, print_json, print_line, print_table, short_duration
 from mailroom.config.model import Settings
-from mailroom.config.provider_types import Kind, kind, kinds
+from mailroom.config.provider_types import ProviderType, provider_type, provider_types
 from mailroom.errors import SettingsError
 from mailroom.outbox import AttemptSummary
 
@@ -28,126 +25,107 @@ _UNFINISHED: Final = "unfinished"
 @click.argument("type_name", metavar="[TYPE]", required=False)
 @as_json
 @click.pass_obj
-def providers(desk: CliContext, *, type_name: str | None, as_json: bool) -> None:
+def providers(cli: CliContext, *, type_name: str | None, as_json: bool) -> None:
     """List the types of providers and the state of the configured ones; with TYPE: all its settings, to copy.
 
     The state is computed from attempts of messages accepted within a day, and of older ones that are not settled.
     It is unknown after a start, and when nothing was sent.
     """
     if type_name is not None:
-        _print_kind(type_name, as_json=as_json)
+        _print_type(type_name, as_json=as_json)
         return
-    settings = _settings(desk)
-    attempts = (
-        asyncio.run(_read_attempts(desk, settings)) if settings else _Attempts(trouble="the settings have faults")
-    )
-    if as_json:
-        print_json(
-            {
-                "types": [_kind_as_json(kind_) for kind_ in kinds()],
-                "configured": _configured_as_json(settings, attempts) if settings else [],
-                "trouble": attempts.trouble or None,
-            }
-        )
-        return
-    print_table(("type", "what it is", "needs"), [(k.type, k.sentence, ", ".join(k.needs)) for k in kinds()])
-    say()
-    if settings is None:
-        say("The configured providers are not known: the settings have faults, see `mailroom check`.")
-        return
-    _print_configured(settings, attempts)
-
-
-def _print_kind(type_name: str, *, as_json: bool) -> None:
     try:
-        kind_ = kind(type_name)
+        states, trouble = asyncio.run(_read_states(cli, cli.load()))
+    except SettingsError:
+        states, trouble = [], "the settings have faults"
+    types = provider_types()
+    if as_json:
+        configured = [_state_as_json(state) for state in states]
+        print_json({"types": list(map(_type_as_json, types)), "configured": configured, "trouble": trouble})
+        return
+    rows = [(provider.type, provider.description, ", ".join(provider.needs)) for provider in types]
+    print_table(("type", "what it is", "needs"), rows)
+    print_line()
+    if states:
+        _print_states(states, trouble)
+    else:
+        print_line("The configured providers are not known: the settings have faults, see `mailroom check`.")
+
+
+def _print_type(type_name: str, *, as_json: bool) -> None:
+    try:
+        provider = provider_type(type_name)
     except LookupError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        print_json(_kind_as_json(kind_))
+        print_json(_type_as_json(provider))
         return
-    say(kind_.sentence)
-    say()
+    print_line(provider.description)
+    print_line()
     print_table(
         ("setting", "value", "default", ""),
         [
-            (row.name, row.kind.replace("`", ""), "required" if row.is_required else row.default, row.description)
-            for row in kind_.own
+            (row.name, row.value.replace("`", ""), "required" if row.required else row.default or "", row.description)
+            for row in provider.settings
         ],
     )
-    say()
-    print_block(kind_.block())
+    print_line()
+    print_block(provider.example())
 
 
-def _settings(desk: CliContext) -> Settings | None:
-    try:
-        return load(environ=os.environ, config=desk.config, dev=desk.dev)
-    except SettingsError:
-        return None
+def _type_as_json(provider: ProviderType) -> dict[str, Any]:
+    return asdict(provider) | {"example": provider.example()}
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempts:
-    """Attempts by provider and outcome; `trouble` is why they could not be read."""
+class _ProviderState:
+    """A configured provider and its attempts."""
 
+    name: str
+    type: str
+    last_hour: Mapping[str, int]
+    """Outcome → number of attempts."""
+    last: AttemptSummary | None
+    """The last attempt of the day that ended."""
+
+
+async def _read_states(cli: CliContext, settings: Settings) -> tuple[list[_ProviderState], str | None]:
+    """Return the state of each configured provider, and why the attempts could not be read if so."""
+    now, trouble = time.time(), None
     hour: Sequence[AttemptSummary] = ()
     day: Sequence[AttemptSummary] = ()
-    trouble: str = ""
-
-    def health(self, name: str) -> tuple[dict[str, int], AttemptSummary | None]:
-        """Return a provider's counts of the last hour by outcome, and the last attempt of the day that ended."""
-        counts = {row.outcome or _UNFINISHED: row.count for row in self.hour if row.provider == name}
-        ended = [row for row in self.day if row.provider == name and row.outcome is not None]
-        return counts, max(ended, key=lambda row: row.last_at, default=None)
-
-
-async def _read_attempts(desk: CliContext, settings: Settings) -> _Attempts:
-    now = time.time()
     try:
-        async with looking(desk.open, settings) as outbox:
+        async with cli.outbox(settings) as outbox:
             hour = await outbox.tried(since=now - _HOUR, accepted=now - _DAY)
             day = await outbox.tried(since=now - _DAY, accepted=now - _DAY)
     except click.ClickException as error:
-        return _Attempts(trouble=error.message)
-    return _Attempts(hour, day)
-
-
-def _configured_as_json(settings: Settings, attempts: _Attempts) -> list[dict[str, Any]]:
-    rows = []
+        trouble = error.message
+    states = []
     for name, provider in settings.providers.items():
-        counts, last = attempts.health(name)
-        description = last and {"outcome": last.outcome, "started_at": moment(last.last_at), "words": last.words}
-        rows.append({"name": name, "type": provider.type, "last_hour": counts, "last": description})
-    return rows
+        counts = {row.outcome or _UNFINISHED: row.count for row in hour if row.provider == name}
+        ended = [row for row in day if row.provider == name and row.outcome is not None]
+        last = max(ended, key=lambda row: row.last_at, default=None)
+        states.append(_ProviderState(name, provider.type, counts, last))
+    return states, trouble
 
 
-def _print_configured(settings: Settings, attempts: _Attempts) -> None:
+def _state_as_json(state: _ProviderState) -> dict[str, Any]:
+    last = state.last and {
+        "outcome": state.last.outcome,
+        "started_at": iso_time(state.last.last_at),
+        "words": state.last.words,
+    }
+    return {"name": state.name, "type": state.type, "last_hour": state.last_hour, "last": last}
+
+
+def _print_states(states: list[_ProviderState], trouble: str | None) -> None:
     now = time.time()
     rows = []
-    for name, provider in settings.providers.items():
-        counts, last = attempts.health(name)
-        hour = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing"
-        ago = f"{last.outcome} {span(now - last.last_at)} ago: {last.words}" if last else "not known"
-        rows.append((name, provider.type, hour, ago))
+    for state in states:
+        hour = ", ".join(f"{count} {outcome}" for outcome, count in state.last_hour.items()) or "nothing"
+        last = state.last
+        ago = f"{last.outcome} {short_duration(now - last.last_at)} ago: {last.words}" if last else "not known"
+        rows.append((state.name, state.type, hour, ago))
     print_table(("configured", "type", "attempts of the last hour", "last outcome"), rows)
-    if attempts.trouble:
-        say(f"Their state is not known: {attempts.trouble}")
-
-
-def _kind_as_json(kind_: Kind) -> dict[str, Any]:
-    return {
-        "type": kind_.type,
-        "description": kind_.sentence,
-        "settings": [
-            {
-                "name": row.name,
-                "variable": row.variable,
-                "value": row.kind,
-                "default": row.default or None,
-                "required": row.is_required,
-                "description": row.description,
-            }
-            for row in kind_.own
-        ],
-        "example": kind_.block(),
-    }
+    if trouble:
+        print_line(f"Their state is not known: {trouble}")

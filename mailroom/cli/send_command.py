@@ -8,8 +8,7 @@ import click
 import httpx
 
 from mailroom.cli.context import CliContext, as_json, server_url
-from mailroom.cli.outbox_access import looking
-from mailroom.cli.output import print_json, record_as_json, say
+from mailroom.cli.output import print_json, print_line, record_as_json
 from mailroom.config.model import Settings
 from mailroom.logto import CONSOLE_TEST_CODE, GENERIC
 from mailroom.message import State
@@ -34,21 +33,21 @@ _SENT: Final = frozenset({State.SENT, State.DELIVERED})
 @as_json
 @click.pass_obj
 def send(
-    desk: CliContext, *, address: str, template: str, locale: str | None, url: str | None, wait: float, as_json: bool
+    cli: CliContext, *, address: str, template: str, locale: str | None, url: str | None, wait: float, as_json: bool
 ) -> None:
     """Send a test mail to ADDRESS through the running server, with the code 000000 as Logto's console does.
 
     Prints the message's id and its state; exits with 1 unless it was sent.
     """
-    settings = desk.settings()
+    settings = cli.settings()
     id_ = asyncio.run(_post(settings, url or server_url(settings), address, template, locale))
     if not as_json:
-        say(f"accepted as {id_}")
-    record = asyncio.run(_wait_for_outcome(desk, settings, id_, wait))
+        print_line(f"accepted as {id_}")
+    record = asyncio.run(_wait_for_outcome(cli, settings, id_, wait))
     if as_json:
         print_json({"id": id_, "record": record_as_json(record) if record else None})
     elif record is not None:
-        say(f"{record.state}{_explain(record)}")
+        print_line(f"{record.state}{_explain(record)}")
     if record is None or record.state not in _SENT:
         raise click.ClickException(f"not sent within {wait:g} s; check again with: mailroom outbox show {id_}")
 
@@ -73,10 +72,10 @@ async def _post(settings: Settings, url: str, address: str, template: str, local
         raise click.ClickException(f"What answers at {url} is not Mailroom.") from error
 
 
-async def _wait_for_outcome(desk: CliContext, settings: Settings, id_: str, wait: float) -> Record | None:
+async def _wait_for_outcome(cli: CliContext, settings: Settings, id_: str, wait: float) -> Record | None:
     """Return the message's record once it is settled or held, or as it stands when the time is up."""
     deadline = time.monotonic() + wait
-    async with looking(desk.open, settings) as outbox:
+    async with cli.outbox(settings) as outbox:
         while True:
             record = await outbox.get(id_)
             ended = record is not None and (record.state.settled or record.state is State.HELD)

@@ -12,16 +12,16 @@ from mailroom.cli.context import CliContext
 @click.command()
 @click.option("--fd", type=click.IntRange(0), metavar="N", help="Listen on this inherited socket.")
 @click.pass_obj
-def serve(desk: CliContext, fd: int | None) -> None:
+def serve(cli: CliContext, fd: int | None) -> None:
     """Serve until SIGTERM, as `python server.py` does; SIGHUP reloads."""
     server = find_spec("server")
     if server is None or server.origin is None:
         raise click.ClickException("server.py is not installed beside this command")
     arguments = [sys.executable, server.origin]
-    if desk.dev:
+    if cli.dev:
         arguments.append("--dev")
-    if desk.config is not None:
-        arguments += ["--config", str(desk.config)]
+    if cli.config is not None:
+        arguments += ["--config", str(cli.config)]
     if fd is not None:
         arguments += ["--fd", str(fd)]
     os.execv(sys.executable, arguments)  # noqa: S606 - the server takes this process over, its id and its signals

@@ -2,13 +2,13 @@
 
     settings = load(environ=os.environ)  # raises SettingsError with all faults at once
 
-`given` merges the sources, pydantic validates each setting, `rules` the settings together; `development` has the
-defaults of `--dev`.
+`sources` merges file and variables, pydantic validates each setting by the `model`, `constraints` checks the settings
+together; `development` has the defaults of `--dev`.
 """
 
 import re
 from collections.abc import Mapping
-from pathlib import Path as File
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from mailroom import providers
 from mailroom.config import constraints, development
 from mailroom.config.constraints import warnings
-from mailroom.config.fields import Path, table_of, values_of, variable, written
+from mailroom.config.fields import SettingPath, fields_by_name, table_of, values_of, variable
 from mailroom.config.model import Settings
 from mailroom.config.sources import CONFIG, RawConfig, did_you_mean
 from mailroom.errors import Fault, SettingsError
@@ -25,9 +25,9 @@ from mailroom.providers import ProviderSettings
 
 __all__ = ["load", "warnings"]
 
-DEFAULT_CONFIG: Final = File("mailroom.toml")
+DEFAULT_CONFIG: Final = Path("mailroom.toml")
+PROVIDER_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 
-_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 _PREAMBLE: Final = re.compile(r"(?:Value error, |(?:Input|String|Value|Tuple|Dictionary) (?=should))")
 _STAND_INS: Final[dict[str, Any]] = {
     "from": "nobody@localhost.localdomain",
@@ -37,126 +37,122 @@ _STAND_INS: Final[dict[str, Any]] = {
 """Values for missing settings, so that the others can be validated."""
 
 
-def load(*, environ: Mapping[str, str], config: File | None = None, dev: bool = False) -> Settings:
+def load(*, environ: Mapping[str, str], config: Path | None = None, dev: bool = False) -> Settings:
     """Return the validated settings.
 
     `config` is the TOML file (else the one that `MAILROOM_CONFIG` names, else `./mailroom.toml` if there is one).
-    Raises SettingsError with all faults at once, none of which shows a secret. With `dev` what is missing is
-    filled in, and a generated secret key is kept in `./data`.
+    Raises SettingsError with all faults at once, none of which shows a secret. With `dev` missing
+    settings get defaults, and a generated secret key is stored in `./data`.
     """
     named_by = "--config" if config else CONFIG if environ.get(CONFIG) else None
-    given = RawConfig()
-    given.read_file(config or File(environ.get(CONFIG) or DEFAULT_CONFIG), named_by=named_by)
-    given.read_variables(environ)
-    given.read_platform(environ, dev=dev)
+    raw = RawConfig()
+    raw.read_file(config or Path(environ.get(CONFIG) or DEFAULT_CONFIG), named_by=named_by)
+    raw.read_variables(environ)
+    raw.read_platform(environ, dev=dev)
     if dev:
-        development.fill(given)
-    settings = _validate(given, environ, dev=dev)
-    if given.faults:
-        raise SettingsError(_unique(given.faults))
+        development.fill(raw)
+    settings = _validate(raw, environ, dev=dev)
+    if raw.faults:
+        raise SettingsError(list(dict.fromkeys(raw.faults)))
     return settings
 
 
-def _validate(given: RawConfig, environ: Mapping[str, str], *, dev: bool) -> Settings:
-    provider_tables = given.tree.get("providers")
-    faulty: set[Path] = set()
-    tree = dict(given.tree)
+def _validate(raw: RawConfig, environ: Mapping[str, str], *, dev: bool) -> Settings:
+    provider_tables = raw.tree.get("providers")
+    faulty: set[SettingPath] = set()
+    tree = dict(raw.tree)
     if tree.pop("dev", None) is not None:
-        given.fault(("dev",), "unknown setting; use the command-line option --dev")
+        raw.fault(("dev",), "unknown setting; use the command-line option --dev")
     if provider_tables == {}:
         del tree["providers"]
     elif isinstance(provider_tables, dict):
-        tree["providers"] = _validate_providers(given, provider_tables)
+        tree["providers"] = _validate_providers(raw, provider_tables)
         if not tree["providers"]:  # all of them are faulty and have been reported
             tree["providers"] = _STAND_INS["providers"]
     try:
         settings = Settings.model_validate(tree, by_alias=True, by_name=False)
     except ValidationError as error:
-        faulty = _report(given, Settings, (), tree, error)
+        faulty = _report(raw, Settings, (), tree, error)
         settings = _validate_without(faulty, tree)
     names = list(provider_tables) if isinstance(provider_tables, dict) else []
-    alone = [name for name in names if ("providers", name, "type") in given.variables and name not in given.in_file]
+    alone = [name for name in names if ("providers", name, "type") in raw.variables and name not in raw.in_file]
     unordered = len(names) > 1 and bool(alone)
     for path, problem in constraints.find_faults(settings, names=names, unordered=unordered, environ=environ, dev=dev):
-        if not _is_reported(path, faulty) and not (given.incomplete and problem in constraints.MISSING.values()):
-            given.fault(path, problem)
+        is_reported = any(path[: len(other)] == other or other[: len(path)] == path for other in faulty)
+        if not is_reported and not (raw.incomplete and problem in constraints.MISSING.values()):
+            raw.fault(path, problem)
     return settings.model_copy(update={"dev": dev})
 
 
-def _validate_providers(given: RawConfig, provider_tables: dict[str, Any]) -> dict[str, ProviderSettings]:
+def _validate_providers(raw: RawConfig, provider_tables: dict[str, Any]) -> dict[str, ProviderSettings]:
     """Validate each provider by its own type's settings."""
     valid: dict[str, ProviderSettings] = {}
     for name, table in provider_tables.items():
-        path: Path = ("providers", name)
+        path: SettingPath = ("providers", name)
         if not isinstance(table, dict):
-            given.fault(path, "a provider is a table: [providers.main]")
+            raw.fault(path, "a provider is a table: [providers.main]")
             continue
-        if not _NAME.fullmatch(name):
-            given.fault(path, "a provider's name has small letters, digits, single - and _ between them")
-        model = given.provider(name)
+        if not PROVIDER_NAME.fullmatch(name):
+            raw.fault(path, "a provider's name has small letters, digits, single - and _ between them")
+        model = raw.provider(name)
         if model is None:
-            _report_type(given, name, table.get("type"))
+            _report_type(raw, name, table.get("type"))
             continue
         try:
             valid[name] = model.model_validate(table, by_alias=True, by_name=False)
         except ValidationError as error:
-            _report(given, model, path, table, error)
+            _report(raw, model, path, table, error)
     return valid
 
 
-def _report_type(given: RawConfig, name: str, kind: Any) -> None:
+def _report_type(raw: RawConfig, name: str, type_name: Any) -> None:
     known = ", ".join(providers.types())
-    path: Path = ("providers", name)
-    if kind is not None:
-        given.fault((*path, "type"), f"there is no such type; there are: {known}{_suggest_type(kind)}")
+    path: SettingPath = ("providers", name)
+    if type_name is not None:
+        suggestion = did_you_mean(type_name.lower(), providers.types()) if isinstance(type_name, str) else ""
+        raw.fault((*path, "type"), f"there is no such type; there are: {known}{suggestion}")
         return
-    alone = sorted(word for place, word in given.variables.items() if place[:2] == path and name not in given.in_file)
-    if alone:
-        meant = did_you_mean(name, sorted(given.in_file))
-        problem = f"there is no provider {name!r}{meant}; a new one needs {variable((*path, 'type'))}"
-        given.faults.append(Fault(alone[0], problem))
+    variables = sorted(word for place, word in raw.variables.items() if place[:2] == path and name not in raw.in_file)
+    if variables:
+        suggestion = did_you_mean(name, sorted(raw.in_file))
+        problem = f"there is no provider {name!r}{suggestion}; a new one needs {variable((*path, 'type'))}"
+        raw.faults.append(Fault(variables[0], problem))
     else:
-        given.fault((*path, "type"), f"missing; one of: {known}")
-
-
-def _suggest_type(kind: Any) -> str:
-    return did_you_mean(kind.lower(), providers.types()) if isinstance(kind, str) else ""
+        raw.fault((*path, "type"), f"missing; one of: {known}")
 
 
 def _report(
-    given: RawConfig, model: type[BaseModel], above: Path, tree: dict[str, Any], error: ValidationError
-) -> set[Path]:
+    raw: RawConfig, model: type[BaseModel], above: SettingPath, tree: dict[str, Any], error: ValidationError
+) -> set[SettingPath]:
     """Report pydantic's errors in the operator's terms; return the paths of the faulty settings."""
-    problems: dict[Path, list[str]] = {}
+    problems: dict[SettingPath, list[str]] = {}
     for detail in error.errors(include_url=False, include_input=False):
         path = _as_in_tree(detail["loc"], tree, missing=detail["type"] == "missing")
-        if detail["type"] == "missing" and given.incomplete:
-            problems.setdefault(path, [])
-            continue
-        problem = _describe(model, (*above, *path), path, detail)
-        problems.setdefault(path, []).append(problem)
+        messages = problems.setdefault(path, [])
+        if not (detail["type"] == "missing" and raw.incomplete):
+            messages.append(_describe(model, (*above, *path), path, detail))
     for path, messages in problems.items():
         if messages:
-            given.fault((*above, *path), ", or ".join(dict.fromkeys(messages)))
+            raw.fault((*above, *path), ", or ".join(dict.fromkeys(messages)))
     return set(problems)
 
 
-def _describe(model: type[BaseModel], whole: Path, path: Path, detail: ErrorDetails) -> str:
-    kind = detail["type"]
-    if kind == "missing":
+def _describe(model: type[BaseModel], whole: SettingPath, path: SettingPath, detail: ErrorDetails) -> str:
+    error = detail["type"]
+    if error == "missing":
         return constraints.MISSING.get(whole, f"missing; set it here or as {variable(whole)}")
-    if kind == "extra_forbidden":
+    if error == "extra_forbidden":
         table = _table_at(model, path[:-1])
-        return f"unknown setting{did_you_mean(str(path[-1]), list(written(table)) if table else [])}"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"unknown setting{did_you_mean(str(path[-1]), list(fields_by_name(table)) if table else [])}"
+    if error in ("model_type", "model_attributes_type", "dict_type"):
         return "should be a table"
     message = _PREAMBLE.sub("", detail["msg"]).rstrip(".")
     return message[:1].lower() + message[1:]
 
 
-def _as_in_tree(path: Path, tree: Any, *, missing: bool) -> Path:
-    """Remove from a path what pydantic adds: the alternative of a union, or that the error is about a key."""
-    path_in_tree: Path = ()
+def _as_in_tree(path: SettingPath, tree: Any, *, missing: bool) -> SettingPath:
+    """Remove the parts that pydantic adds to a path: the alternative of a union, or a mark that a key is meant."""
+    path_in_tree: SettingPath = ()
     for number, part in enumerate(path, start=1):
         if isinstance(tree, dict) and (part in tree or (missing and number == len(path))):
             tree = tree.get(part)
@@ -168,20 +164,20 @@ def _as_in_tree(path: Path, tree: Any, *, missing: bool) -> Path:
     return path_in_tree
 
 
-def _table_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+def _table_at(model: type[BaseModel], path: SettingPath) -> type[BaseModel] | None:
     annotation: Any = model
     for part in path:
         table = table_of(annotation)
         if table is None:
             annotation = values_of(annotation)
-        elif part in written(table):
-            annotation = written(table)[str(part)].annotation
+        elif part in fields_by_name(table):
+            annotation = fields_by_name(table)[str(part)].annotation
         else:
             return None
     return table_of(annotation)
 
 
-def _validate_without(faulty: set[Path], tree: dict[str, Any]) -> Settings:
+def _validate_without(faulty: set[SettingPath], tree: dict[str, Any]) -> Settings:
     """Return the settings without the faulty ones, so that the rest can be validated together."""
     for path in faulty:
         _remove(tree, path)
@@ -193,7 +189,7 @@ def _validate_without(faulty: set[Path], tree: dict[str, Any]) -> Settings:
         return Settings.model_validate(_STAND_INS | tree, by_alias=True, by_name=False)
 
 
-def _remove(tree: dict[str, Any], path: Path) -> None:
+def _remove(tree: dict[str, Any], path: SettingPath) -> None:
     """Remove one setting; a list is removed as a whole."""
     table: Any = tree
     for part in path[:-1]:
@@ -204,12 +200,3 @@ def _remove(tree: dict[str, Any], path: Path) -> None:
         table[part] = table = dict(inner)  # the original tree is not changed
     if isinstance(table, dict):
         table.pop(path[-1], None)
-
-
-def _is_reported(path: Path, faulty: set[Path]) -> bool:
-    """Return whether a fault was reported for this path, or above or below it."""
-    return any(path[: len(other)] == other or other[: len(path)] == path for other in faulty)
-
-
-def _unique(faults: list[Fault]) -> list[Fault]:
-    return list(dict.fromkeys(faults))

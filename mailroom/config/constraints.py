@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from mailroom.config.fields import Path
+from mailroom.config.fields import SettingPath
 from mailroom.config.model import SQLITE, Settings
 from mailroom.config.sources import did_you_mean
 from mailroom.providers import ProviderSettings
 
-Refusal = tuple[Path, str]
+PathFault = tuple[SettingPath, str]
+"""A setting, and what is wrong with it."""
 
-MISSING: Final[dict[Path, str]] = {
+MISSING: Final[dict[SettingPath, str]] = {
     ("from",): 'missing; set the sender of your mails: "Acme <no-reply@acme.example>" (or MAILROOM_FROM)',
     ("secret_key",): "missing; `mailroom keygen` prints one (or MAILROOM_SECRET_KEY)",
     ("providers",): (
@@ -37,6 +38,9 @@ _PLACEHOLDER: Final = re.compile(r"…|replace[-_ ]this", re.IGNORECASE)
 """Placeholders for secrets in our examples."""
 _DRAIN: Final = timedelta(seconds=6)
 
+_NEEDS_POSTGRESQL: Final = (
+    "this needs PostgreSQL, which is not supported yet; run Mailroom on a host with persistent storage"
+)
 _EPHEMERAL_HOSTS: Final = {
     "DYNO": "Heroku",
     "K_SERVICE": "Cloud Run",
@@ -48,7 +52,7 @@ _EPHEMERAL_HOSTS: Final = {
 
 def find_faults(
     settings: Settings, *, names: list[str], unordered: bool, environ: Mapping[str, str], dev: bool
-) -> Iterator[Refusal]:
+) -> Iterator[PathFault]:
     """Yield the faults that concern several settings.
 
     `names` are all configured providers, faulty ones included; `unordered`: several are set by variables alone.
@@ -68,29 +72,22 @@ def find_faults(
 
 def warnings(settings: Settings) -> list[str]:
     """Return warnings, which the server logs at start."""
-    found = []
-    if not settings.dev:
-        found += [
-            f"provider {name} captures mails instead of sending them"
-            for name, provider in settings.providers.items()
-            if provider.type == "capture"
-        ]
-    found += [
-        f"provider {name} is in its sandbox: mails are checked and none is sent"
-        for name, provider in settings.providers.items()
-        if getattr(provider, "sandbox", False)
-    ]
+    messages = []
     for name, provider in settings.providers.items():
-        found += [f"provider {name} {warning}" for warning in _transport_warnings(provider)]
+        if provider.type == "capture" and not settings.dev:
+            messages.append(f"provider {name} captures mails instead of sending them")
+        if getattr(provider, "sandbox", False):
+            messages.append(f"provider {name} is in its sandbox: mails are checked and none is sent")
+        messages += [f"provider {name} {warning}" for warning in _transport_warnings(provider)]
     if settings.metrics_token is None and _is_public(settings.host):
-        found.append(f"anyone who can connect can read /metrics on {settings.host}: set metrics_token")
+        messages.append(f"anyone who can connect can read /metrics on {settings.host}: set metrics_token")
     if settings.role == "web":
-        found.append('role = "web" on SQLite stores messages and sends none: it is for benchmarks')
+        messages.append('role = "web" on SQLite stores messages and sends none: it is for benchmarks')
     if settings.shutdown_timeout < _DRAIN:
-        found.append(
+        messages.append(
             "shutdown_timeout is shorter than Logto keeps idle connections (5 s): a restart can break requests"
         )
-    return found
+    return messages
 
 
 def _transport_warnings(provider: ProviderSettings) -> Iterator[str]:
@@ -100,8 +97,8 @@ def _transport_warnings(provider: ProviderSettings) -> Iterator[str]:
     if getattr(provider, "tls", "") == "none" and not _is_loopback(str(getattr(provider, "host", ""))):
         yield 'does not encrypt (tls = "none"): anyone in between can read everything, codes and password'
     for setting in ("endpoint", "url"):
-        given = getattr(provider, setting, None)
-        url = urlsplit(given.get_secret_value() if isinstance(given, SecretStr) else given or "")
+        value = getattr(provider, setting, None)
+        url = urlsplit(value.get_secret_value() if isinstance(value, SecretStr) else value or "")
         if url.scheme == "http" and not _is_loopback(url.hostname or ""):
             yield f"does not encrypt ({setting} is http://): anyone in between can read everything, codes and keys"
 
@@ -126,15 +123,12 @@ def is_placeholder(secret: SecretStr) -> bool:
     return bool(_PLACEHOLDER.search(secret.get_secret_value()))
 
 
-def _placeholders(value: Any, path: Path) -> Iterator[Refusal]:
+def _placeholders(value: Any, path: SettingPath) -> Iterator[PathFault]:
     """Yield the secrets below a setting that were copied from an example."""
     match value:
         case SecretStr() if is_placeholder(value):
-            todo = (
-                "put the real one there"
-                if path[0] in ("providers", "webhook")
-                else "`mailroom keygen` prints a new one"
-            )
+            is_theirs = path[0] in ("providers", "webhook")
+            todo = "put the real one there" if is_theirs else "`mailroom keygen` prints a new one"
             yield path, f"is a placeholder from an example; {todo}"
         case BaseModel():
             for name, field in type(value).model_fields.items():
@@ -147,7 +141,7 @@ def _placeholders(value: Any, path: Path) -> Iterator[Refusal]:
                 yield from _placeholders(inner, (*path, index))
 
 
-def _secrets(settings: Settings, *, dev: bool) -> Iterator[Refusal]:
+def _secrets(settings: Settings, *, dev: bool) -> Iterator[PathFault]:
     for index, key in enumerate(settings.secret_key):
         if len(key.get_secret_value()) < _SHORTEST_KEY and not is_placeholder(key):
             yield ("secret_key", index), f"is shorter than {_SHORTEST_KEY} characters; `mailroom keygen` prints one"
@@ -163,13 +157,11 @@ def _secrets(settings: Settings, *, dev: bool) -> Iterator[Refusal]:
         if not (text.isascii() and text.isprintable()):
             yield path, "is not a valid header value: printable ASCII, no line breaks"
         elif len(text) < _SHORTEST_AUTHORIZATION and not dev:
-            yield (
-                path,
-                f"is shorter than {_SHORTEST_AUTHORIZATION} characters, easily guessed; `mailroom keygen` prints one",
-            )
+            problem = f"is shorter than {_SHORTEST_AUTHORIZATION} characters, easily guessed"
+            yield path, f"{problem}; `mailroom keygen` prints one"
 
 
-def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[Refusal]:
+def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[PathFault]:
     url, path = settings.database_url, ("database_url",)
     if url.startswith(("postgres://", "postgresql://")):
         yield path, "PostgreSQL is not supported yet; use SQLite: sqlite:///data/mailroom.db"
@@ -182,17 +174,12 @@ def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[Refusa
         yield ("role",), "a worker needs PostgreSQL, which is not supported yet: on SQLite one process does all"
     for variable, host in _EPHEMERAL_HOSTS.items():
         if environ.get(variable):
-            yield (
-                path,
-                (
-                    f"{host} (known by {variable}) loses its disk at every restart, and SQLite with it: "
-                    "this needs PostgreSQL, which is not supported yet; run Mailroom on a host with persistent storage"
-                ),
-            )
+            problem = f"{host} (known by {variable}) loses its disk at every restart, and SQLite with it"
+            yield path, f"{problem}: {_NEEDS_POSTGRESQL}"
             return
 
 
-def _routes(settings: Settings, names: list[str], *, unordered: bool) -> Iterator[Refusal]:
+def _routes(settings: Settings, names: list[str], *, unordered: bool) -> Iterator[PathFault]:
     for template, route in settings.routes.items():
         for index, name in enumerate(route):
             if name not in names:
@@ -202,7 +189,5 @@ def _routes(settings: Settings, names: list[str], *, unordered: bool) -> Iterato
         if not route:
             yield ("routes", template), "names no provider"
     if unordered and "default" not in settings.routes:
-        yield (
-            ("routes", "default"),
-            f"variables have no order: set the order of the providers, MAILROOM_ROUTES__DEFAULT={','.join(names)}",
-        )
+        problem = "variables have no order: set the order of the providers"
+        yield ("routes", "default"), f"{problem}, MAILROOM_ROUTES__DEFAULT={','.join(names)}"

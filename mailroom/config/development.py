@@ -4,31 +4,32 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Final
 
 from mailroom.config.sources import RawConfig
 from mailroom.errors import Fault
 
 KEY_FILE: Final = Path("data/dev-secret-key")
-"""Stored, so that the outbox can be opened again after a restart; readable by its owner only (0600)."""
+"""Stored, so that the outbox can be read after a restart; only its owner can read it (0600)."""
 
 DATABASE_URL: Final = "sqlite:///data/dev.db"
-"""Not the default file: a server with real settings in the same folder has another key."""
+"""Not the default: a server with real settings in the same folder has another key, so needs another file."""
 
 _SENDER: Final = "Mailroom <mailroom@localhost.localdomain>"
 
 
-def fill(given: RawConfig) -> None:
+def fill(raw: RawConfig) -> None:
     """Add a sender, a provider, a database and a secret key where there are none."""
-    given.tree.setdefault("from", _SENDER)
-    given.tree.setdefault("database_url", DATABASE_URL)
-    given.tree.setdefault("providers", {"capture": {"type": "capture"}})
-    if "secret_key" not in given.tree:
+    raw.tree.setdefault("from", _SENDER)
+    raw.tree.setdefault("database_url", DATABASE_URL)
+    raw.tree.setdefault("providers", {"capture": {"type": "capture"}})
+    if "secret_key" not in raw.tree:
         try:
-            given.tree["secret_key"] = _load_or_create_key(KEY_FILE)
+            raw.tree["secret_key"] = _load_or_create_key(KEY_FILE)
         except (OSError, UnicodeDecodeError) as error:
-            given.faults.append(Fault("secret_key", f"--dev cannot keep one in {KEY_FILE}: {error}"))
-            given.incomplete = True
+            raw.faults.append(Fault("secret_key", f"--dev cannot store one in {KEY_FILE}: {error}"))
+            raw.incomplete = True
 
 
 def new_key() -> str:
@@ -41,15 +42,10 @@ def _load_or_create_key(file: Path) -> str:
     with suppress(FileNotFoundError):
         return file.read_text().strip()
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(new_key() + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+    with NamedTemporaryFile("w", dir=file.parent) as temporary:  # mode 0600; its name is deleted in the end
+        temporary.write(new_key() + "\n")
+        temporary.flush()
+        os.fsync(temporary.fileno())
         with suppress(FileExistsError):
-            file.hardlink_to(temporary)
-    finally:
-        temporary.unlink()
+            file.hardlink_to(temporary.name)
     return file.read_text().strip()

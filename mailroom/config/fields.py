@@ -9,14 +9,14 @@ from pydantic.fields import FieldInfo
 
 from mailroom.config.model import Settings
 
-Path = tuple[str | int, ...]
+SettingPath = tuple[str | int, ...]
 """The path of a setting: `("providers", "main", "port")`."""
 
 PREFIX: Final = "MAILROOM_"
 
 
-def written(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return a table's settings by the names that the operator writes."""
+def fields_by_name(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a table by the names that the operator writes."""
     return {field.alias or name: field for name, field in model.model_fields.items() if not field.exclude}
 
 
@@ -34,21 +34,21 @@ def values_of(annotation: Any) -> Any | None:
 
 
 def is_list(annotation: Any) -> bool:
-    """Tell whether several values may be given."""
+    """Return whether several values may be given."""
     return any(get_origin(part) in (tuple, list, set, frozenset) for part in alternatives(annotation))
 
 
 def is_secret(annotation: Any) -> bool:
-    """Tell whether the value must never be shown, and may be given as `…_FILE`."""
+    """Return whether the value must never be shown, and may be given as `…_FILE`."""
     return any(
         part is SecretStr or (is_list(part) and any(is_secret(item) for item in get_args(part)))
         for part in alternatives(annotation)
     )
 
 
-def leaves(model: type[BaseModel] = Settings, above: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
+def leaves(model: type[BaseModel] = Settings, above: SettingPath = ()) -> Iterator[tuple[SettingPath, FieldInfo]]:
     """Yield every setting below a table that is not a table with fixed names itself."""
-    for name, field in written(model).items():
+    for name, field in fields_by_name(model).items():
         inner = table_of(field.annotation)
         if inner is None:
             yield (*above, name), field
@@ -56,12 +56,12 @@ def leaves(model: type[BaseModel] = Settings, above: Path = ()) -> Iterator[tupl
             yield from leaves(inner, (*above, name))
 
 
-def variable(path: Path) -> str:
+def variable(path: SettingPath) -> str:
     """Return the variable for a setting: `MAILROOM_PROVIDERS__MAIN__PORT`."""
     return PREFIX + "__".join(str(part).replace("-", "_").upper() for part in path)
 
 
-def dotted(path: Path) -> str:
+def dotted(path: SettingPath) -> str:
     """Return the setting's place below a table: `.main.port`, `.allowed_ips[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
 

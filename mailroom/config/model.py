@@ -1,4 +1,4 @@
-"""The settings' model: types, bounds, defaults and descriptions. `loading` finds the values."""
+"""The settings' model: types, bounds, defaults and descriptions. `sources` finds the values."""
 
 import re
 from datetime import timedelta

@@ -4,25 +4,16 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path as File
+from pathlib import Path
 from typing import Any, Final
 
 from mailroom import providers
-from mailroom.config.fields import (
-    PREFIX,
-    Path,
-    dotted,
-    is_list,
-    is_secret,
-    leaves,
-    table_of,
-    values_of,
-    variable,
-    written,
-)
+from mailroom.config import fields
+from mailroom.config.fields import PREFIX, SettingPath
 from mailroom.config.model import Settings
 from mailroom.errors import Fault
 from mailroom.message import TEMPLATES
@@ -30,13 +21,12 @@ from mailroom.providers import ProviderSettings
 
 CONFIG: Final = "MAILROOM_CONFIG"
 LOGTO_SECRET: Final = "MAILROOM_LOGTO_APP_SECRET"  # noqa: S105 - a variable's name
-"""Read by `mailroom import --from-logto`, as is `…_FILE`; no setting, and no fault where it is still set."""
+"""Read by `mailroom import --from-logto`, as is `…_FILE`; not a setting, and no fault if it is still set."""
 
 _KUBERNETES: Final = re.compile(
     r"MAILROOM_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _KUBERNETES_PORT: Final = re.compile(r"MAILROOM_(?:[A-Z0-9]+_)*PORT")
-_A_PROVIDER: Final = ("providers", "name")
 _LONGEST_SECRET: Final = 65_536
 """Octets of a file that holds a secret."""
 
@@ -46,7 +36,7 @@ class RawConfig:
     """The merged sources, not validated yet."""
 
     tree: dict[str, Any] = field(default_factory=dict)
-    variables: dict[Path, str] = field(default_factory=dict)
+    variables: dict[SettingPath, str] = field(default_factory=dict)
     """Path → the variable that set it; all other values come from the file."""
     faults: list[Fault] = field(default_factory=list)
     in_file: frozenset[str] = frozenset()
@@ -54,7 +44,7 @@ class RawConfig:
     incomplete: bool = False
     """The file could not be read, so missing settings are not reported."""
 
-    def read_file(self, file: File, *, named_by: str | None) -> None:
+    def read_file(self, file: Path, *, named_by: str | None) -> None:
         """Read the TOML file; a fault if it is missing although `named_by` names it."""
         try:
             self.tree = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -92,14 +82,14 @@ class RawConfig:
         if self.variables.get(("port",)) == "PORT" and "host" not in self.tree and not dev:
             self._set(("host",), "0.0.0.0", "PORT")  # noqa: S104 - platforms that set PORT connect from outside
 
-    def fault(self, path: Path, problem: str) -> None:
+    def fault(self, path: SettingPath, problem: str) -> None:
         """Add a fault, named by the variable that set the value or by its path in the file."""
         path = self._normalize_path(path)
         for length in range(len(path), 0, -1):
             if path[:length] in self.variables:
-                self.faults.append(Fault(self.variables[path[:length]] + dotted(path[length:]), problem))
+                self.faults.append(Fault(self.variables[path[:length]] + fields.dotted(path[length:]), problem))
                 return
-        self.faults.append(Fault(dotted(path).removeprefix("."), problem))
+        self.faults.append(Fault(fields.dotted(path).removeprefix("."), problem))
 
     def provider(self, name: str) -> type[ProviderSettings] | None:
         """Return the settings class for the type of a provider; None if there is no such type."""
@@ -113,10 +103,10 @@ class RawConfig:
         table = self.tree.get("providers")
         return table if isinstance(table, dict) else {}
 
-    def _normalize_path(self, path: Path) -> Path:
+    def _normalize_path(self, path: SettingPath) -> SettingPath:
         """Remove the index if a single value was given instead of a list."""
         value: Any = self.tree
-        normalized: Path = ()
+        normalized: SettingPath = ()
         for part in path:
             if isinstance(part, int) and not (isinstance(value, list) and len(value) > 1):
                 break
@@ -127,25 +117,21 @@ class RawConfig:
     def _apply_variable(self, name: str, text: str) -> None:
         segments = name.removeprefix(PREFIX).split("__")
         setting = self._resolve(segments)
+        parse: Callable[[str, Any], Any] = _parse
         if setting is None and segments[-1].upper().endswith("_FILE"):
-            secret = self._resolve([*segments[:-1], segments[-1][: -len("_FILE")]])
-            if secret is not None and is_secret(secret[1]):
-                path, annotation = secret
-                value = self._read_secret(name, text, several=is_list(annotation))
-                if value is not None:
-                    self._set(path, value, name)
-                return
+            setting, parse = self._resolve([*segments[:-1], segments[-1][: -len("_FILE")]]), _read_secret
+            if setting is not None and not fields.is_secret(setting[1]):
+                setting = None
         if setting is None:
             self.faults.append(Fault(name, f"unknown setting{self._suggest(segments)}"))
             return
         path, annotation = setting
         try:
-            self._set(path, _parse(text, annotation), name)
-        except (ValueError, RecursionError):
-            kind = "list" if is_list(annotation) else "object"
-            self.faults.append(Fault(name, f"is not a JSON {kind}"))
+            self._set(path, parse(text, annotation), name)
+        except ValueError as error:
+            self.faults.append(Fault(name, str(error)))
 
-    def _set(self, path: Path, value: Any, name: str) -> None:
+    def _set(self, path: SettingPath, value: Any, name: str) -> None:
         if path in self.variables:
             self.faults.append(Fault(name, f"sets the same setting as {self.variables[path]}; unset one of them"))
             return
@@ -157,27 +143,25 @@ class RawConfig:
         table[path[-1]] = value
         self.variables[path] = name
 
-    def _resolve(self, segments: list[str]) -> tuple[Path, Any] | None:
+    def _resolve(self, segments: list[str]) -> tuple[SettingPath, Any] | None:
         """Return the setting that a variable names, and its type; None: there is none."""
-        path: Path = ()
+        path: SettingPath = ()
         annotation: Any = Settings
         for segment in segments:
-            fields = table_of(annotation)
+            table = fields.table_of(annotation)
             if path == ("providers",):
                 key: str | None = self._provider_name(segment)
                 annotation = self.provider(key) if key else None
-                if key and annotation is None and len(segments) > len(_A_PROVIDER):
-                    return (
-                        *path,
-                        key,
-                        "__".join(segments[2:]).lower(),
-                    ), str  # the fault in its type is reported instead
+                below = "__".join(segments[2:]).lower()
+                if key and annotation is None and below:
+                    return (*path, key, below), str  # the fault in its type is reported instead
                 annotation = annotation or ProviderSettings
             elif path == ("routes",):
-                key, annotation = self._template_name(segment), values_of(annotation)
-            elif fields is not None:
+                key, annotation = self._template_name(segment), fields.values_of(annotation)
+            elif table is not None:
                 key = segment.lower()
-                annotation = written(fields)[key].annotation if key in written(fields) else None
+                setting = fields.fields_by_name(table).get(key)
+                annotation = setting.annotation if setting else None
             else:
                 return None
             if key is None or annotation is None:
@@ -197,33 +181,13 @@ class RawConfig:
             return segment or None
         return next((name for name in known if _normalize(name) == _normalize(segment)), None)
 
-    def _read_secret(self, name: str, path: str, *, several: bool) -> str | list[str] | None:
-        """Read a secret from a file, without one trailing line break; for a list, one secret per line."""
-        try:
-            with File(path).open("rb") as file:
-                content = file.read(_LONGEST_SECRET + 1)
-            text = content.decode()
-        except OSError as error:
-            self.faults.append(Fault(name, f"cannot read {path}: {error.strerror}"))
-        except ValueError:  # not UTF-8, or a path with NUL
-            self.faults.append(Fault(name, f"{path!r} is not a file with UTF-8 text"))
-        else:
-            if len(content) > _LONGEST_SECRET:
-                self.faults.append(Fault(name, f"{path} is too long for a secret"))
-                return None
-            if several:
-                return [line for line in text.splitlines() if line]
-            return text.removesuffix("\n").removesuffix("\r")
-        return None
-
     def _suggest(self, segments: list[str]) -> str:
         if segments[0].upper() == "ROUTES":
             return """; for a template of your own write MAILROOM_ROUTES='{"MyTemplate": ["main"]}'"""
-        known = [variable(path) for path, _ in leaves()]
+        known = [fields.variable(path) for path, _ in fields.leaves()]
         for name in self._providers():
-            known += [
-                variable(path) for path, _ in leaves(self.provider(name) or ProviderSettings, ("providers", name))
-            ]
+            model = self.provider(name) or ProviderSettings
+            known += [fields.variable(path) for path, _ in fields.leaves(model, ("providers", name))]
         return did_you_mean("__".join(segments).upper(), [name.removeprefix(PREFIX) for name in known], PREFIX)
 
 
@@ -251,26 +215,43 @@ def _normalize(name: str) -> str:
 
 
 def _is_address(text: str) -> bool:
-    try:
+    with suppress(ValueError):
         ip_address(text)
-    except ValueError:
-        return text == "localhost"
-    return True
+        return True
+    return text == "localhost"
 
 
 def _parse(text: str, annotation: Any) -> Any:
-    """Parse a variable's text into the value that TOML would have. Raises ValueError."""
-    if values_of(annotation) is not None or table_of(annotation) is not None:
-        value = json.loads(text)
-        if not isinstance(value, dict):
-            raise ValueError("not an object")
-        return value
-    if not is_list(annotation):
+    """Parse a variable's text into the value that TOML would have. Raises ValueError with the problem."""
+    is_object = fields.values_of(annotation) is not None or fields.table_of(annotation) is not None
+    if not is_object and not fields.is_list(annotation):
         return text
-    if text.lstrip().startswith("["):
-        return json.loads(text)
-    return list(_split_commas(text))
+    if not is_object and not text.lstrip().startswith("["):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict if is_object else list):
+        raise ValueError(f"is not a JSON {'object' if is_object else 'list'}")  # noqa: TRY004 - a value, not an argument
+    return value
 
 
-def _split_commas(text: str) -> Iterator[str]:
-    return (item.strip() for item in text.split(",") if item.strip())
+def _read_secret(file: str, annotation: Any) -> str | list[str]:
+    """Read a secret from a file, without one trailing line break; for a list, one secret per line.
+
+    Raises ValueError with the problem.
+    """
+    try:
+        with Path(file).open("rb") as stream:
+            content = stream.read(_LONGEST_SECRET + 1)
+        text = content.decode()
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError:  # not UTF-8, or a path with NUL
+        raise ValueError(f"{file!r} is not a file with UTF-8 text") from None
+    if len(content) > _LONGEST_SECRET:
+        raise ValueError(f"{file} is too long for a secret")
+    if fields.is_list(annotation):
+        return [line for line in text.splitlines() if line]
+    return text.removesuffix("\n").removesuffix("\r")

@@ -8,8 +8,8 @@ from mailroom.errors import Fault
 from mailroom.rendering.renderer import TemplateRenderer, log_fault
 
 
-def writer(settings: Settings, *, tell: Callable[[Fault], None] = log_fault) -> TemplateRenderer:
-    """Return the renderer; `tell` is called once for each fault in the operator's templates.
+def build_renderer(settings: Settings, *, on_fault: Callable[[Fault], None] = log_fault) -> TemplateRenderer:
+    """Return the renderer; `on_fault` is called once for each fault in the operator's templates.
 
     Raises RenderingError for a `default_locale` without translations.
     """
@@ -21,7 +21,7 @@ def writer(settings: Settings, *, tell: Callable[[Fault], None] = log_fault) -> 
         sender_domains=sender_domains(settings),
         link_schemes=settings.link_schemes,
         overlay=settings.templates,
-        tell=tell,
+        tell=on_fault,
     )
 
 

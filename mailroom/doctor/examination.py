@@ -1,24 +1,20 @@
 """Runs all checks of one provider."""
 
-import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
 
 from mailroom.address import ascii_form
 from mailroom.clock import Clock
-from mailroom.doctor import sender as dns_of
+from mailroom.doctor.check_results import CheckResult, good, unknown, wrong
 from mailroom.doctor.dnsauth.resolver import IpAddress, LookupFailed, Resolver, addresses
 from mailroom.doctor.echo import seen_address
-from mailroom.doctor.findings import Finding, good, unknown, wrong
-from mailroom.doctor.sender import Sender
+from mailroom.doctor.sender import Sender, check_dns
 from mailroom.doctor.vendors import vendor_of
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.message import Address, Email
 from mailroom.providers import ProviderContext, ProviderSettings, Verifiable, connect
-
-_ECHO_SECONDS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +31,12 @@ class ExaminationOptions:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The findings about one provider."""
+    """The results of one provider's checks."""
 
     provider: str
     type: str
     sender: Address
-    findings: Sequence[Finding]
+    results: Sequence[CheckResult]
 
 
 async def examine(
@@ -55,24 +51,15 @@ async def examine(
     """Run all checks of one provider; `sender` is the general From address. Sends nothing."""
     sender = settings.sender or sender
     if settings.type == "capture":
-        words = "stores mails instead of sending them: nothing to examine"
-        return Examination(name, settings.type, sender, (good("credentials", words),))
-    address, seen = await _check_address(settings, options.echo_url, clock)
-    findings = [address, await _check_credentials(name, settings, clock)]
-    dns_sender = await _build_sender(settings, sender, seen, resolver, options)
-    findings += [finding async for finding in dns_of.examine(resolver, dns_sender)]
-    return Examination(name, settings.type, sender, findings)
+        text = "stores mails instead of sending them: nothing to examine"
+        return Examination(name, settings.type, sender, (good("credentials", text),))
+    address, seen = await seen_address(settings, options.echo_url, clock)
+    credentials = await _check_credentials(name, settings, clock)
+    dns = await check_dns(resolver, await _build_sender(settings, sender, seen, resolver, options))
+    return Examination(name, settings.type, sender, [address, credentials, *dns])
 
 
-async def _check_address(settings: ProviderSettings, url: str | None, clock: Clock) -> tuple[Finding, IpAddress | None]:
-    try:
-        async with asyncio.timeout(_ECHO_SECONDS):
-            return await seen_address(settings, url, clock)
-    except TimeoutError:
-        return unknown("address", f"no answer from echo_url within {_ECHO_SECONDS} s", "set another echo_url"), None
-
-
-async def _check_credentials(name: str, settings: ProviderSettings, clock: Clock) -> Finding:
+async def _check_credentials(name: str, settings: ProviderSettings, clock: Clock) -> CheckResult:
     provider = connect(settings, ProviderContext(name=name, clock=clock, catcher=_UnusedCatcher()))
     try:
         if not isinstance(provider, Verifiable):
@@ -113,17 +100,14 @@ async def _is_local(resolver: Resolver, host: str) -> bool:
     """Return whether a relay runs on this machine or in its private network."""
     if not host:
         return False
-    try:
+    with suppress(ValueError):
         return ip_address(host).is_private
-    except ValueError:
-        pass
     if "." not in host:
         return True  # a container's name
-    try:
+    with suppress(LookupFailed):
         hosts = await addresses(resolver, host)
-    except LookupFailed:
-        return False
-    return bool(hosts) and all(address.is_private for address in hosts)
+        return bool(hosts) and all(address.is_private for address in hosts)
+    return False
 
 
 class _UnusedCatcher:

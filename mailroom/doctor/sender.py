@@ -1,14 +1,14 @@
 """Checks MX, SPF, DKIM and DMARC of the sender's domain as receivers do, and PTR of the delivering addresses."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mailroom.doctor.check_results import CheckResult, good, unknown, wrong
 from mailroom.doctor.dnsauth import dkim_keys, dmarc, spf
 from mailroom.doctor.dnsauth.resolver import IpAddress, LookupFailed, Resolver, addresses, names
 from mailroom.doctor.dnsauth.spf_record import SpfClient
 from mailroom.doctor.dnsauth.spf_tree import Tree, walk
-from mailroom.doctor.findings import Finding, good, unknown, wrong
 from mailroom.doctor.vendors import Vendor
 
 _TRY_LATER: Final = "try again later; if it persists, check the domain's name servers"
@@ -25,7 +25,7 @@ class Sender:
     """Addresses that deliver to receivers, as far as they are known."""
     selectors: tuple[str, ...] = ()
     """DKIM selectors to look for, beside the vendor's usual ones."""
-    signs_for: str | None = None
+    signing_domain: str | None = None
     """The `d=` of signatures that we make ourselves."""
 
     @property
@@ -34,28 +34,22 @@ class Sender:
         return self.address.rpartition("@")[2].lower()
 
     @property
-    def wanted(self) -> tuple[str, ...]:
+    def expected_selectors(self) -> tuple[str, ...]:
         """The selectors to look for; () if they are not known."""
         return self.selectors or (self.vendor.selectors if self.vendor else ())
 
 
-async def examine(resolver: Resolver, sender: Sender) -> AsyncIterator[Finding]:
-    """Yield the findings, in the order in which faults are best corrected."""
-    yield await _mx(resolver, sender.domain)
-    findings, spf_passes = await _spf(resolver, sender)
-    for finding in findings:
-        yield finding
-    keys: list[dkim_keys.Key] = []
-    async for finding, key in _dkim(resolver, sender):
-        keys += [key] if key else []
-        yield finding
-    async for finding in _dmarc(resolver, sender, keys, spf_passes=spf_passes):
-        yield finding
-    for address in sender.egress:
-        yield await _ptr(resolver, address)
+async def check_dns(resolver: Resolver, sender: Sender) -> list[CheckResult]:
+    """Return the results, in the order in which faults are best corrected."""
+    mx = await _mx(resolver, sender.domain)
+    spf_results, spf_passes = await _spf(resolver, sender)
+    dkim_results, keys = await _dkim(resolver, sender)
+    dmarc_results = await _dmarc(resolver, sender, keys, spf_passes=spf_passes)
+    ptr_results = [await _ptr(resolver, address) for address in sender.egress]
+    return [mx, *spf_results, *dkim_results, *dmarc_results, *ptr_results]
 
 
-async def _mx(resolver: Resolver, domain: str) -> Finding:
+async def _mx(resolver: Resolver, domain: str) -> CheckResult:
     todo = (
         f"publish an MX record for {domain}: bounces and replies go there, and receivers distrust domains without one"
     )
@@ -76,25 +70,31 @@ async def _mx(resolver: Resolver, domain: str) -> Finding:
     return good("MX", f"{domain} gets mail at {', '.join(sorted(hosts))}")
 
 
-async def _spf(resolver: Resolver, sender: Sender) -> tuple[list[Finding], bool]:
-    """Return findings, and whether SPF will pass with the From domain as envelope sender."""
-    domain = sender.domain
+async def _spf(resolver: Resolver, sender: Sender) -> tuple[list[CheckResult], bool]:
+    """Return the results, and whether SPF will pass with the From domain as envelope sender."""
+    domain, vendor = sender.domain, sender.vendor
     tree = await walk(resolver, domain)
-    if findings := _record_faults(sender, tree):
-        return findings, False
-    words = f"the record of {domain} is valid, with {tree.look_ups} of {spf.MOST_LOOK_UPS} look-ups"
+    if faults := _record_faults(sender, tree):
+        return faults, False
+    text = f"the record of {domain} is valid, with {tree.look_ups} of {spf.MOST_LOOK_UPS} look-ups"
     if sender.egress:
-        asked = [(address, SpfClient(address, sender.address)) for address in sender.egress]
-        verdicts = [(address, await spf.check_host(resolver, domain, question)) for address, question in asked]
-        passes = all(verdict.result is spf.Result.PASS for _, verdict in verdicts)
-        return [_spf_finding(domain, address, verdict, words) for address, verdict in verdicts], passes
-    if sender.vendor is not None:
-        return _spf_of_vendor(domain, sender.vendor, tree, words)
-    todo = "name the address that your relay delivers from: --egress ADDRESS"
-    return [unknown("SPF", f"{words}; whether it allows your relay is not known", todo)], False
+        clients = [SpfClient(address, sender.address) for address in sender.egress]
+        evaluations = [(client.address, await spf.check_host(resolver, domain, client)) for client in clients]
+        results = [_spf_of_address(domain, address, evaluation, text) for address, evaluation in evaluations]
+        return results, all(evaluation.result is spf.Result.PASS for _, evaluation in evaluations)
+    if vendor is None:
+        todo = "name the address that your relay delivers from: --egress ADDRESS"
+        return [unknown("SPF", f"{text}; whether it allows your relay is not known", todo)], False
+    included = next((name for name in vendor.spf if name in tree.domains), None)
+    if included is not None:
+        return [good("SPF", f"{text}, and allows {vendor.name} (include:{included})")], vendor.has_our_envelope
+    if vendor.has_our_envelope:
+        todo = f"add include:{vendor.spf[0]} to the TXT record of {domain}"
+        return [wrong("SPF", f"the record of {domain} does not allow {vendor.name}", todo)], False
+    return [good("SPF", f"{text}; {vendor.name} uses its own envelope sender, whose SPF record counts")], False
 
 
-def _record_faults(sender: Sender, tree: Tree) -> list[Finding]:
+def _record_faults(sender: Sender, tree: Tree) -> list[CheckResult]:
     """Return faults of the record that concern all senders."""
     domain = sender.domain
     if tree.problems:
@@ -110,77 +110,64 @@ def _record_faults(sender: Sender, tree: Tree) -> list[Finding]:
     return []
 
 
-def _spf_of_vendor(domain: str, vendor: Vendor, tree: Tree, words: str) -> tuple[list[Finding], bool]:
-    included = next((name for name in vendor.spf if name in tree.domains), None)
-    if included is not None:
-        return [good("SPF", f"{words}, and allows {vendor.name} (include:{included})")], vendor.keeps_envelope
-    if vendor.keeps_envelope:
-        todo = f"add include:{vendor.spf[0]} to the TXT record of {domain}"
-        return [wrong("SPF", f"the record of {domain} does not allow {vendor.name}", todo)], False
-    return [good("SPF", f"{words}; {vendor.name} uses its own envelope sender, whose SPF record counts")], False
-
-
-def _no_spf(sender: Sender) -> Finding:
+def _no_spf(sender: Sender) -> CheckResult:
     domain, vendor = sender.domain, sender.vendor
-    if vendor is not None and not vendor.keeps_envelope and not sender.egress:
-        words = f"{domain} has no SPF record; {vendor.name} uses its own envelope sender, whose SPF record counts"
-        return unknown(
-            "SPF", words, f'good to have: a TXT record "v=spf1 -all" at {domain}, or with those who send for it'
-        )
+    if vendor is not None and not vendor.has_our_envelope and not sender.egress:
+        text = f"{domain} has no SPF record; {vendor.name} uses its own envelope sender, whose SPF record counts"
+        todo = f'good to have: a TXT record "v=spf1 -all" at {domain}, or with those who send for it'
+        return unknown("SPF", text, todo)
     allowed = [f"ip{address.version}:{address}" for address in sender.egress]
     allowed += [f"include:{vendor.spf[0]}"] if vendor is not None and vendor.spf else []
     record = " ".join(["v=spf1", *(allowed or ["ip4:<your relay's address>"]), "-all"])
     return wrong("SPF", f"{domain} has no SPF record", f'publish a TXT record at {domain}: "{record}"')
 
 
-def _spf_finding(domain: str, address: IpAddress, verdict: spf.Verdict, words: str) -> Finding:
-    match verdict.result:
-        case spf.Result.PASS:
-            return good("SPF", f"{words}, and allows {address} ({verdict.why})")
-        case spf.Result.TEMPERROR:
-            return unknown("SPF", verdict.why, _TRY_LATER)
-        case _:
-            todo = f"add ip{address.version}:{address} to the TXT record of {domain}, before its end"
-            return wrong("SPF", f"{address} may not send for {domain}: {verdict.result} ({verdict.why})", todo)
+def _spf_of_address(domain: str, address: IpAddress, evaluation: spf.Evaluation, text: str) -> CheckResult:
+    if evaluation.result is spf.Result.PASS:
+        return good("SPF", f"{text}, and allows {address} ({evaluation.reason})")
+    if evaluation.result is spf.Result.TEMPERROR:
+        return unknown("SPF", evaluation.reason, _TRY_LATER)
+    todo = f"add ip{address.version}:{address} to the TXT record of {domain}, before its end"
+    problem = f"{address} may not send for {domain}: {evaluation.result} ({evaluation.reason})"
+    return wrong("SPF", problem, todo)
 
 
-async def _dkim(resolver: Resolver, sender: Sender) -> AsyncIterator[tuple[Finding, dkim_keys.Key | None]]:
-    asked = sender.wanted
-    where = f"; {sender.vendor.where} shows it" if sender.vendor and sender.vendor.where else ""
-    if not asked:
-        words = "which selector signs is not known"
+async def _dkim(resolver: Resolver, sender: Sender) -> tuple[list[CheckResult], list[dkim_keys.Key]]:
+    """Return the results, and the valid keys."""
+    selectors, vendor = sender.expected_selectors, sender.vendor
+    where = f"; {vendor.where} shows it" if vendor and vendor.where else ""
+    if not selectors:
         todo = f"name it: --selector NAME{where} (s= in the DKIM-Signature of any mail that arrived)"
-        yield unknown("DKIM", words, todo), None
-        return
-    found = False
-    for selector in asked:
+        return [unknown("DKIM", "which selector signs is not known", todo)], []
+    results: list[CheckResult] = []
+    keys: list[dkim_keys.Key] = []
+    for selector in selectors:
         try:
             key = await _find_key(resolver, selector, sender)
         except dkim_keys.BadKey as error:
-            found = True
-            yield wrong("DKIM", str(error), f"publish the key again, as its owner shows it{where}"), None
+            results.append(wrong("DKIM", str(error), f"publish the key again, as its owner shows it{where}"))
         except LookupFailed as error:
-            found = True
-            yield unknown("DKIM", str(error), _TRY_LATER), None
+            results.append(unknown("DKIM", str(error), _TRY_LATER))
         else:
             if key is not None:
-                found = True
-                yield good("DKIM", f"a key at {selector}._domainkey.{key.domain} ({key.words})", key.advice), key
+                keys.append(key)
+                text = f"a key at {selector}._domainkey.{key.domain} ({key.description})"
+                results.append(good("DKIM", text, key.advice))
             elif sender.selectors:
-                found = True
-                name = f"{selector}._domainkey.{sender.signs_for or sender.domain}"
-                yield wrong("DKIM", f"there is no key at {name}", f"publish it as a TXT record there{where}"), None
-    if not found:
-        names_ = " nor ".join(f"{selector}._domainkey.{sender.domain}" for selector in asked)
+                name = f"{selector}._domainkey.{sender.signing_domain or sender.domain}"
+                results.append(wrong("DKIM", f"there is no key at {name}", f"publish it as a TXT record there{where}"))
+    if not results:
+        places = " nor ".join(f"{selector}._domainkey.{sender.domain}" for selector in selectors)
         todo = f"publish the key{where}; if the selector is another one, name it: --selector NAME"
-        make_finding = unknown if sender.vendor is not None and sender.vendor.others else wrong
-        yield make_finding("DKIM", f"there is no key at {names_}", todo), None
+        result = unknown if vendor is not None and vendor.may_generate_selectors else wrong
+        results.append(result("DKIM", f"there is no key at {places}", todo))
+    return results, keys
 
 
 async def _find_key(resolver: Resolver, selector: str, sender: Sender) -> dkim_keys.Key | None:
     """Look up the key at the signing domain; if that is not known, at the From domain and its parents."""
-    if sender.signs_for is not None:
-        return await dkim_keys.key_at(resolver, selector, sender.signs_for)
+    if sender.signing_domain is not None:
+        return await dkim_keys.key_at(resolver, selector, sender.signing_domain)
     for domain in dmarc.parents(sender.domain)[:-1] or [sender.domain]:
         key = await dkim_keys.key_at(resolver, selector, domain)
         if key is not None:
@@ -190,61 +177,58 @@ async def _find_key(resolver: Resolver, selector: str, sender: Sender) -> dkim_k
 
 async def _dmarc(
     resolver: Resolver, sender: Sender, keys: Sequence[dkim_keys.Key], *, spf_passes: bool
-) -> AsyncIterator[Finding]:
+) -> list[CheckResult]:
     domain = sender.domain
     try:
         policy = await dmarc.policy_of(resolver, domain)
         if policy is None:
             todo = f'publish a TXT record at _dmarc.{domain}: "v=DMARC1; p=none; rua=mailto:dmarc@{domain}"'
-            yield wrong("DMARC", f"{domain} has no policy; Google, Yahoo and Microsoft require one", todo)
-            return
-        yield _policy_finding(policy)
+            return [wrong("DMARC", f"{domain} has no policy; Google, Yahoo and Microsoft require one", todo)]
+        results = [_check_policy(policy)]
         aligned = [
             f"DKIM of {key.domain}"
             for key in keys
             if await dmarc.is_aligned(resolver, policy, domain, key.domain, "dkim")
         ]
     except dmarc.BadPolicy as error:
-        yield wrong("DMARC", str(error), f"correct the TXT record at _dmarc.{domain}")
-        return
+        return [wrong("DMARC", str(error), f"correct the TXT record at _dmarc.{domain}")]
     except LookupFailed as error:
-        yield unknown("DMARC", str(error), _TRY_LATER)
-        return
+        return [unknown("DMARC", str(error), _TRY_LATER)]
     aligned += [f"SPF of {domain}"] if spf_passes else []
-    strict = [key.domain for key in keys] if "dkim" in policy.strict else []
     if aligned:
         todo = "" if keys else "SPF is lost when mail is forwarded: sign with DKIM too"
-        yield good("alignment", f"{domain} is authenticated by {' and '.join(dict.fromkeys(aligned))}", todo)
-    elif strict:
+        text = f"{domain} is authenticated by {' and '.join(dict.fromkeys(aligned))}"
+        results.append(good("alignment", text, todo))
+    elif keys and "dkim" in policy.strict:
+        places = ", ".join(key.domain for key in keys)
         todo = f"sign with d={domain}, or remove adkim=s from the DMARC record"
-        yield wrong("alignment", f"keys are at {', '.join(strict)}, and adkim=s requires {domain} itself", todo)
-    elif not (sender.wanted and (sender.egress or (sender.vendor and sender.vendor.keeps_envelope))):
-        yield unknown("alignment", f"no aligned SPF or DKIM is known for {domain}", "see SPF and DKIM above")
+        results.append(wrong("alignment", f"keys are at {places}, and adkim=s requires {domain} itself", todo))
+    elif sender.expected_selectors and (sender.egress or (sender.vendor and sender.vendor.has_our_envelope)):
+        text = f"no aligned SPF or DKIM for {domain}: DMARC fails"
+        results.append(wrong("alignment", text, "correct SPF or, better, DKIM above"))
     else:
-        yield wrong(
-            "alignment", f"no aligned SPF or DKIM for {domain}: DMARC fails", "correct SPF or, better, DKIM above"
-        )
+        text = f"no aligned SPF or DKIM is known for {domain}"
+        results.append(unknown("alignment", text, "see SPF and DKIM above"))
+    return results
 
 
-def _policy_finding(policy: dmarc.Policy) -> Finding:
-    words = f"the policy at _dmarc.{policy.at} is {policy.action}"
-    if policy.is_test:
-        words += ", as a test (t=y)"
-    todo = "" if policy.reports else "add rua=mailto:… to get reports of who sends in your name"
-    if policy.action == "none":
-        todo = todo or "it only monitors; use quarantine or reject once the reports are clean"
-    return good("DMARC", words, todo)
+def _check_policy(policy: dmarc.Policy) -> CheckResult:
+    text = f"the policy at _dmarc.{policy.at} is {policy.action}" + (", as a test (t=y)" if policy.is_test else "")
+    if not policy.reports:
+        return good("DMARC", text, "add rua=mailto:… to get reports of who sends in your name")
+    monitors = "it only monitors; use quarantine or reject once the reports are clean"
+    return good("DMARC", text, monitors if policy.action == "none" else "")
 
 
-async def _ptr(resolver: Resolver, address: IpAddress) -> Finding:
+async def _ptr(resolver: Resolver, address: IpAddress) -> CheckResult:
     todo = f"whoever owns {address} (your host) sets its reverse name, to a name that points back to it"
     try:
-        found = await names(resolver, address)
-        if not found:
+        hosts = await names(resolver, address)
+        if not hosts:
             return wrong("PTR", f"{address} has no PTR record", todo)
-        for name in found:
+        for name in hosts:
             if address in await addresses(resolver, name):
                 return good("PTR", f"{address} is {name}, and back")
     except LookupFailed as error:
         return unknown("PTR", str(error), _TRY_LATER)
-    return wrong("PTR", f"{address} has the name {', '.join(found)}, which does not point back to it", todo)
+    return wrong("PTR", f"{address} has the name {', '.join(hosts)}, which does not point back to it", todo)

@@ -18,14 +18,14 @@ class Vendor:
     hosts: tuple[str, ...]
     """Domains of its SMTP hosts."""
     spf: tuple[str, ...] = ()
-    """What its customers include, where it uses their domain as envelope sender: one of these."""
+    """Domains that customers include in their SPF record if it uses their domain as envelope sender: one of these."""
     selectors: tuple[str, ...] = ()
-    others: bool = False
-    """Whether an account may have a generated selector instead, so that missing usual ones are no fault."""
+    may_generate_selectors: bool = False
+    """Whether an account may have a generated selector instead: then missing usual ones are no fault."""
     where: str = ""
     """Where its console shows the selector."""
-    keeps_envelope: bool = False
-    """Whether the envelope sender is in the From domain; else it is the vendor's, or a subdomain for bounces."""
+    has_our_envelope: bool = False
+    """Whether the envelope sender is in our From domain; else it is the vendor's, or in a subdomain for bounces."""
     region: str = ""
     """The only region that this entry applies to; empty: all."""
 
@@ -44,7 +44,7 @@ def _direct_mail(region: str) -> Vendor:
         ("spf1.dm.aliyun.com",) if at_home else (f"spfdm-{region}.aliyun.com",),
         (f"aliyun-{region}",),
         where="Direct Mail → Email Domains → Configure",
-        keeps_envelope=True,
+        has_our_envelope=True,
         region=region,
     )
 
@@ -56,7 +56,7 @@ VENDORS: Final = (
     # documentation.mailgun.com/docs/mailgun/user-manual: domains/domains-verify; api-key-mgmt/mg_security, "Automatic
     # Sender Security", names pdk1 and pdk2; the EU's console shows eu.mailgun.org
     Vendor("Mailgun", frozenset({"mailgun"}), ("mailgun.org",), ("mailgun.org", "eu.mailgun.org"), ("pdk1", "pdk2"),
-           others=True, where="Mailgun → Domains → DNS records"),
+           may_generate_selectors=True, where="Mailgun → Domains → DNS records"),
     # www.twilio.com/docs/sendgrid/ui/account-and-settings/how-to-set-up-domain-authentication
     Vendor("SendGrid", frozenset({"sendgrid"}), ("sendgrid.net",), ("sendgrid.net",), ("s1", "s2"),
            where="SendGrid → Settings → Sender Authentication"),
@@ -82,10 +82,10 @@ VENDORS: Final = (
     Vendor("MailJunky", frozenset({"mailjunky"}), ("mailjunky.ai",), where="MailJunky → Domains"),
     # SPF: support.google.com/a/answer/10684623; `google` unless the administrator wrote another: answer/174124
     Vendor("Google", frozenset(), ("gmail.com", "google.com"), ("_spf.google.com",), ("google",),
-           where="Google Admin → Gmail → Authenticate email", keeps_envelope=True),
+           where="Google Admin → Gmail → Authenticate email", has_our_envelope=True),
     # learn.microsoft.com/defender-office-365/email-authentication-dkim-configure: the same names for everybody
     Vendor("Microsoft 365", frozenset(), ("office365.com", "outlook.com"), ("spf.protection.outlook.com",),
-           ("selector1", "selector2"), where="Defender → Email authentication → DKIM", keeps_envelope=True),
+           ("selector1", "selector2"), where="Defender → Email authentication → DKIM", has_our_envelope=True),
 )  # fmt: skip
 
 

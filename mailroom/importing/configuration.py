@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mailroom.config import toml
 from mailroom.config.fields import variable
-from mailroom.importing import toml
-from mailroom.importing.plan import Ledger, Plan, ProviderPlan
+from mailroom.importing.plan import ImportLog, Plan, ProviderPlan
 
 _HEADER: Final = """\
 # Written by `mailroom import`; it does not change it again. `mailroom check` reports what is missing:
@@ -27,6 +27,12 @@ class ExistingSettings:
     """The variables in the environment file."""
     toml_name: str = "mailroom.toml"
 
+    @property
+    def templates(self) -> str | None:
+        """The templates folder."""
+        folder = (self.toml or {}).get("templates")
+        return folder if isinstance(folder, str) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -42,67 +48,58 @@ class Configuration:
     """Providers that the file already has, unchanged."""
 
 
-def merge(plan: Plan, there: ExistingSettings, *, templates: str, ledger: Ledger) -> Configuration:
+def merge(plan: Plan, existing: ExistingSettings, *, templates: str, log: ImportLog) -> Configuration:
     """Compare the imported with the existing settings, which are never changed.
 
     `templates` is the folder of the overlay files.
     """
-    wanted = _general(plan, templates)
-    own = _own_senders(plan, wanted, there)
-    tables = {provider.name: _table(provider, own) for provider in plan.providers}
-    if there.toml is None:
-        text = "\n".join(filter(None, [toml.pairs(wanted), *map(_section, tables, tables.values())]))
-        new = _HEADER + text if tables else None
-        variables = _new_variables(plan.providers, {}, there, ledger)
-        return Configuration(new, "" if tables else text, variables, ())
-    present = there.toml.get("providers")
+    general = _general(plan, templates)
+    sender = general.get("from")
+    if existing.toml is not None:
+        sender = existing.variables.get("MAILROOM_FROM") or existing.toml.get("from", sender)
+    tables = {provider.name: _table(provider, sender) for provider in plan.providers}
+    if existing.toml is None:
+        text = _document(general, tables)
+        variables = _new_variables(plan.providers, {}, existing, log)
+        return Configuration(_HEADER + text if tables else None, "" if tables else text, variables, ())
+    present = existing.toml.get("providers")
     present = present if isinstance(present, dict) else {}
     settled = tuple(name for name, table in tables.items() if _contains(present.get(name), table))
-    missing = {key: value for key, value in wanted.items() if key not in there.toml}
-    for key, value in wanted.items():
-        if key != "from" and there.toml.get(key, value) != value:
-            why = f"{there.toml_name} has another value"
-            ledger.leave_out(there.toml_name, key, why, f"it is not changed; Logto's was {toml.literal(value)}")
+    missing = {key: value for key, value in general.items() if key not in existing.toml}
+    for key, value in general.items():
+        if key != "from" and existing.toml.get(key, value) != value:
+            why = f"{existing.toml_name} has another value"
+            log.leave_out(existing.toml_name, key, why, f"it is not changed; Logto's was {toml.literal(value)}")
     unsettled = {name: table for name, table in tables.items() if name not in settled}
     for name, table in unsettled.items():
-        _report(name, table, present.get(name), there, ledger)
+        _leave_out_provider(name, table, present.get(name), existing.toml_name, log)
     if missing:
-        why = f"{there.toml_name} exists and is not rewritten"
-        ledger.leave_out(there.toml_name, ", ".join(missing), why, "paste the lines below at its top")
+        why = f"{existing.toml_name} exists and is not rewritten"
+        log.leave_out(existing.toml_name, ", ".join(missing), why, "paste the lines below at its top")
     providers = [provider for provider in plan.providers if provider.name in settled]
-    return Configuration(
-        new_toml=None,
-        block="\n".join(filter(None, [toml.pairs(missing), *map(_section, unsettled, unsettled.values())])),
-        new_variables=_new_variables(providers, present, there, ledger),
-        settled=settled,
-    )
+    variables = _new_variables(providers, present, existing, log)
+    return Configuration(None, _document(missing, unsettled), variables, settled)
 
 
 def _general(plan: Plan, templates: str) -> dict[str, Any]:
     """Return the settings outside of tables."""
-    wanted = {
+    values = {
         "from": next((provider.sender for provider in plan.providers if provider.sender), None),
         "reply_to": plan.reply_to,
         "templates": templates if plan.files else None,
     }
-    return {key: value for key, value in wanted.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _own_senders(plan: Plan, wanted: Mapping[str, Any], there: ExistingSettings) -> Mapping[str, str]:
-    """Return the providers whose sender differs from the general `from`."""
-    general = wanted.get("from")
-    if there.toml is not None:
-        general = there.variables.get("MAILROOM_FROM") or there.toml.get("from", general)
-    return {provider.name: provider.sender for provider in plan.providers if provider.sender not in (None, general)}
+def _table(provider: ProviderPlan, general_sender: str | None) -> dict[str, Any]:
+    own_sender = {} if provider.sender in (None, general_sender) else {"from": provider.sender}
+    return {**provider.settings, **own_sender}
 
 
-def _table(provider: ProviderPlan, own: Mapping[str, str]) -> dict[str, Any]:
-    sender = {"from": own[provider.name]} if provider.name in own else {}
-    return {**provider.settings, **sender}
-
-
-def _section(name: str, table: Mapping[str, Any]) -> str:
-    return toml.table(("providers", name), table)
+def _document(general: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return TOML: the general settings, then a table for each provider."""
+    sections = [toml.table(("providers", name), table) for name, table in tables.items()]
+    return "\n".join(filter(None, [toml.pairs(general), *sections]))
 
 
 def _contains(present: Any, wanted: Any) -> bool:
@@ -118,51 +115,37 @@ def _value_at(table: Any, path: Iterable[str]) -> Any:
     return table
 
 
-def _report(name: str, table: Mapping[str, Any], present: Any, there: ExistingSettings, ledger: Ledger) -> None:
-    what = f"providers.{name}"
+def _leave_out_provider(name: str, table: Mapping[str, Any], present: Any, toml_name: str, log: ImportLog) -> None:
     if present is None:
-        why = f"{there.toml_name} exists and is not rewritten"
+        why = f"{toml_name} exists and is not rewritten"
         remedy = "paste the lines below, and import again to add the secrets"
     else:
-        existing: Mapping[str, Any] = present if isinstance(present, dict) else {}
-        differing = ", ".join(key for key, value in table.items() if not _contains(existing.get(key), value))
-        why = f"{there.toml_name} has a provider of this name with other values: {differing}"
+        values = present if isinstance(present, dict) else {}
+        differing = ", ".join(key for key, value in table.items() if not _contains(values.get(key), value))
+        why = f"{toml_name} has a provider of this name with other values: {differing}"
         remedy = "change it there, or give this one another name with --provider"
-    ledger.leave_out(there.toml_name, what, why, remedy)
+    log.leave_out(toml_name, f"providers.{name}", why, remedy)
 
 
 def _new_variables(
-    providers: Iterable[ProviderPlan], present: Mapping[str, Any], there: ExistingSettings, ledger: Ledger
+    providers: Iterable[ProviderPlan], present: Mapping[str, Any], existing: ExistingSettings, log: ImportLog
 ) -> dict[str, str]:
     """Return the secrets that are not set yet; a different existing one is not changed."""
     new: dict[str, str] = {}
     for provider in providers:
-        table = present.get(provider.name, {})
         for setting, value in provider.secrets.items():
             path = setting.split(".")
             name = variable(("providers", provider.name, *path))
-            existing = there.variables.get(name, _value_at(table, path))
-            if existing is None and f"{name}_FILE" not in there.variables:
+            old = existing.variables.get(name, _value_at(present, (provider.name, *path)))
+            if old is None and f"{name}_FILE" not in existing.variables:
                 new[name] = value
                 if _READ_DIFFERENTLY & set(value):
-                    ledger.note(
+                    log.note(
                         provider.source,
                         f"{name} has characters that Docker, Compose and systemd read differently from an environment "
                         f"file; if the login fails, put the secret into a file and name that in {name}_FILE",
                     )
-            elif existing not in (None, value):
-                ledger.leave_out(
-                    provider.source, name, "there is already another value", "it is not changed; check which is right"
-                )
+            elif old not in (None, value):
+                why = "there is already another value"
+                log.leave_out(provider.source, name, why, "it is not changed; check which is right")
     return new
-
-
-def variables_in(text: str) -> dict[str, str]:
-    """Parse an environment file: `NAME=value` lines, without quotes around values."""
-    variables: dict[str, str] = {}
-    for line in text.splitlines():
-        name, separator, value = line.strip().removeprefix("export ").partition("=")
-        if separator and not name.startswith("#"):
-            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-            variables[name.strip()] = value[1:-1] if quoted else value
-    return variables

@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from mailroom.errors import ImportingError
-from mailroom.importing.plan import OVERLAY, OverlayFile
+from mailroom.importing.plan import OVERLAY, ImportLog, OverlayFile
 
 
-class Fate(StrEnum):
+class FileStatus(StrEnum):
     """What was done with a file; in a dry run, what would be done."""
 
     WRITTEN = "written"
@@ -30,65 +30,71 @@ class Fate(StrEnum):
     """It is from an earlier import, and the template no longer has this part."""
 
 
-LEFT: Final = {
-    Fate.KEPT: ("it was edited since, or has changed in Logto", "compare; --force overwrites it"),
-    Fate.REFUSED: ("a symbolic link or something else that is not a file has its name", "move that away"),
-    Fate.STALE: ("it is another part of an imported template", "delete it, unless you want both parts"),
+_LEFT_OUT: Final = {
+    FileStatus.KEPT: ("it was edited since, or has changed in Logto", "compare; --force overwrites it"),
+    FileStatus.REFUSED: ("a symbolic link or something else that is not a file has its name", "move that away"),
+    FileStatus.STALE: ("it is another part of an imported template", "delete it, unless you want both parts"),
 }
-"""Fates of files that were not imported: reason and remedy."""
+"""Files that were not imported: reason and remedy."""
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ENDINGS: Final = ("html", "txt")
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A file and its fate."""
+class PlacedFile:
+    """A file of the import, and what was done with it."""
 
     path: str
     """Below the folder."""
-    fate: Fate
+    status: FileStatus
 
 
-def place(files: Iterable[OverlayFile], root: Path, *, force: bool = False, dry_run: bool = False) -> list[Placed]:
-    """Write the files below `root`, which is made if it is missing.
+def place(
+    files: Sequence[OverlayFile], root: Path, log: ImportLog, *, force: bool = False, dry_run: bool = False
+) -> list[PlacedFile]:
+    """Write the files below `root`, which is made if it is missing; log those that are left as they are.
 
     Below `root` no symbolic link is followed. Raises ImportingError when a file cannot be written; those before it
     are, and another run does the rest.
     """
-    to_place = list(files)
-    if not to_place:
+    if not files:
         return []
-    with ExitStack() as opened:
-        try:
-            if not dry_run:
-                root.mkdir(parents=True, exist_ok=True)
-            folder = os.open(root, _FOLDER)
-        except FileNotFoundError:  # in a dry run
-            return [Placed(file.path, Fate.WRITTEN) for file in to_place]
-        except OSError as error:
-            raise ImportingError(f"cannot use the folder {root}: {error.strerror}") from error
-        opened.callback(os.close, folder)
-        placed = [Placed(file.path, _place(folder, file, root, force=force, dry_run=dry_run)) for file in to_place]
-        return [*placed, *_stale(folder, to_place)]
+    try:
+        if not dry_run:
+            root.mkdir(parents=True, exist_ok=True)
+        folder = os.open(root, _FOLDER)
+    except FileNotFoundError:  # in a dry run
+        return [PlacedFile(file.path, FileStatus.WRITTEN) for file in files]
+    except OSError as error:
+        raise ImportingError(f"cannot use the folder {root}: {error.strerror}") from error
+    try:
+        placed = [PlacedFile(file.path, _place(folder, file, root, force=force, dry_run=dry_run)) for file in files]
+        placed += _stale(folder, files)
+    finally:
+        os.close(folder)
+    for file in placed:
+        if file.status in _LEFT_OUT:
+            log.leave_out(str(root), file.path, *_LEFT_OUT[file.status])
+    return placed
 
 
-def _place(root: int, file: OverlayFile, named: Path, *, force: bool, dry_run: bool) -> Fate:
+def _place(root: int, file: OverlayFile, named: Path, *, force: bool, dry_run: bool) -> FileStatus:
     with ExitStack() as opened:
         try:
             folder = _descend(root, file.kind, opened, make=not dry_run)
-            fate = _compare(folder, file)
-            if fate is Fate.KEPT and force:
-                fate = Fate.OVERWRITTEN
-            if not dry_run and fate in (Fate.WRITTEN, Fate.OVERWRITTEN):
-                _write(folder, file, replace=fate is Fate.OVERWRITTEN)
+            status = _compare(folder, file)
+            if status is FileStatus.KEPT and force:
+                status = FileStatus.OVERWRITTEN
+            if not dry_run and status in (FileStatus.WRITTEN, FileStatus.OVERWRITTEN):
+                _write(folder, file, replace=status is FileStatus.OVERWRITTEN)
         except FileNotFoundError:  # in a dry run
-            return Fate.WRITTEN
+            return FileStatus.WRITTEN
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-                return Fate.REFUSED
+            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO):
+                return FileStatus.REFUSED
             raise ImportingError(f"cannot write {named / file.path}: {error.strerror}") from error
-        return fate
+        return status
 
 
 def _descend(root: int, kind: str, opened: ExitStack, *, make: bool) -> int:
@@ -103,20 +109,18 @@ def _descend(root: int, kind: str, opened: ExitStack, *, make: bool) -> int:
     return folder
 
 
-def _compare(folder: int, file: OverlayFile) -> Fate:
+def _compare(folder: int, file: OverlayFile) -> FileStatus:
+    def open_in_folder(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+
     try:
-        descriptor = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        with open(file.name, "rb", opener=open_in_folder) as existing:
+            if not stat.S_ISREG(os.fstat(existing.fileno()).st_mode):
+                return FileStatus.REFUSED
+            same = existing.read(len(file.content) + 1) == file.content
     except FileNotFoundError:
-        return Fate.WRITTEN
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return Fate.REFUSED
-        with os.fdopen(descriptor, "rb", closefd=False) as existing:
-            same = status.st_size == len(file.content) and existing.read() == file.content
-    finally:
-        os.close(descriptor)
-    return Fate.UNCHANGED if same else Fate.KEPT
+        return FileStatus.WRITTEN
+    return FileStatus.UNCHANGED if same else FileStatus.KEPT
 
 
 def _write(folder: int, file: OverlayFile, *, replace: bool) -> None:
@@ -138,7 +142,7 @@ def _write(folder: int, file: OverlayFile, *, replace: bool) -> None:
             os.unlink(temporary, dir_fd=folder)
 
 
-def _stale(root: int, files: list[OverlayFile]) -> Iterator[Placed]:
+def _stale(root: int, files: Sequence[OverlayFile]) -> Iterator[PlacedFile]:
     """Yield other parts of the same templates, left by an earlier import."""
     imported = {file.path for file in files}
     for file in files:
@@ -149,4 +153,4 @@ def _stale(root: int, files: list[OverlayFile]) -> Iterator[Placed]:
             with suppress(OSError):
                 if other not in imported:
                     os.stat(other, dir_fd=root, follow_symlinks=False)
-                    yield Placed(other, Fate.STALE)
+                    yield PlacedFile(other, FileStatus.STALE)

@@ -1,5 +1,6 @@
 """Fetches connectors and email templates from a running Logto through its Management API."""
 
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -12,7 +13,12 @@ OSS_RESOURCE: Final = "https://default.logto.app/api"
 """The Management API's resource indicator of a self-hosted Logto; in Logto Cloud it is the tenant's address."""
 _CLOUD: Final = ".logto.app"
 _TIMEOUT_SECONDS: Final = 30.0
-_NO_SUCH_PATH: Final = 404
+_LOOK: Final = "see Logto's audit logs"
+_ADVICE: Final = {
+    "invalid_client": "check --app-id and the secret of the machine-to-machine application",
+    "invalid_target": "check --resource: Logto's console shows it under API resources, Logto Management API",
+    "invalid_scope": "give the application a role with the Management API's permission `all`",
+}
 
 
 def resource_of(url: str) -> str:
@@ -60,31 +66,23 @@ def _token(client: httpx.Client, base: str, app_id: str, app_secret: str, resour
     if status != httpx.codes.OK:
         code = _code(raw, "error")
         raise ImportingError(f"Logto gives no token: {status} {code}; {_ADVICE.get(code, _LOOK)}")
-    response = _decode(raw, f"{base}/oidc/token")
+    response = decode(raw, f"what {base}/oidc/token answers")
     token = response.get("access_token") if isinstance(response, dict) else None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise ImportingError(f"{base}/oidc/token answers without a token; is this Logto?")
     return token
 
 
-_LOOK: Final = "see Logto's audit logs"
-_ADVICE: Final = {
-    "invalid_client": "check --app-id and the secret of the machine-to-machine application",
-    "invalid_target": "check --resource: Logto's console shows it under API resources, Logto Management API",
-    "invalid_scope": "give the application a role with the Management API's permission `all`",
-}
-
-
 def _get(client: httpx.Client, address: str, *, missing: Any = None) -> Any:
     status, raw = _request(client, "GET", address)
-    if status == _NO_SUCH_PATH and missing is not None:
+    if status == httpx.codes.NOT_FOUND and missing is not None:
         return missing
     if status in (401, 403):
         advice = "give the application a role with the Management API's permission `all`, and check --resource"
         raise ImportingError(f"Logto refuses access to {address}: {status} {_code(raw, 'code')}; {advice}")
     if status != httpx.codes.OK:
         raise ImportingError(f"{address} answers {status} {_code(raw, 'code')}")
-    rows = _decode(raw, address)
+    rows = decode(raw, f"what {address} answers")
     if not isinstance(rows, list):
         raise ImportingError(f"{address} does not answer with a list; is this Logto?")
     return rows
@@ -101,18 +99,11 @@ def _request(client: httpx.Client, method: str, address: str, **options: Any) ->
         return response.status_code, bytes(raw)
 
 
-def _decode(raw: bytes, address: str) -> Any:
-    try:
-        return decode(raw)
-    except ImportingError as error:
-        raise ImportingError(f"what {address} answers {error}") from None
-
-
 def _code(raw: bytes, key: str) -> str:
     """Return Logto's error code, nothing else of the body."""
-    try:
-        response = decode(raw)
-    except ImportingError:
-        return ""
-    code = response.get(key) if isinstance(response, dict) else None
-    return code[:60] if isinstance(code, str) and code.replace("_", "").replace(".", "").isalnum() else ""
+    with suppress(ImportingError):
+        response = decode(raw, "the error")
+        code = response.get(key) if isinstance(response, dict) else None
+        if isinstance(code, str) and code.replace("_", "").replace(".", "").isalnum():
+            return code[:60]
+    return ""

@@ -1,4 +1,4 @@
-"""The result of an import as plain data: overlay files, providers, and what was left out."""
+"""The result of an import as plain data: template files, providers, and what was left out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,10 +6,13 @@ from typing import Any, Final
 
 from mailroom.text import printable
 
+_LONGEST: Final = 500
+"""Characters of a text in the log."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Something that Mailroom could not import."""
+    """Something that was not imported."""
 
     source: str
     """The file or URL that contains it."""
@@ -28,27 +31,19 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """Collects what is left out, and notes."""
+class ImportLog:
+    """Collects what is left out, and notes. Texts are escaped and bounded: they may quote the imported JSON."""
 
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def leave_out(self, source: str, what: str, why: str, remedy: str) -> None:
         """Record what is not imported. No argument may contain a secret."""
-        self.left_out.append(LeftOut(*map(_quoted, (source, what, why, remedy))))
+        self.left_out.append(LeftOut(*(printable(text[:_LONGEST]) for text in (source, what, why, remedy))))
 
     def note(self, source: str, text: str) -> None:
         """Record a note."""
-        self.notes.append(Note(_quoted(source), _quoted(text)))
-
-
-_LONGEST_QUOTE: Final = 500
-
-
-def _quoted(text: str) -> str:
-    """Return foreign text bounded and printable."""
-    return printable(text[:_LONGEST_QUOTE])
+        self.notes.append(Note(printable(source[:_LONGEST]), printable(text[:_LONGEST])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +52,20 @@ class Connector:
 
     source: str
     type: str
-    """The provider's type here: `smtp`, `ses` …"""
+    """The type of our provider for it: `smtp`, `ses` …"""
     config: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class TemplateRow:
+    """A row of Logto's `/api/email-templates`, not validated."""
+
+    source: str
+    columns: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LogtoTemplate:
     """A validated template of Logto's."""
 
     source: str
@@ -79,6 +82,10 @@ class Draft:
     send_from: str | None = None
 
 
+OVERLAY: Final = "logto"
+"""The subfolder of a mail's folder for templates with Logto's placeholders."""
+
+
 @dataclass(frozen=True, slots=True)
 class OverlayFile:
     """A file of the operator's templates folder."""
@@ -91,10 +98,6 @@ class OverlayFile:
     def path(self) -> str:
         """Its path below the templates folder."""
         return f"{self.kind}/{OVERLAY}/{self.name}"
-
-
-OVERLAY: Final = "logto"
-"""The subfolder of a mail's folder for templates with Logto's placeholders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +115,8 @@ class ProviderPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The result of an import."""
+    """What an import would write."""
 
     files: tuple[OverlayFile, ...]
     providers: tuple[ProviderPlan, ...]
     reply_to: str | None
-    left_out: tuple[LeftOut, ...]
-    notes: tuple[Note, ...]

@@ -5,12 +5,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 from mailroom.errors import ImportingError
-from mailroom.importing.plan import Connector, Ledger
+from mailroom.importing.plan import Connector, ImportLog, TemplateRow
 
 LARGEST: Final = 10 * 1024 * 1024
 """Octets of one document."""
 
-CONNECTORS: Final = {
+UNCERTAIN: Final = "sendgrid-or-mailjunky"
+"""The type of a configuration that could be either's; its templates can be imported nevertheless."""
+
+_CONNECTORS: Final = {
     "simple-mail-transfer-protocol": "smtp",
     "sendgrid-email-service": "sendgrid",
     "aws-ses-mail": "ses",
@@ -20,115 +23,7 @@ CONNECTORS: Final = {
     "smtp2go-email-service": "smtp2go",
     "mailjunky-email-service": "mailjunky",
 }
-"""Logto's `connectorId` → the provider's type here (the packages' own metadata, @logto/connector-…)."""
-
-TYPES: Final = tuple(sorted(CONNECTORS.values()))
-
-_BUILT_IN: Final = frozenset({"logto-email", "logto-email-service"})
-_HTTP: Final = "http-email"
-
-Found = Connector | Mapping[str, Any]
-"""A connector, or an unvalidated row of `/api/email-templates`."""
-
-
-def decode(raw: bytes) -> Any:
-    """Parse JSON. Raises ImportingError if it is too large, nested too deeply, or not JSON."""
-    if len(raw) > LARGEST:
-        raise ImportingError(f"is larger than {LARGEST // 1024 // 1024} MiB; no Logto writes that")
-    try:
-        return json.loads(raw.decode("utf-8-sig"), parse_constant=_reject_constant)
-    except UnicodeDecodeError:
-        raise ImportingError("is not UTF-8 text") from None
-    except RecursionError:
-        raise ImportingError("is nested too deeply") from None
-    except ValueError as error:
-        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise ImportingError(f"is not JSON{where}") from None
-
-
-def _reject_constant(_: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are no JSON")
-
-
-def recognize(document: Any, source: str, ledger: Ledger, *, assume: str | None = None) -> Iterator[Found]:
-    """Yield the connectors and template rows of a document; record what is neither.
-
-    `assume` is the type of bare configurations whose shape two connectors share.
-    """
-    items = document if isinstance(document, list) else [document]
-    for number, item in enumerate(items):
-        place = f"{source}[{number}]" if isinstance(document, list) else source
-        yield from _recognize_item(item, place, ledger, assume)
-
-
-def _recognize_item(item: Any, source: str, ledger: Ledger, assume: str | None) -> Iterator[Found]:
-    if not isinstance(item, dict):
-        ledger.leave_out(source, "the whole", "it is no JSON object", "give a connector's configuration or row")
-    elif "connectorId" in item:
-        yield from _of_row(item, source, ledger)
-    elif "templateType" in item or "languageTag" in item:
-        yield {**item, _SOURCE: source}
-    elif isinstance(rows := item.get("templates"), list) and rows and _are_rows(rows):
-        # The body of PUT /api/email-templates.
-        for number, row in enumerate(rows):
-            yield {**row, _SOURCE: f"{source}: templates[{number}]"}
-    elif {"endpoint", "authorization"} >= set(item) and "endpoint" in item:
-        ledger.note(source, _HTTP_CONNECTOR)
-    else:
-        type_ = _type_of(item)
-        if type_ == _AMBIGUOUS:
-            type_ = assume if assume in _AMBIGUOUS.split() else _by_key(item)
-        if type_ is None:
-            known = ", ".join(TYPES)
-            ledger.leave_out(source, "the whole", "no email connector of Logto's has this shape", f"known are: {known}")
-        else:
-            yield Connector(source, type_, item)
-
-
-_SOURCE: Final = "\0source"
-"""A key that Logto's JSON does not have."""
-_HTTP_CONNECTOR: Final = "this is Logto's HTTP email connector; it has nothing to import"
-_AMBIGUOUS: Final = "sendgrid mailjunky"
-
-
-def source_of(row: Mapping[str, Any]) -> str:
-    """Return the source of a row."""
-    return str(row[_SOURCE])
-
-
-def _are_rows(rows: list[Any]) -> bool:
-    return all(isinstance(row, dict) and "templateType" in row and "details" in row for row in rows)
-
-
-def _of_row(row: dict[str, Any], source: str, ledger: Ledger) -> Iterator[Found]:
-    """Yield the connector of a row of `/api/connectors`; social and SMS connectors are skipped."""
-    id_, config = row["connectorId"], row.get("config")
-    if isinstance(id_, str) and id_ in CONNECTORS:
-        if isinstance(config, dict):
-            yield Connector(source, CONNECTORS[id_], config)
-        else:
-            ledger.leave_out(source, "config", "it is no JSON object", "give the row as Logto's Management API has it")
-    elif id_ == _HTTP:
-        ledger.note(source, _HTTP_CONNECTOR)
-    elif isinstance(id_, str) and id_ in _BUILT_IN:
-        ledger.leave_out(
-            source,
-            "Logto's built-in email service",
-            "it sends with Logto's own account and has no templates to import",
-            "choose a provider; sender name, company and logo go to [brand]",
-        )
-    elif row.get("type", "Email") == "Email":
-        ledger.leave_out(source, "connector", "this email connector is not known", f"known are: {', '.join(TYPES)}")
-
-
-def _type_of(config: Mapping[str, Any]) -> str | None:
-    """Return the type of a bare configuration, by the keys that its connector requires."""
-    keys = config.keys()
-    for required, type_ in _REQUIRED_KEYS:
-        if required <= keys:
-            return type_
-    return None
-
+"""Logto's `connectorId` → our provider's type (the packages' own metadata, @logto/connector-…)."""
 
 _REQUIRED_KEYS: Final = (
     ({"deliveries"}, "mailgun"),
@@ -137,20 +32,101 @@ _REQUIRED_KEYS: Final = (
     ({"accessKeyId", "accountName"}, "aliyun"),
     ({"accessKeyId", "region"}, "ses"),
     ({"apiKey", "sender"}, "smtp2go"),
-    ({"apiKey", "fromEmail"}, _AMBIGUOUS),
+    ({"apiKey", "fromEmail"}, UNCERTAIN),
     ({"host"}, "smtp"),
 )
+"""The keys that a connector requires, and its type; the first match counts."""
+
+_API_KEY_PREFIXES: Final = {"SG.": "sendgrid", "mj_live_": "mailjunky", "mj_test_": "mailjunky"}
+_KNOWN: Final = f"known are: {', '.join(sorted(_CONNECTORS.values()))}"
+_HTTP_CONNECTOR: Final = "this is Logto's HTTP email connector; it has nothing to import"
 
 
-def _by_key(config: Mapping[str, Any]) -> str:
-    """Distinguish SendGrid from MailJunky, whose configurations have the same keys, by the prefix of the API key."""
-    key = config.get("apiKey")
-    if isinstance(key, str) and key.startswith("SG."):
-        return "sendgrid"
-    if isinstance(key, str) and key.startswith(("mj_live_", "mj_test_")):
-        return "mailjunky"
-    return UNCERTAIN
+Item = Connector | TemplateRow
 
 
-UNCERTAIN: Final = "sendgrid-or-mailjunky"
-"""The type of a configuration that could be either's; its templates can be imported nevertheless."""
+def decode(raw: bytes, source: str) -> Any:
+    """Parse JSON. Raises ImportingError, which names the source, if it is too large, too deep, or not JSON."""
+    if len(raw) > LARGEST:
+        raise ImportingError(f"{source} is larger than {LARGEST // 1024 // 1024} MiB; no Logto writes that")
+    try:
+        return json.loads(raw.decode("utf-8-sig"), parse_constant=_reject_constant)
+    except UnicodeDecodeError:
+        raise ImportingError(f"{source} is not UTF-8 text") from None
+    except RecursionError:
+        raise ImportingError(f"{source} is nested too deeply") from None
+    except ValueError as error:
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise ImportingError(f"{source} is not JSON{where}") from None
+
+
+def _reject_constant(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are no JSON")
+
+
+def recognize(document: Any, source: str, log: ImportLog, *, assume: str | None = None) -> Iterator[Item]:
+    """Yield the connectors and template rows of a document; log what is neither.
+
+    `assume` is the type of bare configurations whose shape two connectors share.
+    """
+    if not isinstance(document, list):
+        yield from _recognize_item(document, source, log, assume)
+        return
+    for number, item in enumerate(document):
+        yield from _recognize_item(item, f"{source}[{number}]", log, assume)
+
+
+def _recognize_item(item: Any, source: str, log: ImportLog, assume: str | None) -> Iterator[Item]:
+    if not isinstance(item, dict):
+        log.leave_out(source, "the whole", "it is no JSON object", "give a connector's configuration or row")
+    elif "connectorId" in item:
+        yield from _connector_of_row(item, source, log)
+    elif "templateType" in item or "languageTag" in item:
+        yield TemplateRow(source, item)
+    elif isinstance(rows := item.get("templates"), list) and rows and all(map(_is_template_row, rows)):
+        # The body of PUT /api/email-templates.
+        for number, row in enumerate(rows):
+            yield TemplateRow(f"{source}: templates[{number}]", row)
+    elif {"endpoint"} <= item.keys() <= {"endpoint", "authorization"}:
+        log.note(source, _HTTP_CONNECTOR)
+    elif type_ := _type_of(item, assume):
+        yield Connector(source, type_, item)
+    else:
+        log.leave_out(source, "the whole", "no email connector of Logto's has this shape", _KNOWN)
+
+
+def _is_template_row(row: Any) -> bool:
+    return isinstance(row, dict) and {"templateType", "details"} <= row.keys()
+
+
+def _connector_of_row(row: dict[str, Any], source: str, log: ImportLog) -> Iterator[Connector]:
+    """Yield the connector of a row of `/api/connectors`; social and SMS connectors are skipped."""
+    id_, config = str(row["connectorId"]), row.get("config")
+    if id_ in _CONNECTORS:
+        if isinstance(config, dict):
+            yield Connector(source, _CONNECTORS[id_], config)
+        else:
+            log.leave_out(source, "config", "it is no JSON object", "give the row as Logto's Management API has it")
+    elif id_ == "http-email":
+        log.note(source, _HTTP_CONNECTOR)
+    elif id_ in ("logto-email", "logto-email-service"):
+        log.leave_out(
+            source,
+            "Logto's built-in email service",
+            "it sends with Logto's own account and has no templates to import",
+            "choose a provider; sender name, company and logo go to [brand]",
+        )
+    elif row.get("type", "Email") == "Email":
+        log.leave_out(source, "connector", "this email connector is not known", _KNOWN)
+
+
+def _type_of(config: Mapping[str, Any], assume: str | None) -> str | None:
+    """Return the type of a bare configuration.
+
+    SendGrid's and MailJunky's have the same keys: `assume` distinguishes them, else the prefix of the API key.
+    """
+    type_ = next((type_ for required, type_ in _REQUIRED_KEYS if required <= config.keys()), None)
+    if type_ != UNCERTAIN:
+        return type_
+    key = str(config["apiKey"])
+    return assume or next((name for prefix, name in _API_KEY_PREFIXES.items() if key.startswith(prefix)), UNCERTAIN)

@@ -4,11 +4,11 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from mailroom.errors import ImportingError
-from mailroom.importing.configuration import variables_in
 
 _LARGEST: Final = 1024 * 1024
 
@@ -23,8 +23,14 @@ def read_toml(file: Path) -> dict[str, Any] | None:
 
 
 def read_variables(file: Path) -> dict[str, str]:
-    """Return the variables in the environment file; empty if there is none."""
-    return variables_in(_read(file) or "")
+    """Return the variables in the environment file; empty if there is none. Quotes around a value are removed."""
+    variables: dict[str, str] = {}
+    for line in (_read(file) or "").splitlines():
+        name, separator, value = line.strip().removeprefix("export ").partition("=")
+        if separator and not name.startswith("#"):
+            is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            variables[name.strip()] = value[1:-1] if is_quoted else value
+    return variables
 
 
 def _read(file: Path) -> str | None:
@@ -55,7 +61,9 @@ def create_toml(file: Path, text: str) -> None:
 
 
 def append_variables(file: Path, variables: Mapping[str, str]) -> None:
-    """Append to the environment file; a new one is readable by its owner only."""
+    """Append to the environment file, unless there is nothing to append; only its owner can read a new one."""
+    if not variables:
+        return
     try:
         ends_with_newline = (_read(file) or "\n").endswith("\n")
         lines = "".join(f"{name}={value}\n" for name, value in variables.items())
@@ -66,10 +74,9 @@ def append_variables(file: Path, variables: Mapping[str, str]) -> None:
 
 def others_can_read(file: Path) -> bool:
     """Return whether others than its owner can access the environment file."""
-    try:
+    with suppress(OSError):
         return bool(file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
-    except OSError:
-        return False
+    return False
 
 
 def _write(file: Path, text: str, flags: int, mode: int) -> None:

@@ -1,4 +1,4 @@
-"""A desk to test commands at: settings in the working directory, and an outbox that is a list."""
+"""Runs commands with settings in the working directory, and with an outbox that is a list."""
 
 import json
 import shutil
@@ -14,8 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mailroom import providers
-from mailroom.cli.context import CliContext, mailroom
-from mailroom.cli.outbox_access import Reader
+from mailroom.cli.context import CliContext, OutboxReader, mailroom
 from mailroom.clock import Instant
 from mailroom.config import template_sources
 from mailroom.config.model import Settings
@@ -35,12 +34,12 @@ type = "capture"
 
 
 @dataclass
-class Shelf:
-    """An outbox for looking at; remembers that it was closed."""
+class FakeOutbox:
+    """An outbox to read; counts how often it was closed."""
 
     records: list[Record] = field(default_factory=list)
     waiting: dict[Priority, Depth] = field(default_factory=dict)
-    on_hold: dict[str, int] = field(default_factory=dict)
+    held_counts: dict[str, int] = field(default_factory=dict)
     attempts: list[AttemptSummary] = field(default_factory=list)
     closed: int = 0
 
@@ -62,7 +61,7 @@ class Shelf:
         return self.waiting
 
     async def held(self) -> Mapping[str, int]:
-        return self.on_hold
+        return self.held_counts
 
     async def tried(self, *, since: Instant, accepted: Instant) -> list[AttemptSummary]:
         return [row for row in self.attempts if row.last_at >= since]
@@ -92,7 +91,7 @@ def record(id: str, state: State = State.SENT, recipient: str = "ada@example.com
 
 
 @pytest.fixture(autouse=True)
-def _desk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fakes = Path(__file__).parent.parent / "fake_providers"
     monkeypatch.setattr(providers, "__path__", [*providers.__path__, str(fakes)])
     monkeypatch.chdir(tmp_path)
@@ -101,58 +100,58 @@ def _desk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def outbox() -> FakeOutbox:
+    return FakeOutbox()
 
 
 @dataclass
 class Operator:
     """Runs commands."""
 
-    shelf: Shelf
+    outbox: FakeOutbox
 
     def run(self, *words: str) -> Result:
-        """Run a command in this process, with the shelf for an outbox."""
+        """Run a command in this process, with the fake outbox."""
 
-        async def opened(_settings: Settings) -> Reader:
-            return self.shelf
+        async def opened(_settings: Settings) -> OutboxReader:
+            return self.outbox
 
         return CliRunner().invoke(mailroom, words, obj=CliContext(None, dev=False, open=opened))
 
 
 @pytest.fixture
-def operator(shelf: Shelf) -> Operator:
-    return Operator(shelf)
+def operator(outbox: FakeOutbox) -> Operator:
+    return Operator(outbox)
 
 
 @dataclass
 class Server:
-    """Answers as Mailroom's doors do, and keeps what it was asked."""
+    """Responds as Mailroom's endpoints do, and stores the requests: path, Authorization, JSON."""
 
     status: int = 200
-    answer: bytes = b'{"id":"0192-1"}'
-    asked: list[tuple[str, str | None, Any]] = field(default_factory=list)
+    body: bytes = b'{"id":"0192-1"}'
+    requests: list[tuple[str, str | None, Any]] = field(default_factory=list)
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Listen where the settings say."""
+    """Listen on the port in the settings."""
     state = Server()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer()
+            self._respond()
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            state.asked.append((self.path, self.headers["authorization"], json.loads(body)))
-            self._answer()
+            state.requests.append((self.path, self.headers["authorization"], json.loads(body)))
+            self._respond()
 
-        def _answer(self) -> None:
+        def _respond(self) -> None:
             self.send_response(state.status)
-            self.send_header("content-length", str(len(state.answer)))
+            self.send_header("content-length", str(len(state.body)))
             self.end_headers()
-            self.wfile.write(state.answer)
+            self.wfile.write(state.body)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -168,11 +167,11 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the writer read a copy of the templates, which may be changed, in English alone: 20 languages take 4 s."""
+    """Render a copy of the templates, which tests may change, in English only: 20 languages take 4 s."""
     folder = tmp_path / "mails"
     shutil.copytree(BUNDLED, folder)
-    for words in (folder / "locales").glob("*.toml"):
-        if words.stem != "en":
-            words.unlink()
+    for file in (folder / "locales").glob("*.toml"):
+        if file.stem != "en":
+            file.unlink()
     monkeypatch.setattr(template_sources, "TemplateRenderer", partial(TemplateRenderer, templates=folder))
     return folder

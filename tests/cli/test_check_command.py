@@ -8,7 +8,7 @@ import pytest
 from tests.cli.conftest import SETTINGS, Operator
 
 
-def test_good_settings_are_summed_up(operator: Operator) -> None:
+def test_valid_settings_are_summarized(operator: Operator) -> None:
     result = operator.run("check")
     assert result.exit_code == 0
     assert "The settings are valid." in result.output
@@ -17,7 +17,7 @@ def test_good_settings_are_summed_up(operator: Operator) -> None:
     assert "The templates pass all 22 checks" in result.output
 
 
-def test_all_faults_are_printed_and_the_exit_says_so(operator: Operator) -> None:
+def test_all_faults_are_printed_and_the_exit_code_is_1(operator: Operator) -> None:
     Path("mailroom.toml").write_text('port = "x"\n' + SETTINGS.replace("port = 1\n", "role = 5\n"))
     result = operator.run("check")
     assert result.exit_code == 1
@@ -28,7 +28,7 @@ def test_all_faults_are_printed_and_the_exit_says_so(operator: Operator) -> None
 
 
 @pytest.mark.usefixtures("english")
-def test_machines_read_the_same(operator: Operator) -> None:
+def test_faults_and_findings_are_printed_as_json(operator: Operator) -> None:
     assert json.loads(operator.run("check", "--json").output) == {
         "faults": [],
         "warnings": ["provider main captures mails instead of sending them"],
@@ -41,7 +41,7 @@ def test_machines_read_the_same(operator: Operator) -> None:
 
 
 @pytest.mark.usefixtures("english")
-def test_faults_in_the_operators_templates_are_faults_too(operator: Operator) -> None:
+def test_faults_in_the_operators_templates_make_the_check_fail(operator: Operator) -> None:
     Path("mine").mkdir()
     Path("mine/layout.html.jinja").write_text("one\n{% if %}")
     Path("mailroom.toml").write_text('templates = "mine"\n' + SETTINGS)
@@ -49,13 +49,13 @@ def test_faults_in_the_operators_templates_are_faults_too(operator: Operator) ->
     assert result.exit_code == 1
     assert [fault["path"] for fault in json.loads(result.output)["faults"]] == ["mine/layout.html.jinja, line 2"]
     Path("mine/layout.html.jinja").write_text("{% block content %}{% endblock %}")
-    mended = json.loads(operator.run("check", "--json").output)
-    assert not mended["faults"]
-    assert 7 in {finding["check"] for finding in mended["findings"]}, "it can be used, but tells no language"
+    repaired = json.loads(operator.run("check", "--json").output)
+    assert not repaired["faults"]
+    assert 7 in {finding["check"] for finding in repaired["findings"]}, "it can be used, but declares no language"
 
 
 @pytest.mark.usefixtures("english")
-def test_what_one_applications_templates_spoil_is_told_with_its_folder(operator: Operator) -> None:
+def test_findings_in_one_applications_templates_name_its_folder(operator: Operator) -> None:
     template = Path("mine/applications/app1/SignIn/en/text.jinja")
     template.parent.mkdir(parents=True)
     template.write_text("Hello\n")
@@ -67,26 +67,26 @@ def test_what_one_applications_templates_spoil_is_told_with_its_folder(operator:
 
 
 @pytest.mark.usefixtures("english")
-def test_it_needs_no_outbox_while_a_server_has_it(operator: Operator) -> None:
-    """Neither its lock nor its file; not even the folder is made."""
+def test_the_check_does_not_open_the_outbox(operator: Operator) -> None:
+    """A server may hold its lock; not even the folder is created."""
     assert operator.run("check").exit_code == 0
     assert not Path("data").exists()
 
 
-def test_a_default_language_without_words_is_a_fault(operator: Operator) -> None:
+def test_a_default_language_without_translations_is_a_finding(operator: Operator) -> None:
     Path("mailroom.toml").write_text('default_locale = "tlh"\n' + SETTINGS)
     result = operator.run("check")
     assert result.exit_code == 1
     assert "'tlh' has no translations" in result.output
 
 
-def test_what_a_key_holds_does_not_drive_the_terminal(operator: Operator) -> None:
+def test_control_characters_in_a_key_are_escaped(operator: Operator) -> None:
     Path("mailroom.toml").write_text('"\\u001b[2J[red]" = 1\n' + SETTINGS)
     result = operator.run("check")
     assert "\\x1b[2J[red]: unknown setting" in result.output
 
 
-def test_a_finding_says_where_and_what_to_do_and_fails(operator: Operator, english: Path) -> None:
+def test_a_finding_shows_place_and_remedy_and_makes_the_check_fail(operator: Operator, english: Path) -> None:
     layout = english / "layout.html.jinja"
     layout.write_text(layout.read_text().replace('role="presentation" width="480"', 'width="480"'))
     result = operator.run("check")
@@ -101,7 +101,7 @@ def test_a_finding_says_where_and_what_to_do_and_fails(operator: Operator, engli
     assert (finding["check"], finding["file"], finding["is_warning"]) == (8, "layout.html.jinja", False)
 
 
-def test_what_is_doubtful_is_told_and_does_not_fail(operator: Operator, english: Path) -> None:
+def test_a_warning_is_printed_and_does_not_make_the_check_fail(operator: Operator, english: Path) -> None:
     words = english / "locales" / "en.toml"
     words.write_text(
         words.read_text().replace("is your {app} sign-in code", "is the code that signs you in to {app}, " * 2)
@@ -112,7 +112,7 @@ def test_what_is_doubtful_is_told_and_does_not_fail(operator: Operator, english:
     assert "locales/en.toml, line " in result.output
 
 
-def test_templates_that_cannot_be_read_are_one_finding(operator: Operator, english: Path) -> None:
+def test_unreadable_templates_are_one_finding(operator: Operator, english: Path) -> None:
     (english / "Generic" / "html.jinja").write_text("\n{% if %}")
     result = operator.run("check")
     assert result.exit_code == 1

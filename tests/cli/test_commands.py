@@ -1,4 +1,4 @@
-"""What holds for every command."""
+"""All commands have a help text, and can be run as a module."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def commands(parent: click.Group, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return every command as it is typed."""
+    """Return the words of every command."""
     found = []
     for name, command in parent.commands.items():
         found.append((*above, name))
@@ -24,7 +24,7 @@ def commands(parent: click.Group, above: tuple[str, ...] = ()) -> list[tuple[str
     return found
 
 
-def test_these_are_the_commands() -> None:
+def test_the_commands_are_listed() -> None:
     assert {" ".join(words) for words in commands(context.mailroom)} == {
         "check", "doctor", "import", "keygen", "preview", "providers", "send", "serve", "status", "outbox",
         "outbox list", "outbox find", "outbox show",
@@ -32,7 +32,7 @@ def test_these_are_the_commands() -> None:
 
 
 @pytest.mark.parametrize("words", commands(context.mailroom), ids=" ".join)
-def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
+def test_every_command_has_help(words: tuple[str, ...]) -> None:
     result = CliRunner().invoke(context.mailroom, [*words, "--help"])
     assert result.exit_code == 0
     assert " ".join(words) in result.output

@@ -10,14 +10,14 @@ from tests.names import name_server
 RELAY = SETTINGS.replace('type = "capture"', 'type = "smtp"\nhost = "127.0.0.1"\nport = 1\ntls = "none"')
 
 
-def test_a_catcher_is_in_good_health(operator: Operator) -> None:
-    """Development has nothing to examine, and nobody is asked."""
+def test_nothing_is_wrong_with_a_capture_provider(operator: Operator) -> None:
+    """There is nothing to examine, and no request is sent."""
     result = operator.run("doctor")
     assert result.exit_code == 0, result.output
     assert "Nothing is wrong." in result.output
 
 
-def test_what_is_wrong_is_told_with_what_to_do(operator: Operator) -> None:
+def test_faults_are_printed_with_their_remedies(operator: Operator) -> None:
     Path("mailroom.toml").write_text(RELAY)
     with name_server(GOOD) as server:
         result = operator.run(
@@ -32,13 +32,13 @@ def test_what_is_wrong_is_told_with_what_to_do(operator: Operator) -> None:
     assert "1 thing is wrong." in result.output
 
 
-def test_a_machine_reads_the_same(operator: Operator) -> None:
+def test_the_results_are_printed_as_json(operator: Operator) -> None:
     Path("mailroom.toml").write_text(RELAY)
     with name_server({}) as server:
         result = operator.run("doctor", "--json", "--nameserver", f"127.0.0.1#{server.port}")
     assert result.exit_code == 1
-    told = json.loads(result.output)
-    (provider,) = told["providers"]
+    report = json.loads(result.output)
+    (provider,) = report["providers"]
     assert (provider["provider"], provider["type"], provider["from"]) == ("main", "smtp", "no-reply@acme.example")
     marks = {finding["about"]: finding["mark"] for finding in provider["findings"]}
     assert marks == {
@@ -49,11 +49,11 @@ def test_a_machine_reads_the_same(operator: Operator) -> None:
         "DKIM": "unknown",
         "DMARC": "wrong",
     }
-    assert told["wrong"] == list(marks.values()).count("wrong")
+    assert report["wrong"] == list(marks.values()).count("wrong")
     assert all(finding["todo"] for finding in provider["findings"])
 
 
-def test_what_strangers_publish_cannot_steer_the_terminal(operator: Operator) -> None:
+def test_control_characters_in_dns_records_are_escaped(operator: Operator) -> None:
     Path("mailroom.toml").write_text(RELAY)
     zones = {
         **GOOD,
@@ -66,7 +66,7 @@ def test_what_strangers_publish_cannot_steer_the_terminal(operator: Operator) ->
     assert "\x1b" not in result.output
 
 
-def test_a_misspelt_provider_address_or_name_server_is_told(operator: Operator) -> None:
+def test_a_misspelt_provider_address_or_name_server_is_a_usage_error(operator: Operator) -> None:
     for words in (("doctor", "mian"), ("doctor", "--egress", "here"), ("doctor", "--nameserver", "dns.example")):
         result = operator.run(*words)
         assert result.exit_code == 2, result.output

@@ -24,7 +24,7 @@ PASSWORD = "MAILROOM_PROVIDERS__MAIN__PASSWORD"
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
-    """Begin without settings, as an operator who comes from Logto does."""
+    """Start without settings, like an operator who comes from Logto."""
     Path("mailroom.toml").unlink()
 
 
@@ -46,7 +46,7 @@ def given(document: Any) -> str:
     return str(file)
 
 
-def test_logtos_smtp_connector_is_taken_over_whole(operator: Operator) -> None:
+def test_logtos_smtp_connector_is_imported_completely(operator: Operator) -> None:
     result = operator.run("import", SMTP)
     assert (result.exit_code, result.stderr) == (0, "")
     assert "Everything is imported." in result.output
@@ -60,8 +60,8 @@ def test_logtos_smtp_connector_is_taken_over_whole(operator: Operator) -> None:
         assert tomllib.loads((folder / "default.toml").read_text())["subject"] == template["subject"]
 
 
-def test_what_was_written_is_what_the_server_loads(operator: Operator) -> None:
-    """With a key and an authorization, as `mailroom keygen` prints them, it starts."""
+def test_the_server_loads_the_imported_settings(operator: Operator) -> None:
+    """Only a key and an authorization are missing, which `mailroom keygen` prints."""
     operator.run("import", SMTP)
     environ = dict(line.split("=", 1) for line in Path(".env").read_text().splitlines())
     with pytest.raises(SettingsError) as error:
@@ -82,7 +82,7 @@ def test_running_it_twice_changes_nothing(operator: Operator) -> None:
     assert written() == before
 
 
-def test_a_dry_run_shows_and_writes_nothing(operator: Operator) -> None:
+def test_a_dry_run_prints_the_result_and_writes_nothing(operator: Operator) -> None:
     result = operator.run("import", SMTP, "--dry-run")
     assert result.exit_code == 0
     assert "[providers.main]" in result.output
@@ -90,7 +90,7 @@ def test_a_dry_run_shows_and_writes_nothing(operator: Operator) -> None:
     assert written() == {}
 
 
-def test_an_edited_template_stays_until_forced(operator: Operator) -> None:
+def test_an_edited_template_is_overwritten_only_with_force(operator: Operator) -> None:
     operator.run("import", SMTP)
     edited = Path("my-templates/SignIn/logto/default.txt")
     edited.write_text("mine {{code}}")
@@ -103,7 +103,7 @@ def test_an_edited_template_stays_until_forced(operator: Operator) -> None:
     assert edited.read_text() == config("smtp")["templates"][0]["content"]
 
 
-def test_settings_that_are_there_are_not_touched(operator: Operator) -> None:
+def test_an_existing_settings_file_is_not_changed(operator: Operator) -> None:
     text = "# mine\n" + SETTINGS
     Path("mailroom.toml").write_text(text)
     result = operator.run("import", SMTP, "--provider", "relay")
@@ -114,26 +114,26 @@ def test_settings_that_are_there_are_not_touched(operator: Operator) -> None:
     assert not Path(".env").exists()
 
 
-def test_machines_read_the_same_without_secrets(operator: Operator) -> None:
+def test_the_json_report_contains_no_secrets(operator: Operator) -> None:
     result = operator.run("import", SMTP, "--json")
-    told = json.loads(result.output)
+    report = json.loads(result.output)
     assert "made-up-password" not in result.output
-    assert told["secrets"] == {"file": ".env", "added": [PASSWORD]}
-    assert told["files"][0] == {"path": "SignIn/logto/default.toml", "fate": "written"}
-    assert tomllib.loads(told["settings"]["written"])["providers"]["main"]["host"] == "smtp.acme.example"
-    assert told["left_out"] == []
+    assert report["secrets"] == {"file": ".env", "added": [PASSWORD]}
+    assert report["files"][0] == {"path": "SignIn/logto/default.toml", "fate": "written"}
+    assert tomllib.loads(report["settings"]["written"])["providers"]["main"]["host"] == "smtp.acme.example"
+    assert report["left_out"] == []
     again = json.loads(operator.run("import", SMTP, "--json").output)
     assert again["settings"]["in_place"] == ["main"]
 
 
-def test_what_is_left_out_is_listed_with_what_to_do(operator: Operator) -> None:
+def test_what_is_left_out_is_listed_with_remedies(operator: Operator) -> None:
     document = given({**config("smtp"), "pool": True})
     result = operator.run("import", document)
     assert result.exit_code == 3
     assert "Not taken over: 1" in result.output
     assert "given.json: pool" in result.output
-    told = json.loads(operator.run("import", document, "--json").output)
-    assert told["left_out"] == [
+    report = json.loads(operator.run("import", document, "--json").output)
+    assert report["left_out"] == [
         {
             "source": document,
             "what": "pool",
@@ -143,7 +143,7 @@ def test_what_is_left_out_is_listed_with_what_to_do(operator: Operator) -> None:
     ]
 
 
-def test_several_files_and_standard_input_go_together() -> None:
+def test_several_files_and_standard_input_can_be_combined() -> None:
     result = CliRunner().invoke(
         mailroom, ["import", "-", SMTP], obj=CliContext(None, dev=False), input=json.dumps([template_row()])
     )
@@ -152,7 +152,7 @@ def test_several_files_and_standard_input_go_together() -> None:
     assert Path("my-templates/SignIn/logto/default.txt").exists()
 
 
-def test_files_go_where_they_are_told_to(operator: Operator) -> None:
+def test_options_name_the_target_files(operator: Operator) -> None:
     result = operator.run("import", SMTP, "--templates", "t", "--env-file", "secrets/env", "--provider", "relay-1")
     assert result.exit_code == 0
     assert Path("t/SignIn/logto/default.txt").exists()
@@ -171,7 +171,7 @@ def test_files_go_where_they_are_told_to(operator: Operator) -> None:
         ((".",), 1, "cannot read .: Is a directory"),
     ],
 )
-def test_what_was_not_understood_is_said(operator: Operator, words: tuple[str, ...], code: int, problem: str) -> None:
+def test_invalid_arguments_are_reported(operator: Operator, words: tuple[str, ...], code: int, problem: str) -> None:
     result = operator.run("import", *words)
     assert (result.exit_code, problem in result.output) == (code, True)
     assert written() == {}
@@ -185,20 +185,20 @@ def test_what_was_not_understood_is_said(operator: Operator, words: tuple[str, .
         ('[{"connectorId": "google", "type": "Social"}]', "There is no email connector"),
     ],
 )
-def test_a_file_with_nothing_in_it_fails(operator: Operator, text: str, problem: str) -> None:
+def test_a_document_without_anything_to_import_is_an_error(operator: Operator, text: str, problem: str) -> None:
     Path("../given.json").write_text(text)
     result = operator.run("import", "../given.json")
     assert (result.exit_code, problem in result.output) == (1, True)
 
 
-def test_broken_settings_stop_it_before_anything_is_written(operator: Operator) -> None:
+def test_invalid_settings_stop_the_import_before_anything_is_written(operator: Operator) -> None:
     Path("mailroom.toml").write_text("from = ")
     result = operator.run("import", SMTP)
     assert (result.exit_code, "correct it first" in result.output) == (1, True)
     assert list(written()) == ["mailroom.toml"]
 
 
-def test_what_strangers_wrote_is_shown_and_not_obeyed(operator: Operator) -> None:
+def test_control_characters_in_documents_are_escaped(operator: Operator) -> None:
     document = given([{**config("smtp"), "\x1b[2J": 1, "fromEmail": "\ud800"}, template_row(templateType="\x1b[2J")])
     for words in ((), ("--json",)):
         result = operator.run("import", document, *words)
@@ -214,13 +214,13 @@ def test_nothing_is_written_outside_of_the_folder(operator: Operator) -> None:
 
 
 def from_logto(logto: Logto, *words: str, answer: str | None = None) -> Result:
-    """Import from a Logto; what is typed when it asks for the secret."""
+    """Import from a Logto; `answer` is typed at the prompt for the secret."""
     arguments = ["import", "--from-logto", logto.url, "--app-id", APP_ID, *words]
     return CliRunner().invoke(mailroom, arguments, obj=CliContext(None, dev=False), input=answer)
 
 
-def test_a_running_logto_gives_both(logto: Logto) -> None:
-    """Connector and templates, and none of its other connectors' secrets."""
+def test_connector_and_templates_are_imported_from_a_running_logto(logto: Logto) -> None:
+    """No secret of its other connectors is written or printed."""
     os.environ["MAILROOM_LOGTO_APP_SECRET"] = APP_SECRET
     result = from_logto(logto)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -234,7 +234,7 @@ def test_a_running_logto_gives_both(logto: Logto) -> None:
     assert written() == found
 
 
-def test_the_secret_can_be_in_a_file_or_typed(logto: Logto) -> None:
+def test_the_applications_secret_can_be_in_a_file_or_typed(logto: Logto) -> None:
     typed = from_logto(logto, "--dry-run", answer=f"{APP_SECRET}\n")
     assert (typed.exit_code, APP_SECRET in typed.output) == (0, False)
     Path("secret").write_text(f"{APP_SECRET}\n")
@@ -252,8 +252,8 @@ def test_a_logto_that_refuses_is_reported(logto: Logto) -> None:
 
 
 @pytest.mark.usefixtures("english")
-def test_the_secret_of_an_import_is_no_fault_to_the_server(operator: Operator) -> None:
-    """It may still be set in the shell that starts it."""
+def test_the_variable_with_the_applications_secret_is_no_fault(operator: Operator) -> None:
+    """It may still be set in the shell that starts the server."""
     Path("mailroom.toml").write_text(SETTINGS)
     os.environ["MAILROOM_LOGTO_APP_SECRET"] = APP_SECRET
     assert operator.run("check").exit_code == 0

@@ -10,7 +10,7 @@ from tests.cli.conftest import Operator
 REST = '\n[providers.main]\ntype = "capture"\n'
 
 
-def test_what_is_printed_can_be_pasted(operator: Operator) -> None:
+def test_the_printed_toml_can_be_pasted(operator: Operator) -> None:
     printed = operator.run("keygen").output
     Path("mailroom.toml").write_text(f'from = "a@acme.example"\n{printed}{REST}')
     settings = load(environ={})
@@ -18,8 +18,8 @@ def test_what_is_printed_can_be_pasted(operator: Operator) -> None:
     assert settings.connector.authorization[0].get_secret_value().startswith("Bearer ")
 
 
-def test_the_same_as_variables(operator: Operator) -> None:
-    """Without quotes: `docker run --env-file` would take them for a part of the header."""
+def test_the_secrets_can_be_printed_as_variables(operator: Operator) -> None:
+    """Without quotes: `docker run --env-file` would make them part of the value."""
     lines = operator.run("keygen", "--env").output.splitlines()
     environ = {name: value for name, _, value in (line.partition("=") for line in lines)}
     Path("mailroom.toml").write_text(f'from = "a@acme.example"{REST}')
@@ -27,7 +27,7 @@ def test_the_same_as_variables(operator: Operator) -> None:
     assert settings.connector.authorization[0].get_secret_value().startswith("Bearer ")
 
 
-def test_no_two_are_the_same(operator: Operator) -> None:
+def test_every_call_generates_new_secrets(operator: Operator) -> None:
     first, second = (json.loads(operator.run("keygen", "--json").output) for _ in range(2))
     assert first["secret_key"] != second["secret_key"]
     assert first["authorization"] != second["authorization"]

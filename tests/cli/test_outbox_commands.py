@@ -9,7 +9,7 @@ import pytest
 from mailroom.errors import OutboxError
 from mailroom.message import Outcome, State
 from mailroom.outbox import AttemptSummary
-from tests.cli.conftest import Operator, Server, Shelf, record
+from tests.cli.conftest import FakeOutbox, Operator, Server, record
 
 
 def ids(output: str) -> list[str]:
@@ -17,43 +17,43 @@ def ids(output: str) -> list[str]:
     return [row["id"] for row in json.loads(output)]
 
 
-def test_a_list_is_newest_first_and_in_pages(operator: Operator, shelf: Shelf) -> None:
-    shelf.records = [record(f"0192-{number}") for number in range(5)]
+def test_messages_are_listed_newest_first_in_pages(operator: Operator, outbox: FakeOutbox) -> None:
+    outbox.records = [record(f"0192-{number}") for number in range(5)]
     first = ids(operator.run("outbox", "list", "--limit", "3", "--json").output)
     assert first == ["0192-4", "0192-3", "0192-2"]
     assert ids(operator.run("outbox", "list", "--before", first[-1], "--json").output) == ["0192-1", "0192-0"]
-    assert shelf.closed == 2
+    assert outbox.closed == 2
 
 
-def test_a_list_can_be_of_one_state(operator: Operator, shelf: Shelf) -> None:
-    shelf.records = [record("0192-1"), record("0192-2", State.HELD)]
+def test_messages_can_be_listed_by_state(operator: Operator, outbox: FakeOutbox) -> None:
+    outbox.records = [record("0192-1"), record("0192-2", State.HELD)]
     assert ids(operator.run("outbox", "list", "--state", "held", "--json").output) == ["0192-2"]
     assert operator.run("outbox", "list", "--state", "lost").exit_code == 2
 
 
-def test_a_table_shows_whole_ids_where_it_is_no_terminal(operator: Operator, shelf: Shelf) -> None:
+def test_a_table_is_not_truncated_if_the_output_is_no_terminal(operator: Operator, outbox: FakeOutbox) -> None:
     long = "0192f0c1-0000-7000-8000-000000000001"
-    shelf.records = [record(long, recipient="a" * 64 + "@example.com")]
+    outbox.records = [record(long, recipient="a" * 64 + "@example.com")]
     result = operator.run("outbox", "list")
     assert result.exit_code == 0
     assert f"{long}  2023-11-14T22:13:20Z  sent   SignIn" in result.output
     assert "a" * 64 + "@example.com" in result.output
 
 
-def test_find_asks_for_one_recipient_and_fails_when_there_is_nothing(operator: Operator, shelf: Shelf) -> None:
-    shelf.records = [record("0192-1"), record("0192-2", recipient="bob@example.com")]
+def test_find_lists_one_recipients_messages_and_fails_if_there_are_none(operator: Operator, outbox: FakeOutbox) -> None:
+    outbox.records = [record("0192-1"), record("0192-2", recipient="bob@example.com")]
     assert ids(operator.run("outbox", "find", "bob@example.com", "--json").output) == ["0192-2"]
-    nobody = operator.run("outbox", "find", "eve@example.com", "--json")
-    assert (nobody.exit_code, json.loads(nobody.output)) == (1, [])
+    result = operator.run("outbox", "find", "eve@example.com", "--json")
+    assert (result.exit_code, json.loads(result.output)) == (1, [])
 
 
 BIDI = "\u202e\u2066\u200f"
 HOSTILE = f"\x1b[2J\x07\x7f\x9b31m{BIDI}\r\nFAKE LINE\u2028[red]ok[/red] :smile: [link=https://evil.example]x[/link]"
 
 
-def test_nothing_that_a_stranger_wrote_is_obeyed(operator: Operator, shelf: Shelf) -> None:
-    """Names, words, addresses, payloads: control characters and line breaks are escaped, markup stays text."""
-    shelf.records = [
+def test_foreign_text_is_escaped(operator: Operator, outbox: FakeOutbox) -> None:
+    """In names, diagnostics, addresses, payloads: control characters and line breaks are escaped, markup stays text."""
+    outbox.records = [
         dataclasses.replace(
             record("0192-1", recipient=f"{HOSTILE}@example.com", words=HOSTILE),
             template=HOSTILE,
@@ -63,36 +63,36 @@ def test_nothing_that_a_stranger_wrote_is_obeyed(operator: Operator, shelf: Shel
             payload={HOSTILE: HOSTILE, "user": {"name": HOSTILE}},
         )
     ]
-    shelf.on_hold = {HOSTILE: 1}
-    shelf.attempts = [AttemptSummary("main", Outcome.REJECTED, 1, time.time(), HOSTILE)]
+    outbox.held_counts = {HOSTILE: 1}
+    outbox.attempts = [AttemptSummary("main", Outcome.REJECTED, 1, time.time(), HOSTILE)]
     for command in ("outbox show 0192-1", "outbox list", "status", "providers"):
-        for json_too in ((), ("--json",)):
-            result = operator.run(*command.split(), *json_too)
+        for json_option in ((), ("--json",)):
+            result = operator.run(*command.split(), *json_option)
             assert result.exit_code == 0
             assert [char for char in result.output if not char.isprintable() and char != "\n"] == []
             assert not any(line.lstrip().startswith("FAKE") for line in result.output.splitlines())
             assert "[red]ok[/red] :smile: [link=https://evil.example]x[/link]" in result.output
-    told = json.loads(operator.run("outbox", "show", "0192-1", "--json").output)
-    assert told["payload"] == {HOSTILE: HOSTILE, "user": {"name": HOSTILE}}, "the same JSON, written in ASCII"
+    report = json.loads(operator.run("outbox", "show", "0192-1", "--json").output)
+    assert report["payload"] == {HOSTILE: HOSTILE, "user": {"name": HOSTILE}}, "the same JSON, written in ASCII"
 
 
-def test_an_error_that_quotes_a_stranger_is_escaped(operator: Operator, server: Server) -> None:
-    """Whatever answers at that address may answer anything."""
-    server.status, server.answer = 400, HOSTILE.encode()
+def test_foreign_text_in_an_error_is_escaped(operator: Operator, server: Server) -> None:
+    """Any server may listen at that address."""
+    server.status, server.body = 400, HOSTILE.encode()
     result = operator.run("send", "ada@example.com")
     assert result.exit_code == 1
     assert result.output.endswith("\n")
     assert result.output[:-1].isprintable()
 
 
-def test_show_tells_the_attempts_and_nothing_secret(operator: Operator, shelf: Shelf) -> None:
-    shelf.records = [record("0192-1", words="250 \x1b]0;owned\x07 [red]ok[/red]")]
+def test_show_prints_attempts_and_no_secrets(operator: Operator, outbox: FakeOutbox) -> None:
+    outbox.records = [record("0192-1", words="250 \x1b]0;owned\x07 [red]ok[/red]")]
     shown = operator.run("outbox", "show", "0192-1").output
     assert "\\x1b]0;owned\\x07 [red]ok[/red]" in shown
     assert "\x1b]" not in shown
     assert '"code": "•••"' in shown
-    told = json.loads(operator.run("outbox", "show", "0192-1", "--json").output)
-    assert told["attempts"] == [
+    report = json.loads(operator.run("outbox", "show", "0192-1", "--json").output)
+    assert report["attempts"] == [
         {
             "provider": "main",
             "started_at": "2023-11-14T22:13:20Z",
@@ -101,23 +101,23 @@ def test_show_tells_the_attempts_and_nothing_secret(operator: Operator, shelf: S
             "words": "250 \x1b]0;owned\x07 [red]ok[/red]",
         }
     ]
-    assert (told["state"], told["languages"], told["due_at"]) == ("sent", ["fr-CA"], None)
+    assert (report["state"], report["languages"], report["due_at"]) == ("sent", ["fr-CA"], None)
 
 
-def test_what_is_not_there_cannot_be_shown(operator: Operator) -> None:
+def test_showing_an_unknown_message_fails(operator: Operator) -> None:
     result = operator.run("outbox", "show", "0192-1")
     assert result.exit_code == 1
     assert "no such message" in result.output
 
 
-def test_an_outbox_that_cannot_be_opened_says_so_in_a_sentence(
-    operator: Operator, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+def test_an_outbox_that_cannot_be_opened_is_reported(
+    operator: Operator, outbox: FakeOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def get(_id: str) -> None:
         raise OutboxError("the outbox cannot be read: it is not there")
 
-    monkeypatch.setattr(shelf, "get", get)
+    monkeypatch.setattr(outbox, "get", get)
     result = operator.run("outbox", "show", "0192-1")
     assert result.exit_code == 1
     assert result.output == "Error: data/mailroom.db: the outbox cannot be read: it is not there\n"
-    assert shelf.closed == 1
+    assert outbox.closed == 1

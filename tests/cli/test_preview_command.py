@@ -26,18 +26,18 @@ def test_mails_are_written_to_files_with_an_index(operator: Operator) -> None:
     assert "314159 is your Lighthouse sign-in code" in Path("previews/index.html").read_text()
 
 
-def test_any_sample_can_be_asked_for(operator: Operator) -> None:
+def test_the_sample_payload_can_be_chosen(operator: Operator) -> None:
     result = operator.run("preview", "Generic", "--locale", "de", "--sample", "hostile", "--out", "seen")
     assert result.exit_code == 0, result.output
     assert "&lt;x-probe" in Path("seen/Generic.de.hostile.html").read_text()
     assert "<x-probe" not in Path("seen/index.html").read_text()
 
 
-@pytest.mark.parametrize(("word", "told"), [("SingIn", "there is no kind"), ("--locale=xx", "there is no language")])
-def test_what_there_is_not_is_refused(operator: Operator, word: str, told: str) -> None:
+@pytest.mark.parametrize(("word", "report"), [("SingIn", "there is no kind"), ("--locale=xx", "there is no language")])
+def test_unknown_kinds_and_languages_are_usage_errors(operator: Operator, word: str, report: str) -> None:
     result = operator.run("preview", word)
     assert result.exit_code == 2
-    assert told in result.output
+    assert report in result.output
 
 
 def test_the_page_is_served_on_loopback(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_the_mails_of_one_organization_are_shown(operator: Operator) -> None:
     assert "there is no folder 'applications/org1'; there are organizations/org1" in result.output
 
 
-def test_where_nobody_has_templates_of_their_own_that_is_said(operator: Operator) -> None:
+def test_an_unknown_owner_is_a_usage_error(operator: Operator) -> None:
     result = operator.run("preview", "--for", "applications/app1")
     assert result.exit_code == 2
     assert "there is no folder 'applications/app1'; there are none" in result.output

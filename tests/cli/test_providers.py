@@ -9,16 +9,16 @@ import pytest
 from mailroom import providers
 from mailroom.message import Outcome
 from mailroom.outbox import AttemptSummary
-from tests.cli.conftest import SETTINGS, Operator, Shelf
+from tests.cli.conftest import SETTINGS, FakeOutbox, Operator
 
 TWO = SETTINGS + '[providers.backup]\ntype = "smtp"\nhost = "smtp.acme.example"\n'
 
 
 @pytest.fixture
-def tried(shelf: Shelf) -> float:
-    """Keep attempts of the last hours; return now."""
+def tried(outbox: FakeOutbox) -> float:
+    """Store attempts of the last hours; return the current time."""
     now = time.time()
-    shelf.attempts = [
+    outbox.attempts = [
         AttemptSummary("main", None, 1, now - 5, ""),
         AttemptSummary("main", Outcome.ACCEPTED, 40, now - 60, "250 ok"),
         AttemptSummary("main", Outcome.UNAVAILABLE, 2, now - 600, "451 later"),
@@ -27,7 +27,7 @@ def tried(shelf: Shelf) -> float:
     return now
 
 
-def test_types_are_listed_with_what_they_need(operator: Operator) -> None:
+def test_types_are_listed_with_their_required_settings(operator: Operator) -> None:
     result = operator.run("providers")
     assert result.exit_code == 0, result.output
     for type_name in providers.types():
@@ -35,7 +35,7 @@ def test_types_are_listed_with_what_they_need(operator: Operator) -> None:
     assert "a relay of your own" in result.output
 
 
-def test_configured_ones_are_told_by_their_attempts(operator: Operator, tried: float) -> None:
+def test_the_state_of_configured_providers_is_computed_from_attempts(operator: Operator, tried: float) -> None:
     Path("mailroom.toml").write_text(TWO)
     result = operator.run("providers")
     assert "1 unfinished, 40 accepted, 2 unavailable" in result.output
@@ -44,28 +44,28 @@ def test_configured_ones_are_told_by_their_attempts(operator: Operator, tried: f
     assert "\x1b" not in result.output
 
 
-def test_a_machine_reads_the_same(operator: Operator, tried: float) -> None:
+def test_types_and_state_are_printed_as_json(operator: Operator, tried: float) -> None:
     Path("mailroom.toml").write_text(TWO)
-    told = json.loads(operator.run("providers", "--json").output)
-    main, backup = told["configured"]
+    report = json.loads(operator.run("providers", "--json").output)
+    main, backup = report["configured"]
     assert (main["name"], main["type"]) == ("main", "capture")
     assert main["last_hour"] == {"unfinished": 1, "accepted": 40, "unavailable": 2}
     assert main["last"]["outcome"] == "accepted"
     assert (backup["last_hour"], backup["last"]["words"]) == ({}, "535 no \x1b[31m")
-    assert {found["type"] for found in told["types"]} == set(providers.types())
-    assert told["trouble"] is None
+    assert {found["type"] for found in report["types"]} == set(providers.types())
+    assert report["trouble"] is None
 
 
-def test_one_type_is_shown_in_full_to_be_copied(operator: Operator) -> None:
+def test_one_type_is_printed_with_all_its_settings(operator: Operator) -> None:
     result = operator.run("providers", "smtp")
     assert '[providers.main]\ntype = "smtp"\n' in result.output
     assert "starttls, implicit, opportunistic, none" in result.output
-    told = json.loads(operator.run("providers", "smtp", "--json").output)
-    assert "host" in {row["name"] for row in told["settings"]}
-    assert told["example"] in result.output
+    report = json.loads(operator.run("providers", "smtp", "--json").output)
+    assert "host" in {row["name"] for row in report["settings"]}
+    assert report["example"] in result.output
 
 
-def test_an_unknown_type_is_told_which_there_are(operator: Operator) -> None:
+def test_an_unknown_type_is_reported_with_the_known_ones(operator: Operator) -> None:
     result = operator.run("providers", "fax")
     assert result.exit_code == 1
     assert "there are: " in result.output
@@ -76,5 +76,5 @@ def test_types_are_listed_before_anything_is_configured(operator: Operator) -> N
     result = operator.run("providers")
     assert result.exit_code == 0
     assert "mailroom check" in result.output
-    told = json.loads(operator.run("providers", "--json").output)
-    assert (told["configured"], bool(told["trouble"])) == ([], True)
+    report = json.loads(operator.run("providers", "--json").output)
+    assert (report["configured"], bool(report["trouble"])) == ([], True)

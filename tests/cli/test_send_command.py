@@ -8,15 +8,17 @@ import pytest
 from mailroom.errors import OutboxError
 from mailroom.message import State
 from mailroom.outbox import Record
-from tests.cli.conftest import Operator, Server, Shelf, record
+from tests.cli.conftest import FakeOutbox, Operator, Server, record
 
 
-def test_a_test_mail_takes_the_way_that_logto_s_mails_take(operator: Operator, shelf: Shelf, server: Server) -> None:
-    shelf.records = [record("0192-1")]
+def test_a_test_mail_is_posted_to_the_server_as_logto_does(
+    operator: Operator, outbox: FakeOutbox, server: Server
+) -> None:
+    outbox.records = [record("0192-1")]
     result = operator.run("send", "ada@example.com", "--locale", "fr-CA")
     assert result.output == "accepted as 0192-1\nsent by main: 250 ok\n"
     assert result.exit_code == 0
-    assert server.asked == [
+    assert server.requests == [
         (
             "/email",
             "Bearer 0123456789abcdef",
@@ -25,8 +27,8 @@ def test_a_test_mail_takes_the_way_that_logto_s_mails_take(operator: Operator, s
     ]
 
 
-def test_it_waits_for_the_end(
-    operator: Operator, shelf: Shelf, server: Server, monkeypatch: pytest.MonkeyPatch
+def test_send_waits_until_the_message_is_settled(
+    operator: Operator, outbox: FakeOutbox, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sending = record("0192-1", State.SENDING)
     looks = iter([None, sending, replace(sending, state=State.SENT)])
@@ -34,28 +36,30 @@ def test_it_waits_for_the_end(
     async def get(_id: str) -> Record | None:
         return next(looks)
 
-    monkeypatch.setattr(shelf, "get", get)
+    monkeypatch.setattr(outbox, "get", get)
     assert operator.run("send", "ada@example.com").exit_code == 0
     assert next(looks, None) is None
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.HELD, State.EXPIRED])
-def test_it_fails_when_the_mail_was_not_sent(operator: Operator, shelf: Shelf, server: Server, state: State) -> None:
-    shelf.records = [replace(record("0192-1", state, words="550 no"), reason="refused")]
+def test_send_fails_if_the_mail_was_not_sent(
+    operator: Operator, outbox: FakeOutbox, server: Server, state: State
+) -> None:
+    outbox.records = [replace(record("0192-1", state, words="550 no"), reason="refused")]
     result = operator.run("send", "ada@example.com")
     assert result.exit_code == 1
     assert f"{state} by main: 550 no (refused)" in result.output
 
 
-def test_it_gives_up_waiting(operator: Operator, shelf: Shelf, server: Server) -> None:
-    shelf.records = [record("0192-1", State.QUEUED)]
+def test_send_stops_waiting_after_the_given_time(operator: Operator, outbox: FakeOutbox, server: Server) -> None:
+    outbox.records = [record("0192-1", State.QUEUED)]
     result = operator.run("send", "ada@example.com", "--wait", "0")
     assert result.exit_code == 1
     assert "mailroom outbox show 0192-1" in result.output
 
 
-def test_a_refusal_is_told(operator: Operator, server: Server) -> None:
-    server.status, server.answer = 400, b'{"message": "The recipient is no address."}'
+def test_an_error_response_is_printed(operator: Operator, server: Server) -> None:
+    server.status, server.body = 400, b'{"message": "The recipient is no address."}'
     result = operator.run("send", "ada")
     assert result.exit_code == 1
     assert "400: " in result.output
@@ -63,33 +67,33 @@ def test_a_refusal_is_told(operator: Operator, server: Server) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"ok": true}'])
-def test_something_else_that_listens_is_not_mailroom(operator: Operator, server: Server, answer: bytes) -> None:
-    server.answer = answer
+def test_a_server_that_is_not_mailroom_is_reported(operator: Operator, server: Server, answer: bytes) -> None:
+    server.body = answer
     result = operator.run("send", "ada@example.com")
     assert result.exit_code == 1
     assert "not Mailroom" in result.output
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://[::1"])
-def test_no_server_is_told(operator: Operator, url: str) -> None:
+def test_a_missing_server_is_reported(operator: Operator, url: str) -> None:
     result = operator.run("send", "ada@example.com", "--url", url)
     assert result.exit_code == 1
     assert "No server answers at" in result.output
 
 
-def test_an_outbox_that_cannot_be_read_is_told(
-    operator: Operator, shelf: Shelf, server: Server, monkeypatch: pytest.MonkeyPatch
+def test_an_outbox_that_cannot_be_read_is_reported(
+    operator: Operator, outbox: FakeOutbox, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def get(_id: str) -> None:
         raise OutboxError("the outbox cannot be read")
 
-    monkeypatch.setattr(shelf, "get", get)
+    monkeypatch.setattr(outbox, "get", get)
     result = operator.run("send", "ada@example.com")
     assert result.exit_code == 1
     assert "cannot be read" in result.output
 
 
-def test_machines_read_the_record(operator: Operator, shelf: Shelf, server: Server) -> None:
-    shelf.records = [record("0192-1")]
-    told = json.loads(operator.run("send", "ada@example.com", "--json").output)
-    assert (told["id"], told["record"]["state"]) == ("0192-1", "sent")
+def test_the_record_is_printed_as_json(operator: Operator, outbox: FakeOutbox, server: Server) -> None:
+    outbox.records = [record("0192-1")]
+    report = json.loads(operator.run("send", "ada@example.com", "--json").output)
+    assert (report["id"], report["record"]["state"]) == ("0192-1", "sent")

@@ -12,8 +12,8 @@ import httpx
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_serves_like_server_py(tmp_path: Path) -> None:
-    """It takes the same process over, so that signals reach the server."""
+def test_serve_executes_server_py(tmp_path: Path) -> None:
+    """In the same process, so that signals reach the server."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         with subprocess.Popen(
             [sys.executable, "-m", "mailroom", "--dev", "serve", "--fd", str(listening.fileno())],

@@ -5,26 +5,26 @@ import time
 
 from mailroom.message import Priority
 from mailroom.outbox import Depth
-from tests.cli.conftest import Operator, Server, Shelf
+from tests.cli.conftest import FakeOutbox, Operator, Server
 
 
-def test_status_tells_what_waits_and_what_is_held(operator: Operator, shelf: Shelf) -> None:
-    shelf.waiting = {Priority.CODE: Depth(3, time.time() - 90)}
-    shelf.on_hold = {"misconfigured": 2}
-    told = json.loads(operator.run("status", "--json").output)
-    assert told["server"] == "not reachable"
-    assert told["held"] == {"misconfigured": 2}
-    assert 90 <= told["waiting"]["code"].pop("oldest_seconds") < 150
-    assert told["waiting"] == {
+def test_status_counts_waiting_and_held_messages(operator: Operator, outbox: FakeOutbox) -> None:
+    outbox.waiting = {Priority.CODE: Depth(3, time.time() - 90)}
+    outbox.held_counts = {"misconfigured": 2}
+    report = json.loads(operator.run("status", "--json").output)
+    assert report["server"] == "not reachable"
+    assert report["held"] == {"misconfigured": 2}
+    assert 90 <= report["waiting"]["code"].pop("oldest_seconds") < 150
+    assert report["waiting"] == {
         "code": {"messages": 3},
         "invitation": {"messages": 0, "oldest_seconds": None},
         "event": {"messages": 0, "oldest_seconds": None},
     }
 
 
-def test_status_for_people(operator: Operator, shelf: Shelf) -> None:
-    shelf.waiting = {Priority.CODE: Depth(3, time.time() - 7300)}
-    shelf.on_hold = {"misconfigured": 2}
+def test_status_is_printed_for_people(operator: Operator, outbox: FakeOutbox) -> None:
+    outbox.waiting = {Priority.CODE: Depth(3, time.time() - 7300)}
+    outbox.held_counts = {"misconfigured": 2}
     result = operator.run("status")
     assert result.exit_code == 0
     assert "server: not reachable" in result.output
@@ -32,7 +32,7 @@ def test_status_for_people(operator: Operator, shelf: Shelf) -> None:
     assert "misconfigured" in result.output
 
 
-def test_status_asks_the_server(operator: Operator, server: Server) -> None:
+def test_status_queries_readyz(operator: Operator, server: Server) -> None:
     assert json.loads(operator.run("status", "--json").output)["server"] == "ready"
     server.status = 503
     assert json.loads(operator.run("status", "--json").output)["server"] == "starting or draining"

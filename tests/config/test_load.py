@@ -1,4 +1,4 @@
-"""The file and the variables become settings, or a list of everything that is wrong with them."""
+"""The file and the variables become settings, or a list of all their faults."""
 
 import json
 import stat
@@ -43,7 +43,7 @@ host = "loft.example"
 
 @pytest.fixture(autouse=True)
 def _somewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Work in an empty directory, with pigeons."""
+    """Work in an empty directory, with the fake provider `pigeon`."""
     fakes = Path(__file__).parents[1] / "fake_providers"
     monkeypatch.setattr(providers, "__path__", [*providers.__path__, str(fakes)])
     monkeypatch.chdir(tmp_path)
@@ -66,7 +66,7 @@ def developing(file: str | None = None, **environ: str) -> Settings:
 def faults(
     file: str | None = None, *, environ: Mapping[str, str] | None = None, load: Callable[..., Settings] = loaded
 ) -> dict[str, str]:
-    """Return what is wrong, by where."""
+    """Return the faults by path."""
     with pytest.raises(SettingsError) as caught:
         load(file, **(environ or {}))
     assert len({fault.path for fault in caught.value.faults}) == len(caught.value.faults)
@@ -74,7 +74,7 @@ def faults(
 
 
 def pigeon(settings: Settings, name: str = "main") -> Any:
-    """Return a provider, known to be a pigeon."""
+    """Return a provider of the type `pigeon`."""
     return settings.providers[name]
 
 
@@ -114,7 +114,7 @@ def test_a_named_file_must_be_there() -> None:
     )
 
 
-def test_a_file_that_is_not_toml_is_reported_beside_faulty_variables() -> None:
+def test_a_file_that_is_not_toml_is_reported_together_with_faulty_variables() -> None:
     found = faults("from = \n", environ={"MAILROOM_PORT": "many", "MAILROOM_POTR": "1"})
     assert found["mailroom.toml"].startswith("is not TOML: Invalid value (at line 1")
     assert set(found) == {"mailroom.toml", "MAILROOM_PORT", "MAILROOM_POTR"}
@@ -142,12 +142,12 @@ def test_lists_are_comma_separated_or_json() -> None:
     assert commas.connector == json.connector
 
 
-def test_a_header_with_a_comma_can_be_given_as_json() -> None:
+def test_a_header_value_with_a_comma_can_be_given_as_json() -> None:
     settings = loaded(**ENOUGH | {"MAILROOM_CONNECTOR__AUTHORIZATION": '["Digest a=12345678, b=90"]'})
     assert settings.connector.authorization[0].get_secret_value() == "Digest a=12345678, b=90"
 
 
-def test_two_keys_rotate() -> None:
+def test_several_keys_can_be_given() -> None:
     settings = loaded(**ENOUGH | {"MAILROOM_SECRET_KEY": f"{'n' * 32},{KEY}"})
     assert [key.get_secret_value() for key in settings.secret_key] == ["n" * 32, KEY]
 
@@ -176,11 +176,11 @@ def test_one_route_can_be_a_variable() -> None:
     assert settings.routes == {"default": ("main",), "SignIn": ("main",), "Own": ("main",)}
 
 
-def test_a_route_in_capitals_that_means_no_template_is_refused() -> None:
+def test_a_route_in_capitals_for_an_unknown_template_is_refused() -> None:
     assert "MAILROOM_ROUTES='{" in faults(environ=ENOUGH | {"MAILROOM_ROUTES__OWN": "main"})["MAILROOM_ROUTES__OWN"]
 
 
-def test_a_variable_finds_the_file_s_provider_whatever_its_spelling() -> None:
+def test_a_variable_overrides_the_file_s_provider_in_any_spelling() -> None:
     settings = loaded(FILE.replace("providers.main", "providers.main-eu"), MAILROOM_PROVIDERS__MAIN_EU__PORT="26")
     assert pigeon(settings, "main-eu").port == 26
 
@@ -213,19 +213,19 @@ def test_any_secret_may_be_in_a_file_of_its_own() -> None:
     assert [key.get_secret_value() for key in settings.secret_key] == ["n" * 32, KEY]
 
 
-def test_only_one_trailing_line_break_is_taken_off() -> None:
+def test_only_one_trailing_line_break_is_removed() -> None:
     Path("password").write_bytes(b"odd\n\n")
     settings = loaded(**ENOUGH, MAILROOM_PROVIDERS__MAIN__PASSWORD_FILE="password")
     assert pigeon(settings).password.get_secret_value() == "odd\n"
 
 
-def test_a_secret_s_file_that_is_not_there_is_a_fault() -> None:
+def test_a_missing_secret_file_is_a_fault() -> None:
     found = faults(environ=ENOUGH | {"MAILROOM_METRICS_TOKEN_FILE": "nowhere"})
     assert found == {"MAILROOM_METRICS_TOKEN_FILE": "cannot read nowhere: No such file or directory"}
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"x" * 70_000])
-def test_a_secret_s_file_must_hold_a_secret(content: bytes) -> None:
+def test_a_secret_file_must_contain_a_valid_secret(content: bytes) -> None:
     Path("file").write_bytes(content)
     assert list(faults(environ=ENOUGH | {"MAILROOM_METRICS_TOKEN_FILE": "file"})) == ["MAILROOM_METRICS_TOKEN_FILE"]
 
@@ -236,16 +236,16 @@ def test_a_secret_given_twice_is_a_fault() -> None:
     assert found == {"MAILROOM_SECRET_KEY_FILE": "sets the same setting as MAILROOM_SECRET_KEY; unset one of them"}
 
 
-def test_a_setting_whose_own_name_ends_in_file_is_no_secret_s_file() -> None:
+def test_a_setting_whose_name_ends_in_file_is_not_read_from_a_file() -> None:
     assert pigeon(loaded(**ENOUGH, MAILROOM_PROVIDERS__MAIN__KEY_FILE="here.pem")).key_file == "here.pem"
 
 
-def test_what_is_no_secret_is_not_read_from_a_file() -> None:
+def test_only_secrets_can_be_read_from_files() -> None:
     assert "MAILROOM_FROM_FILE" in faults(environ=ENOUGH | {"MAILROOM_FROM_FILE": "/etc/hostname"})
 
 
 def test_no_fault_shows_a_secret() -> None:
-    """Not the file's, not a variable's, whether too short, of the wrong type or under a misspelt name."""
+    """From the file and from variables: too short, of the wrong type, or under a misspelt name."""
     file = FILE.replace(KEY, "hush1").replace(f'"{HEADER}"', '["hush2", 5]') + "password = 7777\nhots = 'hush3'\n"
     found = faults(
         file,
@@ -273,13 +273,13 @@ def test_platforms_set_port_host_and_database_url() -> None:
     assert (settings.port, settings.host, settings.database_path) == (5000, "::", Path("/data/m.db"))
 
 
-def test_port_means_that_the_platform_connects_from_outside() -> None:
+def test_port_implies_that_all_addresses_are_listened_on() -> None:
     assert loaded(FILE, PORT="5000").host == "0.0.0.0"
-    assert loaded('host = "127.0.0.1"\n' + FILE, PORT="5000").host == "127.0.0.1", "unless we were told"
+    assert loaded('host = "127.0.0.1"\n' + FILE, PORT="5000").host == "127.0.0.1", "unless we were messages"
     assert loaded(FILE, MAILROOM_PORT="5000").host == "127.0.0.1", "our own name implies nothing"
 
 
-def test_our_own_names_win_over_the_platform_s() -> None:
+def test_our_variables_override_the_platform_s() -> None:
     settings = loaded(
         FILE,
         PORT="1",
@@ -292,12 +292,12 @@ def test_our_own_names_win_over_the_platform_s() -> None:
     assert (settings.port, settings.host, settings.database_url) == (2, "::1", "sqlite:///m")
 
 
-def test_a_host_variable_that_is_no_address_is_the_shell_s() -> None:
+def test_a_host_variable_that_is_no_address_is_ignored() -> None:
     assert loaded(FILE, HOST="x86_64-conda-linux-gnu").host == "127.0.0.1"
     assert "MAILROOM_HOST" in faults(environ=ENOUGH | {"MAILROOM_HOST": "my-machine"})
 
 
-def test_what_kubernetes_injects_is_not_ours() -> None:
+def test_variables_that_kubernetes_injects_are_ignored() -> None:
     settings = loaded(
         FILE,
         MAILROOM_PORT="tcp://10.0.0.7:8000",
@@ -317,11 +317,11 @@ def test_what_kubernetes_injects_is_not_ours() -> None:
 # ---- faults
 
 
-def test_nothing_given_says_all_that_is_needed() -> None:
+def test_empty_settings_report_everything_that_is_required() -> None:
     assert set(faults()) == {"from", "secret_key", "providers", "connector.authorization"}
 
 
-def test_all_faults_come_at_once_each_where_it_was_written() -> None:
+def test_all_faults_are_reported_at_once_each_with_its_source() -> None:
     found = faults(
         'port = 70000\ncolour = "red"\nreply_to = 5\n[connector]\nauthorisation = "x"\n[lifetimes]\ncode = "2h"\n'
         '[providers.main]\ntype = "pigeon"\n[providers.other]\ntype = "pidgeon"\n[routes]\ndefault = ["mian"]\n',
@@ -361,11 +361,11 @@ def test_all_faults_come_at_once_each_where_it_was_written() -> None:
         ("MAILROOM_PROVIDERS__MAIN__PASWORD", "MAILROOM_PROVIDERS__MAIN__PASSWORD"),
     ],
 )
-def test_a_misspelt_variable_is_a_fault_that_names_the_nearest(variable: str, meant: str) -> None:
+def test_a_misspelt_variable_is_a_fault_with_a_suggestion(variable: str, meant: str) -> None:
     assert faults(environ=ENOUGH | {variable: "x"}) == {variable: f"unknown setting; did you mean {meant}?"}
 
 
-def test_where_several_types_will_do_one_fault_says_so() -> None:
+def test_a_value_of_several_types_has_one_fault() -> None:
     file = FILE + 'nest = "x"\nheaders = { A = 5, B = ["a", 5] }\n'
     assert faults(file) == {
         "providers.main.nest": "input is not a valid IPv4 address, or input is not a valid IPv6 address",
@@ -376,14 +376,14 @@ def test_where_several_types_will_do_one_fault_says_so() -> None:
 
 
 @pytest.mark.parametrize("name", ["public_url", "proxy", "sender", "dev"])
-def test_settings_that_do_not_exist_are_unknown_in_the_file_and_as_variables(name: str) -> None:
+def test_unknown_settings_are_faults_in_the_file_and_as_variables(name: str) -> None:
     assert faults(f'{name} = "x"\n{FILE}')[name].startswith("unknown setting")
     Path("mailroom.toml").unlink()
     variable = f"MAILROOM_{name.upper()}"
     assert faults(environ=ENOUGH | {variable: "x"})[variable].startswith("unknown setting")
 
 
-def test_a_variable_for_a_provider_that_nobody_named_asks_for_its_type() -> None:
+def test_a_variable_for_an_unknown_provider_is_a_fault_about_its_type() -> None:
     assert faults(FILE, environ={"MAILROOM_PROVIDERS__MIAN__PASSWORD": "x"}) == {
         "MAILROOM_PROVIDERS__MIAN__PASSWORD": (
             "there is no provider 'mian'; did you mean main?; a new one needs MAILROOM_PROVIDERS__MIAN__TYPE"
@@ -391,7 +391,7 @@ def test_a_variable_for_a_provider_that_nobody_named_asks_for_its_type() -> None
     }
 
 
-def test_a_provider_of_the_file_needs_its_type_too() -> None:
+def test_a_provider_in_the_file_needs_a_type() -> None:
     found = faults(FILE.replace('type = "pigeon"', ""), environ={"MAILROOM_PROVIDERS__MAIN__PASSWORD": "x"})
     assert found == {"providers.main.type": f"missing; one of: {', '.join(providers.types())}"}
 
@@ -418,7 +418,7 @@ def test_several_providers_by_variables_alone_need_an_order() -> None:
     assert settings.routes["default"] == ("main", "backup")
 
 
-def test_the_file_s_order_is_the_order() -> None:
+def test_providers_have_the_file_s_order() -> None:
     settings = loaded(FILE + '[providers.a]\ntype = "pigeon"\nhost = "h"\n', MAILROOM_PROVIDERS__A__PORT="26")
     assert list(settings.providers) == ["main", "a"]
 
@@ -439,12 +439,12 @@ def test_a_short_secret_key_is_refused() -> None:
 @pytest.mark.parametrize(
     "header", ["Bearer 12345678", "Bearer\r\nX: 123456789", "Bearer 12345678ä0", "Bearer 12345678 ", "\x00" * 20, ""]
 )
-def test_an_authorization_that_no_header_can_carry_or_anybody_guesses_is_refused(header: str) -> None:
+def test_an_invalid_or_short_authorization_is_refused(header: str) -> None:
     file = FILE.replace(f'"{HEADER}"', repr(header).replace("'", '"').replace("\\x00", "\\u0000"))
     assert list(faults(file)) == ["connector.authorization"]
 
 
-def test_schemes_of_links_are_listed() -> None:
+def test_link_schemes_are_a_list() -> None:
     settings = load(environ=ENOUGH | {"MAILROOM_LINK_SCHEMES": "acme,Com.Acme.App"})
     assert settings.link_schemes == ("acme", "com.acme.app")
 
@@ -459,25 +459,25 @@ def test_schemes_of_links_are_listed() -> None:
         ("1acme", "without its colon"),
     ],
 )
-def test_a_scheme_that_is_none_or_is_dangerous_is_a_fault(scheme: str, complaint: str) -> None:
+def test_an_invalid_or_dangerous_link_scheme_is_a_fault(scheme: str, complaint: str) -> None:
     [problem] = faults(environ=ENOUGH | {"MAILROOM_LINK_SCHEMES": scheme}).values()
     assert complaint in problem
 
 
 @pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://h/d"])
-def test_postgresql_is_not_there_yet(url: str) -> None:
+def test_postgresql_is_not_supported_yet(url: str) -> None:
     assert "PostgreSQL is not supported yet" in faults(environ=ENOUGH | {"DATABASE_URL": url})["DATABASE_URL"]
 
 
 @pytest.mark.parametrize(
     "url", ["mysql://h/d", "m.db", "sqlite:///", "sqlite:///:memory:", "sqlite:///a?mode=ro", "sqlite:///a/"]
 )
-def test_the_outbox_is_a_file(url: str) -> None:
+def test_the_outbox_must_be_a_file(url: str) -> None:
     assert "name a file" in faults(environ=ENOUGH | {"MAILROOM_DATABASE_URL": url})["MAILROOM_DATABASE_URL"]
 
 
 @pytest.mark.parametrize("variable", ["DYNO", "K_SERVICE", "AWS_LAMBDA_FUNCTION_NAME", "VERCEL"])
-def test_sqlite_is_refused_where_the_disk_is_lost(variable: str) -> None:
+def test_sqlite_is_refused_on_hosts_that_lose_their_disk(variable: str) -> None:
     assert "PostgreSQL" in faults(environ=ENOUGH | {variable: "web.1"})["database_url"]
 
 
@@ -485,13 +485,13 @@ def test_a_worker_needs_postgresql() -> None:
     assert "PostgreSQL" in faults(f'role = "worker"\n{FILE}')["role"]
 
 
-def test_proxies_are_counted_or_named_not_both() -> None:
+def test_trusted_proxies_and_trusted_hops_cannot_be_combined() -> None:
     both = {"MAILROOM_CONNECTOR__TRUSTED_PROXIES": "10.0.0.0/8", "MAILROOM_CONNECTOR__TRUSTED_HOPS": "1"}
     assert list(faults(environ=ENOUGH | both)) == ["MAILROOM_CONNECTOR__TRUSTED_HOPS"]
 
 
 @pytest.mark.parametrize(("lifetime", "fits"), [("59s", False), ("60s", True), ("1h", True), ("3601s", False)])
-def test_a_code_lives_as_long_as_logto_allows(lifetime: str, *, fits: bool) -> None:
+def test_the_lifetime_of_codes_has_logto_s_bounds(lifetime: str, *, fits: bool) -> None:
     environ = ENOUGH | {"MAILROOM_LIFETIMES__CODE": lifetime}
     if fits:
         assert loaded(**environ).lifetimes.code >= timedelta(seconds=60)
@@ -499,13 +499,13 @@ def test_a_code_lives_as_long_as_logto_allows(lifetime: str, *, fits: bool) -> N
         assert list(faults(environ=environ)) == ["MAILROOM_LIFETIMES__CODE"]
 
 
-def test_capture_outside_development_is_allowed_and_warned_about() -> None:
+def test_capture_outside_development_is_a_warning() -> None:
     settings = loaded(**ENOUGH | {"MAILROOM_PROVIDERS__MAIN__TYPE": "capture"} | {"MAILROOM_PROVIDERS__MAIN__HOST": ""})
     assert warnings(settings) == ["provider main captures mails instead of sending them"]
     assert warnings(developing()) == []
 
 
-def test_what_works_but_should_be_known_is_a_warning() -> None:
+def test_unusual_settings_are_warnings() -> None:
     settings = loaded(**ENOUGH, MAILROOM_ROLE="web", MAILROOM_SHUTDOWN_TIMEOUT="3s")
     assert [warning.split()[0] for warning in warnings(settings)] == ["role", "shutdown_timeout"]
 
@@ -524,7 +524,7 @@ def test_what_works_but_should_be_known_is_a_warning() -> None:
         ('type = "resend"\napi_key = "re_0123456789"\nendpoint = "http://localhost:8080"', ""),
     ],
 )
-def test_what_lets_others_read_along_is_a_warning(provider: str, danger: str) -> None:
+def test_unencrypted_connections_are_warnings(provider: str, danger: str) -> None:
     found = warnings(loaded(FILE.replace('type = "pigeon"\nhost = "loft.example"', provider)))
     assert len(found) == bool(danger)
     assert all(warning.startswith("provider main ") and danger in warning for warning in found)
@@ -542,7 +542,7 @@ def test_what_lets_others_read_along_is_a_warning(provider: str, danger: str) ->
         ("localhost", False),
     ],
 )
-def test_open_metrics_on_a_public_address_are_a_warning(host: str, *, is_open: bool) -> None:
+def test_unprotected_metrics_on_a_public_address_are_a_warning(host: str, *, is_open: bool) -> None:
     expected = [f"anyone who can connect can read /metrics on {host}: set metrics_token"] if is_open else []
     assert warnings(loaded(**ENOUGH, MAILROOM_HOST=host)) == expected
     assert warnings(loaded(**ENOUGH, MAILROOM_HOST=host, MAILROOM_METRICS_TOKEN="t0ken")) == []
@@ -551,7 +551,7 @@ def test_open_metrics_on_a_public_address_are_a_warning(host: str, *, is_open: b
 # ---- development
 
 
-def test_dev_needs_nothing() -> None:
+def test_dev_needs_no_settings() -> None:
     settings = developing()
     assert settings.dev is True
     assert [provider.type for provider in settings.providers.values()] == ["capture"]
@@ -560,7 +560,7 @@ def test_dev_needs_nothing() -> None:
     assert settings.sender.name == "Mailroom"
 
 
-def test_dev_keeps_its_key_to_itself() -> None:
+def test_only_the_owner_can_read_the_dev_key() -> None:
     key = developing().secret_key
     assert developing().secret_key == key
     file = Path("data/dev-secret-key")
@@ -568,7 +568,7 @@ def test_dev_keeps_its_key_to_itself() -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_dev_fills_in_what_is_missing_only() -> None:
+def test_dev_adds_missing_settings_only() -> None:
     settings = developing(FILE.replace(HEADER, "short"))
     assert settings.secret_key[0].get_secret_value() == KEY
     assert list(settings.providers) == ["main"]
@@ -576,17 +576,17 @@ def test_dev_fills_in_what_is_missing_only() -> None:
     assert not Path("data").exists()
 
 
-def test_dev_listens_to_this_machine_only() -> None:
+def test_dev_listens_on_loopback_only() -> None:
     assert list(faults(environ={"MAILROOM_HOST": "0.0.0.0"}, load=developing)) == ["MAILROOM_HOST"]
     assert developing(PORT="5000", HOST="0.0.0.0").host == "127.0.0.1", "a platform's names open nothing"
     assert developing(MAILROOM_HOST="::1").host == "::1"
 
 
-def test_dev_reports_faults_too() -> None:
+def test_dev_reports_faults() -> None:
     assert list(faults('port = "x"', load=developing)) == ["port"]
 
 
-def test_dev_says_when_it_cannot_keep_its_key() -> None:
+def test_dev_reports_that_its_key_cannot_be_stored() -> None:
     Path("data").write_text("a file in the way")
     assert "data/dev-secret-key" in faults(load=developing)["secret_key"]
 
@@ -627,7 +627,7 @@ VARIABLES = st.dictionaries(
 @example({"MAILROOM_SECRET_KEY": "[" * 100_000}, False)
 @example({"MAILROOM_CONNECTOR__ALLOWED_IPS": "[false, 5]"}, False)
 @example({"MAILROOM_WEBHOOK__EVENTS": '{"User.Created": {}}'}, False)
-def test_whatever_is_written_becomes_settings_or_faults(variables: dict[str, str], enough: bool) -> None:  # noqa: FBT001 - drawn
+def test_any_variables_become_settings_or_faults(variables: dict[str, str], enough: bool) -> None:  # noqa: FBT001 - drawn
     found: list[Fault] | Settings
     try:
         found = load(environ=ENOUGH | variables if enough else variables)
@@ -641,8 +641,8 @@ def test_whatever_is_written_becomes_settings_or_faults(variables: dict[str, str
         assert all(fault.path and fault.problem for fault in found)
 
 
-def test_a_providers_sandbox_is_said_at_start(tmp_path: Path) -> None:
-    """It answers yes to every mail and sends none."""
+def test_a_providers_sandbox_is_a_warning(tmp_path: Path) -> None:
+    """It accepts every mail and sends none."""
     file = tmp_path / "mailroom.toml"
     file.write_text(
         'from = "a@acme.example"\n'

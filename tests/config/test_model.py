@@ -1,4 +1,4 @@
-"""The model: its values, its documentation, and the examples that go with it."""
+"""The settings' model, and the example files."""
 
 import re
 import tomllib
@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 
 from mailroom import providers
 from mailroom.config import load
-from mailroom.config.fields import leaves, table_of, written
+from mailroom.config.fields import fields_by_name, leaves, table_of
 from mailroom.config.model import EventRule, Lifetimes, Settings, Webhook
-from mailroom.config.reference import duration_text, page
+from mailroom.config.setting_rows import duration_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,34 +64,34 @@ def test_durations_have_a_unit(text: Any, duration: timedelta) -> None:
         [],
     ],
 )
-def test_what_is_no_duration_is_refused(text: Any) -> None:
+def test_an_invalid_duration_is_refused(text: Any) -> None:
     with pytest.raises(ValidationError):
         Webhook(max_age=text)
 
 
 @pytest.mark.parametrize("text", ["250ms", "90s", "10m", "1h", "24h", "7d", "0"])
-def test_a_duration_is_written_as_it_is_read(text: Any) -> None:
+def test_a_duration_can_be_written_and_read_back(text: Any) -> None:
     duration = Webhook(max_age=text).max_age
     assert Webhook(max_age=duration_text(duration)).max_age == duration
 
 
-def test_an_event_is_a_template_or_more() -> None:
+def test_an_event_is_a_template_or_a_table() -> None:
     webhook = Webhook.model_validate({"events": {"A": "Welcome", "B": {"template": "Hi", "only": "registration"}}})
     assert webhook.events == {"A": EventRule(template="Welcome"), "B": EventRule(template="Hi", only="registration")}
 
 
 @pytest.mark.parametrize("template", ["", "../etc", "a/b", ".hidden", "a b", "x" * 65])
-def test_a_template_s_name_leads_nowhere_else(template: str) -> None:
+def test_a_template_s_name_cannot_be_a_path(template: str) -> None:
     with pytest.raises(ValidationError):
         EventRule(template=template)
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValidationError):
         Lifetimes().code = timedelta(hours=1)  # type: ignore[misc]  # frozen
 
 
-def test_secrets_do_not_show() -> None:
+def test_secrets_are_not_shown() -> None:
     assert "hush" not in repr(Webhook.model_validate({"signing_keys": "hush"}))
 
 
@@ -102,18 +102,8 @@ def test_every_setting_is_described() -> None:
     assert [path for path, text in described if not text and path[-1] != "type"] == []
 
 
-def test_the_documentation_is_current() -> None:
-    """If not: `python -m mailroom.config.reference > docs/settings.md`."""
-    assert (ROOT / "docs/settings.md").read_text() == page()
-
-
-def test_the_documentation_names_every_setting() -> None:
-    text = page()
-    assert [path for path, _ in leaves() if f"`{path[-1]}`" not in text] == []
-
-
 def _filled_in(example: str) -> str:
-    """Put secrets in the place of the placeholders."""
+    """Replace the placeholders by secrets."""
     return re.sub(r"[Rr]eplace[- ]this[^\"\n@]*", "0123456789abcdef0123456789abcdef", example)
 
 
@@ -124,8 +114,8 @@ def test_the_example_file_loads(tmp_path: Path) -> None:
     assert settings.providers["main"].type == "smtp"
 
 
-def test_the_example_file_shows_every_setting_with_a_value_that_works(tmp_path: Path) -> None:
-    """Also with everything that is commented out."""
+def test_the_example_file_shows_every_setting_with_a_valid_value(tmp_path: Path) -> None:
+    """With the commented settings, too."""
     uncommented = re.sub(
         r'(?m)^# (?=\[|[a-z_"].*? = |[A-Z][A-Za-z]+ = )', "", (ROOT / "mailroom.example.toml").read_text()
     )
@@ -142,7 +132,7 @@ def test_the_example_file_shows_every_setting_with_a_value_that_works(tmp_path: 
 
 
 def _with_files(example: str, directory: Path) -> str:
-    """Put real files and keys where the example names some."""
+    """Replace files and keys of the example by real ones."""
     import trustme  # noqa: PLC0415 - for this alone
 
     authority = trustme.CA()
@@ -167,7 +157,7 @@ def _with_files(example: str, directory: Path) -> str:
 
 def _missing(model: type[BaseModel], tree: dict[str, Any]) -> list[str]:
     missing = []
-    for name, field in written(model).items():
+    for name, field in fields_by_name(model).items():
         inner = table_of(field.annotation)
         if name not in tree:
             missing.append(name)

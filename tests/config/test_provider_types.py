@@ -1,44 +1,36 @@
-"""What the code says about types of providers, and that docs/providers.md says the same."""
+"""The descriptions of the types of providers."""
 
 import tomllib
-from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from mailroom import providers
-from mailroom.config.fields import written
-from mailroom.config.provider_types import Kind, kind, kinds, page
-from mailroom.config.reference import rows
-
-ROOT = Path(__file__).parents[2]
-
-
-def test_the_page_is_current() -> None:
-    """If not: `python -m mailroom.config.provider_types > docs/providers.md`."""
-    assert (ROOT / "docs/providers.md").read_text() == page()
+from mailroom.config.fields import fields_by_name
+from mailroom.config.provider_types import ProviderType, provider_type, provider_types
+from mailroom.config.setting_rows import setting_rows
 
 
 def test_every_type_is_described() -> None:
-    found = {described.type: described for described in kinds()}
+    found = {described.type: described for described in provider_types()}
     assert list(found) == providers.types()
     for described in found.values():
-        assert described.sentence
-        assert "\n" not in described.sentence
-        for row in described.own:
+        assert described.description
+        assert "\n" not in described.description
+        for row in described.settings:
             assert row.description, f"{described.type}.{row.name} has no description"
 
 
-def test_a_type_that_is_not_there_is_told() -> None:
+def test_an_unknown_type_raises_with_the_known_ones() -> None:
     with pytest.raises(LookupError, match="there are: "):
-        kind("pigeon")
+        provider_type("pigeon")
 
 
 @pytest.mark.parametrize("type_name", providers.types())
-def test_the_block_to_copy_is_toml_and_asks_for_what_is_needed(type_name: str) -> None:
-    """As it is, and with everything in that is commented out; what it is filled in with may still be no key."""
-    described = kind(type_name)
-    block = described.block("backup")
+def test_the_example_is_toml_and_has_the_required_settings(type_name: str) -> None:
+    """As it is, and with the commented settings; a placeholder may be no valid key."""
+    described = provider_type(type_name)
+    block = described.example("backup")
     table = tomllib.loads(block)["providers"]["backup"]
     assert set(table) == {"type", *described.needs}
     try:
@@ -47,11 +39,11 @@ def test_the_block_to_copy_is_toml_and_asks_for_what_is_needed(type_name: str) -
         missing = [detail["loc"] for detail in error.errors() if detail["type"] == "missing"]
         assert not missing
     whole = tomllib.loads(block.replace("\n# ", "\n"))["providers"]["backup"]
-    assert set(whole) == {"type", *(row.name.partition(".")[0] for row in described.own)}
+    assert set(whole) == {"type", *(row.name.partition(".")[0] for row in described.settings)}
 
 
-def test_a_table_within_is_told_setting_by_setting() -> None:
-    """What it needs is needed only where it is there."""
+def test_the_settings_of_a_nested_table_have_rows_of_their_own() -> None:
+    """Its required settings are required only if the table is given."""
 
     class Login(BaseModel):
         scope: str = Field(description="what for")
@@ -61,20 +53,20 @@ def test_a_table_within_is_told_setting_by_setting() -> None:
         host: str = Field(description="where")
         login: Login | None = Field(None, description="another way in")
 
-    own = tuple(rows(written(Settings), ("providers", "main")))
-    assert [(row.name, row.kind) for row in own] == [
+    own = tuple(setting_rows(fields_by_name(Settings), ("providers", "main")))
+    assert [(row.name, row.value) for row in own] == [
         ("host", "text"), ("login", "table"), ("login.scope", "text"), ("login.seconds", "number")
     ]  # fmt: skip
     assert own[2].variable == "MAILROOM_PROVIDERS__MAIN__LOGIN__SCOPE"
-    described = Kind("acme", "Acme", own)
+    described = ProviderType("acme", "Acme", own)
     assert described.needs == ("host",)
-    assert tomllib.loads(described.block().replace("\n# ", "\n"))["providers"]["main"] == {
+    assert tomllib.loads(described.example().replace("\n# ", "\n"))["providers"]["main"] == {
         "type": "acme", "host": "replace-this", "login": {"scope": "replace-this", "seconds": 5}
     }  # fmt: skip
 
 
-def test_a_default_is_shown_as_it_is_written() -> None:
-    rows = {row.name: row for row in kind("smtp").own}
-    assert (rows["tls"].default, rows["port"].default, rows["password"].default) == ('"starttls"', "587", "")
-    assert (rows["host"].is_required, rows["password"].kind) == (True, "secret")
+def test_a_default_is_shown_as_toml() -> None:
+    rows = {row.name: row for row in provider_type("smtp").settings}
+    assert (rows["tls"].default, rows["port"].default, rows["password"].default) == ('"starttls"', "587", None)
+    assert (rows["host"].required, rows["password"].value) == (True, "secret")
     assert rows["port"].variable == "MAILROOM_PROVIDERS__MAIN__PORT"

@@ -1,4 +1,4 @@
-"""The writer that the settings describe."""
+"""The renderer that the settings describe."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def settings(place: Path, text: str = SETTINGS) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("sender", "taken"),
+    ("sender", "is_allowed"),
     [
         ("team@acme.example", True),
         ("team@backup.example", True),
@@ -45,18 +45,18 @@ def settings(place: Path, text: str = SETTINGS) -> Settings:
         ("team@other.acme.example", False),
     ],
 )
-def test_a_template_may_send_from_the_settings_domains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sender: str, *, taken: bool
+def test_a_template_may_send_from_the_configured_domains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sender: str, *, is_allowed: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lay(tmp_path / "mine", TEMPLATE)
-    told: list[Fault] = []
-    author = template_sources.writer(settings(tmp_path), tell=told.append)
-    email = write(author, user={"id": sender}, sender=Address("no-reply@acme.example"))
-    assert (email.sender.email.partition("@")[0] == "team") == taken
-    assert bool(told) != taken
+    faults: list[Fault] = []
+    renderer = template_sources.build_renderer(settings(tmp_path), on_fault=faults.append)
+    email = write(renderer, user={"id": sender}, sender=Address("no-reply@acme.example"))
+    assert (email.sender.email.partition("@")[0] == "team") == is_allowed
+    assert bool(faults) != is_allowed
 
 
-def test_a_sender_domain_must_be_one(tmp_path: Path) -> None:
+def test_sender_domains_must_be_domains(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"sender_domains\[0\]: write a domain"):
         settings(tmp_path, SETTINGS.replace("mail.acme.example", "team@acme.example"))

@@ -1,4 +1,4 @@
-"""What the doctor's tests share: a world whose DNS is made up."""
+"""A resolver that queries a name server with the zones of a test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,18 +8,18 @@ import pytest
 from mailroom.doctor import SystemResolver
 from tests.names import SILENT, NameServer, Zones, name_server
 
-World = Callable[[Zones], SystemResolver]
+Dns = Callable[[Zones], SystemResolver]
 
 
 @pytest.fixture
 def servers() -> list[NameServer]:
-    """Return the name servers of this test, to see what they were asked."""
+    """Return the name servers of this test, to inspect their queries."""
     return []
 
 
 @pytest.fixture
-def world(servers: list[NameServer]) -> Iterator[World]:
-    """Return what makes a resolver that asks a real name server on loopback."""
+def dns(servers: list[NameServer]) -> Iterator[Dns]:
+    """Return a function that makes a resolver for zones, with a real name server on loopback."""
     with ExitStack() as stack:
 
         def made(zones: Zones) -> SystemResolver:

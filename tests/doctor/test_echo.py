@@ -1,12 +1,15 @@
-"""The address that others see, asked of an echo service on loopback."""
+"""The public address, requested from an echo service on loopback."""
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from mailroom.clock import SystemClock
+from mailroom.doctor.check_results import Mark
 from mailroom.doctor.echo import describe_egress, seen_address
-from mailroom.doctor.findings import Mark
+from mailroom.providers.egress import Egress, parse_proxy
 from mailroom.providers.http.http_settings import HttpSettings
 from tests.http_recorder import Answer, Recorder
 
@@ -26,20 +29,20 @@ def settings(**given: Any) -> HttpSettings:
         (b"h=echo.example\nip=203.0.113.9\nts=1\n", "203.0.113.9"),
     ],
 )
-async def test_the_service_may_answer_as_text_or_json(body: bytes, address: str) -> None:
+async def test_the_response_may_be_text_or_json(body: bytes, address: str) -> None:
     async with Recorder(Answer(200, body), tls=False) as echo:
         finding, seen = await seen_address(settings(), f"{echo.url}/ip", SystemClock())
         assert (finding.mark, str(seen)) == (Mark.GOOD, address)
-        assert address in finding.words
+        assert address in finding.text
         (request,) = echo.requests
         assert (request.method, request.target) == ("GET", "/ip")
 
 
-async def test_it_is_asked_from_the_providers_own_address() -> None:
+async def test_the_request_leaves_from_the_providers_local_address() -> None:
     async with Recorder(Answer(200, b"203.0.113.9"), tls=False) as echo:
         finding, _ = await seen_address(settings(local_address="127.0.0.2"), echo.url, SystemClock())
         assert echo.requests[0].peer[0] == "127.0.0.2"
-        assert "from local_address 127.0.0.2" in finding.words
+        assert "from local_address 127.0.0.2" in finding.text
 
 
 @pytest.mark.parametrize(
@@ -51,27 +54,27 @@ async def test_it_is_asked_from_the_providers_own_address() -> None:
         Answer(200, b"999.1.1.1"),
     ],
 )
-async def test_what_is_no_address_is_not_taken_for_one(answer: Answer) -> None:
+async def test_a_response_without_an_address_has_no_result(answer: Answer) -> None:
     async with Recorder(answer, tls=False) as echo:
         finding, seen = await seen_address(settings(), echo.url, SystemClock())
         assert (finding.mark, seen) == (Mark.UNKNOWN, None)
 
 
-async def test_without_a_service_nobody_is_asked() -> None:
+async def test_without_echo_url_there_is_no_request() -> None:
     finding, seen = await seen_address(settings(), None, SystemClock())
     assert (finding.mark, seen) == (Mark.UNKNOWN, None)
     assert "echo_url" in finding.todo
 
 
-async def test_a_way_that_leads_nowhere_is_wrong() -> None:
-    """The proxy is down: no mail will leave either."""
+async def test_an_unreachable_proxy_is_wrong() -> None:
+    """Mails could not be sent either."""
     way = settings(proxy="http://user:hunter22@127.0.0.1:1")
     finding, seen = await seen_address(way, "http://echo.example/ip", SystemClock())
     assert (finding.mark, seen) == (Mark.WRONG, None)
-    assert "through the proxy 127.0.0.1:1" in finding.words
-    assert "hunter22" not in finding.words
+    assert "through the proxy 127.0.0.1:1" in finding.text
+    assert "hunter22" not in finding.text
 
 
-def test_the_way_out_is_told_without_the_proxys_password() -> None:
-    way = settings(proxy="socks5://user:hunter22@proxy.example", local_address="192.0.2.4")
-    assert describe_egress(way) == "through the proxy proxy.example:1080, from local_address 192.0.2.4"
+def test_the_egress_is_described_without_the_proxys_password() -> None:
+    egress = Egress(ip_address("192.0.2.4"), parse_proxy(SecretStr("socks5://user:hunter22@proxy.example")))
+    assert describe_egress(egress) == "through the proxy proxy.example:1080, from local_address 192.0.2.4"

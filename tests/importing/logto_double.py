@@ -1,4 +1,4 @@
-"""A Logto to ask: token endpoint and Management API on loopback, as strict as the real one about who asks for what.
+"""A fake Logto on loopback: token endpoint and Management API, which check requests as the real ones do.
 
 Shapes: RFC 6749 and Logto's OpenAPI (openapi.logto.io, operations ListConnectors and ListEmailTemplates); errors as
 node-oidc-provider and Logto's koa-error-handler write them.
@@ -56,7 +56,7 @@ SOCIAL = {
 
 @dataclass
 class Logto:
-    """What it knows, and what it was asked."""
+    """Its state, and the requests that it received."""
 
     resource: str = "https://default.logto.app/api"
     connectors: Any = field(default_factory=lambda: [SOCIAL, connector_row("smtp")])
@@ -64,12 +64,12 @@ class Logto:
     """None: a Logto older than 1.25, which has no such path."""
     scope: str = "all"
     raw: bytes | None = None
-    """Answer this instead of anything else."""
-    asked: list[str] = field(default_factory=list)
+    """The body of every response, if given."""
+    requests: list[str] = field(default_factory=list)
     url: str = ""
 
     def token(self, authorization: str, form: dict[str, list[str]]) -> tuple[int, Any]:
-        """Answer a request for a token."""
+        """Return status and body for a token request."""
         expected = "Basic " + base64.b64encode(f"{APP_ID}:{APP_SECRET}".encode()).decode()
         if authorization != expected:
             return 401, {"error": "invalid_client", "error_description": "client authentication failed"}
@@ -80,7 +80,7 @@ class Logto:
         return 200, {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer", "scope": self.scope}
 
     def get(self, path: str, authorization: str) -> tuple[int, Any]:
-        """Answer for the Management API."""
+        """Return status and body for a Management API request."""
         if authorization != f"Bearer {TOKEN}":
             return 401, {"code": "auth.unauthorized", "message": "Unauthorized."}
         if self.scope != "all":
@@ -104,7 +104,7 @@ def listening() -> Iterator[Logto]:
             self._answer(*(logto.token(self.headers["authorization"] or "", form) if known else (404, {})))
 
         def _answer(self, status: int, answer: Any) -> None:
-            logto.asked.append(f"{self.command} {self.path}")
+            logto.requests.append(f"{self.command} {self.path}")
             body = json.dumps(answer).encode() if logto.raw is None else logto.raw
             self.send_response(status)
             self.send_header("content-type", "application/json; charset=utf-8")

@@ -1,14 +1,13 @@
-"""Logto's connectors, and providers to import them to, as far as the house may not have them yet."""
+"""Logto's connectors, and their import."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
-
-from mailroom.importing import plan
-from mailroom.importing.plan import OverlayFile, Plan
-from mailroom.providers import ProviderSettings, module_of
+from mailroom.importing import make_plan
+from mailroom.importing.plan import ImportLog, LeftOut, Note, OverlayFile, Plan, ProviderPlan
 
 FOLDER = Path(__file__).parent / "logto"
 OWN = {
@@ -21,59 +20,7 @@ OWN = {
     "smtp2go-email": "smtp2go",
     "mailjunky": "mailjunky",
 }
-"""Logto's package → the provider's type here."""
-
-
-class Wide(ProviderSettings):
-    """A provider with every setting that an HTTP provider takes over from Logto."""
-
-    api_key: SecretStr | None = None
-    server_token: SecretStr | None = None
-    access_key_id: str | None = None
-    access_key_secret: SecretStr | None = None
-    region: str | None = None
-    configuration_set_name: str | None = None
-    endpoint: str | None = None
-    domain: str | None = None
-    templates: dict[str, str] = Field({})
-
-
-class Grant(BaseModel):
-    """An OAuth2 table."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    client_id: str | None = None
-    client_secret: SecretStr | None = None
-    refresh_token: SecretStr | None = None
-    service_client: str | None = None
-    private_key: SecretStr | None = None
-    passphrase: SecretStr | None = None
-    access_token: SecretStr | None = None
-    access_url: str | None = Field(None, pattern="^https://")
-    scope: str | None = None
-
-
-class ModernSmtp(ProviderSettings):
-    """An SMTP provider that has OAuth2 and a name for the certificate."""
-
-    host: str
-    port: int = 587
-    tls: str = "starttls"
-    tls_min_version: str = "1.2"
-    servername: str | None = None
-    username: str | None = None
-    oauth2: Grant | None = None
-
-
-def wide(type_name: str) -> type[ProviderSettings] | None:
-    """Return the house's own SMTP settings, and for all others those of `Wide`."""
-    return module_of("smtp").Settings if type_name == "smtp" else Wide
-
-
-def modern(_: str) -> type[ProviderSettings] | None:
-    """Return the settings of a server that knows OAuth2."""
-    return ModernSmtp
+"""Logto's package → our provider's type."""
 
 
 def row(name: str) -> dict[str, Any]:
@@ -88,17 +35,47 @@ def config(name: str) -> dict[str, Any]:
     return found
 
 
-def planned(document: Any, **options: Any) -> Plan:
-    """Plan the import of one document."""
-    return plan([("given.json", document)], **{"schemas": wide, **options})
+@dataclass
+class Imported:
+    """An import: its plan and its log."""
+
+    plan: Plan
+    log: ImportLog
+
+    @property
+    def files(self) -> tuple[OverlayFile, ...]:
+        return self.plan.files
+
+    @property
+    def providers(self) -> tuple[ProviderPlan, ...]:
+        return self.plan.providers
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        return self.log.left_out
+
+    @property
+    def notes(self) -> list[Note]:
+        return self.log.notes
+
+
+def plan_all(documents: Iterable[tuple[str, Any]], **options: Any) -> Imported:
+    """Import documents: pairs of a source and its JSON."""
+    log = ImportLog()
+    return Imported(make_plan(documents, log, **options), log)
+
+
+def planned(document: Any, **options: Any) -> Imported:
+    """Import one document."""
+    return plan_all([("given.json", document)], **options)
 
 
 def contents(files: tuple[OverlayFile, ...]) -> dict[str, bytes]:
-    """Return the files by where they go."""
+    """Return the files by their paths."""
     return {file.path: file.content for file in files}
 
 
-def told(made: Plan) -> dict[str, str]:
+def reasons(made: Imported) -> dict[str, str]:
     """Return what was left out, and why."""
     return {left.what: left.why for left in made.left_out}
 

@@ -1,4 +1,4 @@
-"""What is wanted meets the settings that are there."""
+"""Imported settings are merged with existing ones."""
 
 import tomllib
 from collections.abc import Mapping
@@ -7,27 +7,27 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.importing import plan, toml
-from mailroom.importing.configuration import Configuration, ExistingSettings, merge, variables_in
-from mailroom.importing.plan import Ledger, Plan
-from tests.importing.parts import config, modern, planned, row, template_row, wide
+from mailroom.config import toml
+from mailroom.importing.configuration import Configuration, ExistingSettings, merge
+from mailroom.importing.plan import ImportLog
+from tests.importing.parts import Imported, config, plan_all, planned, row, template_row
 
 PASSWORD = "MAILROOM_PROVIDERS__MAIN__PASSWORD"
 
 
-def arranged(
-    made: Plan,
+def merged(
+    made: Imported,
     present: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
-) -> tuple[Configuration, Ledger]:
-    """Arrange a plan with what is there."""
-    ledger = Ledger()
-    there = ExistingSettings(present, variables or {})
-    return merge(made, there, templates="my-templates", ledger=ledger), ledger
+) -> tuple[Configuration, ImportLog]:
+    """Merge an import with existing settings."""
+    log = ImportLog()
+    existing = ExistingSettings(present, variables or {})
+    return merge(made.plan, existing, templates="my-templates", log=log), log
 
 
-def test_without_a_file_there_is_a_whole_new_one() -> None:
-    made, ledger = arranged(planned(row("smtp")))
+def test_without_a_settings_file_a_new_one_is_made() -> None:
+    made, log = merged(planned(row("smtp")))
     assert made.new_toml is not None
     assert tomllib.loads(made.new_toml) == {
         "from": "Acme <no-reply@acme.example>",
@@ -44,76 +44,76 @@ def test_without_a_file_there_is_a_whole_new_one() -> None:
         },
     }
     assert made.new_variables == {PASSWORD: "made-up-password"}
-    assert (made.block, ledger.left_out) == ("", [])
+    assert (made.block, log.left_out) == ("", [])
     assert "made-up-password" not in made.new_toml + repr(made)
 
 
-def test_the_file_that_was_written_is_in_place_the_next_time() -> None:
+def test_a_second_import_finds_its_settings_in_place() -> None:
     for document in (row("smtp"), row("postmark"), row("aws-ses"), [row("smtp"), row("mailgun"), template_row()]):
-        first, _ = arranged(planned(document))
-        again, ledger = arranged(planned(document), tomllib.loads(first.new_toml or ""), first.new_variables)
-        assert (again.new_toml, again.block, again.new_variables, ledger.left_out) == (None, "", {}, [])
+        first, _ = merged(planned(document))
+        again, log = merged(planned(document), tomllib.loads(first.new_toml or ""), first.new_variables)
+        assert (again.new_toml, again.block, again.new_variables, log.left_out) == (None, "", {}, [])
         assert again.settled
 
 
-def test_a_second_provider_with_another_sender_says_so_itself() -> None:
+def test_a_second_provider_with_another_sender_has_its_own_from() -> None:
     other = {**config("mailgun"), "from": "Bulk <bulk@acme.example>"}
-    made, _ = arranged(plan([("a", row("smtp")), ("b", other)], schemas=wide))
+    made, _ = merged(plan_all([("a", row("smtp")), ("b", other)]))
     tree = tomllib.loads(made.new_toml or "")
     assert tree["providers"]["mailgun"]["from"] == "Bulk <bulk@acme.example>"
     assert "from" not in tree["providers"]["main"]
 
 
-def test_a_file_that_is_there_is_not_touched_but_told_what_to_paste() -> None:
+def test_an_existing_file_is_not_changed_and_gets_a_block_to_paste() -> None:
     present = {"from": "Other <o@acme.example>", "templates": "my-templates", "providers": {"x": {"type": "capture"}}}
-    made, ledger = arranged(planned(row("smtp")), present)
+    made, log = merged(planned(row("smtp")), present)
     assert made.new_toml is None
     pasted = tomllib.loads(made.block)
     assert pasted["providers"]["main"]["from"] == "Acme <no-reply@acme.example>"
     assert pasted["reply_to"] == "help@acme.example"
     assert "from" not in pasted
-    assert {left.what for left in ledger.left_out} == {"reply_to", "providers.main"}
+    assert {left.what for left in log.left_out} == {"reply_to", "providers.main"}
 
 
-def test_secrets_wait_until_their_provider_is_there() -> None:
+def test_secrets_are_not_added_before_their_provider_exists() -> None:
     """A variable for a provider that the file does not have would be a fault, and the server would not start."""
-    made, _ = arranged(planned(row("smtp")), {"providers": {"main": {"type": "capture"}}})
+    made, _ = merged(planned(row("smtp")), {"providers": {"main": {"type": "capture"}}})
     assert made.new_variables == {}
 
 
-def test_after_pasting_the_secrets_come() -> None:
-    first, _ = arranged(planned(row("smtp")), {})
-    again, ledger = arranged(planned(row("smtp")), tomllib.loads(first.block))
+def test_secrets_are_added_once_the_provider_exists() -> None:
+    first, _ = merged(planned(row("smtp")), {})
+    again, log = merged(planned(row("smtp")), tomllib.loads(first.block))
     assert again.new_variables == {PASSWORD: "made-up-password"}
-    assert ledger.left_out == []
+    assert log.left_out == []
 
 
-def test_a_provider_that_says_otherwise_stays_and_the_differences_are_named() -> None:
+def test_an_existing_provider_with_other_values_is_reported_with_the_differences() -> None:
     main = {"type": "smtp", "host": "smtp.other.example", "port": 587, "tls": "starttls", "username": "acme"}
-    made, ledger = arranged(planned(row("smtp")), {"from": "a@b.example", "providers": {"main": main}})
-    [left] = [left for left in ledger.left_out if left.what == "providers.main"]
+    made, log = merged(planned(row("smtp")), {"from": "a@b.example", "providers": {"main": main}})
+    [left] = [left for left in log.left_out if left.what == "providers.main"]
     assert left.why.endswith("with other values: host, tls, from")
     assert "[providers.main]" in made.block
 
 
-def test_what_the_operator_added_to_a_provider_is_no_difference() -> None:
-    first, _ = arranged(planned(row("smtp")))
+def test_additional_settings_of_a_provider_are_no_difference() -> None:
+    first, _ = merged(planned(row("smtp")))
     tree = tomllib.loads(first.new_toml or "")
     tree["providers"]["main"]["concurrency"] = 3
-    again, ledger = arranged(planned(row("smtp")), tree, first.new_variables)
-    assert (again.block, ledger.left_out) == ("", [])
+    again, log = merged(planned(row("smtp")), tree, first.new_variables)
+    assert (again.block, log.left_out) == ("", [])
 
 
-def test_a_general_setting_that_says_otherwise_stays() -> None:
-    first, _ = arranged(planned(row("smtp")))
+def test_a_general_setting_with_another_value_is_not_changed() -> None:
+    first, _ = merged(planned(row("smtp")))
     tree = tomllib.loads(first.new_toml or "") | {"reply_to": "me@acme.example"}
-    made, ledger = arranged(planned(row("smtp")), tree, first.new_variables)
+    made, log = merged(planned(row("smtp")), tree, first.new_variables)
     assert made.block == ""
-    assert [(left.what, left.why) for left in ledger.left_out] == [("reply_to", "mailroom.toml has another value")]
+    assert [(left.what, left.why) for left in log.left_out] == [("reply_to", "mailroom.toml has another value")]
 
 
-def test_a_secret_that_is_there_stays_wherever_it_is() -> None:
-    first, _ = arranged(planned(row("smtp")))
+def test_an_existing_secret_is_not_changed() -> None:
+    first, _ = merged(planned(row("smtp")))
     tree = tomllib.loads(first.new_toml or "")
     in_toml = {**tree, "providers": {"main": {**tree["providers"]["main"], "password": "made-up-password"}}}
     for present, variables in (
@@ -121,45 +121,40 @@ def test_a_secret_that_is_there_stays_wherever_it_is() -> None:
         (tree, {f"{PASSWORD}_FILE": "/x"}),
         (in_toml, {}),
     ):
-        made, ledger = arranged(planned(row("smtp")), present, variables)
-        assert (made.new_variables, ledger.left_out) == ({}, [])
-    made, ledger = arranged(planned(row("smtp")), tree, {PASSWORD: "another"})
+        made, log = merged(planned(row("smtp")), present, variables)
+        assert (made.new_variables, log.left_out) == ({}, [])
+    made, log = merged(planned(row("smtp")), tree, {PASSWORD: "another"})
     assert made.new_variables == {}
-    assert [left.what for left in ledger.left_out] == [PASSWORD]
-    assert "made-up" not in str(ledger)
+    assert [left.what for left in log.left_out] == [PASSWORD]
+    assert "made-up" not in str(log)
 
 
-def test_a_secret_inside_of_a_table_has_a_variable_of_its_own() -> None:
+def test_a_secret_in_a_nested_table_has_its_own_variable() -> None:
     auth = {"type": "oauth2", "user": "a@b.example", "clientId": "i", "clientSecret": "s", "refreshToken": "r"}
     document = {**config("smtp"), "auth": auth}
-    made, _ = arranged(planned(document, schemas=modern))
+    made, _ = merged(planned(document))
     assert made.new_variables == {
         "MAILROOM_PROVIDERS__MAIN__OAUTH2__CLIENT_SECRET": "s",
         "MAILROOM_PROVIDERS__MAIN__OAUTH2__REFRESH_TOKEN": "r",
     }
     tree = tomllib.loads(made.new_toml or "")
     tree["providers"]["main"]["oauth2"] |= {"client_secret": "s", "refresh_token": "r"}
-    again, ledger = arranged(planned(document, schemas=modern), tree)
-    assert (again.new_variables, again.block, ledger.left_out) == ({}, "", [])
+    again, log = merged(planned(document), tree)
+    assert (again.new_variables, again.block, log.left_out) == ({}, "", [])
 
 
-def test_a_password_that_is_read_differently_is_pointed_at() -> None:
+def test_a_password_with_special_characters_is_noted() -> None:
     auth = {"user": "u", "pass": "a$b\\c"}
-    _, ledger = arranged(planned({**config("smtp"), "auth": auth}))
-    assert any(f"{PASSWORD}_FILE" in note.text for note in ledger.notes)
-    assert "a$b" not in str(ledger)
+    _, log = merged(planned({**config("smtp"), "auth": auth}))
+    assert any(f"{PASSWORD}_FILE" in note.text for note in log.notes)
+    assert "a$b" not in str(log)
 
 
-def test_templates_alone_ask_for_one_setting() -> None:
-    made, ledger = arranged(planned(template_row()))
-    assert (made.new_toml, made.block, ledger.left_out) == (None, 'templates = "my-templates"\n', [])
-    made, ledger = arranged(planned(template_row()), {"providers": {}})
-    assert (made.block, [left.what for left in ledger.left_out]) == ('templates = "my-templates"\n', ["templates"])
-
-
-def test_environment_files_are_read_as_they_are_written() -> None:
-    text = "# A=1\nB=2\nexport C='3 4'\n D = x \nE=\"\nnonsense\nF=a=b\n\nB=5"
-    assert variables_in(text) == {"B": "5", "C": "3 4", "D": " x", "E": '"', "F": "a=b"}
+def test_an_import_of_templates_alone_needs_one_setting() -> None:
+    made, log = merged(planned(template_row()))
+    assert (made.new_toml, made.block, log.left_out) == (None, 'templates = "my-templates"\n', [])
+    made, log = merged(planned(template_row()), {"providers": {}})
+    assert (made.block, [left.what for left in log.left_out]) == ('templates = "my-templates"\n', ["templates"])
 
 
 TEXT = st.text(st.characters(codec="utf-8"))
@@ -171,5 +166,5 @@ VALUES = st.recursive(
 
 
 @given(values=st.dictionaries(TEXT, VALUES, max_size=5))
-def test_what_is_written_as_toml_reads_back(values: dict[str, Any]) -> None:
+def test_written_toml_can_be_read_back(values: dict[str, Any]) -> None:
     assert tomllib.loads(toml.table(("providers", "a b"), values)) == {"providers": {"a b": values}}

@@ -1,4 +1,4 @@
-"""A running Logto is asked by its Management API."""
+"""Connectors and templates are fetched through the Management API."""
 
 from collections.abc import Iterator
 
@@ -17,13 +17,13 @@ def logto() -> Iterator[Logto]:
         yield running
 
 
-def test_connectors_and_templates_come_with_their_addresses(logto: Logto) -> None:
+def test_connectors_and_templates_are_returned_with_their_urls(logto: Logto) -> None:
     found = fetch(f"{logto.url}/", app_id=APP_ID, app_secret=APP_SECRET)
     assert found == [
         (f"{logto.url}/api/connectors", logto.connectors),
         (f"{logto.url}/api/email-templates", logto.templates),
     ]
-    assert logto.asked == ["POST /oidc/token", "GET /api/connectors", "GET /api/email-templates"]
+    assert logto.requests == ["POST /oidc/token", "GET /api/connectors", "GET /api/email-templates"]
 
 
 def test_an_older_logto_has_no_templates(logto: Logto) -> None:
@@ -31,7 +31,7 @@ def test_an_older_logto_has_no_templates(logto: Logto) -> None:
     assert fetch(logto.url, app_id=APP_ID, app_secret=APP_SECRET)[1][1] == []
 
 
-def test_the_resource_can_be_another(logto: Logto) -> None:
+def test_the_resource_can_be_overridden(logto: Logto) -> None:
     logto.resource = "https://auth.acme.example/api"
     assert fetch(logto.url, app_id=APP_ID, app_secret=APP_SECRET, resource="https://auth.acme.example/api")
     with pytest.raises(ImportingError, match="invalid_target; check --resource"):
@@ -47,18 +47,18 @@ def test_the_resource_can_be_another(logto: Logto) -> None:
         ("https://foo.logto.app.evil.example", "https://default.logto.app/api"),
     ],
 )
-def test_the_resource_follows_the_address(url: str, resource: str) -> None:
+def test_the_resource_is_derived_from_the_url(url: str, resource: str) -> None:
     assert resource_of(url) == resource
 
 
-def test_a_wrong_secret_is_said_and_not_shown(logto: Logto) -> None:
+def test_a_wrong_secret_is_reported_and_not_shown(logto: Logto) -> None:
     with pytest.raises(ImportingError, match="401 invalid_client; check --app-id and the secret") as error:
         fetch(logto.url, app_id=APP_ID, app_secret="geheim")
     assert "geheim" not in str(error.value)
-    assert logto.asked == ["POST /oidc/token"]
+    assert logto.requests == ["POST /oidc/token"]
 
 
-def test_a_role_without_permission_is_named(logto: Logto) -> None:
+def test_a_role_without_permission_is_reported(logto: Logto) -> None:
     logto.scope = ""
     with pytest.raises(ImportingError, match=r"403 auth\.forbidden; give the application a role"):
         fetch(logto.url, app_id=APP_ID, app_secret=APP_SECRET)
@@ -75,19 +75,19 @@ def test_a_role_without_permission_is_named(logto: Logto) -> None:
     ],
     ids=["a page", "a list", "a number", "a header", "huge"],
 )
-def test_what_is_no_logto_is_said_so(logto: Logto, raw: bytes, problem: str) -> None:
+def test_a_server_that_is_not_logto_is_reported(logto: Logto, raw: bytes, problem: str) -> None:
     logto.raw = raw
     with pytest.raises(ImportingError, match=problem):
         fetch(logto.url, app_id=APP_ID, app_secret=APP_SECRET)
 
 
-def test_a_list_is_expected(logto: Logto) -> None:
+def test_a_response_without_a_list_is_reported(logto: Logto) -> None:
     logto.connectors = {"message": "hi"}
     with pytest.raises(ImportingError, match="does not answer with a list"):
         fetch(logto.url, app_id=APP_ID, app_secret=APP_SECRET)
 
 
-def test_nobody_there(logto: Logto) -> None:
+def test_an_unreachable_logto_is_reported(logto: Logto) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
 
@@ -95,7 +95,7 @@ def test_nobody_there(logto: Logto) -> None:
         fetch(logto.url, app_id=APP_ID, app_secret=APP_SECRET, transport=httpx.MockTransport(refuse))
 
 
-def test_a_redirect_is_not_followed_with_the_secret(logto: Logto) -> None:
+def test_redirects_are_not_followed(logto: Logto) -> None:
     asked = []
 
     def redirect(request: httpx.Request) -> httpx.Response:
@@ -120,8 +120,8 @@ def test_a_redirect_is_not_followed_with_the_secret(logto: Logto) -> None:
         "https://x/?a",
     ],
 )
-def test_an_address_that_is_none_is_not_asked(url: str) -> None:
-    """Nor one with credentials, which would be printed with all that came from there."""
+def test_an_invalid_url_is_refused(url: str) -> None:
+    """One with credentials too: the report prints the URL."""
 
     def asked(request: httpx.Request) -> httpx.Response:
         pytest.fail(f"asked {request.url}")

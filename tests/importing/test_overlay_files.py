@@ -1,4 +1,4 @@
-"""Templates become files, byte for byte; a stranger's words become no path."""
+"""Templates become files, byte for byte; no text of a document becomes a path outside of the folder."""
 
 import tomllib
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mailroom.importing.overlay_files import LONGEST
 from mailroom.logto import MESSAGE_TYPES
-from tests.importing.parts import config, contents, planned, template_row, told
+from tests.importing.parts import config, contents, planned, reasons, template_row
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -20,10 +20,10 @@ TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
 
 
 @given(subject=TEXT, content=TEXT, reply_to=st.none() | TEXT, send_from=st.none() | TEXT)
-def test_subject_and_content_come_over_as_they_are(
+def test_subject_and_content_are_imported_unchanged(
     subject: str, content: str, reply_to: str | None, send_from: str | None
 ) -> None:
-    """Line breaks of all kinds, quotes, control characters and placeholders are the template's own."""
+    """Line breaks of all kinds, quotes, control characters and placeholders included."""
     details = {"subject": subject, "content": content, "replyTo": reply_to, "sendFrom": send_from}
     files = contents(planned(template_row(details=details)).files)
     assert files.pop("SignIn/logto/fr-CA.html") == content.encode()
@@ -40,7 +40,7 @@ def test_a_missing_content_type_means_html(content_type: str | None, ending: str
     assert f"SignIn/logto/fr-CA.{ending}" in contents(planned(template_row(details=details)).files)
 
 
-def test_mailguns_text_lies_beside_its_html() -> None:
+def test_mailguns_text_becomes_a_second_file() -> None:
     delivery = {"subject": "{{code}}", "html": "<b>{{code}}</b>", "text": "{{code}}", "replyTo": "Foo <foo@bar.com>"}
     made = planned({**config("mailgun"), "deliveries": {"SignIn": delivery}})
     assert contents(made.files) == {
@@ -54,7 +54,7 @@ HOSTILE = ("../SignIn", "..", "/etc", "SignIn/..", "SignIn\0", "signin", "", Non
 
 
 @pytest.mark.parametrize("kind", HOSTILE, ids=repr)
-def test_only_logtos_kinds_become_folders(kind: Any) -> None:
+def test_only_logtos_message_types_become_folders(kind: Any) -> None:
     template = {"usageType": kind, "subject": "s", "content": "c", "contentType": "text/html"}
     for made in (
         planned(template_row(templateType=kind)),
@@ -73,14 +73,14 @@ def test_only_logtos_kinds_become_folders(kind: Any) -> None:
     ],
     ids=repr,
 )
-def test_only_language_tags_become_names_of_files(tag: Any) -> None:
+def test_only_language_tags_become_file_names(tag: Any) -> None:
     made = planned(template_row(languageTag=tag))
     assert made.files == ()
     assert [left.why for left in made.left_out] == ["this is no language tag"]
 
 
 @given(kind=ANY_JSON, tag=ANY_JSON, details=ANY_JSON)
-def test_no_row_makes_a_path_that_leads_elsewhere(kind: Any, tag: Any, details: Any) -> None:
+def test_no_row_makes_a_path_outside_of_the_folder(kind: Any, tag: Any, details: Any) -> None:
     made = planned([template_row(templateType=kind, languageTag=tag), template_row(details=details)])
     for file in made.files:
         folder, logto, name = file.path.split("/")
@@ -104,14 +104,14 @@ def test_no_row_makes_a_path_that_leads_elsewhere(kind: Any, tag: Any, details: 
         ({"contentType": []}, "its content type is neither text/html nor text/plain"),
     ],
 )
-def test_a_template_that_cannot_be_sent_is_left_out_with_its_reason(over: dict[str, Any], why: str) -> None:
+def test_an_invalid_template_is_left_out_with_its_reason(over: dict[str, Any], why: str) -> None:
     made = planned(template_row(details={"subject": "s", "content": "c", **over}))
     assert made.files == ()
-    assert told(made) == {"template SignIn": why}
+    assert reasons(made) == {"template SignIn": why}
     assert made.left_out[0].remedy
 
 
-def test_templates_that_are_no_list_or_no_objects_are_left_out() -> None:
+def test_templates_of_the_wrong_json_type_are_left_out() -> None:
     assert planned({**config("smtp"), "templates": {"a": 1}}).left_out[0].what == "templates"
     assert planned({**config("mailgun"), "deliveries": []}).left_out[0].what == "deliveries"
     made = planned({**config("smtp"), "templates": [None, *config("smtp")["templates"]]})
@@ -119,34 +119,34 @@ def test_templates_that_are_no_list_or_no_objects_are_left_out() -> None:
     assert made.left_out[0].source == "given.json: templates[0]"
 
 
-def test_of_two_templates_for_one_kind_the_first_counts_as_in_logto() -> None:
+def test_the_first_of_two_templates_for_one_kind_is_used_as_in_logto() -> None:
     first, second = ({"usageType": "SignIn", "subject": s, "content": s, "contentType": "text/html"} for s in "12")
     made = planned({**config("smtp"), "templates": [first, second, first]})
     assert contents(made.files)["SignIn/logto/default.html"] == b"1"
-    assert told(made) == {
+    assert reasons(made) == {
         "template SignIn (default)": "there is another one for this kind and language in given.json: templates[0]"
     }
 
 
-def test_two_spellings_of_one_language_are_one_file() -> None:
-    """There are file systems to which they are."""
+def test_two_spellings_of_one_language_make_one_file() -> None:
+    """Some file systems do not distinguish them."""
     made = planned([template_row(), template_row(languageTag="FR-ca", details={"subject": "s", "content": "c"})])
     assert {file.name for file in made.files} == {"fr-CA.toml", "fr-CA.html"}
     assert len(made.left_out) == 1
 
 
-def test_the_kind_of_2022_is_explained() -> None:
+def test_the_obsolete_kind_test_is_explained() -> None:
     template = {"usageType": "Test", "subject": "s", "content": "c", "contentType": "text/plain"}
-    assert "it uses Generic" in told(planned({**config("smtp"), "templates": [template]}))["template Test"]
+    assert "it uses Generic" in reasons(planned({**config("smtp"), "templates": [template]}))["template Test"]
 
 
-def test_invitations_that_logto_would_write_as_generic_are_pointed_at() -> None:
-    """Codes without a template of their own are written as Generic by Mailroom, too."""
+def test_a_connector_without_an_invitation_template_is_noted() -> None:
+    """For codes Mailroom falls back to Generic too, for invitations only Logto does."""
     assert any("no template for OrganizationInvitation" in note.text for note in planned(config("mailgun")).notes)
     assert not any("no template for" in note.text for note in planned(config("aws-ses")).notes)
 
 
-def test_a_sender_of_another_domain_has_to_be_allowed() -> None:
+def test_a_sender_of_another_domain_is_noted() -> None:
     senders = ["Acme <a@other.example>", "Acme", "{{application.name}} <a@acme.example>", "b@Acme.example"]
     rows = [
         template_row(languageTag=tag, details={"subject": "s", "content": "c", "sendFrom": sender})

@@ -1,4 +1,4 @@
-"""The settings' file and the environment file."""
+"""The settings file and the environment file."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from mailroom.errors import ImportingError
 from mailroom.importing.setting_files import append_variables, create_toml, others_can_read, read_toml, read_variables
 
 
-def test_the_environment_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_only_its_owner_can_read_a_new_environment_file(tmp_path: Path) -> None:
     file = tmp_path / "new" / ".env"
     append_variables(file, {"A": "1"})
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -18,7 +18,12 @@ def test_the_environment_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert not others_can_read(file)
 
 
-def test_what_is_in_it_stays_as_it_is(tmp_path: Path) -> None:
+def test_an_environment_file_is_parsed(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# A=1\nB=2\nexport C='3 4'\n D = x \nE=\"\nnonsense\nF=a=b\n\nB=5")
+    assert read_variables(tmp_path / ".env") == {"B": "5", "C": "3 4", "D": " x", "E": '"', "F": "a=b"}
+
+
+def test_existing_lines_and_permissions_are_not_changed(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("# mine\nA=1")
     file.chmod(0o640)
@@ -29,14 +34,14 @@ def test_what_is_in_it_stays_as_it_is(tmp_path: Path) -> None:
     assert read_variables(file) == {"A": "1", "B": "2", "C": "3"}
 
 
-def test_secrets_are_not_written_through_a_link(tmp_path: Path) -> None:
+def test_secrets_are_not_written_through_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / ".env").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ImportingError, match="cannot write"):
         append_variables(tmp_path / ".env", {"A": "1"})
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_half_a_character_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_lone_surrogate_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ImportingError, match="half a character"):
         append_variables(tmp_path / ".env", {"A": "\ud800"})
 
@@ -62,7 +67,7 @@ def test_settings_that_cannot_be_read_stop_the_import(tmp_path: Path, content: b
         read_toml(tmp_path / "mailroom.toml")
 
 
-def test_a_pipe_or_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_pipes_and_folders_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ImportingError, match="is not a file"):
         read_variables(tmp_path / "pipe")

@@ -24,10 +24,9 @@ class BadKey(Exception):
 class Key:
     """A published key."""
 
-    selector: str
     domain: str
     """The `d=` that it can sign for."""
-    words: str
+    description: str
     """`RSA, 2048 bits`."""
     advice: str = ""
 
@@ -43,7 +42,7 @@ def tags(text: str) -> dict[str, str]:
 
 
 async def key_at(resolver: Resolver, selector: str, domain: str) -> Key | None:
-    """Return the key, None if there is none. Raises BadKey, with a message for the operator, and NoAnswer."""
+    """Return the key, None if there is none. Raises BadKey, with a message for the operator, and LookupFailed."""
     name = f"{selector}._domainkey.{domain}"
     texts = await resolver.look_up(name, "TXT")
     keys = [text for text in texts if "p" in tags(text)]
@@ -53,11 +52,10 @@ async def key_at(resolver: Resolver, selector: str, domain: str) -> Key | None:
         return None
     if len(keys) > 1:
         raise BadKey(f"there are {len(keys)} keys at {name}, and one is allowed")
-    return _parse(selector, domain, tags(keys[0]))
+    return _parse(name, domain, tags(keys[0]))
 
 
-def _parse(selector: str, domain: str, values: dict[str, str]) -> Key:
-    name = f"{selector}._domainkey.{domain}"
+def _parse(name: str, domain: str, values: dict[str, str]) -> Key:
     if values.get("v", "DKIM1") != "DKIM1":
         raise BadKey(f"the record at {name} has v={values['v']}; it must be DKIM1")
     if not values["p"]:
@@ -75,12 +73,12 @@ def _parse(selector: str, domain: str, values: dict[str, str]) -> Key:
         case "ed25519":
             if len(octets) != _ED25519_OCTETS:
                 raise BadKey(f"the Ed25519 key at {name} has {len(octets)} octets instead of 32")
-            return Key(selector, domain, "Ed25519", advice or "some receivers support RSA only: sign with both")
+            return Key(domain, "Ed25519", advice or "some receivers support RSA only: sign with both")
         case "rsa":
             bits = _rsa_bits(name, octets)
             if bits < _ADVISED_RSA:
                 advice = advice or f"use a key of {_ADVISED_RSA} bits when you rotate it"
-            return Key(selector, domain, f"RSA, {bits} bits", advice)
+            return Key(domain, f"RSA, {bits} bits", advice)
         case other:
             raise BadKey(f"the key at {name} has an unknown algorithm (k={other})")
 

@@ -1,4 +1,7 @@
-"""Looks up DNS records. The checks use the protocol `Resolver`, so that tests can provide the records."""
+"""Looks up DNS records, with a time limit and a cache.
+
+records = await SystemResolver().look_up("acme.example", "TXT")  # raises LookupFailed
+"""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -10,7 +13,7 @@ import dns.name
 import dns.resolver
 from dns.rdtypes.txtbase import TXTBase
 
-Kind = Literal["A", "AAAA", "MX", "PTR", "TXT"]
+RecordType = Literal["A", "AAAA", "MX", "PTR", "TXT"]
 IpAddress = IPv4Address | IPv6Address
 
 SECONDS: Final = 8.0
@@ -24,10 +27,10 @@ class LookupFailed(Exception):
 class Resolver(Protocol):
     """Looks up DNS records."""
 
-    async def look_up(self, name: str, kind: Kind) -> Sequence[str]:
+    async def look_up(self, name: str, type_: RecordType) -> Sequence[str]:
         """Return the records, () if there are none: texts with their strings joined, `10 mx.acme.example`, names.
 
-        Aliases are followed; names come in lower case without a final dot. Raises NoAnswer.
+        Aliases are followed; names come in lower case without a final dot. Raises LookupFailed.
         """
 
 
@@ -40,11 +43,11 @@ class SystemResolver:
         self._port = port
         self._seconds = seconds
         self._resolver: dns.asyncresolver.Resolver | None = None
-        self._cache: dict[tuple[str, Kind], Sequence[str] | LookupFailed] = {}
+        self._cache: dict[tuple[str, RecordType], Sequence[str] | LookupFailed] = {}
 
-    async def look_up(self, name: str, kind: Kind) -> Sequence[str]:
+    async def look_up(self, name: str, type_: RecordType) -> Sequence[str]:
         """Return the records, see `Resolver`."""
-        key = (name.lower().removesuffix("."), kind)
+        key = (name.lower().removesuffix("."), type_)
         if key not in self._cache:
             try:
                 self._cache[key] = await self._query(*key)
@@ -55,20 +58,20 @@ class SystemResolver:
             raise LookupFailed(str(cached))
         return cached
 
-    async def _query(self, name: str, kind: Kind) -> Sequence[str]:
+    async def _query(self, name: str, type_: RecordType) -> Sequence[str]:
         try:
             query_name = dns.name.from_text(name + ".")
-            answer = await self._get_resolver().resolve(query_name, kind, search=False, lifetime=self._seconds)
+            answer = await self._get_resolver().resolve(query_name, type_, search=False, lifetime=self._seconds)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.resolver.YXDOMAIN):
             return ()
+        except (dns.exception.SyntaxError, dns.name.NameTooLong):
+            return ()  # an invalid name has no records
         except dns.resolver.NoNameservers:
             raise LookupFailed(f"the name servers of {name} fail (SERVFAIL)") from None
         except dns.exception.Timeout:
             raise LookupFailed(f"no answer about {name} within {self._seconds:g} s") from None
         except dns.resolver.NoResolverConfiguration:
             raise LookupFailed("this machine has no name server in /etc/resolv.conf") from None
-        except (dns.exception.SyntaxError, dns.name.NameTooLong, dns.name.LabelTooLong, dns.name.EmptyLabel):
-            return ()  # an invalid name has no records
         except (dns.exception.DNSException, OSError) as error:
             raise LookupFailed(f"no answer about {name}: {type(error).__name__}") from None
         return tuple(_to_text(record) for record in answer)
@@ -90,12 +93,10 @@ def _to_text(record: object) -> str:
 
 
 async def addresses(resolver: Resolver, name: str, *versions: Literal[4, 6]) -> tuple[IpAddress, ...]:
-    """Return a host's addresses, of both versions unless told otherwise. Raises NoAnswer."""
-    kinds: dict[int, Kind] = {4: "A", 6: "AAAA"}
-    found: list[IpAddress] = []
-    for version in versions or (4, 6):
-        found += [ip_address(text) for text in await resolver.look_up(name, kinds[version])]
-    return tuple(found)
+    """Return a host's addresses, of both versions by default. Raises LookupFailed."""
+    types: dict[int, RecordType] = {4: "A", 6: "AAAA"}
+    records = [text for version in versions or (4, 6) for text in await resolver.look_up(name, types[version])]
+    return tuple(map(ip_address, records))
 
 
 def unmapped(address: IpAddress) -> IpAddress:
@@ -104,7 +105,7 @@ def unmapped(address: IpAddress) -> IpAddress:
 
 
 async def names(resolver: Resolver, address: IpAddress) -> Sequence[str]:
-    """Return the names in the PTR records of an address. Raises NoAnswer."""
+    """Return the names in the PTR records of an address. Raises LookupFailed."""
     return await resolver.look_up(address.reverse_pointer, "PTR")
 
 

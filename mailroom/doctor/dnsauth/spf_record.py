@@ -1,7 +1,6 @@
-"""Parses an SPF record (RFC 7208 §4.6 and §12), and expands its macros (§7)."""
+"""Parses SPF records (RFC 7208 §4.6 and §12), and expands their macros (§7)."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
@@ -9,17 +8,19 @@ from urllib.parse import quote
 
 from mailroom.doctor.dnsauth.resolver import IpAddress
 
-ASKS: Final = frozenset({"include", "a", "mx", "ptr", "exists", "redirect"})
-"""The terms that cost a look-up (§4.6.4)."""
+LOOK_UP_TERMS: Final = frozenset({"include", "a", "mx", "ptr", "exists", "redirect"})
+"""The terms that need a look-up, which is counted (§4.6.4)."""
 
 _VERSION: Final = re.compile(r"v=spf1(?: |\Z)", re.IGNORECASE)
+_NETWORKS: Final[dict[str, type[IPv4Network | IPv6Network]]] = {"ip4": IPv4Network, "ip6": IPv6Network}
+_NETWORK_TERM: Final = re.compile(
+    r"(?P<qualifier>[-+~?]?)(?P<name>ip[46]):(?P<network>[0-9a-f:.]+(?:/(?:0|[1-9][0-9]{0,2}))?)", re.IGNORECASE
+)
 _TERM: Final = re.compile(
-    r"(?P<qualifier>[-+~?]?)(?P<name>all|include|a|mx|ptr|ip4|ip6|exists)(?::(?P<value>[^/].*?))??"
-    r"(?P<cidr>(?:/[0-9]{1,3})?(?://[0-9]{1,3})?)",
+    r"(?P<qualifier>[-+~?]?)(?P<name>all|include|a|mx|ptr|exists)(?::(?P<value>[^/].*?))??"
+    r"(?:/(?P<four>[0-9]{1,3}))?(?://(?P<six>[0-9]{1,3}))?",
     re.IGNORECASE,
 )
-_IP6: Final = re.compile(r"(?P<qualifier>[-+~?]?)ip6:(?P<value>[0-9a-f:.]+(?:/[0-9]{1,3})?)", re.IGNORECASE)
-_IP4: Final = re.compile(r"(?P<qualifier>[-+~?]?)ip4:(?P<value>[0-9]+(?:\.[0-9]+){3}(?:/[0-9]{1,2})?)", re.IGNORECASE)
 _MODIFIER: Final = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9._-]*)=(?P<value>.*)")
 _EXPAND: Final = r"%\{[slodiphvSLODIPHV][0-9]*[rR]?[.\-+,/_=]*\}"
 _EXPAND_ANY: Final = r"%\{[slodiphvcrtSLODIPHVCRT][0-9]*[rR]?[.\-+,/_=]*\}"
@@ -44,7 +45,7 @@ class Term:
     name: str
     qualifier: str = "+"
     domain: str = ""
-    """With its macros; empty: the domain that the record is of."""
+    """With its macros; empty: the domain whose record this is."""
     network: IPv4Network | IPv6Network | None = None
     prefixes: tuple[int, int] = (32, 128)
 
@@ -62,9 +63,9 @@ class Record:
         return next((term for term in self.mechanisms if term.name == "all"), None)
 
 
-def records_among(texts: Sequence[str]) -> list[str]:
-    """Return the SPF records among TXT records."""
-    return [text for text in texts if _VERSION.match(text)]
+def is_spf(text: str) -> bool:
+    """Return whether a TXT record is an SPF record."""
+    return _VERSION.match(text) is not None
 
 
 def parse(text: str) -> Record:
@@ -91,28 +92,26 @@ def parse(text: str) -> Record:
 
 
 def _mechanism(word: str) -> Term:
-    for name, pattern, kind in (("ip4", _IP4, IPv4Network), ("ip6", _IP6, IPv6Network)):
-        by_address = pattern.fullmatch(word)
-        if by_address is not None:
-            try:
-                network = kind(by_address["value"], strict=False)
-            except ValueError:
-                raise BadRecord(f"{word!r} names no network") from None
-            return Term(word, name, by_address["qualifier"] or "+", network=network)
+    if match := _NETWORK_TERM.fullmatch(word):
+        name = match["name"].lower()
+        try:
+            network = _NETWORKS[name](match["network"], strict=False)
+        except ValueError:
+            raise BadRecord(f"{word!r} names no network") from None
+        return Term(word, name, match["qualifier"] or "+", network=network)
     match = _TERM.fullmatch(word)
-    if match is None or match["name"].lower() in ("ip4", "ip6"):
+    if match is None:
         raise BadRecord(f"{word!r} is not understood; is it misspelt?")
-    name, value, cidr = match["name"].lower(), match["value"], match["cidr"]
+    name, value = match["name"].lower(), match["value"]
     if (name == "all" and value is not None) or (name in ("include", "exists") and value is None):
         raise BadRecord(f"{word!r} is not understood")
-    if cidr and name not in ("a", "mx"):
+    if (match["four"] or match["six"]) and name not in ("a", "mx"):
         raise BadRecord(f"{word!r} has a prefix length, which only a, mx, ip4 and ip6 may have")
-    four, _, six = cidr.removeprefix("/").partition("//") if not cidr.startswith("//") else ("", "", cidr[2:])
-    prefixes = (_prefix(word, four, 32), _prefix(word, six, 128))
+    prefixes = (_prefix(word, match["four"], 32), _prefix(word, match["six"], 128))
     return Term(word, name, match["qualifier"] or "+", "" if value is None else _domain(word, value), None, prefixes)
 
 
-def _prefix(word: str, digits: str, most: int) -> int:
+def _prefix(word: str, digits: str | None, most: int) -> int:
     if not digits:
         return most
     if int(digits) > most or (digits.startswith("0") and digits != "0"):
@@ -133,22 +132,21 @@ class SpfClient:
     address: IpAddress
     sender: str
     """The envelope sender, local part included."""
-    helo: str = "localhost"
 
 
-def expand(text: str, domain: str, question: SpfClient) -> str:
+def expand(text: str, domain: str, client: SpfClient) -> str:
     """Expand macros (§7.3); `%{p}` is "unknown", which the RFC allows and advises."""
-    local, _, sender_domain = question.sender.rpartition("@")
-    address = question.address
+    local, _, sender_domain = client.sender.rpartition("@")
+    address = client.address
     values = {
-        "s": question.sender,
+        "s": client.sender,
         "l": local,
         "o": sender_domain,
         "d": domain,
         "i": str(address) if address.version == 4 else ".".join(address.exploded.replace(":", "")),  # noqa: PLR2004 - IPv4
         "p": "unknown",
         "v": "in-addr" if address.version == 4 else "ip6",  # noqa: PLR2004 - IPv4
-        "h": question.helo,
+        "h": "localhost",
     }
 
     def expand_macro(match: re.Match[str]) -> str:
@@ -169,8 +167,3 @@ def expand(text: str, domain: str, question: SpfClient) -> str:
     while len(name) > 253 and "." in name:  # noqa: PLR2004 - §7.3: the left side is cut
         name = name.partition(".")[2]
     return name.removesuffix(".")
-
-
-def has_macros(text: str) -> bool:
-    """Return whether the name has macros, so depends on the mail."""
-    return "%" in text

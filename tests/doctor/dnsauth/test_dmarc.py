@@ -1,9 +1,9 @@
-"""DMARC: whose policy holds, and who is aligned."""
+"""DMARC: policies, organizational domains, and alignment."""
 
 import pytest
 
 from mailroom.doctor.dnsauth.dmarc import BadPolicy, Policy, is_aligned, organization_of, parents, policy_of
-from tests.doctor.conftest import World
+from tests.doctor.conftest import Dns
 from tests.names import Zones, txt
 
 
@@ -12,46 +12,46 @@ def zones(**records: str) -> dict[tuple[str, str], list[str]]:
     return {(f"_dmarc.{name.replace('_', '.')}", "TXT"): [txt(text)] for name, text in records.items()}
 
 
-async def policy(world: World, given: Zones, domain: str = "acme.example") -> Policy | None:
-    return await policy_of(world(given), domain)
+async def policy(dns: Dns, given: Zones, domain: str = "acme.example") -> Policy | None:
+    return await policy_of(dns(given), domain)
 
 
-async def test_a_policy_is_read(world: World) -> None:
-    found = await policy(world, zones(acme_example="v=DMARC1; p=reject; adkim=s; rua=mailto:d@acme.example; t=y"))
+async def test_a_policy_is_parsed(dns: Dns) -> None:
+    found = await policy(dns, zones(acme_example="v=DMARC1; p=reject; adkim=s; rua=mailto:d@acme.example; t=y"))
     assert found == Policy("acme.example", "acme.example", "reject", frozenset({"dkim"}), reports=True, is_test=True)
 
 
-async def test_a_subdomain_has_its_organizations_policy(world: World) -> None:
-    """By `sp`, or by `p` where there is none."""
-    found = await policy(world, zones(acme_example="v=DMARC1; p=reject; sp=quarantine"), "a.mail.acme.example")
+async def test_a_subdomain_has_the_policy_of_the_organizational_domain(dns: Dns) -> None:
+    """By `sp`, or by `p` if there is none."""
+    found = await policy(dns, zones(acme_example="v=DMARC1; p=reject; sp=quarantine"), "a.mail.acme.example")
     assert found is not None
     assert (found.at, found.organization, found.action) == ("acme.example", "acme.example", "quarantine")
-    found = await policy(world, zones(acme_example="v=DMARC1; p=reject"), "mail.acme.example")
+    found = await policy(dns, zones(acme_example="v=DMARC1; p=reject"), "mail.acme.example")
     assert found is not None
     assert found.action == "reject"
 
 
-async def test_its_own_policy_comes_first(world: World) -> None:
+async def test_a_domains_own_policy_is_used_first(dns: Dns) -> None:
     given = zones(acme_example="v=DMARC1; p=reject", mail_acme_example="v=DMARC1; p=none")
-    found = await policy(world, given, "mail.acme.example")
+    found = await policy(dns, given, "mail.acme.example")
     assert found is not None
     assert (found.at, found.organization, found.action) == ("mail.acme.example", "acme.example", "none")
 
 
 @pytest.mark.parametrize("record", ["v=spf1 -all", "v=DMARC10; p=none", "p=none; v=DMARC1", "V=dmarc1; p=none"])
-async def test_what_is_no_policy_is_none(world: World, record: str) -> None:
-    assert await policy(world, zones(acme_example=record)) is None
+async def test_other_records_are_no_policy(dns: Dns, record: str) -> None:
+    assert await policy(dns, zones(acme_example=record)) is None
 
 
 @pytest.mark.parametrize("record", ["v=DMARC1", "v=DMARC1; p=nothing", "v=DMARC1; sp=reject"])
-async def test_a_policy_without_a_wish_is_told(world: World, record: str) -> None:
+async def test_a_policy_without_p_raises(dns: Dns, record: str) -> None:
     with pytest.raises(BadPolicy, match="p="):
-        await policy(world, zones(acme_example=record))
+        await policy(dns, zones(acme_example=record))
 
 
-async def test_several_policies_are_told(world: World) -> None:
+async def test_several_policies_raise(dns: Dns) -> None:
     with pytest.raises(BadPolicy, match="2 DMARC records"):
-        await policy(world, {("_dmarc.acme.example", "TXT"): [txt("v=DMARC1; p=none"), txt("v=DMARC1; p=reject")]})
+        await policy(dns, {("_dmarc.acme.example", "TXT"): [txt("v=DMARC1; p=none"), txt("v=DMARC1; p=reject")]})
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ async def test_several_policies_are_told(world: World) -> None:
         ({"example": "v=DMARC1; p=none; psd=y"}, "a.b.acme.example", "acme.example"),
     ],
 )
-async def test_the_organizational_domain_is_found_by_walking_up(
-    world: World, records: dict[str, str], domain: str, organization: str
+async def test_the_organizational_domain_is_found_by_a_tree_walk(
+    dns: Dns, records: dict[str, str], domain: str, organization: str
 ) -> None:
-    assert await organization_of(world(zones(**records)), domain) == organization
+    assert await organization_of(dns(zones(**records)), domain) == organization
 
 
-def test_a_long_name_is_asked_eight_times() -> None:
+def test_at_most_eight_domains_are_looked_up() -> None:
     """RFC 9989 §4.10."""
     assert parents("a.b.c") == ["a.b.c", "b.c", "c"]
     asked = parents("a.b.c.d.e.f.g.h.i.j.acme.example")
@@ -82,8 +82,8 @@ def test_a_long_name_is_asked_eight_times() -> None:
     assert asked[:2] == ["a.b.c.d.e.f.g.h.i.j.acme.example", "f.g.h.i.j.acme.example"]
 
 
-async def test_alignment_is_relaxed_unless_told_otherwise(world: World) -> None:
-    resolver = world(zones(acme_example="v=DMARC1; p=none; aspf=s", other_example="v=DMARC1; p=none"))
+async def test_alignment_is_relaxed_by_default(dns: Dns) -> None:
+    resolver = dns(zones(acme_example="v=DMARC1; p=none; aspf=s", other_example="v=DMARC1; p=none"))
     found = await policy_of(resolver, "mail.acme.example")
     assert found is not None
 

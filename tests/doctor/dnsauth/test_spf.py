@@ -1,13 +1,13 @@
-"""SPF by RFC 7208, asked of a real name server; the records are made up."""
+"""SPF (RFC 7208), with records on a real name server."""
 
 from ipaddress import ip_address
 
 import pytest
 
-from mailroom.doctor.dnsauth.spf import Result, Verdict, check_host
+from mailroom.doctor.dnsauth.spf import Evaluation, Result, check_host
 from mailroom.doctor.dnsauth.spf_record import SpfClient
 from mailroom.doctor.dnsauth.spf_tree import walk
-from tests.doctor.conftest import World
+from tests.doctor.conftest import Dns
 from tests.names import BROKEN, SILENT, Zones, txt
 
 DOMAIN = "acme.example"
@@ -16,11 +16,11 @@ DOMAIN = "acme.example"
 def zones(record: str, **more: str) -> dict[tuple[str, str], list[str]]:
     """Return the record of acme.example and others: `b="v=spf1 …"` is of b.example."""
     others = {(f"{name}.example", "TXT"): [txt(text)] for name, text in more.items()}
-    return {(DOMAIN, "TXT"): [txt("hello=world"), txt(record)], **others}
+    return {(DOMAIN, "TXT"): [txt("hello=dns"), txt(record)], **others}
 
 
-async def check(world: World, given: Zones, address: str = "192.0.2.1", sender: str = f"ann-lee@{DOMAIN}") -> Verdict:
-    return await check_host(world(given), DOMAIN, SpfClient(ip_address(address), sender))
+async def check(dns: Dns, given: Zones, address: str = "192.0.2.1", sender: str = f"ann-lee@{DOMAIN}") -> Evaluation:
+    return await check_host(dns(given), DOMAIN, SpfClient(ip_address(address), sender))
 
 
 HOSTS: Zones = {
@@ -62,9 +62,9 @@ HOSTS: Zones = {
         ("v=spf1 a:mx.%{d} exp=why.%{d} x-unknown=%{c} -all", "192.0.2.7", Result.PASS),
     ],
 )
-async def test_mechanisms(world: World, record: str, address: str, result: Result) -> None:
-    verdict = await check(world, {**HOSTS, **zones(record)}, address)
-    assert verdict.result is result, verdict.why
+async def test_mechanisms(dns: Dns, record: str, address: str, result: Result) -> None:
+    evaluation = await check(dns, {**HOSTS, **zones(record)}, address)
+    assert evaluation.result is result, evaluation.reason
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ async def test_mechanisms(world: World, record: str, address: str, result: Resul
         "v=spf1 , -all",
     ],
 )
-async def test_what_is_not_understood_fails_for_everybody(world: World, record: str) -> None:
-    """Also for an address that stands before the mistake: the record is read as a whole first."""
+async def test_a_syntax_error_is_a_permerror_for_every_address(dns: Dns, record: str) -> None:
+    """Also for an address that a term before the error allows: the whole record is parsed first."""
     given = zones(record) if record.isascii() else {(DOMAIN, "TXT"): ['"v=spf1 ip4:192.0.2.1 \\226\\128\\147all"']}
-    assert (await check(world, given)).result is Result.PERMERROR
+    assert (await check(dns, given)).result is Result.PERMERROR
 
 
 @pytest.mark.parametrize(
@@ -105,93 +105,94 @@ async def test_what_is_not_understood_fails_for_everybody(world: World, record: 
         ("no spf", Result.PERMERROR),
     ],
 )
-async def test_an_include_only_lets_in(world: World, inner: str, result: Result) -> None:
+async def test_an_include_matches_only_if_the_included_record_passes(dns: Dns, inner: str, result: Result) -> None:
     """Its -all does not end the record that includes it (§5.2)."""
-    assert (await check(world, zones("v=spf1 include:b.example ~all", b=inner))).result is result
+    assert (await check(dns, zones("v=spf1 include:b.example ~all", b=inner))).result is result
 
 
-async def test_a_redirect_stands_for_the_whole(world: World) -> None:
+async def test_a_redirect_replaces_the_record(dns: Dns) -> None:
     given = zones("v=spf1 redirect=b.example", b="v=spf1 ip4:192.0.2.1 -all")
-    assert (await check(world, given)).result is Result.PASS
-    assert (await check(world, given, "192.0.2.2")).result is Result.FAIL
-    assert (await check(world, zones("v=spf1 redirect=b.example"))).result is Result.PERMERROR
-    assert (await check(world, zones("v=spf1 redirect=b.example ?all"))).result is Result.NEUTRAL
+    assert (await check(dns, given)).result is Result.PASS
+    assert (await check(dns, given, "192.0.2.2")).result is Result.FAIL
+    assert (await check(dns, zones("v=spf1 redirect=b.example"))).result is Result.PERMERROR
+    assert (await check(dns, zones("v=spf1 redirect=b.example ?all"))).result is Result.NEUTRAL
 
 
-async def test_a_record_that_includes_itself_is_told(world: World) -> None:
+async def test_a_record_that_includes_itself_is_a_permerror(dns: Dns) -> None:
     given = zones("v=spf1 include:b.example -all", b="v=spf1 include:acme.example -all")
-    verdict = await check(world, given)
-    assert verdict == Verdict(Result.PERMERROR, "acme.example → b.example → acme.example: the record includes itself")
-    tree = await walk(world(given), DOMAIN)
-    assert tree.problems == ["it includes itself: acme.example → b.example → acme.example"]
+    evaluation = await check(dns, given)
+    loop = "acme.example → b.example → acme.example"
+    assert evaluation == Evaluation(Result.PERMERROR, f"{loop}: the record includes itself")
+    tree = await walk(dns(given), DOMAIN)
+    assert tree.problems == [f"it includes itself: {loop}"]
 
 
-async def test_a_loop_behind_what_fits_does_no_harm_yet(world: World) -> None:
-    """A receiver stops at the first term that fits; the walk sees the loop all the same."""
+async def test_a_loop_after_a_matching_term_is_found_by_walk_only(dns: Dns) -> None:
+    """A receiver stops at the first matching term."""
     given = zones("v=spf1 ip4:192.0.2.1 include:acme.example -all")
-    assert (await check(world, given)).result is Result.PASS
-    assert (await walk(world(given), DOMAIN)).problems
+    assert (await check(dns, given)).result is Result.PASS
+    assert (await walk(dns(given), DOMAIN)).problems
 
 
 @pytest.mark.parametrize(("count", "result"), [(10, Result.PASS), (11, Result.PERMERROR)])
-async def test_ten_look_ups_are_allowed(world: World, count: int, result: Result) -> None:
+async def test_ten_look_ups_are_allowed(dns: Dns, count: int, result: Result) -> None:
     chain = {f"n{number}": f"v=spf1 include:n{number + 1}.example -all" for number in range(1, count)}
     given = zones("v=spf1 include:n1.example -all", **chain, **{f"n{count}": "v=spf1 ip4:192.0.2.1 -all"})
-    assert (await check(world, given)).result is result
-    tree = await walk(world(given), DOMAIN)
+    assert (await check(dns, given)).result is result
+    tree = await walk(dns(given), DOMAIN)
     assert tree.look_ups == count
     assert [f"it needs {count} look-ups, and 10 are allowed (RFC 7208 §4.6.4)"][: len(tree.problems)] == tree.problems
     assert bool(tree.problems) is (result is Result.PERMERROR)
 
 
-async def test_the_walk_of_a_bomb_ends(world: World) -> None:
-    """Each record includes the next one ten times: a million look-ups, if somebody followed."""
+async def test_the_walk_of_exponential_includes_ends(dns: Dns) -> None:
+    """Each record includes the next one ten times: a million look-ups in total."""
     bomb = {f"n{number}": "v=spf1" + f" include:n{number + 1}.example" * 10 for number in range(6)}
-    tree = await walk(world(zones("v=spf1 include:n0.example -all", **bomb, n6="v=spf1 -all")), DOMAIN)
+    tree = await walk(dns(zones("v=spf1 include:n0.example -all", **bomb, n6="v=spf1 -all")), DOMAIN)
     assert tree.look_ups < 70
     assert any("or more look-ups" in problem for problem in tree.problems)
 
 
-async def test_two_look_ups_may_find_nothing(world: World) -> None:
-    assert (await check(world, zones("v=spf1 a:x.example a:y.example ~all"))).result is Result.SOFTFAIL
+async def test_two_empty_look_ups_are_allowed(dns: Dns) -> None:
+    assert (await check(dns, zones("v=spf1 a:x.example a:y.example ~all"))).result is Result.SOFTFAIL
     given = zones("v=spf1 a:x.example a:y.example mx:z.example ~all")
-    assert (await check(world, given)).result is Result.PERMERROR
-    assert (await walk(world(given), DOMAIN)).problems == ["3 of its look-ups find nothing, and 2 may"]
+    assert (await check(dns, given)).result is Result.PERMERROR
+    assert (await walk(dns(given), DOMAIN)).problems == ["3 of its look-ups find nothing, and 2 may"]
 
 
-async def test_several_records_are_none(world: World) -> None:
+async def test_several_records_are_a_permerror(dns: Dns) -> None:
     given = {(DOMAIN, "TXT"): [txt("v=spf1 ip4:192.0.2.1 -all"), txt("v=spf1 mx -all")]}
-    verdict = await check(world, given)
-    assert verdict.result is Result.PERMERROR
-    assert "2 SPF records" in verdict.why
-    assert (await walk(world(given), DOMAIN)).problems == [verdict.why]
+    evaluation = await check(dns, given)
+    assert evaluation.result is Result.PERMERROR
+    assert "2 SPF records" in evaluation.reason
+    assert (await walk(dns(given), DOMAIN)).problems == [evaluation.reason]
 
 
-async def test_a_record_may_be_cut_into_strings_anywhere(world: World) -> None:
+async def test_the_strings_of_a_record_are_joined(dns: Dns) -> None:
     """`"v=spf1 ip4:192.0" ".2.1 -all"` is one text without a blank (§3.3)."""
     given = {(DOMAIN, "TXT"): ['"v=spf1 ip4:192.0" ".2.1 -all"']}
-    assert (await check(world, given)).result is Result.PASS
+    assert (await check(dns, given)).result is Result.PASS
     long = "v=spf1 " + " ".join(f"ip4:198.51.100.{number}" for number in range(60)) + " ip4:192.0.2.1 -all"
-    assert (await check(world, zones(long))).result is Result.PASS
+    assert (await check(dns, zones(long))).result is Result.PASS
 
 
-async def test_no_record_is_none(world: World) -> None:
-    assert (await check(world, {(DOMAIN, "TXT"): [txt("v=spf10 -all")]})).result is Result.NONE
-    assert not (await walk(world({}), DOMAIN)).exists
+async def test_a_missing_record_has_the_result_none(dns: Dns) -> None:
+    assert (await check(dns, {(DOMAIN, "TXT"): [txt("v=spf10 -all")]})).result is Result.NONE
+    assert not (await walk(dns({}), DOMAIN)).exists
 
 
 @pytest.mark.parametrize("record", [SILENT, BROKEN])
-async def test_trouble_is_temporary(world: World, record: str) -> None:
+async def test_a_failed_look_up_is_a_temperror(dns: Dns, record: str) -> None:
     given = {**zones("v=spf1 include:b.example -all"), ("b.example", "TXT"): [record]}
-    assert (await check(world, given)).result is Result.TEMPERROR
-    tree = await walk(world(given), DOMAIN)
+    assert (await check(dns, given)).result is Result.TEMPERROR
+    tree = await walk(dns(given), DOMAIN)
     assert tree.unanswered
     assert not tree.problems
 
 
-async def test_the_walk_knows_who_is_included_and_how_it_ends(world: World) -> None:
+async def test_walk_returns_the_included_domains_and_the_final_all(dns: Dns) -> None:
     given = zones("v=spf1 redirect=b.example", b="v=spf1 include:c.example ~all", c="v=spf1 +all")
-    tree = await walk(world(given), DOMAIN)
+    tree = await walk(dns(given), DOMAIN)
     assert (tree.exists, tree.look_ups, tree.domains) == (True, 2, {"c.example"})
     assert tree.ending is not None
     assert tree.ending.text == "~all"

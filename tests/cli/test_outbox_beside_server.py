@@ -1,4 +1,4 @@
-"""Commands beside a running server: the outbox is open for writing, and holds its lock."""
+"""Commands while a server runs, which has the outbox open for writing and holds its lock."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ KEY = "0123456789012345678901234567890123456789"
 
 @contextmanager
 def served(messages: int) -> Iterator[list[str]]:
-    """Keep messages as the server does, and go on serving."""
+    """Store messages as the server does, and leave the outbox open."""
     clock = SystemClock()
     ids = [new_id(clock.now() + number, bytes(10)) for number in range(messages)]
 
@@ -39,11 +39,11 @@ def served(messages: int) -> Iterator[list[str]]:
 
 
 def run(*words: str) -> Result:
-    """Run a command as an operator does."""
+    """Run a command with the real outbox."""
     return CliRunner().invoke(mailroom, words)
 
 
-def test_messages_are_seen_beside_a_running_server() -> None:
+def test_messages_can_be_read_while_the_server_runs() -> None:
     with served(2) as (older, newer):
         listed = json.loads(run("outbox", "list", "--json").output)
         found = json.loads(run("outbox", "find", "Ada@EXAMPLE.com", "--json").output)
@@ -58,7 +58,7 @@ def test_messages_are_seen_beside_a_running_server() -> None:
     assert status["waiting"]["code"]["messages"] == 2
 
 
-def test_another_secret_key_is_told_in_a_sentence() -> None:
+def test_a_wrong_secret_key_is_reported() -> None:
     with served(1):
         Path("mailroom.toml").write_text(Path("mailroom.toml").read_text().replace(KEY, "another" * 5))
         result = run("outbox", "list")
@@ -67,14 +67,14 @@ def test_another_secret_key_is_told_in_a_sentence() -> None:
     assert "secret_key" in result.output
 
 
-def test_an_outbox_that_was_never_served_is_told_in_a_sentence() -> None:
+def test_a_missing_outbox_is_reported() -> None:
     result = run("status")
     assert result.exit_code == 1
     assert result.output.startswith("Error: data/mailroom.db: ")
-    assert not Path("data").exists(), "looking makes nothing"
+    assert not Path("data").exists(), "reading creates no files"
 
 
-def test_providers_are_listed_before_anything_was_sent() -> None:
+def test_providers_are_listed_without_an_outbox() -> None:
     result = run("providers")
     assert result.exit_code == 0
     assert "Their state is not known: " in result.output

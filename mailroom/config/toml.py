@@ -1,4 +1,4 @@
-"""Writes TOML for imports; `tomllib` only reads."""
+"""Writes TOML; `tomllib` only reads it."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def table(path: tuple[str, ...], values: Mapping[str, Any]) -> str:
 def literal(value: Any) -> str:
     """Return a value as TOML: text without lone surrogates, boolean, number, or a list or table of those."""
     if isinstance(value, str):
-        # JSON's escapes are TOML's, but for DEL, which TOML wants escaped too.
+        # TOML has JSON's escapes, and requires one for DEL too.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return "true" if value else "false"

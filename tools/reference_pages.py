@@ -1,0 +1,86 @@
+"""Writes the tables of docs/settings.md, docs/providers.md and docs/providers/: `python -m tools.reference_pages`.
+
+The rest of these pages is written by hand: only what is between the two markers is replaced.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from mailroom import providers
+from mailroom.config.fields import fields_by_name, table_of
+from mailroom.config.model import Settings
+from mailroom.config.provider_types import provider_type, provider_types
+from mailroom.config.setting_rows import SettingRow, setting_rows
+from mailroom.providers import ProviderSettings
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+PROVIDER_PAGES: Final = DOCS / "providers"
+"""One page for each type."""
+
+_BEGIN: Final = "<!-- Written by `make docs`; a test fails when this section is not current. -->"
+_END: Final = "<!-- End of the section. -->"
+_SECTION: Final = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
+
+
+def pages() -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield each page, and its generated sections."""
+    yield DOCS / "settings.md", (_all_settings(),)
+    yield DOCS / "providers.md", (_types_table(), _common_settings())
+    for file in sorted(PROVIDER_PAGES.glob("*.md")):
+        yield file, (_table(provider_type(file.stem).settings),)
+
+
+def fill(text: str, *sections: str) -> str:
+    """Return a page with current sections. Raises ValueError unless it has markers for each of them."""
+    if len(_SECTION.findall(text)) != len(sections):
+        raise ValueError(f"the page needs {len(sections)} sections between markers: {_BEGIN} … {_END}")
+    remaining = iter(sections)
+    return _SECTION.sub(lambda _: f"{_BEGIN}\n\n{next(remaining)}\n{_END}", text)
+
+
+def _all_settings() -> str:
+    tables = {name: table for name, field in fields_by_name(Settings).items() if (table := table_of(field.annotation))}
+    general = {name: field for name, field in fields_by_name(Settings).items() if name not in tables}
+    parts = ["## General\n", _table(setting_rows(general, ()))]
+    for name, table in tables.items():
+        parts += [f"## [{name}]\n", _first_paragraph(table), _table(setting_rows(fields_by_name(table), (name,)))]
+    parts += ["## [providers.*name*]\n", "Every provider has these:\n", _common_settings()]
+    for provider in provider_types():
+        parts += [f'### type = "{provider.type}"\n', _first_paragraph(providers.module_of(provider.type).Settings)]
+        parts += [_table(provider.settings)] if provider.settings else []
+    return "\n".join(parts)
+
+
+def _types_table() -> str:
+    rows = ["| type | what it is | needs |", "| --- | --- | --- |"]
+    for provider in provider_types():
+        has_page = (PROVIDER_PAGES / f"{provider.type}.md").exists()
+        name = f"[`{provider.type}`](providers/{provider.type}.md)" if has_page else f"`{provider.type}`"
+        rows.append(f"| {name} | {provider.description} | {', '.join(f'`{need}`' for need in provider.needs)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _common_settings() -> str:
+    return _table(setting_rows(fields_by_name(ProviderSettings), ("providers", "main")))
+
+
+def _first_paragraph(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").partition("\n\n")[0].strip() + "\n"
+
+
+def _table(rows: Iterable[SettingRow]) -> str:
+    lines = ["| setting | variable | value | default | |", "| --- | --- | --- | --- | --- |"]
+    for row in rows:
+        description = row.description.replace("|", "\\|")
+        default = "**required**" if row.required else f"`{row.default}`" if row.default else ""
+        lines.append(f"| `{row.name}` | `{row.variable}` | {row.value} | {default} | {description} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for file, sections in pages():
+        file.write_text(fill(file.read_text(), *sections))
