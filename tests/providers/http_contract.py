@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
-from mailroom.providers.http.http_provider import ApiResponse as HttpAnswer
 from mailroom.providers.http.http_provider import HttpProvider
+from mailroom.providers.http.response import ApiResponse as HttpAnswer
 from tests.clock import FakeClock
 from tests.http_recorder import Answer
 from tests.mails import email

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
-from mailroom.providers.http.http_provider import HttpSettings
+from mailroom.providers.http.http_settings import HttpSettings
 from tests.http_recorder import Answer, Recorder, Request, ca_file
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
-from mailroom.providers.http.http_provider import basic
+from mailroom.providers.http.mail_fields import basic
 from mailroom.providers.mailgun import Mailgun, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
-from mailroom.providers.http.http_provider import ApiResponse
+from mailroom.providers.http.response import ApiResponse
 from mailroom.providers.smtp.replies import refusal
 from mailroom.smtpclient import Command, Reply
 

@@ -1,4 +1,4 @@
-"""Writes the request that Logto's HTTP email connector makes (npm @logto/connector-http-email 0.4), byte for byte."""
+"""Builds the request that Logto's HTTP email connector makes (npm @logto/connector-http-email 0.4), byte for byte."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from mailroom.message import Message
 
 
 def logto_request(message: Message) -> bytes:
-    """Return the body: `to`, `type`, `payload` and, if Logto told it, `ip`."""
+    """Return the body: `to`, `type`, `payload` and, if Logto sent one, `ip`."""
     fields = {"to": message.recipient, "type": message.template, "payload": message.payload}
     if message.ip:
         fields["ip"] = message.ip
@@ -16,7 +16,7 @@ def logto_request(message: Message) -> bytes:
 
 
 def _stringify(value: Any) -> str:
-    """Return what JSON.stringify makes of it; Python's own differs in numbers alone."""
+    """Return a value as JSON.stringify does; Python's `json` differs in numbers only."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{_stringify(key)}:{_stringify(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):

@@ -209,7 +209,7 @@ class TestAliyun(HttpProviderContract, TemplatesContract):
             "TagName": "codes",
         }
 
-    @pytest.mark.parametrize(("beginning", "kind"), KINDS)
+    @pytest.mark.parametrize(("beginning", "kind"), KINDS.items())
     async def test_each_documented_error_is_of_its_kind(
         self, provider: Provider, far_end: HttpFarEnd, beginning: str, kind: type[SendingError]
     ) -> None:

@@ -12,14 +12,8 @@ from pydantic import SecretStr
 
 from mailroom.errors import Misconfigured
 from mailroom.message import Address, Email
-from mailroom.providers.http.http_provider import (
-    ApiRequest,
-    HttpProvider,
-    basic,
-    header_map,
-    header_pairs,
-    mailbox_text,
-)
+from mailroom.providers.http.http_provider import ApiRequest, HttpProvider
+from mailroom.providers.http.mail_fields import basic, header_map, header_pairs, mailbox_text
 from mailroom.providers.resend import Resend, Settings
 from tests.http_recorder import Answer, Recorder, ca_file
 from tests.mails import email

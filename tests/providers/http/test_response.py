@@ -44,13 +44,13 @@ def test_a_status_alone_has_a_meaning(status: int, kind: type[SendingError]) -> 
     ],
 )
 def test_the_words_are_the_vendors(body: bytes, words: str) -> None:
-    assert answer(body).words == words
+    assert answer(body).diagnostic == words
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=2000), st.integers(100, 999))
 def test_words_are_always_one_line_that_can_be_shown(body: bytes, status: int) -> None:
-    words = answer(body, status).words
+    words = answer(body, status).diagnostic
     assert 0 < len(words) <= 500
     assert words.isprintable()
 
