@@ -18,7 +18,7 @@ from python_socks.async_.asyncio.v2 import Proxy
 
 from mailroom.smtpclient.connection import Connection
 from mailroom.smtpclient.exceptions import ConnectionFailed, ProxyRefused
-from mailroom.smtpclient.happy_eyeballs import open_socket
+from mailroom.smtpclient.sockets import open_socket
 
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _LONGEST_RESPONSE: Final = 16 * 1024

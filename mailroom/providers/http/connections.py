@@ -6,7 +6,6 @@ async with session.request(..., data=exchange.data(), upload_tracker=exchange.up
 """
 
 import asyncio
-import select
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
@@ -25,7 +24,7 @@ from python_socks.async_.asyncio import Proxy as SocksProxy
 
 from mailroom.errors import SendingError, Unavailable, Uncertain
 from mailroom.providers.egress import Egress
-from mailroom.smtpclient.happy_eyeballs import open_socket
+from mailroom.smtpclient.sockets import has_unread_data, open_socket
 
 _PIECE: Final = 64 * 1024
 """Octets that are passed to aiohttp at once; so the sent part of a large body is known."""
@@ -128,9 +127,11 @@ class _CheckedConnector(aiohttp.TCPConnector):
         """Return a connection, new or kept."""
         while True:
             connection = await super().connect(req, traces, timeout)
-            assert connection.protocol is not None  # it was not released yet
-            if connection.protocol not in self._seen or (self.is_usable(connection.protocol) and _is_quiet(connection)):
-                self._seen.add(connection.protocol)
+            protocol, transport = connection.protocol, connection.transport
+            assert protocol is not None  # it was not released yet
+            is_new = protocol not in self._seen
+            if is_new or (self.is_usable(protocol) and transport is not None and not has_unread_data(transport)):
+                self._seen.add(protocol)
                 _current.get().use(connection)
                 return connection
             connection.close()
@@ -164,12 +165,3 @@ class _ToProxy:
     async def connect(self, dest_host: str, dest_port: int, timeout: float | None = None) -> socket.socket:  # noqa: ARG002, ASYNC109 - python-socks' signature
         """Return a connected socket."""
         return await open_socket(dest_host, dest_port, self.local_address)
-
-
-def _is_quiet(connection: Connection) -> bool:
-    """Return whether nothing waits to be read: a FIN, a reset or a stray response that the loop has not read yet."""
-    if connection.transport is None:
-        return False
-    waiting = select.poll()
-    waiting.register(connection.transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return not waiting.poll(0)
