@@ -3,7 +3,7 @@
 import base64
 import json
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -16,9 +16,6 @@ from mailroom.providers.http.http_settings import ApiKey, HttpSettings
 from mailroom.providers.http.mail_fields import address_text, encoded_words, header_pairs, mailbox_text
 from mailroom.providers.http.response import ApiResponse
 from mailroom.providers.http.template_variables import escaped
-
-if TYPE_CHECKING:  # botocore comes with an extra and takes 0.3 s to import
-    from mailroom.providers.ses.aws_auth import AwsCredentials
 
 Arn = Annotated[str, Field(pattern=r"^arn:[!-~]{1,2000}$")]
 
@@ -109,16 +106,19 @@ class Ses(HttpProvider[Settings]):
     """
 
     def __init__(self, settings: Settings, context: ProviderContext) -> None:
-        from mailroom.providers.ses.aws_auth import AwsAuth  # noqa: PLC0415 - see above
+        from mailroom.providers.ses.aws_auth import AwsAuth  # noqa: PLC0415 - botocore, an extra, takes 0.3 s
 
-        self._credentials = _credentials(settings)
-        suffix = "amazonaws.com.cn" if settings.region.startswith("cn-") else "amazonaws.com"
-        auth = AwsAuth(self._credentials, region=settings.region, service="ses")
-        super().__init__(settings, context, f"https://email.{settings.region}.{suffix}", auth=auth)
+        region, token, keys = settings.region, settings.session_token, None
+        if settings.access_key_id is not None and settings.access_key_secret is not None:
+            secret = settings.access_key_secret.get_secret_value()
+            keys = settings.access_key_id, secret, token.get_secret_value() if token else None
+        self._auth = AwsAuth(keys, region=region, service="ses", profile=settings.profile, egress=settings.egress)
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        super().__init__(settings, context, f"https://email.{region}.{suffix}", auth=self._auth)
 
     def secrets(self) -> tuple[str, ...]:
         """Return the current key: SES repeats a signed request that it refuses, session token included."""
-        current = self._credentials.current
+        current = self._auth.current
         return (current.secret_key, current.token or "") if current else ()
 
     def build_request(self, email: Email) -> ApiRequest:
@@ -159,22 +159,10 @@ class Ses(HttpProvider[Settings]):
         kind = Unavailable if code.startswith(_THROTTLED) else KINDS.get(code)
         if code in _EXPIRED:
             # Temporary keys are fetched again for the next attempt; those in the settings only the operator can renew.
-            kind = Unavailable if self._credentials.forget() else Misconfigured
+            kind = Unavailable if self._auth.forget() else Misconfigured
         elif kind in (Declined, Unavailable) and any(text in response.diagnostic for text in _OUR_FAULT):
             kind = Misconfigured
         raise response.error(kind, code=code)
-
-
-def _credentials(settings: Settings) -> "AwsCredentials":
-    from botocore.credentials import Credentials  # noqa: PLC0415 - see above
-
-    from mailroom.providers.ses.aws_auth import AwsCredentials  # noqa: PLC0415 - likewise
-
-    fixed = None
-    if settings.access_key_id is not None and settings.access_key_secret is not None:
-        token = settings.session_token.get_secret_value() if settings.session_token else None
-        fixed = Credentials(settings.access_key_id, settings.access_key_secret.get_secret_value(), token)
-    return AwsCredentials(fixed, region=settings.region, profile=settings.profile, egress=settings.egress)
 
 
 def _raw_fields(email: Email) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an SMTP provider can be told. The names follow Logto's SMTP connector."""
+"""The settings of an SMTP provider. The names follow Logto's SMTP connector."""
 
 import re
 import ssl
@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from mailroom.message import Address
 from mailroom.pem import private_key_in
-from mailroom.providers import ProviderSettings
+from mailroom.providers.base import ProviderSettings
 from mailroom.providers.egress import Egress, ProxyUrl, parse_proxy
 from mailroom.providers.smtp.oauth2 import OAuth2
-from mailroom.providers.smtp.presets import PRESETS, Name, filled_in, oddities
+from mailroom.providers.smtp.presets import Name, check_login, fill_in
 from mailroom.smtpclient import DkimSigner
 
 PORTS: Final = {"starttls": 587, "implicit": 465, "opportunistic": 587, "none": 25}
@@ -21,21 +21,21 @@ PORTS: Final = {"starttls": 587, "implicit": 465, "opportunistic": 587, "none": 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,75}")
 _LONGEST_VALUE: Final = 900
 _DNS_NAME: Final = r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$"
-_OURS: Final = frozenset(
+_SET_BY_US: Final = frozenset(
     {
         *("from", "to", "cc", "bcc", "reply-to", "sender", "return-path", "subject", "date", "message-id"),
         *("in-reply-to", "references", "mime-version", "received", "dkim-signature", "auto-submitted"),
         *("x-auto-response-suppress", "x-entity-ref-id", "feedback-id", "list-unsubscribe", "list-unsubscribe-post"),
     }
 )
-"""Headers that the mail has already, or that say who it is from and to."""
+"""Headers that the mail has already, or that name its sender and recipients."""
 
 
-def _headers(headers: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+def _check_headers(headers: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
     for name, given in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no header name: letters, digits and hyphens")
-        if name.lower() in _OURS or name.lower().startswith("content-"):
+        if name.lower() in _SET_BY_US or name.lower().startswith("content-"):
             raise ValueError(f"{name} is set by Mailroom itself")
         for value in (given,) if isinstance(given, str) else given:
             if not value.isprintable():
@@ -45,7 +45,7 @@ def _headers(headers: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple
     return headers
 
 
-def _host(host: str) -> str:
+def _check_host(host: str) -> str:
     try:
         host.encode("idna")
     except UnicodeError:
@@ -69,12 +69,12 @@ class Dkim(BaseModel):
     private_key: SecretStr = Field(description="RSA (2048 bits) or Ed25519 in PEM format")
 
     @model_validator(mode="after")
-    def _usable_key(self) -> Self:
+    def _check_key(self) -> Self:
         self.signer()
         return self
 
     def signer(self) -> DkimSigner:
-        """Return what signs. Raises ValueError for an unusable key."""
+        """Return the signer. Raises ValueError for an unusable key."""
         key = private_key_in(self.private_key.get_secret_value())
         return DkimSigner(key, domain=self.domain, selector=self.selector)
 
@@ -87,7 +87,7 @@ class Settings(ProviderSettings):
     region: str | None = Field(
         None, pattern=r"^[a-z0-9-]{2,40}$", description="where the vendor has several: `ses`, `aliyun`, `mailgun`"
     )
-    host: Annotated[str, AfterValidator(_host)] = Field(
+    host: Annotated[str, AfterValidator(_check_host)] = Field(
         pattern=r"^[^\s/@\[\]\x00-\x20]{1,253}$", description="the server's name or address; a preset knows it"
     )
     port: int = Field(587, ge=1, le=65535, description='587; unless given, 465 with tls = "implicit", 25 with "none"')
@@ -105,7 +105,7 @@ class Settings(ProviderSettings):
         None, description="PEM file of the certificate (and its chain) that tells the server who we are"
     )
     client_key: Path | None = Field(None, description="PEM file of its key, if that is not in the same file")
-    servername: Annotated[str, AfterValidator(_host)] | None = Field(
+    servername: Annotated[str, AfterValidator(_check_host)] | None = Field(
         None, min_length=1, description="the name that the certificate must be valid for, instead of `host`"
     )
     tls_min_version: Literal["1.2", "1.3"] = Field("1.2", description="older versions of TLS are refused")
@@ -136,7 +136,7 @@ class Settings(ProviderSettings):
     dsn: tuple[Literal["success", "failure", "delay"], ...] = Field(
         (), description="when to send the sender a status notification, where the server offers DSN (RFC 3461)"
     )
-    headers: Annotated[dict[str, str | tuple[str, ...]], AfterValidator(_headers)] = Field(
+    headers: Annotated[dict[str, str | tuple[str, ...]], AfterValidator(_check_headers)] = Field(
         {}, description='added to each mail: `{"X-Env" = "prod"}`; a list gives the header several times'
     )
     connect_timeout: float = Field(
@@ -152,20 +152,20 @@ class Settings(ProviderSettings):
     def _fill_in(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        given = filled_in(given)
+        given = fill_in(given)
         tls = given.get("tls")
         if given.get("port") is None and isinstance(tls, str) and tls in PORTS:
             return {**given, "port": PORTS[tls]}
         return given
 
     @model_validator(mode="after")
-    def _belong_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.oauth2 is not None:
             if self.auth in ("plain", "login") or self.password is not None:
                 raise ValueError("oauth2 takes the place of a password: take password and auth out, or oauth2")
             if self.username is None:
                 raise ValueError("oauth2 needs a username: the mailbox's address")
-            if not self.token_url and self.oauth2.access_token is None:
+            if not self.oauth2.access_url and self.oauth2.access_token is None:
                 raise ValueError("oauth2 needs an access_url: where tokens come from")
         elif self.auth == "oauth2":
             raise ValueError("auth is oauth2, but there is no oauth2 table")
@@ -175,27 +175,15 @@ class Settings(ProviderSettings):
             raise ValueError("client_key goes with a client_certificate")
         if self.preset is not None:
             password = self.password.get_secret_value() if self.password else None
-            oddities(self.preset, username=self.username, password=password)
+            check_login(self.preset, username=self.username, password=password)
         self.tls_context()
         return self
 
     def inexpressible(self, sender: Address, reply_to: Address | None) -> str:  # noqa: ARG002 - Reply-To may be any
-        """Return a sentence where the address that logs in is the only one and the sender is another; else nothing."""
+        """Return a sentence if the vendor accepts only the login's address and the sender is another, else nothing."""
         if self.preset == "aliyun" and self.username and sender.email.lower() != self.username.lower():
             return "Aliyun takes mail only from the address that logs in: make it the same as username"
         return ""
-
-    @property
-    def token_url(self) -> str:
-        """Where OAuth2 tokens come from."""
-        known = PRESETS[self.preset].access_url if self.preset else ""
-        return (self.oauth2.access_url if self.oauth2 else None) or known
-
-    @property
-    def token_scope(self) -> str:
-        """What OAuth2 tokens are asked for."""
-        known = PRESETS[self.preset].scope if self.preset else ""
-        return (self.oauth2.scope if self.oauth2 else None) or known
 
     @property
     def egress(self) -> Egress:
@@ -203,15 +191,15 @@ class Settings(ProviderSettings):
         return Egress(self.local_address, parse_proxy(self.proxy), connect_timeout=self.connect_timeout)
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return how TLS is to be spoken. Raises ValueError if a file is of no use."""
-        named = "ca_file"
+        """Return the TLS context. Raises ValueError for an unusable file."""
+        setting = "ca_file"
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.client_certificate is not None:
-                named = "client_certificate and client_key"
+                setting = "client_certificate and client_key"
                 context.load_cert_chain(self.client_certificate, self.client_key, _no_password)
         except (OSError, ValueError) as error:  # SSLError is an OSError
-            raise ValueError(f"{named}: {getattr(error, 'strerror', None) or error}") from None
+            raise ValueError(f"{setting}: {getattr(error, 'strerror', None) or error}") from None
         context.minimum_version = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[self.tls_min_version]
         if not self.tls_verify:
             context.check_hostname = False
@@ -220,5 +208,5 @@ class Settings(ProviderSettings):
 
 
 def _no_password() -> str:
-    """Keep OpenSSL from asking on the terminal."""
+    """Prevent OpenSSL's prompt on the terminal."""
     raise ValueError("the key must not be encrypted")

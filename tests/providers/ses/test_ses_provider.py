@@ -13,7 +13,6 @@ from typing import Any
 import botocore.session
 import httpx
 import pytest
-from botocore.credentials import Credentials
 from msgspec.structs import replace
 from pydantic import ValidationError
 
@@ -24,7 +23,7 @@ from mailroom.providers import Provider, connect
 from mailroom.providers.egress import Egress
 from mailroom.providers.refusals import QUOTA_WAIT_SECONDS
 from mailroom.providers.ses import ses_provider
-from mailroom.providers.ses.aws_auth import AwsAuth, AwsCredentials
+from mailroom.providers.ses.aws_auth import AwsAuth
 from mailroom.providers.ses.ses_provider import KINDS, Ses, Settings
 from tests.http_recorder import Answer, Request, json_answer
 from tests.mails import email, templated
@@ -297,9 +296,9 @@ class TestAgainstMoto:
         signed = httpx.Request(
             "POST", f"{aws.url}{call.path}", headers={"Content-Type": call.content_type}, content=call.body
         )
-        keys = AwsCredentials(Credentials(aws.key, aws.secret), region=REGION, profile=None, egress=Egress())
-        flow = AwsAuth(keys, region=REGION, service="ses").async_auth_flow(signed)
-        await anext(flow)
+        keys = (aws.key, aws.secret, None)
+        auth = AwsAuth(keys, region=REGION, service="ses", profile=None, egress=Egress())
+        await anext(auth.async_auth_flow(signed))
         body = call.body.replace(b"ada@reader.example", b"eve@reader.example") if tampered else call.body
         async with httpx.AsyncClient(trust_env=False) as wire:
             answer = await wire.post(str(signed.url), headers=signed.headers, content=body)

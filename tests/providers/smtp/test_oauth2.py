@@ -51,10 +51,8 @@ async def tokens_of(endpoint: TokenEndpoint, clock: FakeClock) -> AsyncIterator[
     def make(**settings: Any) -> Tokens:
         way = {name: settings.pop(name) for name in ("local_address",) if name in settings}
         tokens = Tokens(
-            OAuth2(**settings),
+            OAuth2(access_url=endpoint.url, scope="https://mail.google.com/", **settings),
             username="ada@acme.example",
-            url=endpoint.url,
-            scope="https://mail.google.com/",
             transport=Transport(HttpSettings(type="oauth2", **way).egress, clock),
             clock=clock,
         )
@@ -144,7 +142,7 @@ async def test_a_token_is_used_until_shortly_before_its_end(
 async def test_a_new_refresh_token_takes_the_place_of_the_old(tokens_of: Any, endpoint: TokenEndpoint) -> None:
     endpoint.answers.append((200, {"access_token": "t", "refresh_token": "the next consent"}))
     tokens = tokens_of(**REFRESH)
-    tokens.refused(await tokens.get())
+    tokens.discard(await tokens.get())
     await tokens.get()
     assert endpoint.forms[1]["refresh_token"] == "the next consent"
 

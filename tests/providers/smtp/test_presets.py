@@ -97,7 +97,8 @@ def test_a_preset_says_what_is_wrong_before_the_vendor_does(given: dict[str, Any
 def test_a_preset_knows_where_tokens_come_from(given: dict[str, Any], url: str, scope: str) -> None:
     oauth2 = {"client_id": "a", "client_secret": "b", "refresh_token": "c", "access_url": given.pop("url", None)}
     settings = Settings(username="ada@acme.example", oauth2=oauth2, **given)
-    assert (settings.token_url, settings.token_scope) == (url, scope)
+    assert settings.oauth2
+    assert (settings.oauth2.access_url, settings.oauth2.scope) == (url, scope)
 
 
 def test_aliyun_takes_mail_only_from_the_address_that_logs_in() -> None:
