@@ -12,29 +12,9 @@ import importlib
 import pkgutil
 from typing import Any, Final, Protocol, cast
 
-from mailroom.providers.base import (
-    Mailbox,
-    MailCatcher,
-    Provider,
-    ProviderContext,
-    ProviderSettings,
-    TemplatesAtProvider,
-    Verifiable,
-)
+from mailroom.providers.base import Mailbox, Provider, ProviderContext, ProviderSettings, Verifiable
 
-__all__ = [
-    "MailCatcher",
-    "Mailbox",
-    "Provider",
-    "ProviderContext",
-    "ProviderModule",
-    "ProviderSettings",
-    "TemplatesAtProvider",
-    "Verifiable",
-    "connect",
-    "module_of",
-    "types",
-]
+__all__ = ["Mailbox", "Provider", "ProviderContext", "ProviderSettings", "Verifiable", "connect", "module_of", "types"]
 
 
 class ProviderModule(Protocol):

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from mailroom.providers import ProviderSettings, TemplatesAtProvider
+from mailroom.providers.base import ProviderSettings, TemplatesAtProvider
 
 
 class Settings(TemplatesAtProvider):
