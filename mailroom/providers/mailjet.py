@@ -48,13 +48,9 @@ KINDS: Final[dict[str, type[SendingError]]] = {
     "mj-0015": Misconfigured,  # wrong keys
     "send-0003": Declined,  # neither text nor HTML
     "send-0006": Misconfigured,  # the key may not set Sender
-    "send-0007": Misconfigured,
     "send-0008": Misconfigured,  # the sender's address is not validated
-    "send-0010": Misconfigured,
     "send-0011": Misconfigured,  # a forbidden header
-    "send-0012": Misconfigured,
-    "send-0015": Misconfigured,
-    "send-0016": Misconfigured,
+    **dict.fromkeys(("send-0007", "send-0010", "send-0012", "send-0015", "send-0016"), Misconfigured),
 }
 """By `ErrorCode` (dev.mailjet.com/email/guides/send-api-v31#send-api-errors); others by their status."""
 

@@ -10,9 +10,10 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from mailroom.errors import Misconfigured, Unavailable
 from mailroom.message import Address, Email, Receipt
 from mailroom.providers.base import ProviderContext
+from mailroom.providers.egress import split_url
 from mailroom.providers.http.body_template import FORM, JSON, BodyTemplate
 from mailroom.providers.http.http_provider import ApiRequest, HttpProvider
-from mailroom.providers.http.http_settings import HttpSettings, origin
+from mailroom.providers.http.http_settings import HttpSettings
 from mailroom.providers.http.logto_request import logto_request
 from mailroom.providers.http.mail_fields import header_map, mailbox_object
 from mailroom.providers.http.response import ApiResponse
@@ -29,15 +30,11 @@ _SHORTEST_TOKEN: Final = 16
 
 def _check_url(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        raise ValueError("this is no URL") from None
+    parts = split_url(text, ("https", "http"))
     if not _URL.fullmatch(text) or parts.fragment:
         raise ValueError("write it in printable ASCII, without a fragment")
     if "@" in parts.netloc:
         raise ValueError("no credentials go here: set them as a header")
-    origin(f"{parts.scheme}://{parts.netloc}")
     return url
 
 

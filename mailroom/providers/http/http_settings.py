@@ -8,14 +8,14 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from mailroom.providers.base import ProviderSettings
-from mailroom.providers.egress import CONNECT_SECONDS, Egress, ProxyUrl, parse_proxy, split_url
+from mailroom.providers.egress import CONNECT_SECONDS, Egress, ProxyUrl, parse_proxy, split_bare_url
 
 _KEY: Final = re.compile(r"[!-~]{8,4096}")
 
 
 def origin(url: str) -> str:
     """Return a URL's scheme, host and port (RFC 6454). Raises ValueError if there is more to it."""
-    parts = split_url(url, ("https", "http"))
+    parts = split_bare_url(url, ("https", "http"))
     if "@" in parts.netloc:
         raise ValueError("no credentials go here")
     return f"{parts.scheme}://{parts.netloc}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from http.client import responses
 from typing import Any, Final
 
 import httpx
@@ -69,7 +70,7 @@ class ApiResponse:
         text = self.body.decode("utf-8", "replace")
         if not fields and "<" in text:
             text = _TAGS.sub(" ", text)
-        return bounded(text) or _status_name(self.status)
+        return bounded(text) or responses.get(self.status, "an answer without words")
 
     def text(self, *path: str | int) -> str:
         """Return the text, number or boolean at this path of the JSON body, bounded; empty if there is none."""
@@ -157,10 +158,3 @@ def _seconds(value: str, now: Instant) -> float | None:
         return parsedate_to_datetime(value).timestamp() - now if value else None
     except (ValueError, OverflowError, TypeError):
         return None
-
-
-def _status_name(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "an answer without words"

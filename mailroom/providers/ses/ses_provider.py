@@ -128,7 +128,7 @@ class Ses(HttpProvider[Settings]):
         settings = self.settings
         fields = {
             "Destination": {"ToAddresses": [email.recipient]},
-            **(_template_fields(email) if email.template_at_provider else _raw_fields(email)),
+            **_content(email),
             "EmailTags": [{"Name": "mailroom_id", "Value": email.id}],
             "ConfigurationSetName": settings.configuration_set_name,
             "FromEmailAddressIdentityArn": settings.email_address_identity_arn,
@@ -165,15 +165,13 @@ class Ses(HttpProvider[Settings]):
         raise response.error(kind, code=code)
 
 
-def _raw_fields(email: Email) -> dict[str, Any]:
-    return {"Content": {"Raw": {"Data": base64.b64encode(email.raw).decode("ascii")}}}
+def _content(email: Email) -> dict[str, Any]:
+    """Return the mail's bytes, or the template with sender and headers, without Message-ID: SES sets its own.
 
-
-def _template_fields(email: Email) -> dict[str, Any]:
-    """Return content and senders, without Message-ID: SES sets its own.
-
-    Raises Misconfigured for headers that SES does not take.
+    Raises Misconfigured for headers that SES does not take with a template.
     """
+    if not email.template_at_provider:
+        return {"Content": {"Raw": {"Data": base64.b64encode(email.raw).decode("ascii")}}}
     headers = header_pairs(email)
     if len(headers) > _MOST_HEADERS or any(len(name) + len(value) > _LONGEST_HEADER for name, value in headers):
         raise Misconfigured(f"with a template SES takes {_MOST_HEADERS} headers of {_LONGEST_HEADER} characters")

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
-from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
@@ -27,6 +26,7 @@ from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import MASK
 from mailroom.pem import private_key_in
+from mailroom.providers.egress import split_url
 from mailroom.text import bounded
 
 if TYPE_CHECKING:
@@ -43,14 +43,10 @@ _TEMPORARY: Final = frozenset({"temporarily_unavailable", "server_error", "slow_
 
 
 def _check_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        raise ValueError("this is no URL") from None
-    if not host or "@" in parts.netloc or not url.isprintable():
+    parts = split_url(url, ("https", "http"))
+    if "@" in parts.netloc or not url.isprintable():
         raise ValueError("write it as https://host/path")
-    if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
         raise ValueError("secrets go there: it must be https://")
     return url
 
@@ -137,11 +133,6 @@ class Tokens:
         if settings.access_token is not None:
             self._token = Token(settings.access_token.get_secret_value(), float("inf"))
 
-    @property
-    def renewable(self) -> bool:
-        """Whether another token can be requested when one is refused."""
-        return self._settings.access_token is None
-
     async def get(self) -> Token:
         """Return a token that does not expire soon. Raises Misconfigured or Unavailable."""
         async with self._lock:
@@ -149,10 +140,12 @@ class Tokens:
                 self._token = await self._request()
             return self._token
 
-    def discard(self, token: Token) -> None:
-        """Delete a token that a server refused."""
-        if self.renewable and self._token is token:
+    def discard(self, token: Token) -> bool:
+        """Delete a token that a server refused; return whether to try another: not if no server ever accepted one."""
+        is_renewable = self._settings.access_token is None
+        if is_renewable and self._token is token:
             self._token = None
+        return is_renewable and token.accepted
 
     async def aclose(self) -> None:
         """Close the connections to the token endpoint."""

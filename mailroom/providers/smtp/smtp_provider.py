@@ -104,10 +104,8 @@ class Smtp:
             try:
                 session = await open_session(self._server, login)
             except ReplyError as error:
-                if error.command is Command.AUTH and error.code == _BAD_CREDENTIALS:
-                    tokens.discard(token)
-                    if token.accepted and tokens.renewable:
-                        continue
+                if error.command is Command.AUTH and error.code == _BAD_CREDENTIALS and tokens.discard(token):
+                    continue
                 raise
             token.accepted = True
             return session

@@ -200,7 +200,7 @@ def test_a_failed_sender_verification_is_not_about_the_recipient() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.codes} {row.source[:40]}" for row in ROWS])
 def test_every_row_has_its_source_and_only_the_recipients_go_without_a_hint(row: Row) -> None:
     assert row.source
-    assert row.hint or row.kind is Rejected or not (row.words or row.enhanced)
+    assert row.hint or row.kind is Rejected or not (row.text or row.enhanced)
 
 
 def test_only_replies_after_mail_are_final() -> None:
