@@ -42,9 +42,7 @@ KINDS: Final[dict[str, type[SendingError]]] = {
     "406": Rejected,  # the recipient bounced or complained
     "412": Misconfigured,  # account pending
     "413": Misconfigured,  # account may not send
-    "429": Unavailable,
-    "500": Unavailable,
-    "503": Unavailable,
+    **dict.fromkeys(("429", "500", "503"), Unavailable),
 }
 """By the body's `ErrorCode` (postmarkapp.com/developer/api/overview#error-codes). Any other is Misconfigured."""
 

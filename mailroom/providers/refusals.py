@@ -1,7 +1,6 @@
 """Classifies refusals: one table for SMTP replies and for the diagnostics of HTTP APIs; the first row that matches.
 
-    row = classify(Command.RCPT, 550, "5.1.1", "550 5.1.1 User unknown")
-    raise row.kind(text, hint=row.hint)
+    raise classify(Command.RCPT, 550, "5.1.1", text).error(text, code="550 5.1.1")
 
 A refusal is final (`Rejected`) only if it is about the recipient's address. After any other the next provider is tried;
 without one the message is held (`Misconfigured`, `Declined`) or tried again (`Unavailable`), and the row's hint says
@@ -60,6 +59,12 @@ class Row:
                 or bool(self.text and re.search(self.text, text, re.IGNORECASE))
             )
         )
+
+    def error(self, diagnostic: str, *, code: str) -> SendingError:
+        """Return the error for a reply to which this row applies."""
+        if issubclass(self.kind, Unavailable):
+            return self.kind(diagnostic, code=code, hint=self.hint, retry_after=self.wait_seconds)
+        return self.kind(diagnostic, code=code, hint=self.hint)
 
 
 ROWS: Final = (

@@ -4,12 +4,12 @@ Source: alibabacloud.com/help/en/sdk/product-overview/v3-request-structure-and-s
 """
 
 import hmac
-import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 from urllib.parse import parse_qsl, quote
+from uuid import uuid4
 
 import httpx
 from pydantic import SecretStr
@@ -21,19 +21,15 @@ _SIGNED: Final = ("content-type", "host", "x-acs-")
 """Beginnings of the signed headers: no others, which a proxy may change."""
 
 
-def _nonce() -> str:
-    return secrets.token_hex(16)
-
-
 class Acs3(httpx.Auth):
     """Signs each request, with a nonce by which Alibaba Cloud accepts it once only."""
 
     requires_request_body = True
 
     def __init__(
-        self, access_key_id: str, access_key_secret: SecretStr, clock: Clock, *, nonce: Callable[[], str] = _nonce
+        self, access_key_id: str, access_key_secret: SecretStr, clock: Clock, *, nonce: Callable[[], object] = uuid4
     ) -> None:
-        """Take the key; `nonce` returns another text each time."""
+        """Take the key; `nonce` returns another value each time."""
         self._access_key_id = access_key_id
         self._access_key_secret = access_key_secret
         self._clock = clock
@@ -43,7 +39,7 @@ class Acs3(httpx.Auth):
         """Add `x-acs-date`, `x-acs-signature-nonce`, `x-acs-content-sha256` and `Authorization`."""
         headers = request.headers
         headers["x-acs-date"] = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        headers["x-acs-signature-nonce"] = self._nonce()
+        headers["x-acs-signature-nonce"] = str(self._nonce())
         headers["x-acs-content-sha256"] = sha256(request.content).hexdigest()
         headers["Authorization"] = authorization(
             request.method,

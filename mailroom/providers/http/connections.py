@@ -23,7 +23,7 @@ from python_socks import ProxyType
 from python_socks.async_.asyncio import Proxy as SocksProxy
 
 from mailroom.errors import SendingError, Unavailable, Uncertain
-from mailroom.providers.egress import Egress
+from mailroom.providers.egress import Egress, Proxy
 from mailroom.smtpclient.sockets import has_unread_data, open_socket
 
 _PIECE: Final = 64 * 1024
@@ -37,25 +37,19 @@ def connector(
 
     `is_usable` returns whether a kept connection may be used again; `keepalive_timeout` is in seconds.
     """
-    local, proxy = egress.local_address, egress.proxy
+    local = egress.local_address
     families = {None: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
     options: dict[str, Any] = {
+        "is_usable": is_usable,
         "ssl": context,
         "limit": 0,
         "keepalive_timeout": keepalive_timeout,
         "local_addr": (str(local), 0) if local else None,
         "family": families[local.version if local else None],
     }
-    made: _CheckedConnector
-    if proxy and proxy.scheme.startswith("socks5"):
-        made = _SocksConnector(proxy.host, proxy.port, **options)
-        forward = cast("SocksProxy", _ToProxy(local))
-        login = proxy.username or None, proxy.password
-        made.tunnel = SocksProxy(ProxyType.SOCKS5, proxy.host, proxy.port, *login, rdns=True, forward=forward)
-    else:
-        made = _CheckedConnector(**options)
-    made.is_usable = is_usable
-    return made
+    if egress.proxy and egress.proxy.scheme.startswith("socks5"):
+        return _SocksConnector(egress.proxy, local, **options)
+    return _CheckedConnector(**options)
 
 
 class Exchange:
@@ -112,10 +106,9 @@ _current: ContextVar[Exchange] = ContextVar("current")
 class _CheckedConnector(aiohttp.TCPConnector):
     """Reuses no connection that the server may have closed, and records the connection in the exchange."""
 
-    is_usable: Callable[[ResponseHandler], bool]
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, is_usable: Callable[[ResponseHandler], bool], **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._is_usable = is_usable
         self._seen: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
@@ -130,7 +123,7 @@ class _CheckedConnector(aiohttp.TCPConnector):
             protocol, transport = connection.protocol, connection.transport
             assert protocol is not None  # it was not released yet
             is_new = protocol not in self._seen
-            if is_new or (self.is_usable(protocol) and transport is not None and not has_unread_data(transport)):
+            if is_new or (self._is_usable(protocol) and transport is not None and not has_unread_data(transport)):
                 self._seen.add(protocol)
                 _current.get().use(connection)
                 return connection
@@ -140,7 +133,11 @@ class _CheckedConnector(aiohttp.TCPConnector):
 class _SocksConnector(_CheckedConnector, ProxyConnector):
     """Connects through a SOCKS5 proxy, which resolves the host's name."""
 
-    tunnel: SocksProxy
+    def __init__(self, proxy: Proxy, local_address: IPv4Address | IPv6Address | None, **options: Any) -> None:
+        super().__init__(proxy.host, proxy.port, **options)
+        to_proxy = cast("SocksProxy", _ToProxy(local_address))
+        login = proxy.username or None, proxy.password
+        self._proxy = SocksProxy(ProxyType.SOCKS5, proxy.host, proxy.port, *login, rdns=True, forward=to_proxy)
 
     async def _connect_via_proxy(
         self,
@@ -150,7 +147,7 @@ class _SocksConnector(_CheckedConnector, ProxyConnector):
         timeout: float | None = None,  # noqa: ASYNC109 - aiohttp-socks' signature
     ) -> tuple[Any, ResponseHandler]:
         """Open a tunnel from `local_address`, which aiohttp-socks itself does not pass to its proxy."""
-        tunnel = await self.tunnel.connect(host, port, timeout)
+        tunnel = await self._proxy.connect(host, port, timeout)
         loop = asyncio.get_running_loop()
         name = host if ssl else None
         return await loop.create_connection(lambda: ResponseHandler(loop), sock=tunnel, ssl=ssl, server_hostname=name)

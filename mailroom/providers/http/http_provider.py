@@ -103,7 +103,6 @@ class HttpProvider(ABC, Generic[SettingsT]):
             **credentials,
         }
         self._masked = _spellings((*credentials.values(), *secrets))
-        self._closed = False
 
     @abstractmethod
     def build_request(self, email: Email) -> ApiRequest:
@@ -139,15 +138,13 @@ class HttpProvider(ABC, Generic[SettingsT]):
                 extensions={"exchange": exchange},
             )
             async with asyncio.timeout(self.settings.timeout), self._slots:
-                if self._closed:
+                if self._client.is_closed:
                     raise Unavailable("this provider was closed")
                 response = self._masked_response(await self._client.send(sent))
         except TimeoutError:
             raise exchange.failure(f"no answer within {self.settings.timeout:g} s") from None
-        except (httpx.InvalidURL, UnicodeError):  # their texts repeat the headers
+        except (httpx.InvalidURL, httpx.HTTPError, UnicodeError):  # their texts repeat the headers
             raise Misconfigured("the request's address or one of its headers cannot be written in HTTP") from None
-        except httpx.HTTPError as error:
-            raise exchange.failure(f"no answer: {type(error).__name__}") from None
         if response.status in range(300, 400):
             raise response.error(
                 Misconfigured, f"it redirects, which is not followed; is {self.base} the right endpoint?"
@@ -169,7 +166,6 @@ class HttpProvider(ABC, Generic[SettingsT]):
 
     async def aclose(self) -> None:
         """Close all connections; requests under way fail."""
-        self._closed = True
         await self._client.aclose()
 
     def _masked_response(self, response: httpx.Response) -> ApiResponse:

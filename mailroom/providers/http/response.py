@@ -111,13 +111,11 @@ class ApiResponse:
         diagnostic = bounded(diagnostic) or self.diagnostic
         code = bounded(code)[:100] or f"HTTP {self.status}"
         row = classify_text(diagnostic)
-        kind = row.kind if kind is Declined else kind
-        hint, wait = (row.hint, row.wait_seconds) if kind is row.kind else ("", None)
-        if issubclass(kind, Unavailable):
-            waits = (retry_after, self.retry_after(), wait)
-            retry_after = next((seconds for seconds in waits if seconds is not None), None)
-            return kind(diagnostic, code=code, hint=hint, retry_after=retry_after)
-        return kind(diagnostic, code=code, hint=hint)
+        error = row.error(diagnostic, code=code) if kind in (Declined, row.kind) else kind(diagnostic, code=code)
+        if isinstance(error, Unavailable):
+            waits = (retry_after, self.retry_after(), error.retry_after)
+            error.retry_after = next((seconds for seconds in waits if seconds is not None), None)
+        return error
 
     def receipt(self, name: str) -> Receipt:
         """Return the receipt of a success that has the mail's id in this field. Raises Uncertain if it has none."""

@@ -35,8 +35,8 @@ IDLE_SECONDS: Final = 30.0
 """A connection that was idle for longer is not used again: load balancers drop them silently after a minute."""
 _LONGEST_FIELD: Final = 16 * 1024
 """Octets of a status line or a header field."""
-_DROPPED_HEADERS: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
-"""Headers by which httpx would decode the body again."""
+_DROPPED_HEADERS: Final = frozenset({b"content-encoding", b"content-length", b"location", b"transfer-encoding"})
+"""Headers by which httpx would decode the body again, or parse a URL that is not followed."""
 _CLOSED: Final = "this provider was closed"
 
 

@@ -41,7 +41,6 @@ _SIGNED: Final = ("content-type",)
 """Beside `host` and `x-amz-…`: nothing that a proxy may change."""
 _TEMPORARY: Final = frozenset({"IDPCommunicationError", "InternalFailure", "ServiceUnavailable", "Throttling"})
 """STS's error codes that another attempt may not get (API_AssumeRoleWithWebIdentity.html, CommonErrors.html)."""
-_FIRST_SERVER_ERROR: Final = 500
 
 
 class AwsAuth(httpx.Auth):
@@ -127,7 +126,7 @@ def _failure(error: Exception) -> SendingError:
         case ClientError():
             code = str(error.response.get("Error", {}).get("Code", ""))
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            temporary = code in _TEMPORARY or status >= _FIRST_SERVER_ERROR
+            temporary = code in _TEMPORARY or status >= 500  # noqa: PLR2004  # HTTP's
             return (Unavailable if temporary else Misconfigured)(f"no credentials: AWS STS answers {bounded(code)}")
         case MetadataRetrievalError() | CredentialRetrievalError() | ConnectionFailed() | HTTPClientError():
             return Unavailable("no credentials: the host's endpoint or AWS STS does not answer as it should")

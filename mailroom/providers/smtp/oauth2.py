@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
-import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -205,8 +204,8 @@ class Tokens:
 
 def _fields(response: "httpx.Response") -> dict[str, Any]:
     try:
-        value = msgspec.json.decode(response.content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = response.json()
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -56,11 +56,19 @@ PRESETS: Final[Mapping[str, Preset]] = {
 }
 
 _IAM_SECRET_LENGTH: Final = 40
+_PORTS: Final = {"starttls": 587, "implicit": 465, "opportunistic": 587, "none": 25}
+"""The usual ports by `tls`."""
 
 
 def fill_in(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with the preset's values where none is given. Raises ValueError for a bad `region`."""
+    """Return the settings with the preset's values, or the usual port, where none is given.
+
+    Raises ValueError for a bad `region`.
+    """
     given = {name: value for name, value in settings.items() if value is not None}
+    usual_port = _PORTS.get(str(given.get("tls")))
+    if usual_port is not None and "port" not in given:
+        given["port"] = usual_port
     preset = PRESETS.get(str(given.get("preset")))
     if preset is None:
         if "region" in given:

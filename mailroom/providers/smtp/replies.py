@@ -27,11 +27,8 @@ _NO_SMTPUTF8: Final = "add a provider whose server offers SMTPUTF8"
 
 def refusal(command: Command, reply: Reply) -> SendingError:
     """Return the error for a reply that is not the expected one."""
-    text, code = diagnostic(reply), full_code(reply)
-    row = classify(command, reply.code, reply.enhanced_code, text)
-    if issubclass(row.kind, Unavailable):
-        return row.kind(text, code=code, hint=row.hint, retry_after=row.wait_seconds)
-    return row.kind(text, code=code, hint=row.hint)
+    text = diagnostic(reply)
+    return classify(command, reply.code, reply.enhanced_code, text).error(text, code=full_code(reply))
 
 
 def sending_error(error: SmtpError, settings: Settings) -> SendingError:  # noqa: PLR0911 - a table

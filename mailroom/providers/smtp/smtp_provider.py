@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Mapping
 from email.header import Header
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
 from mailroom.address import ascii_form
@@ -112,7 +111,11 @@ class Smtp:
 
 
 def _server(settings: Settings) -> Server:
-    egress = settings.egress
+    egress, proxy_context = settings.egress, None
+    if egress.proxy and egress.proxy.scheme == "https":
+        proxy_context = ssl.create_default_context()
+        if settings.ca_file is not None:  # either the system's authorities or these may have signed its certificate
+            proxy_context.load_verify_locations(settings.ca_file)
     return Server(
         settings.host,
         settings.port,
@@ -122,16 +125,8 @@ def _server(settings: Settings) -> Server:
         helo_name=settings.helo_name,
         local_address=egress.local_address,
         proxy_url=egress.proxy.url if egress.proxy else "",
-        proxy_context=_proxy_context(settings.ca_file) if egress.proxy and egress.proxy.scheme == "https" else None,
+        proxy_context=proxy_context,
     )
-
-
-def _proxy_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Trust the system's authorities and those in `ca_file`: either may have signed the proxy's certificate."""
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
-    return context
 
 
 def _token_source(settings: Settings, context: ProviderContext) -> Tokens | None:

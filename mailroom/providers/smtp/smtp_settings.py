@@ -16,8 +16,6 @@ from mailroom.providers.smtp.oauth2 import OAuth2
 from mailroom.providers.smtp.presets import Name, check_login, fill_in
 from mailroom.smtpclient import DkimSigner
 
-PORTS: Final = {"starttls": 587, "implicit": 465, "opportunistic": 587, "none": 25}
-
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,75}")
 _LONGEST_VALUE: Final = 900
 _DNS_NAME: Final = r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$"
@@ -150,13 +148,7 @@ class Settings(ProviderSettings):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        given = fill_in(given)
-        tls = given.get("tls")
-        if given.get("port") is None and isinstance(tls, str) and tls in PORTS:
-            return {**given, "port": PORTS[tls]}
-        return given
+        return fill_in(given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:

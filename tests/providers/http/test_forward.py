@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from mailroom.errors import Misconfigured
 from mailroom.message import Message, Priority, unwritten
 from mailroom.providers import connect
-from mailroom.providers.http.generic import Settings
-from mailroom.providers.http.logto_request import logto_request
+from mailroom.providers.http.generic import Settings, logto_request
 from tests.e2e import node
 from tests.e2e.harness import unless
 from tests.http_recorder import Answer, Recorder

@@ -182,6 +182,16 @@ async def test_an_answer_ahead_of_time_is_heard() -> None:
         assert recorder.connections == 2
 
 
+@pytest.mark.parametrize("location", ["http://elsewhere:port", "http://[::1", "/" * 9000])
+async def test_a_redirect_to_a_broken_url_is_a_redirect(far_end: HttpFarEnd, location: str) -> None:
+    """Httpx would parse it, though nothing follows it, and raise an error of its own."""
+    far_end.answer(Answer(302, b"", {"Location": location}))
+    provider = connect(far_end.settings, context())
+    with pytest.raises(Misconfigured, match="endpoint"):
+        await provider.send(email())
+    await provider.aclose()
+
+
 async def test_a_connection_that_was_idle_for_long_is_not_used(far_end: HttpFarEnd) -> None:
     clock = FakeClock()
     provider = connect(far_end.settings, context(clock=clock))
