@@ -31,8 +31,8 @@ class ProviderSettings(BaseModel):
 
     type: str
     sender: Mailbox | None = Field(None, alias="from", description="overrides the general `from`")
-    concurrency: int = Field(10, ge=1, le=1000, description="mails handed over at the same time")
-    timeout: float = Field(30, gt=0, le=100, description="seconds that one mail may take")
+    concurrency: int = Field(10, ge=1, le=1000, description="maximum number of mails sent at the same time")
+    timeout: float = Field(30, gt=0, le=100, description="maximum seconds for one mail")
 
     def template_for(self, kind: str) -> str:  # noqa: ARG002 - for `TemplatesAtProvider`
         """Return the name of the provider's own template for a kind of mail; empty if it has none."""
@@ -57,7 +57,7 @@ class TemplatesAtProvider(ProviderSettings):
 
     templates: dict[str, str] = Field(
         {},
-        description="kind of mail → the provider's own template, sent instead of ours; `default` is for the rest",
+        description="kind of mail → the provider's own template, used instead of ours; `default` is for all others",
     )
 
     def template_for(self, kind: str) -> str:

@@ -32,8 +32,8 @@ class Settings(TemplatesAtProvider, HttpSettings):
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
         description="the sending domain: `mg.acme.example`",
     )
-    api_key: ApiKey = Field(description="Mailgun → the domain → Sending keys: such a key can send, and nothing else")
-    region: Literal["us", "eu"] = Field("us", description="where the domain was made")
+    api_key: ApiKey = Field(description="Mailgun → the domain → Sending keys: such a key can only send")
+    region: Literal["us", "eu"] = Field("us", description="the region in which the domain was added")
     tags: tuple[Annotated[str, AfterValidator(_tag)], ...] = Field(
         (), max_length=10, description="marks all mails in Mailgun's statistics"
     )

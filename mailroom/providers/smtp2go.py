@@ -27,7 +27,7 @@ class Settings(HttpSettings):
 
     type: Literal["smtp2go"] = "smtp2go"
     api_key: ApiKey = Field(description="SMTP2GO → Sending → API Keys; the permission `/email/send` is enough")
-    region: Literal["global", "us", "eu", "au"] = Field("global", description="where the mails are handled")
+    region: Literal["global", "us", "eu", "au"] = Field("global", description="region in which the mails are processed")
 
 
 KINDS: Final[dict[str, type[SendingError]]] = {

@@ -32,7 +32,7 @@ class Settings(TemplatesAtProvider, HttpSettings):
     )
     access_key_secret: ApiKey = Field(description="goes with `access_key_id`")
     region: Literal["cn-hangzhou", "ap-southeast-1", "ap-southeast-2", "us-east-1", "eu-central-1"] = Field(
-        "cn-hangzhou", description="where the sender address was made"
+        "cn-hangzhou", description="region in which the sender address was created"
     )
     account_name: Annotated[str, AfterValidator(ascii_form)] | None = Field(
         None, description="the sender address in the console, if not that of `from`"
@@ -40,9 +40,9 @@ class Settings(TemplatesAtProvider, HttpSettings):
     from_alias: str | None = Field(
         None,
         max_length=LONGEST_ALIAS,
-        description=f"display name, if not that of `from`; {LONGEST_ALIAS} characters",
+        description=f"display name, if not that of `from`; at most {LONGEST_ALIAS} characters",
     )
-    tag_name: str | None = Field(None, pattern=r"^[\w-]{1,128}$", description="a tag made in the console")
+    tag_name: str | None = Field(None, pattern=r"^[\w-]{1,128}$", description="a tag created in the console")
 
     def inexpressible(self, sender: Address, reply_to: Address | None) -> str:
         """Return a sentence about a display name that is too long, else an empty text."""

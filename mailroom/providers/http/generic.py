@@ -57,19 +57,19 @@ class Settings(HttpSettings):
 
     type: Literal["http"] = "http"
     url: Annotated[SecretStr, AfterValidator(_check_url)] = Field(
-        description="where to post; a secret, for its path or query may hold a token"
+        description="URL to post to; a secret, because its path or query may hold a token"
     )
     headers: Annotated[dict[str, SecretStr], AfterValidator(_check_headers)] = Field(
-        {}, description='sent along, and never shown: `{ Authorization = "Bearer …" }`'
+        {}, description='headers to send, never shown: `{ Authorization = "Bearer …" }`'
     )
     body: str | None = Field(
-        None, max_length=100_000, description="Jinja template of the body; without it the mail goes as JSON"
+        None, max_length=100_000, description="Jinja template of the body; without it the mail is sent as JSON"
     )
     content_type: Literal["application/json", "application/x-www-form-urlencoded"] = Field(
-        JSON, description="what `body` makes"
+        JSON, description="the format of `body`"
     )
     forward: bool = Field(
-        default=False, description="write no mail: pass the message on exactly as Logto's HTTP email connector sends it"
+        default=False, description="render no mail: pass on exactly what Logto's HTTP email connector would send"
     )
 
     @property

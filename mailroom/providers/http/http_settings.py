@@ -35,15 +35,15 @@ class HttpSettings(ProviderSettings):
     """The settings of a provider over HTTP."""
 
     endpoint: Annotated[str, AfterValidator(origin)] | None = Field(
-        None, description="scheme, host and port instead of the vendor's: a gateway, a test; paths stay the vendor's"
+        None, description="scheme, host and port instead of the vendor's, such as a gateway's; paths stay the vendor's"
     )
     local_address: IPv4Address | IPv6Address | None = Field(None, description="source address for outgoing connections")
     proxy: ProxyUrl | None = Field(
         None,
-        description="leave through this proxy: `http://`, `https://` or `socks5://user:password@host:port`; "
+        description="connect through this proxy: `http://`, `https://` or `socks5://user:password@host:port`; "
         "the environment's proxies are not used",
     )
-    ca_file: Path | None = Field(None, description="PEM file of the authorities to trust instead of the usual ones")
+    ca_file: Path | None = Field(None, description="PEM file of the authorities to trust instead of the system's")
     connect_timeout: float = Field(
         CONNECT_SECONDS, gt=0, le=100, description="seconds to connect and encrypt; within `timeout`"
     )

@@ -31,31 +31,31 @@ class Settings(TemplatesAtProvider, HttpSettings):
     )
     credentials: Literal["keys", "host"] = Field(
         "keys",
-        description="`keys`: the two settings below; `host`: what AWS's SDKs would find: `AWS_ACCESS_KEY_ID` and its "
-        "kin, an EKS web identity, an ECS task's or EKS pod's role, an EC2 instance's role, or `profile`",
+        description="`keys`: the two settings below; `host`: those that AWS's SDKs find: `AWS_ACCESS_KEY_ID` "
+        "and the like, an EKS web identity, an ECS task's or EKS pod's role, an EC2 instance's role, or `profile`",
     )
     profile: str | None = Field(
         None,
         pattern=r"^[!-~]{1,200}$",
-        description="a profile of `~/.aws/config` and `~/.aws/credentials`, with all that it may name: "
+        description="a profile of `~/.aws/config` and `~/.aws/credentials`, which may name "
         'keys, a role, SSO, a `credential_process`; goes with `credentials = "host"`; also `AWS_PROFILE`',
     )
     access_key_id: str | None = Field(
         None, pattern=r"^\w{16,128}$", description="IAM → Users → Security credentials → Access keys"
     )
     access_key_secret: ApiKey | None = Field(None, description="goes with `access_key_id`")
-    session_token: ApiKey | None = Field(None, description="goes with keys that are good for a time")
+    session_token: ApiKey | None = Field(None, description="of temporary keys")
     configuration_set_name: str | None = Field(
         None, pattern=r"^[\w-]{1,64}$", description="the configuration set: dedicated addresses, event publishing"
     )
     email_address_identity_arn: Arn | None = Field(
-        None, description="the identity of another account that lets us send in its name"
+        None, description="the identity of another account that allows us to send for it"
     )
     feedback_forwarding_email_address: Annotated[str, AfterValidator(ascii_form)] | None = Field(
-        None, description="where SES forwards bounces and complaints to"
+        None, description="address to which SES forwards bounces and complaints"
     )
     feedback_forwarding_email_address_identity_arn: Arn | None = Field(
-        None, description="the other account's identity for that address"
+        None, description="another account's identity for that address"
     )
 
     @model_validator(mode="after")

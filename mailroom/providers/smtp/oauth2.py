@@ -55,11 +55,11 @@ class OAuth2(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    client_id: str | None = Field(None, min_length=1, description="of the application that you registered")
+    client_id: str | None = Field(None, min_length=1, description="id of the application that you registered")
     client_secret: SecretStr | None = Field(
-        None, min_length=1, description="its secret; without a `refresh_token` tokens are asked for in its own name"
+        None, min_length=1, description="its secret; without a `refresh_token` tokens are the application's own"
     )
-    refresh_token: SecretStr | None = Field(None, min_length=1, description="what consent to that application gave")
+    refresh_token: SecretStr | None = Field(None, min_length=1, description="from the consent to that application")
     service_client: str | None = Field(
         None, min_length=1, description="a service account: `client_email` in its key's JSON file"
     )
@@ -67,10 +67,10 @@ class OAuth2(BaseModel):
     passphrase: SecretStr | None = Field(None, min_length=1, description="of the private key, if it has one")
     access_token: SecretStr | None = Field(None, min_length=1, description="a token that you renew yourself")
     access_url: Annotated[str, AfterValidator(_check_url)] | None = Field(
-        None, description='the token endpoint; `preset = "gmail"` knows Google\'s'
+        None, description='the token endpoint; default with `preset = "gmail"`: Google\'s'
     )
     scope: str | None = Field(
-        None, pattern=r"^[!-~]+( [!-~]+)*$", description="what the token is for; the presets know their vendor's"
+        None, pattern=r"^[!-~]+( [!-~]+)*$", description="scope of the token; default: the preset's"
     )
 
     @model_validator(mode="after")

@@ -57,7 +57,7 @@ class Dkim(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     domain: str = Field(
-        pattern=_DNS_NAME, max_length=253, description="the domain that signs: that of `from`, or one above it"
+        pattern=_DNS_NAME, max_length=253, description="the signing domain: that of `from`, or a parent of it"
     )
     selector: str = Field(
         pattern=_DNS_NAME,
@@ -81,26 +81,26 @@ class Settings(ProviderSettings):
     """An SMTP server: a provider's submission endpoint or a relay of your own."""
 
     type: Literal["smtp"] = "smtp"
-    preset: Name | None = Field(None, description="a vendor: its host, port and encryption are known")
+    preset: Name | None = Field(None, description="a vendor, whose host, port and encryption are then the defaults")
     region: str | None = Field(
-        None, pattern=r"^[a-z0-9-]{2,40}$", description="where the vendor has several: `ses`, `aliyun`, `mailgun`"
+        None, pattern=r"^[a-z0-9-]{2,40}$", description="of the presets that have several: `ses`, `aliyun`, `mailgun`"
     )
     host: Annotated[str, AfterValidator(_check_host)] = Field(
-        pattern=r"^[^\s/@\[\]\x00-\x20]{1,253}$", description="the server's name or address; a preset knows it"
+        pattern=r"^[^\s/@\[\]\x00-\x20]{1,253}$", description="the server's name or address; default: the preset's"
     )
     port: int = Field(587, ge=1, le=65535, description='587; unless given, 465 with tls = "implicit", 25 with "none"')
     tls: Literal["starttls", "implicit", "opportunistic", "none"] = Field(
         "starttls",
         description="`starttls`: encrypted after STARTTLS, or nothing is sent; `implicit`: encrypted from the first "
-        "byte; `opportunistic`: encrypted if the server offers it, a password never goes in clear; "
-        "`none`: in clear, password and all",
+        "byte; `opportunistic`: encrypted if the server offers it, a password is never sent in clear; "
+        "`none`: never encrypted, the password neither",
     )
     tls_verify: bool = Field(
         default=True, description="whether the server's certificate must be valid for `host`; leave it on"
     )
     ca_file: Path | None = Field(None, description="PEM file of the authorities to trust instead of the system's")
     client_certificate: Path | None = Field(
-        None, description="PEM file of the certificate (and its chain) that tells the server who we are"
+        None, description="PEM file of our certificate and its chain, if the server requires one"
     )
     client_key: Path | None = Field(None, description="PEM file of its key, if that is not in the same file")
     servername: Annotated[str, AfterValidator(_check_host)] | None = Field(
@@ -108,12 +108,12 @@ class Settings(ProviderSettings):
     )
     tls_min_version: Literal["1.2", "1.3"] = Field("1.2", description="older versions of TLS are refused")
     username: str | None = Field(
-        None, min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$", description="without it: a relay that trusts our address"
+        None, min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$", description="not for a relay that trusts our IP address"
     )
     password: SecretStr | None = Field(None, min_length=1, description="goes with `username`")
     auth: Literal["auto", "plain", "login", "oauth2"] = Field(
         "auto",
-        description="how to log in; `auto` is `oauth2` if there is such a table, else PLAIN where it is offered, "
+        description="how to log in; `auto` is `oauth2` if there is such a table, else PLAIN if it is offered, "
         "else LOGIN",
     )
     oauth2: OAuth2 | None = Field(None, description="log in by XOAUTH2 instead of a password")
@@ -127,10 +127,10 @@ class Settings(ProviderSettings):
     local_address: IPv4Address | IPv6Address | None = Field(None, description="source address for outgoing connections")
     proxy: ProxyUrl | None = Field(
         None,
-        description="leave through this proxy, by CONNECT or SOCKS5: `http://`, `https://` or "
-        "`socks5://user:password@host:port`; token requests too",
+        description="connect through this proxy, by CONNECT or SOCKS5: `http://`, `https://` or "
+        "`socks5://user:password@host:port`, also for OAuth2 tokens",
     )
-    dkim: Dkim | None = Field(None, description="sign mails for a relay that does not")
+    dkim: Dkim | None = Field(None, description="sign mails, for a relay that does not")
     dsn: tuple[Literal["success", "failure", "delay"], ...] = Field(
         (), description="when to send the sender a status notification, where the server offers DSN (RFC 3461)"
     )
