@@ -2,24 +2,17 @@
 
 import json
 import re
-from email.header import Header
 from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
 from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
-from mailroom.providers import ProviderContext, TemplatesAtProvider
-from mailroom.providers.http.http_provider import (
-    ApiKey,
-    ApiRequest,
-    ApiResponse,
-    HttpProvider,
-    HttpSettings,
-    header_map,
-    json_request,
-    mailbox_object,
-)
+from mailroom.providers.base import ProviderContext, TemplatesAtProvider
+from mailroom.providers.http.http_provider import ApiRequest, HttpProvider, json_request
+from mailroom.providers.http.http_settings import ApiKey, HttpSettings
+from mailroom.providers.http.mail_fields import encoded_words, header_map, mailbox_object
+from mailroom.providers.http.response import ApiResponse
 
 _DUPLICATE: Final = frozenset({"duplicate_parameter", "duplicate_request"})
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
@@ -35,102 +28,82 @@ class Settings(TemplatesAtProvider, HttpSettings):
 
     @field_validator("templates")
     @classmethod
-    def _numbers(cls, templates: dict[str, str]) -> dict[str, str]:
+    def _check_templates(cls, templates: dict[str, str]) -> dict[str, str]:
         if not all(_NUMBER.fullmatch(template) for template in templates.values() if template):
             raise ValueError('give the numbers of templates as texts: "7" for what Brevo lists as #7')
         return templates
 
 
 KINDS: Final[dict[str, type[SendingError]]] = {
-    "invalid_parameter": Declined,
-    "missing_parameter": Declined,
-    "out_of_range": Declined,
-    "bad_request": Declined,
-    "unprocessable_entity": Declined,
-    "not_acceptable": Declined,
-    "unauthorized": Misconfigured,
-    "permission_denied": Misconfigured,
-    "not_enough_credits": Misconfigured,
-    "account_under_validation": Misconfigured,
-    "document_not_found": Misconfigured,
-    "method_not_allowed": Misconfigured,
+    **dict.fromkeys(("invalid_parameter", "missing_parameter", "out_of_range"), Declined),
+    **dict.fromkeys(("bad_request", "unprocessable_entity", "not_acceptable"), Declined),
+    **dict.fromkeys(("unauthorized", "permission_denied", "not_enough_credits"), Misconfigured),
+    **dict.fromkeys(("account_under_validation", "document_not_found", "method_not_allowed"), Misconfigured),
     "too_many_requests": Unavailable,
 }
 """By the body's `code` (developers.brevo.com/docs/how-it-works and the types of its SDK)."""
 
 
-class Brevo(HttpProvider):
-    """Hands mails to Brevo, which knows a mail again by its `idempotencyKey` for 15 minutes at least."""
+class Brevo(HttpProvider[Settings]):
+    """Sends by Brevo, which recognizes a repeated mail by its `idempotencyKey` for at least 15 minutes."""
 
     def __init__(self, settings: Settings, context: ProviderContext) -> None:
-        """Read what the settings say; nothing is dialled."""
-        super().__init__(
-            settings,
-            context,
-            host="https://api.brevo.com",
-            credentials={"api-key": settings.api_key.get_secret_value()},
-        )
-        self._sandbox = {"X-Sib-Sandbox": "drop"} if settings.sandbox else {}
+        super().__init__(settings, context, "https://api.brevo.com", {"api-key": settings.api_key.get_secret_value()})
 
     def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
         for name, value in email.headers:
             if not value.isascii():  # Brevo decodes encoded words and writes the header in raw UTF-8
                 raise Misconfigured(f"Brevo can send the header {name} in ASCII only")
-        fields: dict[str, Any] = {
+        fields = {
             "sender": _mailbox(email.sender),
             "to": [{"email": email.recipient}],
-            "subject": email.subject,
-            "htmlContent": email.html,
-            "textContent": email.text,
+            **_content(email),
             # Message-ID is not among them: Brevo sets its own, "standard email headers are not supported".
             "headers": {
                 **header_map(email),
                 "idempotencyKey": email.id,
                 "X-Mailin-custom": json.dumps({"mailroom_id": email.id}),
-                **self._sandbox,
+                **({"X-Sib-Sandbox": "drop"} if self.settings.sandbox else {}),
             },
+            "replyTo": email.reply_to and _mailbox(email.reply_to),
         }
-        if not email.html:
-            del fields["htmlContent"]
-        if email.template_at_provider:
-            for name in ("subject", "htmlContent", "textContent"):
-                fields.pop(name, None)
-            fields["templateId"] = int(email.template_at_provider)
-            fields["params"] = email.variables
-        if email.reply_to:
-            fields["replyTo"] = _mailbox(email.reply_to)
-        # Brevo's pages leave open whose header it is (getbrevo/brevo-node#94): the request has it too.
+        # Brevo's pages do not say whether `idempotencyKey` is the mail's or the request's header
+        # (getbrevo/brevo-node#94): both have it.
         return json_request("/v3/smtp/email", fields, {"idempotencyKey": email.id})
 
     async def verify(self) -> str:
-        """Ask for the account, see `Verifiable`; Brevo refuses addresses that it does not know here as well."""
-        await self.asked("/v3/account")
+        """Request the account, see `Verifiable`; Brevo refuses unknown IP addresses here as well."""
+        await self.query("/v3/account")
         return "Brevo takes the key"
 
     def parse_response(self, response: ApiResponse) -> Receipt:
         """Return the receipt, or raise by the body's `code`."""
         if response.is_success:
             return response.receipt("messageId")
-        code, words = response.text("code"), response.text("message")
-        if code in _DUPLICATE:  # it has taken the mail at an earlier attempt, and does not tell its id again
-            return Receipt("", words or code)
+        code, message = response.text("code"), response.text("message")
+        if code in _DUPLICATE:  # an earlier attempt was accepted, and its id is not repeated
+            return Receipt("", message or code)
         kind = KINDS.get(code)
         if response.status == 429:  # noqa: PLR2004  # HTTP's
             kind = Unavailable
         elif response.status in range(500, 600) and code:
-            kind = Unavailable  # Brevo's own words; the key makes the next try safe
-        elif kind is Declined and any(ours in words.lower() for ours in ("sender", "template")):
+            kind = Unavailable  # an error in Brevo's own format; the key makes the next attempt safe
+        elif kind is Declined and any(word in message.lower() for word in ("sender", "template")):
             kind = Misconfigured
-        if kind is None:
-            raise self.refusal(response)
-        raise response.error(kind, words, code=code, retry_after=response.retry_after("x-sib-ratelimit-reset"))
+        raise response.error(kind, message, code=code, retry_after=response.retry_after("x-sib-ratelimit-reset"))
+
+
+def _content(email: Email) -> dict[str, Any]:
+    if email.template_at_provider:
+        return {"templateId": int(email.template_at_provider), "params": email.variables}
+    return {"subject": email.subject, "htmlContent": email.html or None, "textContent": email.text}
 
 
 def _mailbox(address: Address) -> dict[str, str]:
-    """Return it with a name that Brevo does not drop, which it does beyond ASCII with a special character."""
-    if not address.name.isascii() and _SPECIAL.search(address.name):
-        address = Address(address.email, Header(address.name, "utf-8").encode(linesep=""))
+    """Return the mailbox; Brevo drops a name beyond ASCII that has a special character, unless it is encoded."""
+    if _SPECIAL.search(address.name):
+        address = Address(address.email, encoded_words(address.name))
     return mailbox_object(address)
 
 

@@ -1,26 +1,26 @@
-"""Catches mails for development: each is kept and can be read in the console, none is sent."""
+"""Stores mails for development: they can be read in the console, and none is sent."""
 
 from typing import Literal
 
 from mailroom.errors import CannotKeep, Unavailable
 from mailroom.message import Email, Receipt
-from mailroom.providers import ProviderContext, ProviderSettings
+from mailroom.providers.base import ProviderContext, ProviderSettings
 
 
 class Settings(ProviderSettings):
-    """Nothing to set."""
+    """No settings of its own."""
 
     type: Literal["capture"] = "capture"
 
 
 class Capture:
-    """Keeps mails where they can be read."""
+    """Stores mails instead of sending them."""
 
     def __init__(self, _settings: Settings, context: ProviderContext) -> None:
         self._catcher = context.catcher
 
     async def send(self, email: Email) -> Receipt:
-        """Keep a mail. Raises Unavailable when it cannot be kept."""
+        """Store a mail. Raises Unavailable when it cannot be stored."""
         try:
             await self._catcher.keep(email)
         except CannotKeep as error:

@@ -1,4 +1,4 @@
-"""Says what it means, in a sentence for the operator, that a connection could not be made."""
+"""Returns the error, with a sentence for the operator, for a connection that could not be made."""
 
 import errno
 import socket
@@ -9,13 +9,12 @@ from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers.egress import Egress
 from mailroom.text import bounded
 
-_HTTP_REFUSES_US: Final = frozenset({400, 401, 403, 405, 407})
-_SOCKS_REFUSES_US: Final = frozenset({2})
-"""RFC 1928 §6: connection not allowed by ruleset."""
+_REFUSES_US: Final = {"HTTP": {400, 401, 403, 405, 407}, "SOCKS5": {2}}
+"""HTTP statuses; replies of RFC 1928 §6: connection not allowed by ruleset."""
 
 
 def connection_failure(where: str, error: OSError, egress: Egress, *, tls_hint: str = "") -> SendingError:
-    """Return Misconfigured for what the operator must change, else Unavailable.
+    """Return Misconfigured if the operator must change something, else Unavailable.
 
     `where` is the host and port, or the proxy's; `tls_hint` ends the sentence about a failed TLS handshake.
     """
@@ -30,7 +29,7 @@ def connection_failure(where: str, error: OSError, egress: Egress, *, tls_hint: 
             reason = (error.reason or "unknown").replace("_", " ").lower()
             return Misconfigured(f"no encryption with {where}: {bounded(reason)}{tls_hint}")
         case socket.gaierror():
-            # Unavailable although it may be misspelt: container networks answer so while a host restarts.
+            # Unavailable although it may be misspelt: container networks return it while a host restarts.
             needed = f" to an IPv{local.version} address, which local_address needs" if local else ""
             return Unavailable(f"the host name of {where} cannot be resolved{needed}: {error.strerror}")
         case OSError(errno=errno.EADDRNOTAVAIL) if local is not None:
@@ -40,15 +39,15 @@ def connection_failure(where: str, error: OSError, egress: Egress, *, tls_hint: 
 
 
 def proxy_failure(scheme: str, code: int | None, text: str) -> SendingError:
-    """Return what it means that a proxy opens no tunnel.
+    """Return the error for a proxy that opens no tunnel.
 
-    `code` is the HTTP status or SOCKS5's reply; None before the request: the method, the login (RFC 1928 §3, RFC 1929).
+    `code` is the HTTP status or SOCKS5's reply; None if the proxy's response has none: it refuses the authentication
+    (RFC 1928 §3, RFC 1929) or does not speak the protocol.
     """
     protocol = "HTTP" if scheme.startswith("http") else "SOCKS5"
     reason = bounded(text)
     if code is None:
         kind = Misconfigured if "auth" in reason.lower() else Unavailable
         return kind(f"the proxy opens no tunnel; does it speak {protocol}? {reason}", code=protocol)
-    refuses_us = _HTTP_REFUSES_US if protocol == "HTTP" else _SOCKS_REFUSES_US
-    kind = Misconfigured if code in refuses_us else Unavailable
+    kind = Misconfigured if code in _REFUSES_US[protocol] else Unavailable
     return kind(f"the proxy opens no tunnel: {reason}", code=str(code) if protocol == "HTTP" else f"SOCKS5 {code}")

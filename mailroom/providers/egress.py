@@ -16,7 +16,7 @@ CONNECT_SECONDS: Final = 10.0
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 _LONGEST_SOCKS_FIELD: Final = 255
-"""Octets of a username or a password: their lengths are one octet each (RFC 1929 §2)."""
+"""Octets of a username or a password: the length of each is sent as one octet (RFC 1929 §2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Egress:
     local_address: IPv4Address | IPv6Address | None = None
     proxy: Proxy | None = None
     ca_file: Path | None = None
-    """PEM file of the authorities to trust instead of the usual ones, by the proxy as well."""
+    """PEM file of the authorities to trust instead of the system's, for the proxy's certificate as well."""
     connect_timeout: float = CONNECT_SECONDS
     """Seconds to connect and encrypt."""
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return the client context; certificates are always verified. Raises ValueError for a bad `ca_file`."""
+        """Return a context that verifies certificates. Raises ValueError for a bad `ca_file`."""
         try:
             return ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:  # SSLError is one
@@ -57,10 +57,10 @@ class Egress:
 
 
 def parse_proxy(url: SecretStr | None) -> Proxy | None:
-    """Parse `socks5://user:password@host:1080`. Raises ValueError, without the value."""
+    """Parse `socks5://user:password@host:1080`. Raises ValueError, whose text does not hold the URL."""
     if url is None:
         return None
-    parts = split_url(url.get_secret_value(), ("http", "https", "socks5", "socks5h"))
+    parts = split_bare_url(url.get_secret_value(), ("http", "https", "socks5", "socks5h"))
     proxy = Proxy(
         parts.scheme,
         parts.hostname or "",
@@ -80,8 +80,16 @@ def parse_proxy(url: SecretStr | None) -> Proxy | None:
     return proxy
 
 
+def split_bare_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
+    """Split a URL that has nothing after host and port. Raises ValueError, whose text does not hold the URL."""
+    parts = split_url(url, schemes)
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("nothing may follow the host and port")
+    return parts
+
+
 def split_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
-    """Split a URL that is only scheme, credentials, host and port. Raises ValueError, without the value."""
+    """Split a URL with one of the schemes and a valid host. Raises ValueError, whose text does not hold the URL."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -90,15 +98,13 @@ def split_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
         raise ValueError("this is no URL") from None
     if parts.scheme not in schemes or not _HOST.fullmatch(parts.hostname or "") or port == 0:
         raise ValueError(f"write it as {schemes[0]}://host or {schemes[0]}://host:port")
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError("nothing may follow the host and port")
     return parts
 
 
-def _checked(url: SecretStr) -> SecretStr:
+def _check_proxy(url: SecretStr) -> SecretStr:
     parse_proxy(url)
     return url
 
 
-ProxyUrl = Annotated[SecretStr, AfterValidator(_checked)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_check_proxy)]
 """A setting: a proxy with its credentials."""

@@ -1,25 +1,17 @@
 """Mailjet: dev.mailjet.com/email/guides/send-api-v31."""
 
 import re
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
 from mailroom.message import Email, Receipt
-from mailroom.providers import ProviderContext
-from mailroom.providers.http.http_provider import (
-    ApiKey,
-    ApiRequest,
-    ApiResponse,
-    HttpProvider,
-    HttpSettings,
-    basic,
-    by_status,
-    header_map,
-    json_request,
-    mailbox_object,
-)
+from mailroom.providers.base import ProviderContext
+from mailroom.providers.http.http_provider import ApiRequest, HttpProvider, json_request
+from mailroom.providers.http.http_settings import ApiKey, HttpSettings
+from mailroom.providers.http.mail_fields import basic, header_map, mailbox_object
+from mailroom.providers.http.response import ApiResponse, by_status
 
 _FORBIDDEN: Final = frozenset(
     {
@@ -28,7 +20,7 @@ _FORBIDDEN: Final = frozenset(
         *("user-agent", "x-mailer", "list-id", "x-feedback-id", "x-csa-complaints"),
     }
 )
-"""Headers that Mailjet refuses the mail for (send-0011): it writes them itself, or has a property for them."""
+"""Headers for which Mailjet refuses the mail (send-0011): it writes them itself, or has a property for them."""
 _ITS_OWN: Final = re.compile(r"x-(?:mj|mailjet)-", re.IGNORECASE)
 
 
@@ -56,30 +48,25 @@ KINDS: Final[dict[str, type[SendingError]]] = {
     "mj-0015": Misconfigured,  # wrong keys
     "send-0003": Declined,  # neither text nor HTML
     "send-0006": Misconfigured,  # the key may not set Sender
-    "send-0007": Misconfigured,
     "send-0008": Misconfigured,  # the sender's address is not validated
-    "send-0010": Misconfigured,
     "send-0011": Misconfigured,  # a forbidden header
-    "send-0012": Misconfigured,
-    "send-0015": Misconfigured,
-    "send-0016": Misconfigured,
+    **dict.fromkeys(("send-0007", "send-0010", "send-0012", "send-0015", "send-0016"), Misconfigured),
 }
 """By `ErrorCode` (dev.mailjet.com/email/guides/send-api-v31#send-api-errors); others by their status."""
 
 
-class Mailjet(HttpProvider):
-    """Hands mails to Mailjet; our id is their `CustomID`, which comes back in its events."""
+class Mailjet(HttpProvider[Settings]):
+    """Sends by Mailjet; our id is the mail's `CustomID`, which comes back in its events."""
 
     def __init__(self, settings: Settings, context: ProviderContext) -> None:
-        """Read what the settings say; nothing is dialled."""
+        key = settings.api_key.get_secret_value()
         super().__init__(
             settings,
             context,
-            host="https://api.mailjet.com",
-            credentials={"Authorization": basic(settings.api_key.get_secret_value(), settings.secret_key)},
-            secrets=[settings.api_key.get_secret_value(), settings.secret_key.get_secret_value()],
+            "https://api.mailjet.com",
+            {"Authorization": basic(key, settings.secret_key)},
+            secrets=[key, settings.secret_key.get_secret_value()],
         )
-        self._sandbox = {"SandboxMode": True} if settings.sandbox else {}
 
     def build_request(self, email: Email) -> ApiRequest:
         """Return the request for a mail."""
@@ -87,27 +74,26 @@ class Mailjet(HttpProvider):
         for name in headers:
             if name.lower() in _FORBIDDEN or _ITS_OWN.match(name):
                 raise Misconfigured(f"Mailjet has no way to set the header {name}")
-        message: dict[str, Any] = {
+        message = {
             "From": mailbox_object(email.sender, "Email", "Name"),
             "To": [{"Email": email.recipient}],
             "Subject": email.subject,
             "CustomID": email.id,
+            "ReplyTo": email.reply_to and mailbox_object(email.reply_to, "Email", "Name"),
+            "TextPart": email.text or None,
+            "HTMLPart": email.html or None,
+            "Headers": headers or None,  # without Message-ID: Mailjet sets its own
         }
-        if email.reply_to:
-            message["ReplyTo"] = mailbox_object(email.reply_to, "Email", "Name")
-        parts = {"TextPart": email.text, "HTMLPart": email.html}
-        message |= {part: content for part, content in parts.items() if content}
-        if headers:  # Message-ID is not among them: Mailjet writes its own
-            message["Headers"] = headers
-        return json_request("/v3.1/send", {"Messages": [message], **self._sandbox})
+        given = {name: value for name, value in message.items() if value is not None}
+        return json_request("/v3.1/send", {"Messages": [given], "SandboxMode": self.settings.sandbox or None})
 
     async def verify(self) -> str:
-        """Ask for a sender, see `Verifiable`; dev.mailjet.com/email/reference/sender-addresses-and-domains/sender."""
-        answer = await self.asked("/v3/REST/sender?Status=Active&Limit=1")
-        count = answer.text("Count")
+        """Count the senders, see `Verifiable`; dev.mailjet.com/email/reference/sender-addresses-and-domains/sender."""
+        response = await self.query("/v3/REST/sender?Status=Active&Limit=1")
+        count = response.text("Count")
         if not count.isdecimal():
-            raise answer.not_understood()
-        if count == "0":  # no fault yet: the account may have a metasender, which is good for all its keys
+            raise response.undocumented()
+        if count == "0":  # not an error: the account may have a metasender, which all its keys may use
             return "Mailjet takes the keys; they have no validated sender of their own"
         return "Mailjet takes the keys"
 
@@ -116,34 +102,34 @@ class Mailjet(HttpProvider):
         status = response.text("Messages", 0, "Status")
         if response.is_success and status == "success":
             identifier = response.text("Messages", 0, "To", 0, "MessageID")
-            if self._sandbox:
+            if self.settings.sandbox:
                 return Receipt("", "checked in the sandbox, and not sent")
             if identifier not in ("", "0"):
                 return Receipt(identifier, status)
-            raise response.not_understood()
-        errors = [_error(response, "Messages", 0, "Errors", number) for number in range(_MOST_ERRORS)]
-        found = [error for error in (*errors, _error(response)) if error is not None]
-        if not found:
-            raise response.not_understood() if response.is_success else self.refusal(response)
-        # While something is ours to mend, nobody knows whether what is said of the recipient would stand.
-        raise next((error for error in found if isinstance(error, Misconfigured)), found[0])
+            raise response.undocumented()
+        listed = [_error(response, "Messages", 0, "Errors", number) for number in range(_MOST_ERRORS)]
+        errors = [error for error in (*listed, _error(response)) if error is not None]
+        if not errors:
+            raise response.undocumented() if response.is_success else response.error()
+        # While our configuration is wrong, what is said of the recipient cannot be relied on.
+        raise next((error for error in errors if isinstance(error, Misconfigured)), errors[0])
 
 
 _MOST_ERRORS: Final = 10
-"""Mailjet tells all at once; so many are looked at."""
+"""Mailjet lists all errors of a mail; so many are read."""
 
 
-def _error(answer: ApiResponse, *place: str | int) -> SendingError | None:
-    code, words = answer.text(*place, "ErrorCode"), answer.text(*place, "ErrorMessage")
-    if not code and not words:
+def _error(response: ApiResponse, *path: str | int) -> SendingError | None:
+    code, message = response.text(*path, "ErrorCode"), response.text(*path, "ErrorMessage")
+    if not code and not message:
         return None
-    status, about = answer.text(*place, "StatusCode"), answer.text(*place, "ErrorRelatedTo", 0)
-    kind = KINDS.get(code) or by_status(int(status) if status.isdecimal() else answer.status)
-    if kind is Declined and about.startswith(("From", "ReplyTo", "Sender", "Headers")):
+    status, field = response.text(*path, "StatusCode"), response.text(*path, "ErrorRelatedTo", 0)
+    kind = KINDS.get(code) or by_status(int(status) if status.isdecimal() else response.status)
+    if kind is Declined and field.startswith(("From", "ReplyTo", "Sender", "Headers")):
         kind = Misconfigured
-    elif code == "mj-0013" and about.startswith("To"):
+    elif code == "mj-0013" and field.startswith("To"):
         kind = Rejected
-    return answer.error(kind, f"{words} ({about})" if about and about not in words else words, code=code)
+    return response.error(kind, f"{message} ({field})" if field and field not in message else message, code=code)
 
 
 connect = Mailjet

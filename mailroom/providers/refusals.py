@@ -1,8 +1,10 @@
-"""What providers' refusals mean: one table for SMTP replies and for the words of HTTP APIs; the first row decides.
+"""Classifies refusals: one table for SMTP replies and for the diagnostics of HTTP APIs; the first row that matches.
 
-A refusal is final (`Rejected`) only if it speaks of the recipient's address. Everything else asks the next provider;
-without one the message is held (`Misconfigured`, `Declined`) or tried again (`Unavailable`), and the row's hint tells
-the operator what to change. `source` says where the row was seen: `repository#number` is a report on GitHub.
+    raise classify(Command.RCPT, 550, "5.1.1", text).error(text, code="550 5.1.1")
+
+A refusal is final (`Rejected`) only if it is about the recipient's address. After any other the next provider is tried;
+without one the message is held (`Misconfigured`, `Declined`) or tried again (`Unavailable`), and the row's hint says
+what the operator can change. `source` is the RFC or where the reply was seen: `repository#number` is a GitHub issue.
 """
 
 import re
@@ -19,78 +21,76 @@ _FROM_MAIL: Final = frozenset({Command.MAIL, Command.RCPT, Command.DATA, Command
 _AFTER_MAIL: Final = _FROM_MAIL - {Command.MAIL}
 
 QUOTA_WAIT_SECONDS: Final = 300.0
-"""How long a provider whose quota is used up is left alone."""
+"""Wait before the next attempt by a provider whose quota is used up."""
 
 _CREDENTIALS: Final = "check username, password and tls of this provider"
 _HELO: Final = "set helo_name of this provider to a full host name that the DNS knows"
 _SENDER: Final = "`from` must be an address that this login may send from: verify it there, or change `from`"
 _ACCOUNT: Final = "the account cannot send: look at its state in the provider's console"
-_QUOTA: Final = "the account's quota is used up: raise it there, or add a second provider"
-_BLOCKED: Final = "our IP address is on a block list: have it removed, or set local_address or proxy"
-_DNS: Final = "receivers cannot authenticate the sender: run `mailroom doctor` and correct SPF, DKIM and DMARC"
 TOO_LARGE: Final = "the mail is too large for this provider: make the template smaller, or add another provider"
-_CONTENT: Final = "the content was taken for spam: run `mailroom check` and `mailroom doctor`"
-_UNKNOWN: Final = "not about the recipient's address: correct what the reply says, then run `mailroom outbox retry`"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: every condition that is given must hold."""
+    """One row: it matches if all its conditions hold."""
 
     kind: type[SendingError]
     source: str
     codes: str = "..."
-    """Digits of the reply code, `.` for any: `5..`, `535`."""
+    """Pattern of the reply code: `5..`, `53[05]`."""
     enhanced: str = ""
-    """Pattern of the enhanced status code (RFC 3463). With `words` as well, one of the two is enough."""
-    words: str = ""
-    """Pattern of the text, codes included; upper and lower case are the same."""
+    """Pattern of the enhanced status code (RFC 3463). Beside a `text`, one of the two must match."""
+    text: str = ""
+    """Pattern to search in the text, codes included; case does not matter."""
     commands: frozenset[Command] = frozenset(Command)
     hint: str = ""
     """What the operator can do."""
     wait_seconds: float | None = None
-    """How long the provider is left alone, of an `Unavailable`."""
+    """Wait before the next attempt, of an `Unavailable`."""
 
     def matches(self, command: Command, code: str, enhanced: str, text: str) -> bool:
         """Return whether this row applies to a reply."""
         return (
             command in self.commands
-            and all(wanted in (".", digit) for wanted, digit in zip(self.codes, code, strict=True))
+            and bool(re.fullmatch(self.codes, code))
             and (
-                not (self.enhanced or self.words)
+                not (self.enhanced or self.text)
                 or bool(self.enhanced and re.fullmatch(self.enhanced, enhanced))
-                or bool(self.words and re.search(self.words, text, re.IGNORECASE))
+                or bool(self.text and re.search(self.text, text, re.IGNORECASE))
             )
         )
 
+    def error(self, diagnostic: str, *, code: str) -> SendingError:
+        """Return the error for a reply to which this row applies."""
+        if issubclass(self.kind, Unavailable):
+            return self.kind(diagnostic, code=code, hint=self.hint, retry_after=self.wait_seconds)
+        return self.kind(diagnostic, code=code, hint=self.hint)
+
 
 ROWS: Final = (
-    # the connection ends, whatever was asked
+    # the connection ends, whatever the command was
     Row(Unavailable, "Google: zitadel#4477, authelia#1146", "421", commands=_EHLO, hint=_HELO),
     Row(Unavailable, "RFC 5321 §3.8", "421"),
-    # vendors that mean something else than the code says
+    # codes with a meaning of the vendor's own
     Row(Misconfigured, "Aliyun: MAIL FROM is not the login; permanent although 4xx", "436", hint=_SENDER),
-    *(
-        Row(Rejected, "Aliyun: 559 invalid recipient, 563 on its suppression list", code, commands=_AFTER_MAIL)
-        for code in ("559", "563")
-    ),
-    Row(Misconfigured, "SendGrid: no credit", "451", words=r"credits? exceeded", hint=_ACCOUNT),
-    # our name
+    Row(Rejected, "Aliyun: 559 invalid recipient, 563 on its suppression list", "559|563", commands=_AFTER_MAIL),
+    Row(Misconfigured, "SendGrid: no credit", "451", text=r"credits? exceeded", hint=_ACCOUNT),
+    # our name in EHLO
     Row(
         Misconfigured,
         "Postfix: watchtower#572 (RCPT)",
         "5..",
-        words=r"\b(helo|ehlo)\b.*(rejected|invalid|bad|fully.qualified|not found)|bad (helo|ehlo)|invalid (helo|ehlo)",
+        text=r"\b(helo|ehlo)\b.*(rejected|invalid|bad|fully.qualified|not found)|bad (helo|ehlo)|invalid (helo|ehlo)",
         hint=_HELO,
     ),
-    Row(Unavailable, "Postfix: `450 4.7.1 Helo command rejected`", "4..", words=r"\b(helo|ehlo) ", hint=_HELO),
+    Row(Unavailable, "Postfix: `450 4.7.1 Helo command rejected`", "4..", text=r"\b(helo|ehlo) ", hint=_HELO),
     # quotas of the account; not the recipient's mailbox
     Row(
         Unavailable,
         "RFC 3463 §3.3; `552 5.2.2 Mailbox full`",
         "5..",
         enhanced=r"5\.2\.2",
-        words=r"mailbox (is )?full|over.?quota|mailbox .*quota|quota .*mailbox",
+        text=r"mailbox (is )?full|over.?quota|mailbox .*quota|quota .*mailbox",
         commands=_AFTER_MAIL,
         hint="the recipient's mailbox is full",
     ),
@@ -99,21 +99,21 @@ ROWS: Final = (
         "Gmail `550 5.4.5`; Google relay: wazuh#15825; Microsoft 365 `554 5.2.0`; SES `Daily message quota exceeded`",
         "5..",
         enhanced=r"5\.4\.5",
-        words=r"SubmissionQuotaExceeded|quota (has been )?exceeded|exceeded (your|the) (\w+ ){0,3}quota"
+        text=r"SubmissionQuotaExceeded|quota (has been )?exceeded|exceeded (your|the) (\w+ ){0,3}quota"
         r"|(daily|hourly|monthly|relay) (\w+ ){0,3}(limit|quota)",
         commands=_FROM_MAIL,
-        hint=_QUOTA,
+        hint="the account's quota is used up: raise it there, or add a second provider",
         wait_seconds=QUOTA_WAIT_SECONDS,
     ),
     # credentials
     Row(Misconfigured, "RFC 4954 §6: a password transition is needed", "432", commands=_AUTH, hint=_CREDENTIALS),
-    *(Row(Misconfigured, "RFC 4954 §6", code, hint=_CREDENTIALS) for code in ("530", "534", "535", "538")),
+    Row(Misconfigured, "RFC 4954 §6", "53[0458]", hint=_CREDENTIALS),
     # too many connections
     Row(
         Unavailable,
         "Microsoft 365 `432 4.3.2`: fastapi-mail#75, nodemailer#1613",
         "4..",
-        words=r"concurrent connections?|too many (concurrent )?(connections|sessions)",
+        text=r"concurrent connections?|too many (concurrent )?(connections|sessions)",
         hint="lower `concurrency` of this provider",
     ),
     # the sender; also in replies that go on with "user unknown" (sender verification)
@@ -122,7 +122,7 @@ ROWS: Final = (
         "Postfix and Exim: sender verification; Zoho: erpnext#19057, mattermost#13224; Microsoft 365; vendors' guides",
         "5..",
         enhanced=r"5\.1\.[78]|5\.7\.60|5\.2\.252",
-        words=r"sender address rejected|sender verif|sender.*(unknown|not found|does not exist)|bad outbound sender"
+        text=r"sender address rejected|sender verif|sender.*(unknown|not found|does not exist)|bad outbound sender"
         r"|not owned by user|relaying disallowed as|permissions? to send as|SendAsDenied"
         r"|verified sender identity|not a sender signature|not authorized to send from"
         r"|address(es)? (is|are) not verified|domain (\S+ )?is not verified|unverified (sender|domain|address)",
@@ -134,33 +134,33 @@ ROWS: Final = (
         "Gmail `550-5.7.26`; RFC 7372",
         "5..",
         enhanced=r"5\.7\.2[0-9]",
-        words=r"sender is unauthenticated|\bdmarc\b|\bspf (check |validation )?fail|\bdkim (check |validation )?fail",
+        text=r"sender is unauthenticated|\bdmarc\b|\bspf (check |validation )?fail|\bdkim (check |validation )?fail",
         commands=_FROM_MAIL,
-        hint=_DNS,
+        hint="receivers cannot authenticate the sender: run `mailroom doctor` and correct SPF, DKIM and DMARC",
     ),
     # the content; Spamhaus and SpamCop list IP addresses
     Row(
         Declined,
         "SpamAssassin, Rspamd, URI block lists (surbl.org, uribl.com)",
         "5..",
-        words=r"\bspam(?!haus|cop)|virus|phish|\buribl|\bsurbl|(url|content)\b.*(rejected|blocked|listed)",
+        text=r"\bspam(?!haus|cop)|virus|phish|\buribl|\bsurbl|(url|content)\b.*(rejected|blocked|listed)",
         commands=_AFTER_MAIL,
-        hint=_CONTENT,
+        hint="the content was taken for spam: run `mailroom check` and `mailroom doctor`",
     ),
-    # us
+    # our IP address or account
     Row(
         Misconfigured,
         "Postfix with a DNS block list: nodemailer#1089",
         "5..",
-        words=r"client host .*(rejected|blocked)|blocked using|block ?list|blacklist|listed (in|by|on|at) \S+\.\w",
+        text=r"client host .*(rejected|blocked)|blocked using|block ?list|blacklist|listed (in|by|on|at) \S+\.\w",
         commands=_FROM_MAIL,
-        hint=_BLOCKED,
+        hint="our IP address is on a block list: have it removed, or set local_address or proxy",
     ),
     Row(
         Declined,
         "Postfix, Sendmail, Exchange `550 5.7.54`: some recipients only",
         "5..",
-        words=r"relay(ing)? (access )?(is )?(denied|not permitted|not allowed|prohibited)|unable to relay"
+        text=r"relay(ing)? (access )?(is )?(denied|not permitted|not allowed|prohibited)|unable to relay"
         r"|not permitted to relay",
         commands=_AFTER_MAIL,
         hint="the server relays only for clients that it knows: set username and password, or add our IP address there",
@@ -169,7 +169,7 @@ ROWS: Final = (
         Misconfigured,
         "SES, identity policy: symfony#51461, data.gov#3810",
         "5..",
-        words=r"not authorized to perform|\bses:Send",
+        text=r"not authorized to perform|\bses:Send",
         commands=_FROM_MAIL,
         hint="allow ses:SendRawEmail and ses:SendEmail for this user in its IAM policy",
     ),
@@ -177,7 +177,7 @@ ROWS: Final = (
         Misconfigured,
         "Brevo `502 5.7.0`: fluent-smtp#157; SES; Mailgun",
         "5..",
-        words=r"not (yet )?activated|account (is )?(under|pending) \w+|sending (is |has been )?(paused|suspended)"
+        text=r"not (yet )?activated|account (is )?(under|pending) \w+|sending (is |has been )?(paused|suspended)"
         r"|your (\w+ )?account (is|has been|was) |is not allowed to send",
         commands=_FROM_MAIL,
         hint=_ACCOUNT,
@@ -188,7 +188,7 @@ ROWS: Final = (
         "RFC 3463 §3.2 and §3.3, RFC 7505; Exchange `5.1.10`; Gmail `5.2.1`; vendors' guides",
         "5..",
         enhanced=r"5\.1\.(1|2|3|6|10)|5\.2\.1",
-        words=r"\b(user|recipient|mailbox) (\S+ )?(is )?(unknown|not found|does(n't| not) exist)\b"
+        text=r"\b(user|recipient|mailbox) (\S+ )?(is )?(unknown|not found|does(n't| not) exist)\b"
         r"|unknown (user|recipient|mailbox|local)\b|no such (user|mailbox|recipient|address)\b"
         r"|account that you tried to reach|invalid (recipient|rcptto|mailbox)\b"
         r"|inactive (recipient|address)|(recipient|address)\b.*\b(inactive|suppress)|suppression list"
@@ -202,7 +202,7 @@ ROWS: Final = (
         "RFC 1870 §6.1; keycloak#41023",
         "5..",
         enhanced=r"5\.3\.4|5\.2\.3",
-        words=r"^552|(message|mail)( size)? (exceeds|is too (large|big|long))|too (large|big)\b",
+        text=r"^552|(message|mail)( size)? (exceeds|is too (large|big|long))|too (large|big)\b",
         commands=_FROM_MAIL,
         hint=TOO_LARGE,
     ),
@@ -210,17 +210,22 @@ ROWS: Final = (
     Row(Misconfigured, "RFC 5321 §4.2.1", "5..", commands=_BEFORE_MAIL),
     Row(Misconfigured, "RFC 5321 §4.2.1", "5..", commands=frozenset({Command.MAIL}), hint=_SENDER),
     # anything else
-    Row(Declined, "RFC 5321 §4.2.1", "5..", hint=_UNKNOWN),
+    Row(
+        Declined,
+        "RFC 5321 §4.2.1",
+        "5..",
+        hint="not about the recipient's address: correct what the reply says, then run `mailroom outbox retry`",
+    ),
     Row(Unavailable, "RFC 5321 §4.2.1", "4.."),
 )
 
 
 def classify(command: Command, code: int, enhanced: str, text: str) -> Row:
-    """Return the row for a reply; a positive reply out of place is taken for a temporary failure."""
-    found = (row for row in ROWS if row.matches(command, f"{code:03d}", enhanced, text))
-    return next(found, Row(Unavailable, "a reply out of sequence"))
+    """Return the row for a reply; a positive reply to another command counts as a temporary failure."""
+    matches = (row for row in ROWS if row.matches(command, f"{code:03d}", enhanced, text))
+    return next(matches, Row(Unavailable, "a reply out of sequence"))
 
 
 def classify_text(text: str) -> Row:
-    """Return the row for what an HTTP API says of a mail that it refuses for good."""
+    """Return the row for the diagnostic of an HTTP API that refuses a mail permanently."""
     return classify(Command.CONTENT, 550, "", text)

@@ -10,12 +10,12 @@
         print(error, "perhaps sent" if error.handed_over else "not sent")
     await pool.aclose()
 
-To open a session is to connect (happy eyeballs, RFC 8305; through a proxy: `Server.proxy_url`), encrypt, say EHLO and
-log in. It sends a mail in four round trips, with PIPELINING (RFC 2920) in two, with CHUNKING (RFC 3030) too in one, and
-stays open for the next mail. One mail goes to one recipient. `DkimSigner` signs mails for relays that do not.
+`open_session` connects (happy eyeballs, RFC 8305; through a proxy: `Server.proxy_url`), encrypts, sends EHLO and logs
+in. A session sends a mail to one recipient in four round trips, with PIPELINING (RFC 2920) in two, with CHUNKING
+(RFC 3030) too in one, and stays open for the next mail. `DkimSigner` signs mails for relays that do not sign.
 
-Errors say what happened, and whether the server may have taken the mail: see `exceptions`. Nothing is tried twice but
-for a kept session that the server closed, and a server that offers CHUNKING and does not know BDAT.
+Errors say what happened, and whether the server may have taken the mail: see `exceptions`. A mail is tried again only
+after an idle session that the server closed, and for a server that offers CHUNKING and does not know BDAT.
 
 Needs aiohappyeyeballs and cryptography; python-socks for proxies. It imports nothing else of Mailroom.
 """

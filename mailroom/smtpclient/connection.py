@@ -1,4 +1,4 @@
-r"""One connection: commands out, replies in.
+r"""One connection: sends commands, returns replies.
 
 connection.send(b"MAIL FROM:<a@acme.example>\r\n", b"RCPT TO:<b@reader.example>\r\n")
 reply = await connection.read_reply(Command.MAIL)
@@ -7,13 +7,13 @@ reply = await connection.read_reply(Command.RCPT)
 
 import asyncio
 import re
-import select
 import ssl
 from collections import deque
 from typing import Final, cast
 
 from mailroom.smtpclient.exceptions import ConnectionLost
 from mailroom.smtpclient.reply import Command, Reply
+from mailroom.smtpclient.sockets import has_unread_data
 
 _LONGEST_REPLY: Final = 32 * 1024
 """Octets."""
@@ -26,23 +26,23 @@ class Connection(asyncio.Protocol):
     _transport: asyncio.Transport
 
     def __init__(self) -> None:
-        """Wait for a transport; the server's greeting counts as a reply to come."""
+        """Expect one reply: the server's greeting."""
         self._unread = b""
         self._lines: list[str] = []
         self._replies: deque[Reply] = deque()
         self._expected_replies = 1
         self._waiter: asyncio.Future[None] | None = None
         self._end: str | None = None
-        """Why the connection is of no use any more."""
+        """Why the connection cannot be used any more."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the transport is closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
 
     def take_over(self, transport: asyncio.Transport, received: bytes) -> None:
-        """Use an open transport, over which some octets of the server's have come already."""
+        """Use an open transport, over which the server has already sent these octets."""
         self._transport = transport
         transport.set_protocol(self)
         if received:
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
     async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
         """Encrypt. Raises ConnectionLost, OSError.
 
-        What came in clear may be an attacker's and is not read (RFC 3207 §6): then the connection is lost.
+        Replies that came in clear may be an attacker's (RFC 3207 §6): they count as a lost connection.
         """
         if self._unread or self._lines or self._replies or not self.is_open:
             raise ConnectionLost(Command.STARTTLS, self._end or "the server spoke out of turn")
@@ -74,15 +74,11 @@ class Connection(asyncio.Protocol):
     @property
     def is_quiet(self) -> bool:
         """Whether it is open and nothing waits to be read: also no FIN that the event loop has not seen yet."""
-        if not self.is_open:
-            return False
-        waiting = select.poll()
-        waiting.register(self._transport.get_extra_info("socket"), select.POLLIN)
-        return not waiting.poll(0)
+        return self.is_open and not has_unread_data(self._transport)
 
     @property
     def unsent_octets(self) -> int:
-        """How much of what was sent is still in this process."""
+        """How much of what was sent is still buffered in this process."""
         return self._transport.get_write_buffer_size()
 
     def send(self, *commands: bytes) -> None:
@@ -121,11 +117,11 @@ class Connection(asyncio.Protocol):
         """Parse replies."""
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            found = _LINE.fullmatch(line.removesuffix(b"\r"))
-            if found is None:
+            match = _LINE.fullmatch(line.removesuffix(b"\r"))
+            if match is None:
                 self.abort("the server answered something that is not SMTP")
                 return
-            code, separator, text = found.groups(b"")
+            code, separator, text = match.groups(b"")
             self._lines.append(text.decode("utf-8", "replace"))
             if separator != b"-":
                 self._expected_replies -= 1

@@ -1,4 +1,4 @@
-"""What can go wrong. Whether that blames the mail, the settings or the moment is for the caller to decide.
+"""The errors of this library. They carry facts; the caller decides whether mail, settings or server are at fault.
 
 SmtpError
 ├── ConnectionFailed         no connection, or no TLS: `where`, `cause`
@@ -6,7 +6,7 @@ SmtpError
 ├── ConnectionLost           the connection ended, or what came over it is not SMTP: `command`, `text`
 ├── ReplyError               the server refused: `command`, `code`, `enhanced_code`, `text`
 │   └── ChunkingUnsupported  it offers CHUNKING and does not know BDAT
-├── NotOffered               the server lacks an extension: `extension`, `wanted`, `offered`
+├── NotOffered               the server does not offer an extension: `extension`, `wanted`, `offered`
 ├── TooLarge                 the mail is larger than the server's SIZE: `octets`, `limit`
 ├── TimedOut                 no reply within `seconds`
 └── PoolClosed               `Pool.aclose` was called
@@ -30,7 +30,7 @@ class ConnectionFailed(SmtpError):
         self.where = where
         """`smtp.acme.example:587`, `the proxy proxy.acme.example:1080`."""
         self.cause = cause
-        """The system's error; `socket.gaierror` and `ssl.SSLError` are some."""
+        """The system's error, such as `socket.gaierror` and `ssl.SSLError`."""
 
 
 class ProxyRefused(SmtpError):
@@ -42,7 +42,7 @@ class ProxyRefused(SmtpError):
         """`http`, `https`, `socks5`."""
         self.text = text
         self.code = code
-        """The HTTP status, or SOCKS5's reply (RFC 1928 §6); None for a refused login or nonsense."""
+        """The HTTP status, or SOCKS5's reply (RFC 1928 §6); None for a refused login or a malformed response."""
 
 
 class ConnectionLost(SmtpError):
@@ -55,7 +55,7 @@ class ConnectionLost(SmtpError):
 
 
 class ReplyError(SmtpError):
-    """The server's reply is not the one that lets us go on."""
+    """The server's reply is not the expected one."""
 
     def __init__(self, command: Command, reply: Reply) -> None:
         super().__init__(f"{command}: {reply.code} {reply.text}")
@@ -72,24 +72,24 @@ class ReplyError(SmtpError):
 
 
 class ChunkingUnsupported(ReplyError):
-    """BDAT is unknown: some relay on the way passed the offer of another server on."""
+    """BDAT is unknown: the server passes on an offer of another server behind it."""
 
 
 class NotOffered(SmtpError):
-    """The server's reply to EHLO lacks what is needed."""
+    """The server's reply to EHLO lacks an extension that is needed."""
 
     def __init__(self, extension: str, *, wanted: str = "", offered: str = "") -> None:
         super().__init__(f"the server does not offer {extension} {wanted}".rstrip())
         self.extension = extension
         """`STARTTLS`, `AUTH`, `SMTPUTF8`."""
         self.wanted = wanted
-        """What of it: `PLAIN or LOGIN`, `for the recipient`."""
+        """Which part of it: `PLAIN or LOGIN`, `for the recipient`."""
         self.offered = offered
-        """What the server has instead, in its own words."""
+        """What the server offers instead, as it wrote it."""
 
 
 class TooLarge(SmtpError):
-    """The server said beforehand that it does not take so much (RFC 1870)."""
+    """The mail is larger than the server's SIZE (RFC 1870)."""
 
     def __init__(self, octets: int, limit: int) -> None:
         super().__init__(f"the mail has {octets} octets, the server takes at most {limit}")
@@ -107,4 +107,4 @@ class TimedOut(SmtpError):
 
 
 class PoolClosed(SmtpError):
-    """The pool takes no more mails."""
+    """The pool was closed."""

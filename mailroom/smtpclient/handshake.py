@@ -1,15 +1,17 @@
-"""What comes before the first mail: greeting, EHLO, STARTTLS, login (RFC 5321, 3207, 4954; XOAUTH2 is Google's).
+"""The steps before the first mail: greeting, EHLO, STARTTLS, login (RFC 5321, 3207, 4954; XOAUTH2 is Google's).
 
-handshake = Handshake(connection)
-await handshake.read_greeting()
-await handshake.say_hello("mail.acme.example")
-await handshake.log_in(Login("ada", "secret"))
+    await read_greeting(connection)
+    extensions = await say_hello(connection, "mail.acme.example")
+    await log_in(connection, extensions, Login("ada", "secret"))
+
+They raise ReplyError, NotOffered and ConnectionLost. `extensions` are keywords in lower case → parameters.
 """
 
 import base64
 import re
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
@@ -36,7 +38,7 @@ class Login:
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
 
     def responses(self, mechanism: str) -> tuple[str, str | None]:
-        """Return what is sent with AUTH, and what is sent after a 334, in clear."""
+        """Return what is sent with AUTH, and what is sent after a 334, not yet in base64."""
         match mechanism:
             case "PLAIN":
                 return f"\0{self.username}\0{self.secret}", None
@@ -50,63 +52,63 @@ class Login:
         """Return whether a text holds the secret, in clear or in base64."""
         clear = (self.secret, *(self.responses(mechanism)[0] for mechanism in ("PLAIN", "XOAUTH2")))
         forms = (self.secret, *(_base64(form).rstrip("=") for form in clear))
-        squeezed = "".join(text.split())
-        return any(form in text or form in squeezed for form in forms)
+        without_blanks = "".join(text.split())
+        return any(form in text or form in without_blanks for form in forms)
 
 
-class Handshake:
-    """The steps, in the caller's order. They raise ReplyError, NotOffered, ConnectionLost."""
+async def read_greeting(connection: Connection) -> None:
+    """Wait for the 220."""
+    reply = await connection.read_reply(Command.GREETING)
+    if reply.code != _GREETING:
+        raise ReplyError(Command.GREETING, reply)
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.extensions: dict[str, str] = {}
-        """What the last EHLO was answered: keywords in lower case → parameters."""
 
-    async def read_greeting(self) -> None:
-        """Wait for the 220."""
-        reply = await self._connection.read_reply(Command.GREETING)
-        if reply.code != _GREETING:
-            raise ReplyError(Command.GREETING, reply)
+async def say_hello(connection: Connection, name: str | None) -> dict[str, str]:
+    """Send EHLO, or HELO to a server that does not know it, and return the extensions that the server offers.
 
-    async def say_hello(self, name: str | None) -> None:
-        """Send EHLO, or HELO to a server that does not know it. Default: this machine's name or address."""
-        self.extensions = {}
-        name = name or _own_name(self._connection)
-        reply = await self._connection.send_command(Command.EHLO, f"EHLO {name}")
-        if reply.code in _NOT_UNDERSTOOD:
-            reply = await self._connection.send_command(Command.EHLO, f"HELO {name}")
-            if reply.is_positive:
-                return
-        if not reply.is_positive:
-            raise ReplyError(Command.EHLO, reply)
-        for line in reply.lines[1:]:
-            keyword, _, parameters = _SEPARATOR.sub(" ", line).partition(" ")
-            known = self.extensions.get(keyword.lower(), "")
-            self.extensions[keyword.lower()] = f"{known} {parameters}".strip()
+    `name` is ours; default: this machine's name or address.
+    """
+    name = name or _own_name(connection)
+    reply = await connection.send_command(Command.EHLO, f"EHLO {name}")
+    if reply.code in _NOT_UNDERSTOOD:
+        reply = await connection.send_command(Command.EHLO, f"HELO {name}")
+        reply = Reply(reply.code, reply.lines[:1])  # HELO offers no extensions
+    if not reply.is_positive:
+        raise ReplyError(Command.EHLO, reply)
+    extensions: dict[str, str] = {}
+    for line in reply.lines[1:]:
+        keyword, _, parameters = _SEPARATOR.sub(" ", line).partition(" ")
+        earlier = extensions.get(keyword.lower(), "")
+        extensions[keyword.lower()] = f"{earlier} {parameters}".strip()
+    return extensions
 
-    async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
-        """Encrypt (RFC 3207). Also raises OSError; say hello again, for what was said in clear does not count."""
-        if "starttls" not in self.extensions:
-            raise NotOffered("STARTTLS")
-        reply = await self._connection.send_command(Command.STARTTLS, "STARTTLS")
-        if not reply.is_positive:
-            raise ReplyError(Command.STARTTLS, reply)
-        await self._connection.start_tls(context, server_name)
 
-    async def log_in(self, login: Login) -> None:
-        """Log in. The text of a refusal that repeats the credentials is withheld."""
-        offered = self.extensions.get("auth", "").upper().split()
-        mechanism = next((wanted for wanted in login.mechanisms if wanted in offered), None)
-        if mechanism is None:
-            raise NotOffered("AUTH", wanted=" or ".join(login.mechanisms), offered=" ".join(offered))
-        first, second = login.responses(mechanism)
-        reply = await self._connection.send_command(Command.AUTH, f"AUTH {mechanism} {_base64(first)}")
-        if reply.code == _CONTINUE and second is not None:
-            reply = await self._connection.send_command(Command.AUTH, _base64(second))
-        if login.is_repeated_in(reply.text):
-            reply = Reply(reply.code, (f"{reply.enhanced_code} (text withheld: it repeats the password)".lstrip(),))
-        if not reply.is_positive:
-            raise ReplyError(Command.AUTH, reply)
+async def start_tls(
+    connection: Connection, extensions: Mapping[str, str], context: ssl.SSLContext, server_name: str
+) -> None:
+    """Encrypt (RFC 3207). Also raises OSError. Say hello again: extensions that were offered in clear do not count."""
+    if "starttls" not in extensions:
+        raise NotOffered("STARTTLS")
+    reply = await connection.send_command(Command.STARTTLS, "STARTTLS")
+    if not reply.is_positive:
+        raise ReplyError(Command.STARTTLS, reply)
+    await connection.start_tls(context, server_name)
+
+
+async def log_in(connection: Connection, extensions: Mapping[str, str], login: Login) -> None:
+    """Log in. The text of a refusal that repeats the credentials is withheld."""
+    offered = extensions.get("auth", "").upper().split()
+    mechanism = next((wanted for wanted in login.mechanisms if wanted in offered), None)
+    if mechanism is None:
+        raise NotOffered("AUTH", wanted=" or ".join(login.mechanisms), offered=" ".join(offered))
+    first, second = login.responses(mechanism)
+    reply = await connection.send_command(Command.AUTH, f"AUTH {mechanism} {_base64(first)}")
+    if reply.code == _CONTINUE and second is not None:
+        reply = await connection.send_command(Command.AUTH, _base64(second))
+    if login.is_repeated_in(reply.text):
+        reply = Reply(reply.code, (f"{reply.enhanced_code} (text withheld: it repeats the password)".lstrip(),))
+    if not reply.is_positive:
+        raise ReplyError(Command.AUTH, reply)
 
 
 def _base64(text: str) -> str:

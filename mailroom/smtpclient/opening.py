@@ -1,9 +1,9 @@
-"""Opens a session: connect, through a proxy if there is one, encrypt, say hello, log in.
+"""Opens a session: connects, through a proxy if there is one, encrypts, says EHLO and logs in.
 
     server = Server("smtp.acme.example", 587)
     session = await open_session(server, Login("ada", "secret"))
 
-It takes as long as the server does: bound it by `asyncio.timeout`.
+It has no time limit of its own: use `asyncio.timeout`.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ from typing import Literal
 
 from mailroom.smtpclient.connection import Connection
 from mailroom.smtpclient.exceptions import ConnectionFailed, NotOffered
-from mailroom.smtpclient.handshake import Handshake, Login
-from mailroom.smtpclient.happy_eyeballs import open_socket
+from mailroom.smtpclient.handshake import Login, log_in, read_greeting, say_hello, start_tls
 from mailroom.smtpclient.session import Session
+from mailroom.smtpclient.sockets import open_socket
 
 TlsMode = Literal["starttls", "implicit", "opportunistic", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the server is, and how it is reached."""
+    """A server's address, and how to connect to it."""
 
     host: str
     port: int = 587
@@ -49,7 +49,7 @@ class Server:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the host is this machine, and not a proxy's."""
+        """Whether the host is this machine and no proxy is used."""
         if self.proxy_url:
             return False
         try:
@@ -98,17 +98,16 @@ async def _connect(server: Server) -> Connection:
 
 
 async def _shake_hands(connection: Connection, server: Server, login: Login | None) -> dict[str, str]:
-    """Return the extensions that the server offers in the end."""
+    """Return the extensions that the server offers after encryption."""
     encrypted = server.tls == "implicit"
-    handshake = Handshake(connection)
-    await handshake.read_greeting()
-    await handshake.say_hello(server.helo_name)
-    if server.tls == "starttls" or (server.tls == "opportunistic" and "starttls" in handshake.extensions):
-        await handshake.start_tls(server.context, server.server_name or server.host)
+    await read_greeting(connection)
+    extensions = await say_hello(connection, server.helo_name)
+    if server.tls == "starttls" or (server.tls == "opportunistic" and "starttls" in extensions):
+        await start_tls(connection, extensions, server.context, server.server_name or server.host)
         encrypted = True
-        await handshake.say_hello(server.helo_name)
+        extensions = await say_hello(connection, server.helo_name)
     if login is not None:
         if not encrypted and server.tls != "none" and not server.is_loopback:
             raise NotOffered("STARTTLS")
-        await handshake.log_in(login)
-    return handshake.extensions
+        await log_in(connection, extensions, login)
+    return extensions

@@ -1,4 +1,4 @@
-"""Sends mails over sessions that are kept open between them.
+"""Sends mails over sessions that stay open between them.
 
     pool = Pool(lambda: open_session(server, login), size=10, timeout_seconds=30)
     reply = await pool.send(Mail("no-reply@acme.example", "ada@reader.example", content))
@@ -13,20 +13,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from mailroom.smtpclient.exceptions import (
-    ChunkingUnsupported,
-    ConnectionLost,
-    PoolClosed,
-    ReplyError,
-    TimedOut,
-)
+from mailroom.smtpclient.exceptions import ChunkingUnsupported, ConnectionLost, PoolClosed, ReplyError, TimedOut
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.session import Mail, Session
 from mailroom.smtpclient.time_limit import TimeLimit
 from mailroom.smtpclient.transactions import Progress
 
 _CHECK_AFTER_SECONDS: Final = 10
-"""A session idle for longer is checked: a firewall that forgot it would cost the mail its time limit."""
+"""A session that was idle for longer is checked: if a firewall dropped it, the mail would run into its time limit."""
 _CHECK_SECONDS: Final = 5
 _QUIT_SECONDS: Final = 2
 """How long `aclose` waits for what is unsent."""
@@ -35,7 +29,7 @@ _TIMER_TOLERANCE_SECONDS: Final = 1e-3
 
 
 class Pool:
-    """At most `size` sessions; what `open_session` raises, `send` does."""
+    """At most `size` sessions; `send` also raises what `open_session` raises."""
 
     def __init__(
         self,
@@ -58,16 +52,16 @@ class Pool:
         self._monotonic = monotonic
         self._sleep = sleep
         self._idle: deque[tuple[float, Session]] = deque()
-        """Since when, and which; the one used last is last."""
+        """When each became idle, and the session; the one used last is last."""
         self._all: set[Session] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._allows_chunking = True
-        self._closed = False
+        self._closed = asyncio.Event()
 
     async def send(self, mail: Mail) -> Reply:
         """Send one mail and return the positive reply to its content. Raises SmtpError.
 
-        A kept session that turns out to be lost before the mail was handed over is replaced by a new one.
+        An idle session that turns out to be lost before the mail was handed over is replaced by a new one.
         """
         progress = Progress()
         try:
@@ -80,7 +74,7 @@ class Pool:
             raise TimedOut(self._timeout_seconds, handed_over=progress.handed_over) from None
 
     async def verify(self) -> None:
-        """Open a new session, ask whether the server is there, and close it. Raises SmtpError."""
+        """Open a new session, send NOOP, and close it. Raises SmtpError."""
         try:
             async with asyncio.timeout(self._timeout_seconds), self._slots:
                 session = await self._open()
@@ -93,7 +87,7 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close every session; one that is sending a mail is aborted."""
-        self._closed = True
+        self._closed.set()
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
@@ -110,12 +104,12 @@ class Pool:
             await session.closed
 
     async def _send(self, mail: Mail, progress: Progress) -> Reply:
-        if (kept := self._take_idle()) is not None:
-            idle_since, session = kept
+        if (idle := self._take_idle()) is not None:
+            idle_since, session = idle
             try:
                 return await self._send_over(session, mail, progress, self._monotonic() - idle_since)
             except (ConnectionLost, ReplyError) as error:
-                if not _is_connections_fault(error):
+                if not _is_worth_a_new_connection(error):
                     raise
         session = await self._open()
         try:
@@ -133,32 +127,29 @@ class Pool:
             self._give_back(session)
 
     async def _open(self) -> Session:
-        self._require_open()
+        if self._closed.is_set():
+            raise PoolClosed("the pool is closed")
         session = await self._open_session()
         session.uses_chunking = session.uses_chunking and self._allows_chunking
         self._all.add(session)
         session.closed.add_done_callback(lambda _: self._all.discard(session))
-        if self._closed:  # meanwhile
+        if self._closed.is_set():  # by `aclose` in the meantime
             session.abort()
         return session
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise PoolClosed("the pool is closed")
 
     def _take_idle(self) -> tuple[float, Session] | None:
         self._quit_old()
         while self._idle:
-            kept = self._idle.pop()
-            if kept[1].is_usable:
-                return kept
-            kept[1].abort()
+            idle_since, session = self._idle.pop()
+            if session.is_usable:
+                return idle_since, session
+            session.abort()
         return None
 
     def _give_back(self, session: Session) -> None:
         if not session.is_usable:
             session.abort()
-        elif self._closed or session.mails >= self._mails_per_session:
+        elif self._closed.is_set() or session.mails >= self._mails_per_session:
             session.quit()
         else:
             self._idle.append((self._monotonic(), session))
@@ -166,7 +157,7 @@ class Pool:
                 self._sweeper = asyncio.create_task(self._sweep())
 
     async def _sweep(self) -> None:
-        """Close each session when it has been idle for too long, also when no mail comes."""
+        """Close each session that has been idle for too long."""
         try:
             while self._idle:
                 await self._sleep(self._idle[0][0] + self._idle_seconds - self._monotonic())
@@ -188,8 +179,8 @@ async def _check(session: Session) -> None:
         raise ConnectionLost(Command.NOOP, "the connection is dead") from None
 
 
-def _is_connections_fault(error: ConnectionLost | ReplyError) -> bool:
-    """Return whether the mail was not handed over and a new connection may well take it."""
+def _is_worth_a_new_connection(error: ConnectionLost | ReplyError) -> bool:
+    """Return whether the mail was not handed over and may be accepted over a new connection."""
     if error.handed_over or isinstance(error, ConnectionLost | ChunkingUnsupported):
         return not error.handed_over
     return error.ends_connection and error.command is not Command.CONTENT

@@ -1,10 +1,10 @@
-"""Connects through a proxy: CONNECT (RFC 9110 §9.3.6) or SOCKS5 (RFC 1928), which `python-socks` speaks.
+"""Connects through a proxy: CONNECT (RFC 9110 §9.3.6) or SOCKS5 (RFC 1928), by `python-socks`.
 
     connection = await connect_through_proxy("socks5://proxy.acme.example:1080", "smtp.acme.example", 587)
 
-The stream below it is our own, for three reasons: the socket leaves from `local_address` by happy eyeballs; the proxy
-may be encrypted; and python-socks' reads an HTTP response by one `read`, which may end before the response does, or
-after the server's greeting.
+It gets a stream of ours, for three reasons: the socket is bound to `local_address` and opened by happy eyeballs; the
+proxy may be encrypted; and python-socks' stream reads an HTTP response by one `read`, which may return a part of it,
+or the server's greeting as well.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from python_socks.async_.asyncio.v2 import Proxy
 
 from mailroom.smtpclient.connection import Connection
 from mailroom.smtpclient.exceptions import ConnectionFailed, ProxyRefused
-from mailroom.smtpclient.happy_eyeballs import open_socket
+from mailroom.smtpclient.sockets import open_socket
 
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _LONGEST_RESPONSE: Final = 16 * 1024
 """Octets of an HTTP response."""
 _NO_LIMIT_SECONDS: Final = 3600.0
-"""python-socks has a time limit of its own; the caller bounds the whole."""
+"""Replaces python-socks' default of 60 s; the caller bounds the whole."""
 
 
 async def connect_through_proxy(
@@ -37,7 +37,7 @@ async def connect_through_proxy(
 ) -> Connection:
     """Return a connection to the host, whose name the proxy resolves. Raises ConnectionFailed, ProxyRefused.
 
-    `context` verifies an `https://` proxy. Raises ValueError for a scheme that is none of the four.
+    `context` verifies an `https://` proxy.
     """
     parts = urlsplit(proxy_url)
     proxy_host, proxy_port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
@@ -65,7 +65,7 @@ async def connect_through_proxy(
             forward=cast("Proxy", _Stream(reader, transport)),
         )
         await tunnel.connect(host.encode("idna").decode(), port, timeout=_NO_LIMIT_SECONDS)
-        reader.feed_eof()  # so that `read` returns what has come, at once
+        reader.feed_eof()  # so that `read` returns what has arrived, at once
         connection = Connection()
         connection.take_over(transport, await reader.read())
     except BaseException as error:
@@ -83,7 +83,7 @@ async def connect_through_proxy(
 
 
 class _Stream:
-    """An open connection to the proxy; python-socks takes it for a proxy before the proxy."""
+    """An open connection to the proxy; python-socks uses it like a proxy in front of that proxy."""
 
     def __init__(self, reader: asyncio.StreamReader, transport: asyncio.Transport) -> None:
         self.read_exactly = reader.readexactly
@@ -101,4 +101,4 @@ class _Stream:
         return await self._reader.readuntil(b"\r\n\r\n")
 
     async def close(self) -> None:
-        """Leave that to the caller."""
+        """Do nothing: the caller closes the transport."""

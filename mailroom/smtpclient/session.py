@@ -1,4 +1,4 @@
-"""One session after its login. It takes mails one after the other.
+"""One session after its login; sends mails one after the other.
 
 reply = await session.send(Mail("no-reply@acme.example", "ada@reader.example", content))
 session.quit()
@@ -13,10 +13,10 @@ from typing import Final
 from mailroom.smtpclient.connection import Connection
 from mailroom.smtpclient.exceptions import NotOffered, ReplyError, TooLarge
 from mailroom.smtpclient.reply import Command, Reply
-from mailroom.smtpclient.transactions import ChunkedTransaction, Commands, DataTransaction, Progress
+from mailroom.smtpclient.transactions import Commands, Progress, send_by_bdat, send_by_data
 
 _ADDRESS: Final = re.compile(r"[^\x00-\x20\x7f-\xa0<>\ud800-\udfff]{1,320}")
-"""Nothing in it ends a command or the address."""
+"""Holds nothing that ends a command or the address."""
 _OCTETS: Final = re.compile(r"[0-9]{1,15}")
 
 
@@ -34,13 +34,13 @@ class Mail:
     """When to send one: `FAILURE,DELAY`; empty: as the server likes."""
 
     def __post_init__(self) -> None:
-        """Keep addresses from ending a command."""
+        """Check the addresses."""
         if not _ADDRESS.fullmatch(self.recipient) or not _ADDRESS.fullmatch(self.sender):
             raise ValueError("an address cannot be written in SMTP")
 
     @property
     def is_ascii(self) -> bool:
-        """Whether it can do without SMTPUTF8 (RFC 6531)."""
+        """Whether it can be sent without SMTPUTF8 (RFC 6531)."""
         return self.sender.isascii() and self.recipient.isascii()
 
 
@@ -48,41 +48,40 @@ class Session:
     """A logged-in session."""
 
     def __init__(self, connection: Connection, extensions: Mapping[str, str]) -> None:
-        """`extensions` is what EHLO was answered: keywords in lower case → parameters."""
+        """`extensions` are from the reply to EHLO: keywords in lower case → parameters."""
         self._connection = connection
         self._extensions = extensions
         self._pipelining = "pipelining" in extensions
         self.uses_chunking = self._pipelining and "chunking" in extensions
-        """Whether mails go by BDAT; without PIPELINING that would gain nothing."""
+        """Whether mails are sent by BDAT; without PIPELINING that would gain nothing."""
         self._needs_rset = False
         self._is_idle = True
         self.mails = 0
-        """How many were tried."""
+        """How many mails were tried."""
         self.closed = connection.closed
         self.quit = connection.quit
         self.abort = connection.abort
 
     @property
     def is_usable(self) -> bool:
-        """Whether another mail can be sent: the last one came to its end, and the connection is open."""
+        """Whether another mail can be sent: the last one is finished, and the connection is open."""
         return self._is_idle and self._connection.is_open
 
     async def send(self, mail: Mail, progress: Progress | None = None) -> Reply:
         """Send one mail and return the positive reply to its content. Raises SmtpError.
 
-        When this is cancelled, `progress` tells how far the mail got, and the session is not usable any more.
+        When this is cancelled, `progress` has how far the mail got, and the session is not usable any more.
         """
         progress = progress or Progress()
         self._check_limits(mail)
-        transaction = (
-            ChunkedTransaction(self._connection)
-            if self.uses_chunking
-            else DataTransaction(self._connection, pipelining=self._pipelining)
-        )
         self.mails += 1
         self._is_idle = False
+        transaction = self._connection, self._envelope(mail), mail.content, progress
         try:
-            reply = await transaction.run(self._envelope(mail), mail.content, progress)
+            if self.uses_chunking:
+                reply = await send_by_bdat(*transaction)
+            else:
+                reply = await send_by_data(*transaction, pipelining=self._pipelining)
         except ReplyError as error:
             self._needs_rset = True
             self._is_idle = not error.ends_connection
@@ -95,7 +94,7 @@ class Session:
         return reply
 
     async def check(self) -> None:
-        """Ask the server whether it is still there (NOOP). Raises ConnectionLost."""
+        """Send NOOP and wait for the reply. Raises ConnectionLost."""
         self._is_idle = False
         await self._connection.send_command(Command.NOOP, "NOOP")
         self._is_idle = True

@@ -1,6 +1,6 @@
 """The two ways to send a mail over a session: by DATA (RFC 5321 §3.3) and by BDAT (RFC 3030).
 
-    reply = await DataTransaction(connection, pipelining=True).run(envelope, content, Progress())
+    reply = await send_by_data(connection, envelope, content, Progress(), pipelining=True)
 
 Both take the envelope's commands (RSET if the last mail was refused, MAIL, RCPT) and return the positive reply to the
 content. They raise ReplyError, after which the connection can be used unless it `ends_connection`, and ConnectionLost.
@@ -28,7 +28,7 @@ Commands = Sequence[tuple[Command, bytes]]
 
 @dataclass(slots=True)
 class Progress:
-    """How far a mail got; tells after a cancellation what an exception would have told."""
+    """How far a mail got: after a cancellation, what an exception would have said."""
 
     handed_over: bool = False
     """Whether the server may have taken it."""
@@ -46,104 +46,86 @@ def dot_stuff(content: bytes) -> bytes:
     return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
-class DataTransaction:
-    """MAIL, RCPT, DATA, then the content: two round trips with PIPELINING (RFC 2920), four without."""
+async def send_by_data(
+    connection: Connection, envelope: Commands, content: bytes, progress: Progress, *, pipelining: bool
+) -> Reply:
+    """Send MAIL, RCPT, DATA, then the content: two round trips with PIPELINING (RFC 2920), four without."""
+    commands = (*envelope, (Command.DATA, b"DATA\r\n"))
+    if pipelining:
+        connection.send(*(line for _, line in commands))
+    for number, (command, line) in enumerate(commands, 1):
+        if not pipelining:
+            connection.send(line)
+        reply = await connection.read_reply(command)
+        if not (reply.code == _START_INPUT if command is Command.DATA else reply.is_positive):
+            error = ReplyError(command, reply)
+            if pipelining and not error.ends_connection:
+                progress.refusal = error
+                await _read_rest(connection, command, commands[number:])
+            raise error
+    progress.handed_over = True
+    connection.send(dot_stuff(content))
+    try:
+        reply = await connection.read_reply(Command.CONTENT)
+    except ConnectionLost as lost:
+        lost.handed_over = True
+        raise
+    if not reply.is_positive:
+        raise ReplyError(Command.CONTENT, reply)
+    return reply
 
-    def __init__(self, connection: Connection, *, pipelining: bool) -> None:
-        self._connection = connection
-        self._open = self._open_at_once if pipelining else self._open_step_by_step
 
-    async def run(self, envelope: Commands, content: bytes, progress: Progress) -> Reply:
-        """Send one mail."""
-        await self._open((*envelope, (Command.DATA, b"DATA\r\n")), progress)
-        progress.handed_over = True
-        self._connection.send(dot_stuff(content))
+async def _read_rest(connection: Connection, refused: Command, commands: Commands) -> None:
+    """Read the replies to what was sent after a refused command; a connection lost now changes nothing.
+
+    A 354 in spite of the refusal is answered by a lone dot, which is harmless without recipients (RFC 2920 §3.1).
+    A server that refused the sender and sends a 354 might deliver an empty mail: it gets none.
+    """
+    with contextlib.suppress(ConnectionLost):
+        for command, _ in commands:
+            reply = await connection.read_reply(command)
+            if command is Command.DATA and reply.code == _START_INPUT:
+                if refused is not Command.RCPT:
+                    connection.abort()
+                connection.send(b".\r\n")
+                await connection.read_reply(Command.CONTENT)
+
+
+async def send_by_bdat(connection: Connection, envelope: Commands, content: bytes, progress: Progress) -> Reply:
+    """Send MAIL, RCPT and BDAT with the content in one write: one round trip, with PIPELINING and CHUNKING.
+
+    After the write, a lost connection leaves open whether the mail was taken, even if no reply came: Postfix sends
+    none before it has the whole mail.
+    """
+    if not connection.is_quiet:
+        raise ConnectionLost(Command.MAIL, "the connection ended while it was idle")
+    commands = (*envelope, (Command.CONTENT, b"BDAT %d LAST\r\n%b" % (len(content), content)))
+    connection.send(*(line for _, line in commands))
+    progress.handed_over = True
+    for command, _ in commands:
         try:
-            reply = await self._connection.read_reply(Command.CONTENT)
+            reply = await connection.read_reply(command)
         except ConnectionLost as lost:
+            if progress.refusal is not None:
+                raise progress.refusal from None
             lost.handed_over = True
             raise
-        if not reply.is_positive:
-            raise ReplyError(Command.CONTENT, reply)
-        return reply
-
-    async def _open_step_by_step(self, commands: Commands, _progress: Progress) -> None:
-        for command, line in commands:
-            self._connection.send(line)
-            reply = await self._connection.read_reply(command)
-            if not _is_expected(command, reply):
-                raise ReplyError(command, reply)
-
-    async def _open_at_once(self, commands: Commands, progress: Progress) -> None:
-        self._connection.send(*(line for _, line in commands))
-        for number, (command, _) in enumerate(commands, 1):
-            reply = await self._connection.read_reply(command)
-            if not _is_expected(command, reply):
-                error = ReplyError(command, reply)
-                if not error.ends_connection:
-                    progress.refusal = error
-                    await self._read_rest(command, commands[number:])
-                raise error
-
-    async def _read_rest(self, refused: Command, commands: Commands) -> None:
-        """Read the replies to what was sent after a refused command; a connection lost now changes nothing.
-
-        A 354 in spite of the refusal is answered by a lone dot, which is harmless without recipients (RFC 2920 §3.1).
-        A server that refused the sender and wants the content might deliver an empty mail: it gets none.
-        """
-        with contextlib.suppress(ConnectionLost):
-            for command, _ in commands:
-                reply = await self._connection.read_reply(command)
-                if command is Command.DATA and reply.code == _START_INPUT:
-                    if refused is not Command.RCPT:
-                        self._connection.abort()
-                    self._connection.send(b".\r\n")
-                    await self._connection.read_reply(Command.CONTENT)
+        if not reply.is_positive and progress.refusal is None:
+            progress.handed_over = False
+            progress.refusal = _chunking_refusal(connection, command, reply)
+    if progress.refusal is not None:
+        raise progress.refusal
+    return reply
 
 
-class ChunkedTransaction:
-    """MAIL, RCPT and BDAT with the content in one write: one round trip, with PIPELINING and CHUNKING."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def run(self, envelope: Commands, content: bytes, progress: Progress) -> Reply:
-        """Send one mail. From the write on a lost connection leaves open whether it was taken.
-
-        Also when nothing was answered: Postfix says nothing before it has the whole mail.
-        """
-        if not self._connection.is_quiet:
-            raise ConnectionLost(Command.MAIL, "the connection ended while it was idle")
-        commands = (*envelope, (Command.CONTENT, b"BDAT %d LAST\r\n%b" % (len(content), content)))
-        self._connection.send(*(line for _, line in commands))
-        progress.handed_over = True
-        for command, _ in commands:
-            try:
-                reply = await self._connection.read_reply(command)
-            except ConnectionLost as lost:
-                if progress.refusal is not None:
-                    raise progress.refusal from None
-                lost.handed_over = True
-                raise
-            if not reply.is_positive and progress.refusal is None:
-                progress.handed_over = False
-                self._refuse(command, reply, progress)
-        if progress.refusal is not None:
-            raise progress.refusal
-        return reply
-
-    def _refuse(self, command: Command, reply: Reply, progress: Progress) -> None:
-        """Note a refusal; raise what makes the later replies worthless."""
-        error = ReplyError(command, reply)
-        if command is Command.CONTENT and reply.code in _NOT_UNDERSTOOD:
-            self._connection.abort()  # it would read the content as commands
-            raise ChunkingUnsupported(command, reply)
-        if error.ends_connection and command is not Command.CONTENT:
-            # After a refused RSET the mail may be taken all the same; 421 says that nothing will be.
-            error.handed_over = command is Command.RSET and not reply.closes_connection
-            raise error
-        progress.refusal = error
-
-
-def _is_expected(command: Command, reply: Reply) -> bool:
-    return reply.code == _START_INPUT if command is Command.DATA else reply.is_positive
+def _chunking_refusal(connection: Connection, command: Command, reply: Reply) -> ReplyError:
+    """Return the error for a refusal, or raise it if the later replies mean nothing."""
+    error = ReplyError(command, reply)
+    if command is Command.CONTENT and reply.code in _NOT_UNDERSTOOD:
+        connection.abort()  # it would read the content as commands
+        raise ChunkingUnsupported(command, reply)
+    if error.ends_connection and command is not Command.CONTENT:
+        # After a refused RSET the mail may be taken all the same; after a 421 none is.
+        error.handed_over = command is Command.RSET and not reply.closes_connection
+        raise error
+    return error

@@ -1,4 +1,4 @@
-"""What every provider over HTTP promises beside `ProviderContract`. Subclass it and set `vendor`."""
+"""The contract of every provider over HTTP beside `ProviderContract`. Subclass it and set `vendor`."""
 
 import json
 import logging
@@ -16,13 +16,13 @@ from pydantic import ValidationError
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
-from mailroom.providers.http.http_provider import ApiResponse as HttpAnswer
 from mailroom.providers.http.http_provider import HttpProvider
+from mailroom.providers.http.response import ApiResponse as HttpAnswer
 from tests.clock import FakeClock
 from tests.http_recorder import Answer
 from tests.mails import email
 from tests.providers.contract import ProviderContract, context
-from tests.providers.http_far_end import HttpFarEnd, Vendor, far_end_of
+from tests.providers.http_service import HttpService, Vendor, service_of
 
 _ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -40,24 +40,24 @@ class HttpProviderContract(ProviderContract):
     @property
     @abstractmethod
     def vendor(self) -> Vendor:
-        """Return what is known of the vendor."""
+        """Return the vendor's test data."""
 
     @pytest.fixture
-    async def far_end(self) -> AsyncIterator[HttpFarEnd]:
+    async def service(self) -> AsyncIterator[HttpService]:
         """Open the vendor's API on loopback."""
-        async with far_end_of(self.vendor) as far_end:
-            yield far_end
+        async with service_of(self.vendor) as service:
+            yield service
 
     # What a recorder keeps includes refused requests, unlike an SMTP server: the first mail is among the subjects.
-    async def test_after_a_refusal_the_next_mail_arrives(self, provider: Provider, far_end: HttpFarEnd) -> None:  # type: ignore[override]  # a narrower far end
+    async def test_after_a_refusal_the_next_mail_arrives(self, provider: Provider, service: HttpService) -> None:  # type: ignore[override]  # a narrower service
         for kind in (Rejected, Misconfigured, Unavailable):
-            far_end.refuse(kind)
+            service.refuse(kind)
             with pytest.raises(kind):
                 await provider.send(email(subject="refused"))
-        far_end.mend()
+        service.accept()
         await provider.send(email(subject="next"))
-        assert await far_end.subjects(4) == ["refused", "refused", "refused", "next"]
-        assert far_end.connections == 1
+        assert await service.subjects(4) == ["refused", "refused", "refused", "next"]
+        assert service.connections == 1
 
     async def test_a_receipt_names_the_mail(self, provider: Provider) -> None:
         receipt = await provider.send(email())
@@ -65,49 +65,47 @@ class HttpProviderContract(ProviderContract):
         assert 0 < len(receipt.words) <= 500
 
     @pytest.mark.parametrize("written", ["17", "Wed, 18 Nov 2026 09:07:17 GMT"], ids=["seconds", "a date"])
-    async def test_retry_after_is_honoured(self, far_end: HttpFarEnd, written: str) -> None:
-        throttled = far_end.vendor.refusals[Unavailable]
-        far_end.answer(replace(throttled, headers={**throttled.headers, "Retry-After": written}))
+    async def test_retry_after_is_honoured(self, service: HttpService, written: str) -> None:
+        throttled = service.vendor.refusals[Unavailable]
+        service.answer(replace(throttled, headers={**throttled.headers, "Retry-After": written}))
         clock = FakeClock(1_794_992_820.0)  # 09:07:00
-        provider = connect(far_end.settings, context(clock=clock))
+        provider = connect(service.settings, context(clock=clock))
         with pytest.raises(Unavailable) as refused:
             await provider.send(email())
         await provider.aclose()
         assert refused.value.retry_after == 17
 
-    async def test_a_retry_after_that_makes_no_sense_is_not_honoured(
-        self, provider: Provider, far_end: HttpFarEnd
-    ) -> None:
-        throttled = far_end.vendor.refusals[Unavailable]
+    async def test_an_invalid_retry_after_is_ignored(self, provider: Provider, service: HttpService) -> None:
+        throttled = service.vendor.refusals[Unavailable]
         for written in ("soon", "-5", "nan", "1e400", "Wed, 99 Nov 2026 09:07:17 GMT", "٣", "9" * 400):
-            far_end.answer(replace(throttled, headers={**throttled.headers, "Retry-After": written}))
+            service.answer(replace(throttled, headers={**throttled.headers, "Retry-After": written}))
             with pytest.raises(Unavailable) as refused:
                 await provider.send(email())
             assert refused.value.retry_after is None or 0 <= refused.value.retry_after <= 24 * 3600
 
-    async def test_a_server_error_of_the_vendors_own(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        """It is Unavailable where the vendor knows the mail again, else the mail may have been sent."""
-        far_end.answer(far_end.vendor.server_fault)
-        with pytest.raises(far_end.vendor.server_error):
+    async def test_a_500_in_the_vendors_format(self, provider: Provider, service: HttpService) -> None:
+        """It is Unavailable if the vendor recognizes a repeated mail, else the mail may have been sent."""
+        service.answer(service.vendor.server_fault)
+        with pytest.raises(service.vendor.server_error):
             await provider.send(email())
 
     @pytest.mark.parametrize("status", [400, 406, 409, 413, 422, 451])
     @pytest.mark.parametrize("body", [b"", b"{}", b"We do not like it", b'{"message": "We do not like it"}'])
-    async def test_a_refusal_that_does_not_speak_of_the_address_is_not_final(
-        self, provider: Provider, far_end: HttpFarEnd, status: int, body: bytes
+    async def test_a_refusal_that_is_not_about_the_address_is_not_final(
+        self, provider: Provider, service: HttpService, status: int, body: bytes
     ) -> None:
-        """The next provider is asked, and without one the message is held."""
-        far_end.answer(Answer(status, body))
+        """The next provider is tried, and without one the message is held."""
+        service.answer(Answer(status, body))
         with pytest.raises(Misconfigured) as refused:
             await provider.send(email())
         assert refused.value.words
 
     @pytest.mark.parametrize("status", [500, 502, 504])
     async def test_a_gateways_error_page_is_uncertain(
-        self, provider: Provider, far_end: HttpFarEnd, status: int
+        self, provider: Provider, service: HttpService, status: int
     ) -> None:
         page = b"<html><head><title>nginx</title></head><body><center><h1>Bad Gateway</h1></center></body></html>"
-        far_end.answer(Answer(status, page, {"Content-Type": "text/html"}))
+        service.answer(Answer(status, page, {"Content-Type": "text/html"}))
         with pytest.raises(Uncertain, match="Bad Gateway") as failed:
             await provider.send(email())
         assert "<" not in failed.value.words
@@ -129,23 +127,23 @@ class HttpProviderContract(ProviderContract):
         ],
         ids=["none", "text", "list", "null", "string", "broken", "binary", "deep", "empty", "html"],
     )
-    async def test_a_yes_that_is_not_the_documented_one_is_uncertain(
-        self, provider: Provider, far_end: HttpFarEnd, body: bytes
+    async def test_an_undocumented_success_is_uncertain(
+        self, provider: Provider, service: HttpService, body: bytes
     ) -> None:
-        far_end.answer(Answer(200, body))
+        service.answer(Answer(200, body))
         with pytest.raises(Uncertain) as failed:
             await provider.send(email())
         assert failed.value.words.isprintable()
 
     @pytest.mark.parametrize("status", [200, 400, 500])
     async def test_a_huge_body_is_not_read_to_its_end(
-        self, provider: Provider, far_end: HttpFarEnd, status: int
+        self, provider: Provider, service: HttpService, status: int
     ) -> None:
-        far_end.answer(Answer(status, b'{"message": "' + b"x" * 2_000_000 + b'"}'))
+        service.answer(Answer(status, b'{"message": "' + b"x" * 2_000_000 + b'"}'))
         with pytest.raises(SendingError) as failed:
             await provider.send(email())
         assert len(failed.value.words) <= 500
-        far_end.mend()
+        service.accept()
         await provider.send(email())
 
     @pytest.mark.parametrize(
@@ -160,39 +158,39 @@ class HttpProviderContract(ProviderContract):
         ],
         ids=["cut off", "endless head", "broken chunk", "never final", "another protocol", "nothing"],
     )
-    async def test_a_broken_answer_is_uncertain(self, provider: Provider, far_end: HttpFarEnd, raw: bytes) -> None:
-        far_end.answer(Answer(raw=raw))
+    async def test_a_malformed_response_is_uncertain(
+        self, provider: Provider, service: HttpService, raw: bytes
+    ) -> None:
+        service.answer(Answer(raw=raw))
         with pytest.raises(Uncertain):
             await provider.send(email())
-        far_end.mend()
+        service.accept()
         await provider.send(email())
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    async def test_redirects_are_not_followed(self, provider: Provider, far_end: HttpFarEnd, status: int) -> None:
-        far_end.answer(Answer(status, b"", {"Location": f"{far_end.recorder.url}/elsewhere"}))
+    async def test_redirects_are_not_followed(self, provider: Provider, service: HttpService, status: int) -> None:
+        service.answer(Answer(status, b"", {"Location": f"{service.recorder.url}/elsewhere"}))
         with pytest.raises(Misconfigured, match="endpoint"):
             await provider.send(email())
-        assert len(far_end.recorder.requests) == 1
+        assert len(service.recorder.requests) == 1
 
-    async def test_the_same_mail_is_the_same_request(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        """So an idempotency key, where one is honoured, stands for the same body."""
+    async def test_the_same_mail_is_the_same_request(self, provider: Provider, service: HttpService) -> None:
+        """So a repeated idempotency key has the same body."""
         await provider.send(email())
         await provider.send(email())
-        first, second = far_end.recorder.requests
+        first, second = service.recorder.requests
         assert (first.target, first.body) == (second.target, second.body)
         assert {*first.headers} ^ {*second.headers} <= {
             header for header in (*first.headers, *second.headers) if header[0] in self.signed_at
         }
 
-    async def test_our_own_id_goes_along(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_our_own_id_is_sent(self, provider: Provider, service: HttpService) -> None:
         """The vendor's events are matched by it."""
         await provider.send(email())
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert email().id in request.body.decode() + request.target
 
-    async def test_every_header_of_the_mail_goes_along_or_is_refused(
-        self, provider: Provider, far_end: HttpFarEnd
-    ) -> None:
+    async def test_every_header_of_the_mail_is_sent_or_refused(self, provider: Provider, service: HttpService) -> None:
         headers = (
             ("Auto-Submitted", "auto-generated"),
             ("List-Unsubscribe", f"<https://mail.acme.example/unsubscribe/{'t' * 700}>"),
@@ -204,52 +202,52 @@ class HttpProviderContract(ProviderContract):
         except Misconfigured as refused:
             assert any(name in refused.words for name, _ in headers)  # noqa: PT017  # either is a pass, silence is not
             return
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         body = request.body.decode()
         for name, value in headers:
             assert name in body
             assert value in (body if value in body else "".join(part for _, part in request.form))
 
-    async def test_a_header_with_a_line_break_is_refused(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_a_header_with_a_line_break_is_refused(self, provider: Provider, service: HttpService) -> None:
         with pytest.raises((Misconfigured, Rejected)):
             await provider.send(structs.replace(email(), headers=(("X-Fine", "a\r\nBcc: eve@evil.example"),)))
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
-    async def test_names_in_any_script_go_along(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_names_in_any_script_are_sent(self, provider: Provider, service: HttpService) -> None:
         for name in ("Ærø & Søn, Inc.", 'The "Acme" Team', "アクメ"):
             await provider.send(email(sender=Address("no-reply@acme.example", name)))
-        assert len(await far_end.subjects(3)) == 3
+        assert len(await service.subjects(3)) == 3
 
     async def test_the_environments_proxies_are_not_used(
-        self, far_end: HttpFarEnd, monkeypatch: pytest.MonkeyPatch
+        self, service: HttpService, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(variable, "http://127.0.0.1:9")
-        provider = connect(far_end.settings, context())
+        provider = connect(service.settings, context())
         assert (await provider.send(email())).words
         await provider.aclose()
 
-    async def test_a_certificate_of_an_unknown_authority_is_refused(self, far_end: HttpFarEnd) -> None:
-        provider = connect(far_end.settings.model_copy(update={"ca_file": None}), context())
+    async def test_a_certificate_of_an_unknown_authority_is_refused(self, service: HttpService) -> None:
+        provider = connect(service.settings.model_copy(update={"ca_file": None}), context())
         with pytest.raises(Misconfigured, match="ca_file"):
             await provider.send(email())
         await provider.aclose()
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
-    async def test_nothing_that_must_not_be_seen_is_logged(
-        self, provider: Provider, far_end: HttpFarEnd, caplog: pytest.LogCaptureFixture
+    async def test_no_secret_and_no_content_is_logged(
+        self, provider: Provider, service: HttpService, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG)
         await provider.send(email())
-        far_end.echo()
+        service.echo()
         with pytest.raises(SendingError):
             await provider.send(email())
         logged = "\n".join(f"{record.getMessage()} {record.args!r}" for record in caplog.records)
-        for secret in (*far_end.secrets, email().subject, email().text.strip(), email().recipient):
+        for secret in (*service.secrets, email().subject, email().text.strip(), email().recipient):
             assert secret not in logged
 
-    def test_any_answer_is_a_receipt_or_one_of_the_four_kinds(self) -> None:
-        """Whatever stands where the vendor's own answers have something else."""
+    def test_any_response_is_a_receipt_or_one_of_the_four_kinds(self) -> None:
+        """For any values in the fields of the vendor's own responses."""
         provider = connect(self.vendor.settings.model_validate(self.vendor.options), context())
         assert isinstance(provider, HttpProvider)
         recorded = [answer.body for answer in (self.vendor.accepted, *self.vendor.refusals.values())]

@@ -1,10 +1,10 @@
-"""Other people's clients as oracles: what django-anymail or a vendor's SDK sends for the mail that we send.
+"""Other clients as oracles: the request of django-anymail or of a vendor's SDK for the same mail.
 
-    theirs = await asked_by_anymail("postmark", mail, VENDOR.accepted, server_token=TOKEN)
-    ours = await asked_by_us(VENDOR, mail)
+    theirs = await anymail_request("postmark", mail, VENDOR.accepted, server_token=TOKEN)
+    ours = await our_request(VENDOR, mail)
     assert differences(theirs, ours) == {"Headers.X-PM-KeepID": (None, "true")}
 
-A test lists every difference and says why it is meant.
+A test lists every difference and gives its reason.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from mailroom.providers import connect
 from tests.http_recorder import Answer, Recorder, Request
 from tests.mails import email
 from tests.providers.contract import context
-from tests.providers.http_far_end import Vendor, far_end_of
+from tests.providers.http_service import Vendor, service_of
 
 MAILS: Final = {
     "plain": email(),
@@ -50,20 +50,20 @@ MAILS: Final = {
         ),
     ),
 }
-"""What the oracles are asked about."""
+"""The mails for which requests are compared."""
 
 
-async def asked_by_us(vendor: Vendor, mail: Email, **changes: Any) -> Request:
+async def our_request(vendor: Vendor, mail: Email, **changes: Any) -> Request:
     """Return the request that we make; `changes` are settings."""
-    async with far_end_of(vendor) as far_end:
-        provider = connect(far_end.settings.model_copy(update=changes), context())
+    async with service_of(vendor) as service:
+        provider = connect(service.settings.model_copy(update=changes), context())
         await provider.send(mail)
         await provider.aclose()
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         return request
 
 
-async def asked_by(client: Callable[[str], object], answer: Answer) -> Request:
+async def client_request(client: Callable[[str], object], answer: Answer) -> Request:
     """Return the request that a blocking client makes when it is called with the address of a server, in clear."""
     async with Recorder(answer, tls=False) as recorder:
         await asyncio.to_thread(client, recorder.url)
@@ -71,7 +71,7 @@ async def asked_by(client: Callable[[str], object], answer: Answer) -> Request:
         return request
 
 
-async def asked_by_anymail(esp: str, mail: Email, answer: Answer, *, path: str = "", **options: Any) -> Request:
+async def anymail_request(esp: str, mail: Email, answer: Answer, *, path: str = "", **options: Any) -> Request:
     """Return the request that `anymail.backends.<esp>` makes; `path` is what its `api_url` ends with."""
 
     def send(url: str) -> None:
@@ -80,11 +80,11 @@ async def asked_by_anymail(esp: str, mail: Email, answer: Answer, *, path: str =
             backend = _backend(esp)(api_url=f"{url}{path}", **options)
             assert backend.send_messages([_message(mail)]) == 1
 
-    return await asked_by(send, answer)
+    return await client_request(send, answer)
 
 
 def differences(theirs: Request, ours: Request) -> dict[str, tuple[Any, Any]]:
-    """Return what differs in target, headers and body: place → (theirs, ours), None where there is nothing."""
+    """Return the differences in target, headers and body: place → (theirs, ours), None where there is nothing."""
     left, right = dict(_places(theirs)), dict(_places(ours))
     return {
         place: (left.get(place), right.get(place))
@@ -119,7 +119,7 @@ def _flat(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 _CLIENTS_OWN: Final = frozenset({"accept", "accept-encoding", "connection", "content-length", "host", "user-agent"})
-"""Headers that say something about the client or the way, nothing about the mail."""
+"""Headers about the client or the connection, not about the mail."""
 
 
 @cache

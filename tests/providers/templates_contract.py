@@ -1,4 +1,4 @@
-"""What a provider promises that keeps templates of its own. Subclass it beside `HttpProviderContract`."""
+"""The contract of a provider that stores templates. Subclass it beside `HttpProviderContract`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from mailroom.message import Address, Email
 from mailroom.providers import Provider
 from mailroom.providers.http.http_provider import HttpProvider
 from tests.mails import CODE, email, templated
-from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.http_service import HttpService, Vendor
 
 
 def written(provider: Provider, mail: Email) -> str:
@@ -24,30 +24,32 @@ def written(provider: Provider, mail: Email) -> str:
 
 
 class TemplatesContract:
-    """The promises; `provider` and `far_end` are `HttpProviderContract`'s."""
+    """The promises; `provider` and `service` are `HttpProviderContract`'s."""
 
     vendor: Vendor
 
-    async def test_a_template_of_theirs_is_named_and_filled(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_the_request_has_the_template_and_its_variables(
+        self, provider: Provider, service: HttpService
+    ) -> None:
         receipt = await provider.send(templated(self.vendor.template))
         assert receipt.provider_message_id
-        assert len(far_end.recorder.requests) == 1
+        assert len(service.recorder.requests) == 1
         body = written(provider, templated(self.vendor.template))
         for expected in (self.vendor.template, CODE, "de-AT de", "https://acme.example/logo.png"):
             assert expected in body
 
-    async def test_with_a_template_of_theirs_our_words_stay_here(self, provider: Provider) -> None:
+    async def test_with_a_template_subject_and_bodies_are_not_sent(self, provider: Provider) -> None:
         mail = replace(templated(self.vendor.template), text="written here", html="<p>written here</p>")
         assert "written here" not in written(provider, mail)
 
-    async def test_all_else_of_the_mail_is_as_ever(self, provider: Provider) -> None:
+    async def test_with_a_template_the_other_fields_are_the_same(self, provider: Provider) -> None:
         mail = replace(templated(self.vendor.template), reply_to=Address("help@acme.example", "Help"))
         body = written(provider, mail)
         for expected in (mail.id, mail.recipient, mail.sender.email, "help@acme.example", "Auto-Submitted"):
             assert expected in body
 
-    async def test_without_one_nothing_is_said_of_templates(self, provider: Provider) -> None:
-        """What the variables hold must not go along."""
+    async def test_without_a_template_the_request_has_no_template_fields(self, provider: Provider) -> None:
+        """The variables must not be sent."""
         body = written(provider, replace(email(), variables={"secret": "of variables"}))
         assert "of variables" not in body
         assert "emplate" not in body

@@ -1,4 +1,4 @@
-"""The mail catcher of development."""
+"""The provider that stores mails in development."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.providers.contract import context
 
 
 class Folder:
-    """Keeps mails in a folder."""
+    """Stores mails in a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,19 +27,19 @@ class Folder:
             raise CannotKeep(f"cannot write: {error.strerror}") from error
 
 
-async def test_a_mail_is_kept_and_not_sent(tmp_path: Path) -> None:
+async def test_a_mail_is_stored_and_not_sent(tmp_path: Path) -> None:
     provider = connect(Settings(), context(catcher=Folder(tmp_path)))
     receipt = await provider.send(email())
     await provider.aclose()
     assert (tmp_path / f"{receipt.provider_message_id}.eml").read_bytes() == email().raw
 
 
-async def test_a_mail_that_cannot_be_kept_is_tried_again(tmp_path: Path) -> None:
+async def test_a_mail_that_cannot_be_stored_is_unavailable(tmp_path: Path) -> None:
     provider = connect(Settings(), context(catcher=Folder(tmp_path / "missing")))
     with pytest.raises(Unavailable, match="No such file"):
         await provider.send(email())
 
 
-def test_there_is_nothing_to_set() -> None:
+def test_there_are_no_settings() -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({"type": "capture", "host": "smtp.acme.example"})

@@ -1,4 +1,4 @@
-"""Mailgun, by its recorded answers."""
+"""Mailgun, by its recorded responses."""
 
 import json
 from typing import Any
@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
-from mailroom.providers.http.http_provider import basic
+from mailroom.providers.http.mail_fields import basic
 from mailroom.providers.mailgun import Mailgun, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated
 from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor
-from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+from tests.providers.http_service import HttpService, Vendor
+from tests.providers.oracles import MAILS, anymail_request, differences, our_request
 from tests.providers.templates_contract import TemplatesContract
 
 KEY = "0123456789abcdef0123456789abcdef-01234567-89abcdef"
@@ -46,21 +46,21 @@ VENDOR = Vendor(
 
 @pytest.mark.parametrize("name", MAILS)
 async def test_anymail_sends_the_same(name: str) -> None:
-    """To the last field, those of names in any script and of international domains too."""
+    """In every field, also for names in any script and international domains."""
     mail = MAILS[name]
-    theirs = await asked_by_anymail(
+    theirs = await anymail_request(
         "mailgun", mail, VENDOR.accepted, path="/v3/", api_key=KEY, sender_domain="mg.acme.example"
     )
-    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {}
+    assert differences(theirs, await our_request(VENDOR, mail)) == {}
 
 
 async def test_anymail_sends_the_same_by_a_template() -> None:
-    """But for empty bodies, and the variables: it goes the long way by the recipient's, which come back in events."""
+    """Except for empty bodies, and the variables: anymail uses the recipient's, which come back in events."""
     mail = templated(VENDOR.template)
-    theirs = await asked_by_anymail(
+    theirs = await anymail_request(
         "mailgun", mail, VENDOR.accepted, path="/v3/", api_key=KEY, sender_domain="mg.acme.example"
     )
-    found = differences(theirs, await asked_by_us(VENDOR, mail))
+    found = differences(theirs, await our_request(VENDOR, mail))
     ours = {place: value for place, (_, value) in found.items() if value is not None}
     assert {place for place in found if place not in ours} == {
         *("subject", "text", "recipient-variables"),
@@ -73,14 +73,14 @@ async def test_anymail_sends_the_same_by_a_template() -> None:
 class TestMailgun(HttpProviderContract, TemplatesContract):
     vendor = VENDOR
 
-    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_the_request_is_the_documented_one(self, provider: Provider, service: HttpService) -> None:
         mail = replace(
             email(sender=Address("no-reply@acme.example", "Acme, Inc.")),
             reply_to=Address("help@acme.example", "Help"),
         )
         receipt = await provider.send(mail)
         assert receipt.provider_message_id == "<20261121120000.1.ABC@mg.acme.example>"
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/v3/mg.acme.example/messages")
         assert request.header("authorization") == AUTHORIZATION
         assert request.form == [
@@ -95,17 +95,15 @@ class TestMailgun(HttpProviderContract, TemplatesContract):
             ("v:mailroom_id", mail.id),
         ]
 
-    async def test_another_service_that_says_200_has_sent_nothing(
-        self, provider: Provider, far_end: HttpFarEnd
-    ) -> None:
-        """Mailgun's own root does, under a wrong domain or host."""
-        far_end.answer(Answer(200, b"Mailgun Magnificent API", {"Content-Type": "text/plain"}))
+    async def test_a_200_of_another_service_is_misconfigured(self, provider: Provider, service: HttpService) -> None:
+        """Mailgun's root does so, with a wrong domain or host."""
+        service.answer(Answer(200, b"Mailgun Magnificent API", {"Content-Type": "text/plain"}))
         with pytest.raises(Misconfigured, match="domain, region and endpoint"):
             await provider.send(email())
 
     @pytest.mark.parametrize("message", ["", "Mail received", "not Queued"])
-    async def test_only_queued_is_a_yes(self, provider: Provider, far_end: HttpFarEnd, message: str) -> None:
-        far_end.answer(json_answer(200, {"id": "<1@mg.acme.example>", "message": message}))
+    async def test_only_queued_is_a_success(self, provider: Provider, service: HttpService, message: str) -> None:
+        service.answer(json_answer(200, {"id": "<1@mg.acme.example>", "message": message}))
         with pytest.raises(Uncertain):
             await provider.send(email())
 
@@ -126,31 +124,31 @@ class TestMailgun(HttpProviderContract, TemplatesContract):
             (refusal(413, "Message size exceeds 25MB"), Declined, "25MB"),
         ],
     )
-    async def test_a_refusal_blames_whose_it_is(
-        self, provider: Provider, far_end: HttpFarEnd, answer: Answer, kind: type[SendingError], words: str
+    async def test_a_refusal_is_classified_by_its_cause(
+        self, provider: Provider, service: HttpService, answer: Answer, kind: type[SendingError], words: str
     ) -> None:
-        far_end.answer(answer)
+        service.answer(answer)
         with pytest.raises(kind, match=words):
             await provider.send(email())
 
-    async def test_a_sandbox_is_asked_for_and_tags_are_set(self, far_end: HttpFarEnd) -> None:
-        changed = far_end.settings.model_copy(update={"sandbox": True, "tags": ("codes", "acme")})
+    async def test_the_request_has_the_sandbox_and_the_tags(self, service: HttpService) -> None:
+        changed = service.settings.model_copy(update={"sandbox": True, "tags": ("codes", "acme")})
         provider = connect(changed, context())
         await provider.send(email())
         await provider.aclose()
-        assert far_end.recorder.requests[0].form[-3:] == [
+        assert service.recorder.requests[0].form[-3:] == [
             ("o:tag", "codes"),
             ("o:tag", "acme"),
             ("o:testmode", "yes"),
         ]
 
-    async def test_more_headers_than_it_takes_are_refused(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_too_long_headers_are_refused(self, provider: Provider, service: HttpService) -> None:
         with pytest.raises(Misconfigured, match="16 kB"):
             await provider.send(replace(email(), headers=(("X-Long", "x" * 16_384),)))
         large = {"code": "482913", "x": "x" * 16_384}
         with pytest.raises(Misconfigured, match="16 kB"):
             await provider.send(replace(templated("sign-in"), variables=large))
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
 
 @pytest.mark.parametrize(("region", "host"), [("us", "https://api.mailgun.net"), ("eu", "https://api.eu.mailgun.net")])
@@ -171,6 +169,6 @@ async def test_the_region_decides_the_host(region: str, host: str) -> None:
         {"tags": ["ü"]},
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({"domain": "mg.acme.example", "api_key": KEY, **wrong})

@@ -1,4 +1,4 @@
-"""Mailjet, by its recorded answers."""
+"""Mailjet, by its recorded responses."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,8 @@ from tests.http_recorder import Answer, Request, json_answer
 from tests.mails import email
 from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor
-from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+from tests.providers.http_service import HttpService, Vendor
+from tests.providers.oracles import MAILS, anymail_request, differences, our_request
 
 KEY = "0123456789abcdef0123456789abcdef"
 SECRET = "fedcba9876543210fedcba9876543210"
@@ -82,8 +82,8 @@ async def test_anymail_sends_the_same(name: str) -> None:
     Message-ID it sends along, which Mailjet refuses (send-0011).
     """
     mail = MAILS[name]
-    theirs = await asked_by_anymail("mailjet", mail, VENDOR.accepted, path="/v3.1/", api_key=KEY, secret_key=SECRET)
-    ours = await asked_by_us(VENDOR, mail)
+    theirs = await anymail_request("mailjet", mail, VENDOR.accepted, path="/v3.1/", api_key=KEY, secret_key=SECRET)
+    ours = await our_request(VENDOR, mail)
     body = theirs.json
     [message] = body["Messages"]
     laid_over = replace(theirs, body=json_answer(200, {"Messages": [{**body["Globals"], **message}]}).body)
@@ -97,11 +97,11 @@ async def test_anymail_sends_the_same(name: str) -> None:
 class TestMailjet(HttpProviderContract):
     vendor = VENDOR
 
-    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_the_request_is_the_documented_one(self, provider: Provider, service: HttpService) -> None:
         mail = structs.replace(email(), reply_to=Address("help@acme.example", "Help"))
         receipt = await provider.send(mail)
         assert receipt.provider_message_id == "576460752303423500"
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/v3.1/send")
         assert request.header("authorization") == VENDOR.secrets[2]
         assert request.json == {
@@ -120,32 +120,32 @@ class TestMailjet(HttpProviderContract):
         }
 
     @pytest.mark.parametrize(("code", "kind"), KINDS.items())
-    async def test_each_documented_error_is_of_its_kind(
-        self, provider: Provider, far_end: HttpFarEnd, code: str, kind: type[SendingError]
+    async def test_each_documented_error_has_its_kind(
+        self, provider: Provider, service: HttpService, code: str, kind: type[SendingError]
     ) -> None:
-        far_end.answer(refusal(failure(code)))
+        service.answer(refusal(failure(code)))
         with pytest.raises(kind) as refused:
             await provider.send(email())
         assert refused.value.code == code
 
     @pytest.mark.parametrize("status", [200, 201, 400])
-    async def test_a_yes_with_an_error_in_it_is_none(
-        self, provider: Provider, far_end: HttpFarEnd, status: int
+    async def test_a_success_with_an_error_is_a_refusal(
+        self, provider: Provider, service: HttpService, status: int
     ) -> None:
-        far_end.answer(refusal(failure("mj-0013", "To[0].Email"), status=status))
+        service.answer(refusal(failure("mj-0013", "To[0].Email"), status=status))
         with pytest.raises(Rejected, match=r"To\[0\]"):
             await provider.send(email())
 
     @pytest.mark.parametrize("about", ["From", "From.Email", "ReplyTo.Email", 'Headers["X-Fine"]'])
-    async def test_what_is_wrong_with_the_sender_is_ours_to_mend(
-        self, provider: Provider, far_end: HttpFarEnd, about: str
+    async def test_an_error_about_the_sender_is_misconfigured(
+        self, provider: Provider, service: HttpService, about: str
     ) -> None:
-        far_end.answer(refusal(failure("mj-0013", about)))
+        service.answer(refusal(failure("mj-0013", about)))
         with pytest.raises(Misconfigured):
             await provider.send(email())
 
-    async def test_of_several_errors_ours_blames_nobody_else(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(refusal(failure("mj-0013", "To[0].Email"), failure("send-0008", "From", status=403)))
+    async def test_of_several_errors_misconfigured_comes_first(self, provider: Provider, service: HttpService) -> None:
+        service.answer(refusal(failure("mj-0013", "To[0].Email"), failure("send-0008", "From", status=403)))
         with pytest.raises(Misconfigured) as refused:
             await provider.send(email())
         assert refused.value.code == "send-0008"
@@ -153,36 +153,34 @@ class TestMailjet(HttpProviderContract):
     @pytest.mark.parametrize(
         ("status", "kind"), [(400, Declined), (403, Misconfigured), (429, Unavailable), (500, Uncertain)]
     )
-    async def test_a_code_that_is_not_documented_is_taken_by_its_status(
-        self, provider: Provider, far_end: HttpFarEnd, status: int, kind: type[SendingError]
+    async def test_an_undocumented_code_is_classified_by_its_status(
+        self, provider: Provider, service: HttpService, status: int, kind: type[SendingError]
     ) -> None:
-        far_end.answer(refusal(failure("mj-4711", status=status)))
+        service.answer(refusal(failure("mj-4711", status=status)))
         with pytest.raises(kind):
             await provider.send(email())
 
-    async def test_a_yes_without_an_id_is_uncertain(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(accepted(0))
+    async def test_a_success_without_an_id_is_uncertain(self, provider: Provider, service: HttpService) -> None:
+        service.answer(accepted(0))
         with pytest.raises(Uncertain):
             await provider.send(email())
 
-    async def test_the_sandbox_is_asked_for_beside_the_messages(self, far_end: HttpFarEnd) -> None:
-        """Its answer has the id 0, and nobody is to take it for that of a mail."""
-        far_end.answer(accepted(0))
-        provider = connect(far_end.settings.model_copy(update={"sandbox": True}), context())
+    async def test_the_sandbox_is_a_field_beside_the_messages(self, service: HttpService) -> None:
+        """The response has the id 0, which must not be recorded as a mail's."""
+        service.answer(accepted(0))
+        provider = connect(service.settings.model_copy(update={"sandbox": True}), context())
         receipt = await provider.send(email())
         await provider.aclose()
         assert receipt.provider_message_id == ""
         assert "sandbox" in receipt.words
-        assert far_end.recorder.requests[0].json["SandboxMode"] is True
+        assert service.recorder.requests[0].json["SandboxMode"] is True
 
     @pytest.mark.parametrize("name", ["Reply-To", "bcc", "Message-ID", "X-Mailer", "List-Id", "X-MJ-CustomID"])
-    async def test_a_header_that_it_does_not_take_is_refused(
-        self, provider: Provider, far_end: HttpFarEnd, name: str
-    ) -> None:
+    async def test_a_forbidden_header_is_refused(self, provider: Provider, service: HttpService, name: str) -> None:
         with pytest.raises(Misconfigured, match=name):
             await provider.send(structs.replace(email(), headers=((name, "value"),)))
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
-    async def test_an_empty_part_is_left_out(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_an_empty_part_is_left_out(self, provider: Provider, service: HttpService) -> None:
         await provider.send(email(html=""))
-        assert "HTMLPart" not in far_end.recorder.requests[0].json["Messages"][0]
+        assert "HTMLPart" not in service.recorder.requests[0].json["Messages"][0]

@@ -1,4 +1,4 @@
-"""MailJunky, by the answers that its SDKs expect."""
+"""MailJunky, by the responses that its SDKs expect."""
 
 import pytest
 from mailjunky.configuration import Configuration
@@ -15,8 +15,8 @@ from tests.http_recorder import Answer, json_answer
 from tests.mails import email
 from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor
-from tests.providers.oracles import MAILS, asked_by, asked_by_us, differences
+from tests.providers.http_service import HttpService, Vendor
+from tests.providers.oracles import MAILS, client_request, differences, our_request
 
 KEY = "mj_test_0123456789abcdef"
 
@@ -42,7 +42,7 @@ VENDOR = Vendor(
 
 @pytest.mark.parametrize("name", MAILS)
 async def test_its_sdk_sends_the_same(name: str) -> None:
-    """How mailboxes are written is for it to be told; that is compared where anymail writes them (Postmark, Resend)."""
+    """The SDK gets mailboxes as texts; how they are written is compared with anymail (Postmark, Resend)."""
     mail = MAILS[name]
 
     def send(url: str) -> None:
@@ -58,19 +58,19 @@ async def test_its_sdk_sends_the_same(name: str) -> None:
                 metadata={"mailroom_id": mail.id},
             )
 
-    theirs = await asked_by(send, VENDOR.accepted)
-    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {}
+    theirs = await client_request(send, VENDOR.accepted)
+    assert differences(theirs, await our_request(VENDOR, mail)) == {}
 
 
 class TestMailJunky(HttpProviderContract):
     vendor = VENDOR
 
-    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_the_request_is_the_documented_one(self, provider: Provider, service: HttpService) -> None:
         """`from`, `to`, `subject`, `html` and `text` are what Logto's own connector sends, name by name."""
         mail = replace(email(), reply_to=Address("help@acme.example"))
         receipt = await provider.send(mail)
         assert (receipt.provider_message_id, receipt.words) == ("msg_123", "sent")
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/api/v1/emails/send")
         assert request.header("authorization") == f"Bearer {KEY}"
         assert request.json == {
@@ -98,21 +98,21 @@ class TestMailJunky(HttpProviderContract):
             (json_answer(200, {"status": "sent"}), Uncertain),
         ],
     )
-    async def test_a_refusal_is_of_its_kind(
-        self, provider: Provider, far_end: HttpFarEnd, answer: Answer, kind: type[SendingError]
+    async def test_a_refusal_has_its_kind(
+        self, provider: Provider, service: HttpService, answer: Answer, kind: type[SendingError]
     ) -> None:
-        far_end.answer(answer)
+        service.answer(answer)
         with pytest.raises(kind) as refused:
             await provider.send(email())
         assert refused.value.words
 
-    async def test_what_waits_at_mailjunky_was_taken(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(json_answer(202, {"message_id": "abc@mailjunky.ai", "status": "queued"}))
+    async def test_a_queued_mail_was_accepted(self, provider: Provider, service: HttpService) -> None:
+        service.answer(json_answer(202, {"message_id": "abc@mailjunky.ai", "status": "queued"}))
         assert (await provider.send(email())).provider_message_id == "abc@mailjunky.ai"
 
-    async def test_an_empty_part_is_left_out(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_an_empty_part_is_left_out(self, provider: Provider, service: HttpService) -> None:
         await provider.send(email(html=""))
-        assert "html" not in far_end.recorder.requests[0].json
+        assert "html" not in service.recorder.requests[0].json
 
 
 async def test_the_host_is_that_of_logtos_connector() -> None:

@@ -1,4 +1,4 @@
-"""Postmark, by its recorded answers."""
+"""Postmark, by its recorded responses."""
 
 import pytest
 from msgspec.structs import replace
@@ -12,8 +12,8 @@ from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated
 from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor
-from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+from tests.providers.http_service import HttpService, Vendor
+from tests.providers.oracles import MAILS, anymail_request, differences, our_request
 from tests.providers.templates_contract import TemplatesContract
 
 TOKEN = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
@@ -50,19 +50,19 @@ VENDOR = Vendor(
 
 @pytest.mark.parametrize("name", MAILS)
 async def test_anymail_sends_the_same(name: str) -> None:
-    """But for the request to keep our Message-ID, which a crash between two attempts makes worth having."""
+    """Except for the request to use our Message-ID, by which duplicates after a crash can be recognized."""
     mail = MAILS[name]
-    theirs = await asked_by_anymail("postmark", mail, VENDOR.accepted, server_token=TOKEN, message_stream="codes")
-    ours = await asked_by_us(VENDOR, mail, message_stream="codes")
+    theirs = await anymail_request("postmark", mail, VENDOR.accepted, server_token=TOKEN, message_stream="codes")
+    ours = await our_request(VENDOR, mail, message_stream="codes")
     assert differences(theirs, ours) == {"Headers.X-PM-KeepID": (None, "true")}
 
 
 @pytest.mark.parametrize("template", ["sign-in", "1234567"], ids=["alias", "number"])
 async def test_anymail_sends_the_same_by_a_template(template: str) -> None:
-    """But for what differs anyway, and a slash that Postmark's own page does not have."""
+    """Except for the usual differences, and a slash that Postmark's own page does not have."""
     mail = templated(template)
-    theirs = await asked_by_anymail("postmark", mail, VENDOR.accepted, server_token=TOKEN)
-    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {
+    theirs = await anymail_request("postmark", mail, VENDOR.accepted, server_token=TOKEN)
+    assert differences(theirs, await our_request(VENDOR, mail)) == {
         "target": (("POST", "/email/withTemplate/"), ("POST", "/email/withTemplate")),
         "Headers.X-PM-KeepID": (None, "true"),
     }
@@ -71,15 +71,15 @@ async def test_anymail_sends_the_same_by_a_template(template: str) -> None:
 class TestPostmark(HttpProviderContract, TemplatesContract):
     vendor = VENDOR
 
-    async def test_the_request_is_the_documented_one(self, far_end: HttpFarEnd) -> None:
-        settings = far_end.settings.model_copy(update={"message_stream": "codes"})
+    async def test_the_request_is_the_documented_one(self, service: HttpService) -> None:
+        settings = service.settings.model_copy(update={"message_stream": "codes"})
         provider = connect(settings, context())
         mail = replace(email(sender=Address("no-reply@acme.example", "Acme")), reply_to=Address("help@acme.example"))
         receipt = await provider.send(mail)
         await provider.aclose()
         assert receipt.provider_message_id == "b7bc2f4a-e38e-4336-af7d-e6c392c2f817"
         assert receipt.words == "OK"
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/email")
         assert request.header("x-postmark-server-token") == TOKEN
         assert request.json == {
@@ -99,17 +99,17 @@ class TestPostmark(HttpProviderContract, TemplatesContract):
         }
 
     @pytest.mark.parametrize(("code", "kind"), KINDS.items())
-    async def test_each_documented_error_is_of_its_kind(
-        self, provider: Provider, far_end: HttpFarEnd, code: str, kind: type[SendingError]
+    async def test_each_documented_error_has_its_kind(
+        self, provider: Provider, service: HttpService, code: str, kind: type[SendingError]
     ) -> None:
-        far_end.answer(refusal(int(code)))
+        service.answer(refusal(int(code)))
         with pytest.raises(kind) as refused:
             await provider.send(email())
         assert refused.value.code == code
 
-    async def test_an_error_nobody_knows_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        """Another provider may take the mail; a recipient is not blamed."""
-        far_end.answer(refusal(1235, "The 'MessageStream' provided does not exist on this server."))
+    async def test_an_unknown_error_is_misconfigured(self, provider: Provider, service: HttpService) -> None:
+        """Another provider may accept the mail; the recipient's address is not at fault."""
+        service.answer(refusal(1235, "The 'MessageStream' provided does not exist on this server."))
         with pytest.raises(Misconfigured):
             await provider.send(email())
 
@@ -121,15 +121,15 @@ class TestPostmark(HttpProviderContract, TemplatesContract):
             ("Error parsing 'To': Illegal email address 'ada'.", Rejected),
         ],
     )
-    async def test_an_invalid_field_blames_whose_it_is(
-        self, provider: Provider, far_end: HttpFarEnd, message: str, kind: type[SendingError]
+    async def test_an_invalid_field_is_classified_by_its_name(
+        self, provider: Provider, service: HttpService, message: str, kind: type[SendingError]
     ) -> None:
-        far_end.answer(refusal(300, message))
+        service.answer(refusal(300, message))
         with pytest.raises(kind):
             await provider.send(email())
 
-    async def test_a_yes_that_will_not_deliver_is_a_refusal(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(
+    async def test_a_success_that_will_not_deliver_is_a_refusal(self, provider: Provider, service: HttpService) -> None:
+        service.answer(
             json_answer(
                 200,
                 {
@@ -142,19 +142,19 @@ class TestPostmark(HttpProviderContract, TemplatesContract):
         with pytest.raises(Rejected):
             await provider.send(email())
 
-    async def test_a_blocked_network_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        """Their firewall answers a page."""
-        far_end.answer(Answer(403, b"<html><h1>403 Forbidden</h1></html>", {"Content-Type": "text/html"}))
+    async def test_a_blocked_network_is_misconfigured(self, provider: Provider, service: HttpService) -> None:
+        """The firewall responds with an HTML page."""
+        service.answer(Answer(403, b"<html><h1>403 Forbidden</h1></html>", {"Content-Type": "text/html"}))
         with pytest.raises(Misconfigured, match="Forbidden"):
             await provider.send(email())
 
-    async def test_the_sandbox_uses_the_public_token(self, far_end: HttpFarEnd) -> None:
-        """With and without a token of one's own."""
+    async def test_the_sandbox_uses_the_public_token(self, service: HttpService) -> None:
+        """With a requested and a given token."""
         for change in ({"sandbox": True}, {"sandbox": True, "server_token": None}):
-            provider = connect(far_end.settings.model_copy(update=change), context())
+            provider = connect(service.settings.model_copy(update=change), context())
             await provider.send(email())
             await provider.aclose()
-        assert [r.header("x-postmark-server-token") for r in far_end.recorder.requests] == ["POSTMARK_API_TEST"] * 2
+        assert [r.header("x-postmark-server-token") for r in service.recorder.requests] == ["POSTMARK_API_TEST"] * 2
 
 
 def test_without_a_sandbox_a_token_must_be_given() -> None:

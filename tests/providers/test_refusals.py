@@ -1,10 +1,10 @@
-"""A vendor's API and its SMTP server say a fault in the same words: it is of the same kind, with the same hint."""
+"""The same diagnostic of a vendor's API and of its SMTP server has the same kind and hint."""
 
 import httpx
 import pytest
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable
-from mailroom.providers.http.http_provider import ApiResponse
+from mailroom.providers.http.response import ApiResponse
 from mailroom.providers.smtp.replies import refusal
 from mailroom.smtpclient import Command, Reply
 
@@ -20,7 +20,7 @@ from mailroom.smtpclient import Command, Reply
         ("Your SMTP account is not yet activated", Misconfigured),
     ],
 )
-def test_the_words_decide(text: str, kind: type[SendingError]) -> None:
+def test_the_diagnostic_decides(text: str, kind: type[SendingError]) -> None:
     answer = ApiResponse(400, httpx.Headers(), b"", now=0)
     by_api, by_smtp = answer.error(Declined, text), refusal(Command.CONTENT, Reply(550, (text,)))
     assert type(by_api) is type(by_smtp) is kind

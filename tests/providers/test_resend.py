@@ -1,4 +1,4 @@
-"""Resend, by its recorded answers."""
+"""Resend, by its recorded responses."""
 
 import json
 
@@ -13,8 +13,8 @@ from mailroom.providers.resend import KINDS, Settings
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor
-from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+from tests.providers.http_service import HttpService, Vendor
+from tests.providers.oracles import MAILS, anymail_request, differences, our_request
 from tests.providers.templates_contract import TemplatesContract
 
 KEY = "re_AbCdEfGh_0123456789"
@@ -42,10 +42,10 @@ VENDOR = Vendor(
 
 @pytest.mark.parametrize("name", MAILS)
 async def test_anymail_sends_the_same(name: str) -> None:
-    """But for our id: tags come back in events, which anymail leaves for a header; and no key of its own."""
+    """Except for our id, which is a tag, as events need it, and a header there; and anymail has no idempotency key."""
     mail = MAILS[name]
-    theirs = await asked_by_anymail("resend", mail, VENDOR.accepted, api_key=KEY)
-    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {
+    theirs = await anymail_request("resend", mail, VENDOR.accepted, api_key=KEY)
+    assert differences(theirs, await our_request(VENDOR, mail)) == {
         "HTTP idempotency-key": (None, mail.id),
         "headers.X-Metadata": (json.dumps({"mailroom_id": mail.id}), None),
         "tags[0].name": (None, "mailroom_id"),
@@ -56,11 +56,11 @@ async def test_anymail_sends_the_same(name: str) -> None:
 class TestResend(HttpProviderContract, TemplatesContract):
     vendor = VENDOR
 
-    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_the_request_is_the_documented_one(self, provider: Provider, service: HttpService) -> None:
         mail = email(sender=Address("no-reply@acme.example", "Acme, Inc."))
         receipt = await provider.send(mail)
         assert receipt.provider_message_id == "49a3999c-0ce1-4ea6-ab68-afcd6dc2e794"
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/emails")
         assert request.header("authorization") == f"Bearer {KEY}"
         assert request.header("idempotency-key") == mail.id
@@ -75,47 +75,47 @@ class TestResend(HttpProviderContract, TemplatesContract):
         }
 
     @pytest.mark.parametrize(("name", "kind"), KINDS.items())
-    async def test_each_documented_error_is_of_its_kind(
-        self, provider: Provider, far_end: HttpFarEnd, name: str, kind: type[SendingError]
+    async def test_each_documented_error_has_its_kind(
+        self, provider: Provider, service: HttpService, name: str, kind: type[SendingError]
     ) -> None:
-        far_end.answer(refusal(400, name))
+        service.answer(refusal(400, name))
         with pytest.raises(kind) as refused:
             await provider.send(email())
         assert refused.value.code == name
 
-    async def test_an_unverified_domain_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        """It comes under the name of a fault in the mail."""
-        far_end.answer(refusal(403, "validation_error", "The acme.example domain is not verified."))
+    async def test_an_unverified_domain_is_misconfigured(self, provider: Provider, service: HttpService) -> None:
+        """Its code is that of an error in the mail."""
+        service.answer(refusal(403, "validation_error", "The acme.example domain is not verified."))
         with pytest.raises(Misconfigured, match="not verified"):
             await provider.send(email())
 
-    async def test_a_used_up_quota_leaves_resend_alone_for_a_while(
-        self, provider: Provider, far_end: HttpFarEnd
-    ) -> None:
-        far_end.answer(refusal(429, "monthly_quota_exceeded", **{"ratelimit-reset": "3"}))
+    async def test_a_used_up_quota_has_a_longer_wait(self, provider: Provider, service: HttpService) -> None:
+        service.answer(refusal(429, "monthly_quota_exceeded", **{"ratelimit-reset": "3"}))
         with pytest.raises(Unavailable) as refused:
             await provider.send(email())
         assert refused.value.retry_after == QUOTA_WAIT_SECONDS
 
-    async def test_the_reset_of_the_rate_limit_is_honoured(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(refusal(429, "rate_limit_exceeded", **{"ratelimit-reset": "3"}))
+    async def test_the_reset_of_the_rate_limit_is_honoured(self, provider: Provider, service: HttpService) -> None:
+        service.answer(refusal(429, "rate_limit_exceeded", **{"ratelimit-reset": "3"}))
         with pytest.raises(Unavailable) as refused:
             await provider.send(email())
         assert refused.value.retry_after == 3
 
-    async def test_a_key_that_came_with_another_body_is_uncertain(
-        self, provider: Provider, far_end: HttpFarEnd
+    async def test_an_idempotency_key_used_with_another_body_is_uncertain(
+        self, provider: Provider, service: HttpService
     ) -> None:
-        far_end.answer(refusal(409, "invalid_idempotent_request"))
+        service.answer(refusal(409, "invalid_idempotent_request"))
         with pytest.raises(Uncertain):
             await provider.send(email())
 
-    async def test_a_template_is_filled_with_what_it_takes(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        """Names without dots; texts escaped, for Resend puts them into HTML as they are."""
+    async def test_a_template_gets_the_variables_that_resend_accepts(
+        self, provider: Provider, service: HttpService
+    ) -> None:
+        """Names without dots; texts escaped, because Resend inserts them into HTML unescaped."""
         mail = templated("sign-in")
         odd = {"email": "ada@reader.example", "EMAIL": "x", "this": "x", "n": 2**53, "long": "x" * 2001, "ok": True}
         await provider.send(replace(mail, variables={**mail.variables, **odd}))
-        request = far_end.recorder.requests[0].json
+        request = service.recorder.requests[0].json
         assert request["template"] == {
             "id": "sign-in",
             "variables": {
@@ -130,7 +130,7 @@ class TestResend(HttpProviderContract, TemplatesContract):
         }
         assert not {"subject", "html", "text"} & request.keys()
 
-    async def test_a_template_that_is_not_there_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(refusal(422, "validation_error", "Template not found"))
+    async def test_an_unknown_template_is_misconfigured(self, provider: Provider, service: HttpService) -> None:
+        service.answer(refusal(422, "validation_error", "Template not found"))
         with pytest.raises(Misconfigured):
             await provider.send(templated("sign-out"))

@@ -1,4 +1,4 @@
-"""SendGrid, by its recorded answers."""
+"""SendGrid, by its recorded responses."""
 
 import pytest
 from msgspec.structs import replace
@@ -13,8 +13,8 @@ from tests.http_recorder import Answer, json_answer
 from tests.mails import email, templated
 from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor
-from tests.providers.oracles import MAILS, asked_by_anymail, asked_by_us, differences
+from tests.providers.http_service import HttpService, Vendor
+from tests.providers.oracles import MAILS, anymail_request, differences, our_request
 from tests.providers.templates_contract import TemplatesContract
 
 KEY = "SG.AbCdEfGhIjKlMnOp.0123456789"
@@ -43,12 +43,12 @@ VENDOR = Vendor(
 
 @pytest.mark.parametrize("name", MAILS)
 async def test_anymail_sends_the_same(name: str) -> None:
-    """But for the one address to reply to, which it writes as a list of one: SendGrid takes either, not both."""
+    """Except for Reply-To, which anymail writes as a list of one: SendGrid takes either, not both."""
     mail = MAILS[name]
-    theirs = await asked_by_anymail(
+    theirs = await anymail_request(
         "sendgrid", mail, VENDOR.accepted, path="/v3/", api_key=KEY, generate_message_id=False
     )
-    found = differences(theirs, await asked_by_us(VENDOR, mail))
+    found = differences(theirs, await our_request(VENDOR, mail))
     listed = {place: found.pop(place) for place in list(found) if place.startswith("reply_to")}
     assert not found
     assert bool(listed) == bool(mail.reply_to)
@@ -58,25 +58,25 @@ async def test_anymail_sends_the_same(name: str) -> None:
 
 
 async def test_anymail_sends_the_same_by_a_template() -> None:
-    """To the last field."""
+    """In every field."""
     mail = templated(VENDOR.template)
-    theirs = await asked_by_anymail(
+    theirs = await anymail_request(
         "sendgrid", mail, VENDOR.accepted, path="/v3/", api_key=KEY, generate_message_id=False
     )
-    assert differences(theirs, await asked_by_us(VENDOR, mail)) == {}
+    assert differences(theirs, await our_request(VENDOR, mail)) == {}
 
 
 class TestSendGrid(HttpProviderContract, TemplatesContract):
     vendor = VENDOR
 
-    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_the_request_is_the_documented_one(self, provider: Provider, service: HttpService) -> None:
         mail = replace(
             email(sender=Address("no-reply@acme.example", "Acme, Inc.")),
             reply_to=Address("help@acme.example", "Help"),
         )
         receipt = await provider.send(mail)
         assert receipt.provider_message_id == "14c5d75ce93.dfd.64b469"
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/v3/mail/send")
         assert request.header("authorization") == f"Bearer {KEY}"
         assert request.json == {
@@ -101,44 +101,42 @@ class TestSendGrid(HttpProviderContract, TemplatesContract):
             (refusal(503, "service unavailable"), Unavailable),
         ],
     )
-    async def test_a_refusal_blames_whose_it_is(
-        self, provider: Provider, far_end: HttpFarEnd, answer: Answer, kind: type[SendingError]
+    async def test_a_refusal_is_classified_by_its_cause(
+        self, provider: Provider, service: HttpService, answer: Answer, kind: type[SendingError]
     ) -> None:
-        far_end.answer(answer)
+        service.answer(answer)
         with pytest.raises(kind):
             await provider.send(email())
 
-    async def test_the_reset_of_the_rate_limit_is_honoured(self, far_end: HttpFarEnd) -> None:
-        """It is a moment, in Unix seconds."""
+    async def test_the_reset_of_the_rate_limit_is_honoured(self, service: HttpService) -> None:
+        """It is a time in Unix seconds."""
         clock = FakeClock()
-        far_end.answer(refusal(429, "too many requests", **{"X-RateLimit-Reset": str(int(clock.now()) + 42)}))
-        provider = connect(far_end.settings, context(clock=clock))
+        service.answer(refusal(429, "too many requests", **{"X-RateLimit-Reset": str(int(clock.now()) + 42)}))
+        provider = connect(service.settings, context(clock=clock))
         with pytest.raises(Unavailable) as refused:
             await provider.send(email())
         await provider.aclose()
         assert refused.value.retry_after == 42
 
-    async def test_the_sandbox_answers_otherwise(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        """Its 200 is the documented yes there, and nowhere else."""
-        far_end.answer(Answer(200, b""))
+    async def test_the_sandbox_has_another_status(self, provider: Provider, service: HttpService) -> None:
+        """200 is the documented success in the sandbox only."""
+        service.answer(Answer(200, b""))
         with pytest.raises(Uncertain):
             await provider.send(email())
-        sandboxed = connect(far_end.settings.model_copy(update={"sandbox": True}), context())
+        sandboxed = connect(service.settings.model_copy(update={"sandbox": True}), context())
         assert (await sandboxed.send(email())).words
         await sandboxed.aclose()
-        assert far_end.recorder.requests[-1].json["mail_settings"] == {"sandbox_mode": {"enable": True}}
+        assert service.recorder.requests[-1].json["mail_settings"] == {"sandbox_mode": {"enable": True}}
 
     @pytest.mark.parametrize("name", ["Reply-To", "bcc", "Content-Type", "X-SG-ID"])
-    async def test_a_header_that_it_does_not_take_is_refused(
-        self, provider: Provider, far_end: HttpFarEnd, name: str
-    ) -> None:
+    async def test_a_forbidden_header_is_refused(self, provider: Provider, service: HttpService, name: str) -> None:
         with pytest.raises(Misconfigured, match=name):
             await provider.send(replace(email(), headers=((name, "value"),)))
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
-    async def test_a_mail_without_text_has_no_empty_part(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_a_mail_without_text_has_no_empty_part(self, provider: Provider, service: HttpService) -> None:
         await provider.send(email(text=""))
-        assert [part["type"] for part in far_end.recorder.requests[0].json["content"]] == ["text/html"]
+        assert [part["type"] for part in service.recorder.requests[0].json["content"]] == ["text/html"]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +149,6 @@ async def test_the_region_decides_the_host(region: str, host: str) -> None:
 
 
 def test_a_legacy_template_is_refused() -> None:
-    """It would arrive with its placeholders in it: they are filled by another field."""
+    """The placeholders would not be filled: legacy templates use another field."""
     with pytest.raises(ValidationError, match="begin with d-"):
         Settings.model_validate({"api_key": KEY, "templates": {"SignIn": "13b8f94f-bcae-4ec6-b752-70d6cb59f932"}})

@@ -1,4 +1,4 @@
-"""SMTP2GO, by its recorded answers."""
+"""SMTP2GO, by its recorded responses."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from tests.http_recorder import Answer, json_answer
 from tests.mails import email
 from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.http_service import HttpService, Vendor
 
 KEY = "api-0123456789ABCDEF0123456789ABCDEF"
 REQUEST = "aa253464-0bd0-467a-b24b-6159dcd7be60"
@@ -56,14 +56,14 @@ VENDOR = Vendor(
 class TestSmtp2go(HttpProviderContract):
     vendor = VENDOR
 
-    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_the_request_is_the_documented_one(self, provider: Provider, service: HttpService) -> None:
         mail = structs.replace(
             email(sender=Address("no-reply@acme.example", "Acme, Inc.")), reply_to=Address("help@acme.example")
         )
         receipt = await provider.send(mail)
         assert receipt.provider_message_id == "1er8bV-6Tw0Mi-7h"
         assert receipt.words == REQUEST
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/v3/email/send")
         assert request.header("x-smtp2go-api-key") == KEY
         assert request.json == {
@@ -93,61 +93,61 @@ class TestSmtp2go(HttpProviderContract):
             (counted(0, 0), Uncertain),
         ],
     )
-    async def test_a_yes_that_is_none_is_caught(
-        self, provider: Provider, far_end: HttpFarEnd, answer: Answer, kind: type[SendingError]
+    async def test_a_200_with_failures_is_a_refusal(
+        self, provider: Provider, service: HttpService, answer: Answer, kind: type[SendingError]
     ) -> None:
-        far_end.answer(answer)
+        service.answer(answer)
         with pytest.raises(kind) as refused:
             await provider.send(email())
         assert refused.value.words
 
     @pytest.mark.parametrize(("code", "kind"), [*KINDS.items(), ("SOMETHING_NEW", Misconfigured)])
     @pytest.mark.parametrize("nested", [True, False])
-    async def test_each_error_is_of_its_kind_wherever_it_stands(
+    async def test_each_error_has_its_kind_in_data_and_at_the_root(
         self,
         provider: Provider,
-        far_end: HttpFarEnd,
+        service: HttpService,
         code: str,
         kind: type[SendingError],
         nested: bool,  # noqa: FBT001  # a parameter of the test
     ) -> None:
         fields = {"error": "It went wrong", "error_code": f"E_ApiResponseCodes.{code}"}
-        far_end.answer(json_answer(400, {"request_id": REQUEST, "data": fields} if nested else fields))
+        service.answer(json_answer(400, {"request_id": REQUEST, "data": fields} if nested else fields))
         with pytest.raises(kind, match="It went wrong") as refused:
             await provider.send(email())
         assert refused.value.code == code
 
     @pytest.mark.parametrize(("field", "kind"), [("to", Rejected), ("to[0]", Rejected), ("sender", Misconfigured)])
-    async def test_a_field_that_is_wrong_says_whose_it_is(
-        self, provider: Provider, far_end: HttpFarEnd, field: str, kind: type[SendingError]
+    async def test_an_invalid_field_is_classified_by_its_name(
+        self, provider: Provider, service: HttpService, field: str, kind: type[SendingError]
     ) -> None:
-        far_end.answer(refusal(400, "NON_VALIDATING_IN_PAYLOAD", "An error occurred processing the json", field))
+        service.answer(refusal(400, "NON_VALIDATING_IN_PAYLOAD", "An error occurred processing the json", field))
         with pytest.raises(kind, match="was expecting"):
             await provider.send(email())
 
-    async def test_the_reset_of_the_rate_limit_is_honoured(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_the_reset_of_the_rate_limit_is_honoured(self, provider: Provider, service: HttpService) -> None:
         throttled = VENDOR.refusals[Unavailable]
-        far_end.answer(replace(throttled, headers={**throttled.headers, "X-RateLimit-Reset": "30"}))
+        service.answer(replace(throttled, headers={**throttled.headers, "X-RateLimit-Reset": "30"}))
         with pytest.raises(Unavailable) as refused:
             await provider.send(email())
         assert refused.value.retry_after == 30
 
-    async def test_used_up_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(refusal(402, "API_EXCEPTION", "You have reached your monthly limit"))
+    async def test_a_used_up_plan_is_misconfigured(self, provider: Provider, service: HttpService) -> None:
+        service.answer(refusal(402, "API_EXCEPTION", "You have reached your monthly limit"))
         with pytest.raises(Misconfigured, match="monthly limit"):
             await provider.send(email())
 
     @pytest.mark.parametrize(("name", "value"), [("X-SMTP2GO-Tag", "a"), ("X-Fine", " a"), ("X-Fine", "a ")])
-    async def test_a_header_that_it_blocks_is_refused(
-        self, provider: Provider, far_end: HttpFarEnd, name: str, value: str
+    async def test_a_blocked_header_is_refused(
+        self, provider: Provider, service: HttpService, name: str, value: str
     ) -> None:
         with pytest.raises(Misconfigured, match=name):
             await provider.send(structs.replace(email(), headers=((name, value),)))
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
-    async def test_an_empty_part_is_left_out(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_an_empty_part_is_left_out(self, provider: Provider, service: HttpService) -> None:
         await provider.send(email(html=""))
-        assert "html_body" not in far_end.recorder.requests[0].json
+        assert "html_body" not in service.recorder.requests[0].json
 
 
 @pytest.mark.parametrize(

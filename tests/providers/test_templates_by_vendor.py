@@ -1,4 +1,4 @@
-"""A mail with a template at the provider, as each vendor wants to be asked for it."""
+"""A mail with a template at the provider, as each vendor's API takes it."""
 
 import json
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ async def test_ses_is_given_a_name_and_the_headers() -> None:
 
 @pytest.mark.parametrize("kind", ["brevo", "mailgun", "sendgrid"])
 async def test_an_empty_html_body_is_left_out(kind: str) -> None:
-    """A mail can be plain text alone."""
+    """A mail may be plain text only."""
     module = module_of(kind)
     provider = module.connect(module.Settings.model_validate({"type": kind, **KEYS[kind]}), context())
     assert isinstance(provider, HttpProvider)

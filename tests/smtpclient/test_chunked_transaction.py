@@ -1,4 +1,4 @@
-"""A mail in one round trip (PIPELINING and CHUNKING, RFC 3030), read by a server that sees every write."""
+"""A mail in one round trip (PIPELINING and CHUNKING, RFC 3030), recorded by a server that sees every write."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ async def test_a_mail_is_one_write() -> None:
         assert server.writes[1:3] == [commands.encode() + CONTENT] * 2
 
 
-async def test_dots_stay_as_they_are() -> None:
+async def test_dots_are_not_stuffed() -> None:
     content = b"Subject: dots\r\n\r\n.\r\n..\r\n.hidden\r\n"
     async with wire_server(CHUNKING) as server:
         async with pool_of(server) as pool:
@@ -35,7 +35,7 @@ async def test_dots_stay_as_they_are() -> None:
         assert server.lines[-2] == content
 
 
-async def test_without_pipelining_there_is_nothing_to_gain() -> None:
+async def test_without_pipelining_bdat_is_not_used() -> None:
     without = "\r\n".join(line for line in (*EHLO[:-1], "250-CHUNKING", EHLO[-1]) if "PIPELINING" not in line)
     async with wire_server({"EHLO": without}) as server:
         async with pool_of(server) as pool:
@@ -54,7 +54,7 @@ async def test_without_pipelining_there_is_nothing_to_gain() -> None:
         ("CONTENT", "354 more?"),
     ],
 )
-async def test_after_a_refusal_the_connection_is_used_again(verb: str, reply: str) -> None:
+async def test_after_a_refusal_the_connection_is_reused(verb: str, reply: str) -> None:
     async with wire_server(CHUNKING) as server:
         async with pool_of(server) as pool:
             server.once[verb] = reply
@@ -68,7 +68,7 @@ async def test_after_a_refusal_the_connection_is_used_again(verb: str, reply: st
         assert server.verbs == ["EHLO", *COMMANDS, "RSET", *COMMANDS, "QUIT"]
 
 
-async def test_a_mail_behind_a_refused_rset_may_have_been_sent() -> None:
+async def test_a_mail_after_a_refused_rset_may_have_been_sent() -> None:
     async with wire_server(CHUNKING) as server:
         async with pool_of(server) as pool:
             server.once["RCPT"] = "550 5.1.1 no such user"
@@ -92,7 +92,7 @@ async def test_a_refusal_counts_although_the_connection_is_lost_afterwards(later
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
-async def test_a_server_that_closes_has_taken_nothing(verb: str) -> None:
+async def test_a_server_that_closes_with_421_has_accepted_nothing(verb: str) -> None:
     async with wire_server(CHUNKING) as server:
         async with pool_of(server) as pool:
             server.once[verb] = "421 4.4.2 too many mails on this connection"
@@ -108,8 +108,8 @@ async def test_a_server_that_closes_has_taken_nothing(verb: str) -> None:
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "CONTENT"])
 @pytest.mark.parametrize("reply", [HANG_UP, "what?", "250-no\r\n" * 9000])
 @pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
-async def test_what_was_written_and_not_answered_may_have_been_sent(verb: str, reply: str, *, kept: bool) -> None:
-    """Replies may come all at once, when the server has the mail already: Postfix says nothing before."""
+async def test_a_mail_without_a_reply_may_have_been_sent(verb: str, reply: str, *, kept: bool) -> None:
+    """All replies may come after the server has the mail: Postfix sends none before."""
     async with wire_server(CHUNKING) as server, pool_of(server) as pool:
         if kept:
             await pool.send(mail())
@@ -121,10 +121,8 @@ async def test_what_was_written_and_not_answered_may_have_been_sent(verb: str, r
 
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
 @pytest.mark.parametrize("last_words", [b"", b"421 4.4.2 too long idle\r\n"])
-def test_a_connection_that_ended_while_it_was_idle_is_no_failure(
-    runner: Callable[..., None], last_words: bytes
-) -> None:
-    """It ended before anything was written: nobody has the mail. The loop has not seen the end yet."""
+def test_a_connection_that_ended_while_idle_is_replaced(runner: Callable[..., None], last_words: bytes) -> None:
+    """It ended before anything was written: the mail was not sent. The loop has not seen the end yet."""
 
     async def end_between_mails() -> None:
         async with wire_server(CHUNKING) as server:
@@ -141,7 +139,7 @@ def test_a_connection_that_ended_while_it_was_idle_is_no_failure(
     runner(end_between_mails())
 
 
-async def test_silence_is_uncertain(pass_time: Callable[[float], None]) -> None:
+async def test_a_time_out_is_uncertain(pass_time: Callable[[float], None]) -> None:
     async with wire_server({**CHUNKING, "CONTENT": "250-wait for it"}) as server, pool_of(server) as pool:
         sending = asyncio.create_task(pool.send(mail()))
         await server.until(lambda: "CONTENT" in server.verbs)

@@ -1,4 +1,4 @@
-"""SMTP as it goes over the wire, read by a server that sees every write."""
+"""SMTP on the wire, recorded by a server that sees every write."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ def sender(server: WireServer, **changes: Any) -> Smtp:
 
 
 async def refused(answers: Mapping[str, str]) -> tuple[WireServer, SendingError]:
-    """Send one mail that is refused, then, over what is left of the server, a second one that is not."""
+    """Send one mail that is refused, then a second one that is accepted."""
     async with wire_server(answers) as server:
         provider = sender(server)
         with pytest.raises(SendingError) as caught:
@@ -47,7 +47,7 @@ async def refused(answers: Mapping[str, str]) -> tuple[WireServer, SendingError]
         ("CONTENT", "554 5.6.0 we do not like it", Declined),
     ],
 )
-async def test_after_a_refusal_the_connection_is_used_again(
+async def test_after_a_refusal_the_connection_is_reused(
     ehlo: Mapping[str, str], verb: str, answer: str, kind: type[SendingError]
 ) -> None:
     server, error = await refused({**ehlo, verb: answer})
@@ -68,7 +68,7 @@ NO_ANSWERS = [HANG_UP, "421 4.3.2 closing", "what?", "250-no\r\n" * 9000]
         *((verb, "354 eh?") for verb in ("GREETING", "EHLO", "MAIL", "RCPT")),
     ],
 )
-async def test_a_fresh_connection_that_breaks_down_before_the_hand_over_is_unavailable(verb: str, answer: str) -> None:
+async def test_a_new_connection_that_breaks_before_the_hand_over_is_unavailable(verb: str, answer: str) -> None:
     async with wire_server({verb: answer}) as server:
         provider = sender(server)
         with pytest.raises(Unavailable) as caught:
@@ -82,8 +82,8 @@ async def test_a_fresh_connection_that_breaks_down_before_the_hand_over_is_unava
     ("answer", "kind"),
     [(HANG_UP, Uncertain), ("what?", Uncertain), ("421 4.3.2 closing", Unavailable), ("354 more?", Unavailable)],
 )
-async def test_a_break_down_after_the_hand_over(answer: str, kind: type[SendingError]) -> None:
-    """A 421 says that the server has not taken responsibility; without a reply nobody knows."""
+async def test_a_connection_that_breaks_after_the_hand_over(answer: str, kind: type[SendingError]) -> None:
+    """After a 421 the server has not accepted the mail; without a reply that is unknown."""
     async with wire_server({"CONTENT": answer}) as server:
         provider = sender(server)
         with pytest.raises(kind):
@@ -92,10 +92,10 @@ async def test_a_break_down_after_the_hand_over(answer: str, kind: type[SendingE
 
 
 @pytest.mark.parametrize(("offers", "last"), [("", "DATA"), ("250-CHUNKING\r\n", "BDAT")], ids=["two", "one"])
-async def test_a_mail_that_never_left_us_is_not_uncertain(
+async def test_a_mail_that_was_never_sent_is_not_uncertain(
     pass_time: Callable[[float], None], offers: str, last: str
 ) -> None:
-    """Its end stands in our own buffer when time is up: the server cannot have taken the mail."""
+    """Its end is still in our own buffer at the time-out: the server cannot have accepted the mail."""
     async with wire_server({"EHLO": f"250-wire.test\r\n{offers}250 PIPELINING"}) as server:
         provider = sender(server)
         sending = asyncio.create_task(provider.send(email(raw=b"x" * 998 + b"\r\n" + b"y" * 64_000_000 + b"\r\n")))
@@ -115,9 +115,7 @@ async def test_a_mail_that_never_left_us_is_not_uncertain(
         (email(sender=Address("ådå@acme.example")), Misconfigured),
     ],
 )
-async def test_addresses_beyond_ascii_are_refused_where_the_server_does_not_take_them(
-    mail: Email, kind: type[SendingError]
-) -> None:
+async def test_addresses_beyond_ascii_are_refused_without_smtputf8(mail: Email, kind: type[SendingError]) -> None:
     async with wire_server({"EHLO": "250-wire.test\r\n250 PIPELINING"}) as server:
         provider = sender(server)
         with pytest.raises(kind):
@@ -135,7 +133,7 @@ async def test_a_senders_domain_is_written_in_ascii() -> None:
         assert server.lines[1].startswith(b"MAIL FROM:<post@xn--bcher-kva.example> SIZE=")
 
 
-async def test_a_mail_over_the_servers_limit_is_another_providers_and_is_not_sent() -> None:
+async def test_a_mail_over_the_servers_limit_is_declined_and_not_sent() -> None:
     async with wire_server({"EHLO": "250-wire.test\r\n250 SIZE 500"}) as server:
         provider = sender(server)
         with pytest.raises(Declined, match="at most 500"):
@@ -181,7 +179,7 @@ async def test_an_address_cannot_end_a_command(address: str) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(address=st.text(max_size=40))
-def test_no_address_whatsoever_changes_the_dialogue(address: str) -> None:
+def test_no_address_changes_the_commands(address: str) -> None:
     async def send() -> None:
         async with wire_server() as server:
             provider = sender(server)
@@ -198,7 +196,7 @@ def test_no_address_whatsoever_changes_the_dialogue(address: str) -> None:
 
 
 @pytest.mark.parametrize("offered", [True, False])
-async def test_status_notifications_are_asked_for_where_they_are_offered(
+async def test_status_notifications_are_requested_where_they_are_offered(
     offered: bool,  # noqa: FBT001  # a parameter of the test
 ) -> None:
     """With our id, by which a bounce that comes by mail can be matched (RFC 3461)."""
@@ -212,7 +210,7 @@ async def test_status_notifications_are_asked_for_where_they_are_offered(
         assert server.lines[2].endswith(b"> NOTIFY=FAILURE,DELAY" if offered else b">")
 
 
-async def test_status_notifications_are_not_asked_for_unless_they_are_wanted() -> None:
+async def test_status_notifications_are_not_requested_by_default() -> None:
     async with wire_server({"EHLO": "\r\n".join((EHLO[0], "250-DSN", *EHLO[1:]))}) as server:
         provider = sender(server)
         await provider.send(email())

@@ -1,4 +1,4 @@
-"""A mail by DATA, pipelined and step by step, read by a server that sees every write."""
+"""A mail by DATA, with and without PIPELINING, recorded by a server that sees every write."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ NO_REPLIES = [HANG_UP, "421 4.3.2 closing", "what?", "250-no\r\n" * 9000]
 
 
 async def refused(replies: Mapping[str, str]) -> tuple[WireServer, ReplyError]:
-    """Send one mail that is refused, then, over what is left of the server, a second one that is not."""
+    """Send one mail that is refused, then a second one that is accepted."""
     async with wire_server(replies) as server, pool_of(server) as sender:
         with pytest.raises(ReplyError) as caught:
             await sender.send(mail())
@@ -29,7 +29,7 @@ async def refused(replies: Mapping[str, str]) -> tuple[WireServer, ReplyError]:
     return server, caught.value
 
 
-async def test_mail_rcpt_and_data_leave_in_one_write() -> None:
+async def test_mail_rcpt_and_data_are_one_write() -> None:
     async with wire_server() as server:
         async with pool_of(server) as sender:
             await sender.send(mail())
@@ -41,7 +41,7 @@ async def test_mail_rcpt_and_data_leave_in_one_write() -> None:
         assert server.writes[1:5] == [envelope, content, envelope, content]
 
 
-async def test_without_pipelining_every_command_waits_for_its_reply() -> None:
+async def test_without_pipelining_every_command_is_sent_after_a_reply() -> None:
     async with wire_server(NO_PIPELINING) as server:
         async with pool_of(server) as sender:
             await sender.send(mail())
@@ -50,7 +50,7 @@ async def test_without_pipelining_every_command_waits_for_its_reply() -> None:
 
 
 @BOTH_WAYS
-async def test_replies_that_come_octet_by_octet_are_understood(ehlo: Mapping[str, str]) -> None:
+async def test_replies_that_arrive_octet_by_octet_are_parsed(ehlo: Mapping[str, str]) -> None:
     replies = {**ehlo, "RCPT": "250-2.1.5 Ok\r\n250 2.1.5 really"}
     async with wire_server(replies, piecemeal=True) as server, pool_of(server) as sender:
         assert (await sender.send(mail())).text == "2.0.0 Ok: queued as WIRE01"
@@ -67,7 +67,7 @@ async def test_replies_that_come_octet_by_octet_are_understood(ehlo: Mapping[str
         ("CONTENT", "554 5.6.0 we do not like it"),
     ],
 )
-async def test_after_a_refusal_the_connection_is_used_again(ehlo: Mapping[str, str], verb: str, reply: str) -> None:
+async def test_after_a_refusal_the_connection_is_reused(ehlo: Mapping[str, str], verb: str, reply: str) -> None:
     server, error = await refused({**ehlo, verb: reply})
     assert (error.command.upper(), f"{error.code} {error.text}", error.handed_over) == (verb, reply, False)
     assert error.enhanced_code == reply[4:9]
@@ -75,13 +75,13 @@ async def test_after_a_refusal_the_connection_is_used_again(ehlo: Mapping[str, s
     assert "RSET" in server.verbs, "the refused transaction must not leak into the next"
 
 
-async def test_without_pipelining_nothing_follows_a_refused_command() -> None:
+async def test_without_pipelining_nothing_is_sent_after_a_refused_command() -> None:
     server, _ = await refused({**NO_PIPELINING, "MAIL": "550 5.7.1 not you"})
     assert server.verbs[:3] == ["EHLO", "MAIL", "RSET"]
 
 
 @BOTH_WAYS
-async def test_after_a_refused_rset_the_mail_goes_over_a_new_connection(ehlo: Mapping[str, str]) -> None:
+async def test_after_a_refused_rset_the_mail_is_sent_over_a_new_connection(ehlo: Mapping[str, str]) -> None:
     async with wire_server({**ehlo, "RSET": "502 5.5.1 never heard of it"}) as server:
         async with pool_of(server) as sender:
             server.once["RCPT"] = "550 5.1.1 no such user"
@@ -101,7 +101,7 @@ async def test_a_354_without_recipients_is_answered_by_a_lone_dot() -> None:
     assert server.verbs == ["EHLO", *commands, "RSET", *commands, "QUIT"]
 
 
-async def test_a_server_that_refused_the_sender_but_wants_the_content_gets_no_empty_mail() -> None:
+async def test_a_server_that_sends_354_after_refusing_the_sender_gets_no_empty_mail() -> None:
     server, error = await refused({"MAIL": "550 5.7.1 not you", "DATA": "354 go ahead anyway"})
     assert error.command == "MAIL"
     assert server.connections == 2
@@ -115,7 +115,7 @@ async def test_a_refusal_counts_although_the_connection_is_lost_afterwards(later
 
 
 @pytest.mark.parametrize("offers", ["", "250-CHUNKING\r\n"], ids=["DATA", "BDAT"])
-async def test_a_refusal_counts_although_the_other_replies_never_come(
+async def test_a_refusal_counts_without_the_later_replies(
     monkeypatch: pytest.MonkeyPatch, pass_time: Callable[[float], None], offers: str
 ) -> None:
     progress = Progress()
@@ -132,7 +132,7 @@ async def test_a_refusal_counts_although_the_other_replies_never_come(
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
 @pytest.mark.parametrize("reply", NO_REPLIES)
-async def test_a_kept_connection_that_ends_before_the_hand_over_is_replaced(verb: str, reply: str) -> None:
+async def test_an_idle_connection_that_ends_before_the_hand_over_is_replaced(verb: str, reply: str) -> None:
     async with wire_server() as server:
         async with pool_of(server) as sender:
             await sender.send(mail())
@@ -155,7 +155,7 @@ async def test_a_new_connection_that_ends_before_the_hand_over_is_not_replaced(v
 
 
 @pytest.mark.parametrize("reply", [HANG_UP, "what?"])
-async def test_a_connection_lost_after_the_hand_over_leaves_open_whether_it_was_taken(reply: str) -> None:
+async def test_a_connection_lost_after_the_hand_over_may_have_sent_the_mail(reply: str) -> None:
     async with wire_server({"CONTENT": reply}) as server, pool_of(server) as sender:
         with pytest.raises(ConnectionLost) as caught:
             await sender.send(mail())
@@ -163,14 +163,14 @@ async def test_a_connection_lost_after_the_hand_over_leaves_open_whether_it_was_
 
 
 @pytest.mark.parametrize("reply", ["421 4.3.2 closing", "354 more?"])
-async def test_a_server_that_says_no_to_the_content_has_not_taken_it(reply: str) -> None:
+async def test_a_refused_content_was_not_handed_over(reply: str) -> None:
     async with wire_server({"CONTENT": reply}) as server, pool_of(server) as sender:
         with pytest.raises(ReplyError) as caught:
             await sender.send(mail())
         assert (caught.value.command, caught.value.handed_over) == ("content", False)
 
 
-async def test_what_a_server_says_out_of_turn_is_not_read_as_the_next_reply() -> None:
+async def test_an_unexpected_reply_is_not_read_as_the_next_reply() -> None:
     async with wire_server() as server:
         async with pool_of(server) as sender:
             await sender.send(mail())
@@ -184,10 +184,10 @@ async def test_what_a_server_says_out_of_turn_is_not_read_as_the_next_reply() ->
 
 
 @pytest.mark.parametrize(("offers", "last"), [("", "DATA"), ("250-CHUNKING\r\n", "BDAT")], ids=["DATA", "BDAT"])
-async def test_a_mail_that_never_left_us_is_not_handed_over(
+async def test_a_mail_that_was_never_sent_is_not_handed_over(
     pass_time: Callable[[float], None], offers: str, last: str
 ) -> None:
-    """Its end is in our own buffer when time is up: the server cannot have taken the mail."""
+    """Its end is still in our own buffer at the time-out: the server cannot have accepted the mail."""
     async with wire_server({"EHLO": f"250-wire.test\r\n{offers}250 PIPELINING"}) as server, pool_of(server) as sender:
         sending = asyncio.create_task(sender.send(mail(content=b"x" * 998 + b"\r\n" + b"y" * 64_000_000 + b"\r\n")))
         await server.until(lambda: last in server.verbs)
@@ -199,7 +199,7 @@ async def test_a_mail_that_never_left_us_is_not_handed_over(
         assert not caught.value.handed_over
 
 
-async def test_addresses_beyond_ascii_are_sent_where_the_server_takes_them() -> None:
+async def test_addresses_beyond_ascii_are_sent_with_smtputf8() -> None:
     async with wire_server() as server:
         async with pool_of(server) as sender:
             await sender.send(mail("ådå@reader.example"))
@@ -211,7 +211,7 @@ async def test_addresses_beyond_ascii_are_sent_where_the_server_takes_them() -> 
     ("addresses", "whose"),
     [({"recipient": "ådå@reader.example"}, "recipient"), ({"sender": "ådå@acme.example"}, "sender")],
 )
-async def test_addresses_beyond_ascii_are_not_sent_elsewhere(addresses: dict[str, str], whose: str) -> None:
+async def test_addresses_beyond_ascii_are_not_sent_without_smtputf8(addresses: dict[str, str], whose: str) -> None:
     async with wire_server({"EHLO": "250-wire.test\r\n250 PIPELINING"}) as server:
         async with pool_of(server) as sender:
             with pytest.raises(NotOffered, match=f"SMTPUTF8 for the {whose}"):
@@ -270,7 +270,7 @@ def test_no_content_ends_the_mail_early(raw: bytes) -> None:
 
 
 @given(raw=st.lists(st.sampled_from([b"\r\n", b".", b"..", b"x", b"y z"]), max_size=30).map(b"".join))
-def test_the_reader_gets_the_content_back(raw: bytes) -> None:
+def test_dot_stuffing_is_reversible(raw: bytes) -> None:
     lines = dot_stuff(raw).removesuffix(b".\r\n").split(b"\r\n")
     read = b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines)
     assert read == (raw if raw.endswith(b"\r\n") else raw + b"\r\n")

@@ -1,4 +1,4 @@
-"""DKIM: dkimpy, which shares nothing with our signer, verifies what we sign, and notices what was changed."""
+"""DKIM: dkimpy, which shares no code with our signer, verifies our signatures, and refuses changed mails."""
 
 import base64
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def signer_of(key: Any) -> DkimSigner:
 
 
 def dns(key: Any) -> Callable[..., bytes]:
-    """Return a look-up that knows this key's record and no other."""
+    """Return a DNS look-up that has this key's record only."""
     if isinstance(key, rsa.RSAPrivateKey):
         public = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -67,13 +67,13 @@ class TestSigned:
             (b"\r\n\r\n", b"\r\n\r\nAn ad.\r\n"),
         ],
     )
-    def test_what_was_changed_or_added_is_noticed(self, key: Any, old: bytes, new: bytes) -> None:
+    def test_a_changed_or_added_field_breaks_the_signature(self, key: Any, old: bytes, new: bytes) -> None:
         signed = signer_of(key).sign(RAW)
         assert old in signed
         assert not is_signed(signed.replace(old, new, 1), key)
 
-    def test_what_relays_do_to_blanks_is_not(self, key: Any) -> None:
-        """Relaxed canonicalization is for them."""
+    def test_changed_blanks_do_not_break_the_signature(self, key: Any) -> None:
+        """Relaxed canonicalization ignores them."""
         signed = signer_of(key).sign(RAW)
         relayed = b"Received: from a by b; Sat, 21 Nov 2026 12:00:00 +0000\r\n" + signed
         assert is_signed(relayed.replace(b"Subject: ", b"SUBJECT:   ", 1) + b"\r\n\r\n", key)
@@ -104,7 +104,7 @@ def test_any_mail_verifies(fields: list[tuple[str, str]], lines: list[str], *, e
 
 
 @pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 1024)])
-def test_a_key_that_verifiers_do_not_take_is_refused(key: Any) -> None:
+def test_a_key_that_verifiers_refuse_is_refused(key: Any) -> None:
     """RFC 8301 §3.2 takes RSA from 1024 bits on."""
     if isinstance(key, rsa.RSAPrivateKey):
         signer_of(key)

@@ -30,7 +30,7 @@ async def test_an_old_server_is_greeted_by_helo() -> None:
 @pytest.mark.parametrize(
     ("name", "said"), [("app-7f9c", "[127.0.0.1]"), ("app.acme.example", "app.acme.example"), ("a b.c", "[127.0.0.1]")]
 )
-async def test_a_machine_without_a_full_name_says_its_address(
+async def test_a_machine_without_a_full_name_sends_its_address(
     monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
     """RFC 5321 §4.1.4; containers are called by hexadecimal numbers, which servers refuse as names."""
@@ -42,7 +42,7 @@ async def test_a_machine_without_a_full_name_says_its_address(
 
 
 @pytest.mark.parametrize("injected", ["250 2.0.0 and a reply of mine", "250-half a reply of mine", "mine"])
-async def test_what_comes_in_clear_behind_starttls_is_not_read(injected: str) -> None:
+async def test_replies_in_clear_after_starttls_are_not_read(injected: str) -> None:
     """An attacker may add it; it would be read as if it had been encrypted (CVE-2011-0411)."""
     replies = {"EHLO": "250-wire.test\r\n250 STARTTLS", "STAR": f"220 2.0.0 go\r\n{injected}"}
     async with wire_server(replies) as server:
@@ -80,7 +80,7 @@ async def test_a_mechanism_that_is_not_offered_is_not_tried() -> None:
 
 @pytest.mark.parametrize("tls", ["starttls", "opportunistic"])
 async def test_no_password_in_clear_without_starttls(monkeypatch: pytest.MonkeyPatch, tls: str) -> None:
-    """Nor may somebody in the middle strip STARTTLS from the reply to EHLO."""
+    """An attacker may remove STARTTLS from the reply to EHLO."""
     usual = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda _host, *args, **named: usual("127.0.0.1", *args, **named))
     async with wire_server({"EHLO": "250-wire.test\r\n250 AUTH PLAIN LOGIN"}) as server:
@@ -109,7 +109,7 @@ def test_a_password_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("verb", ["GREETING", "EHLO"])
-async def test_a_refusal_says_what_it_answers(verb: str) -> None:
+async def test_a_refusal_has_its_command(verb: str) -> None:
     async with wire_server({verb: "554 5.7.1 not you"}) as server:
         with pytest.raises(ReplyError) as caught:
             await send(server)

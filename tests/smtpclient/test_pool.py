@@ -1,4 +1,4 @@
-"""Connections between mails: used again, asked whether they live, closed when they are old."""
+"""Connections between mails: reused, checked by NOOP, closed when they are old."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,7 @@ async def test_a_connection_idle_for_too_long_is_closed_and_not_used(
     assert server.commands["QUIT"] == 1
 
 
-async def test_the_connection_used_last_goes_first_so_that_the_others_can_grow_old(
+async def test_the_connection_used_last_is_used_first(
     server: Server, clock: FakeClock, open_pool: Callable[..., Awaitable[Pool]]
 ) -> None:
     pool = await open_pool(idle_seconds=60, size=3)
@@ -69,7 +69,7 @@ async def test_the_connection_used_last_goes_first_so_that_the_others_can_grow_o
     assert server.commands["QUIT"] == 2
 
 
-async def test_a_connection_idle_for_a_while_is_asked_whether_it_lives(
+async def test_a_connection_idle_for_a_while_is_checked_by_noop(
     server: Server, clock: FakeClock, open_pool: Callable[..., Awaitable[Pool]]
 ) -> None:
     pool = await open_pool()
@@ -82,7 +82,7 @@ async def test_a_connection_idle_for_a_while_is_asked_whether_it_lives(
     assert (server.commands["NOOP"], server.connections) == (1, 1)
 
 
-async def test_a_connection_that_a_firewall_forgot_costs_five_seconds_and_no_mail(
+async def test_a_connection_that_a_firewall_dropped_is_replaced_after_five_seconds(
     server: Server, clock: FakeClock, open_pool: Callable[..., Awaitable[Pool]], pass_time: Callable[[float], None]
 ) -> None:
     pool = await open_pool()
@@ -105,7 +105,9 @@ async def test_a_connection_is_closed_after_so_many_mails(
     assert (server.connections, server.commands["QUIT"]) == (3, 2)
 
 
-async def test_a_restart_of_the_server_is_no_failure(server: Server, open_pool: Callable[..., Awaitable[Pool]]) -> None:
+async def test_connections_are_replaced_after_a_restart_of_the_server(
+    server: Server, open_pool: Callable[..., Awaitable[Pool]]
+) -> None:
     pool = await open_pool(size=4)
     await send_at_once(pool, 4)
     server.drop()
@@ -113,7 +115,7 @@ async def test_a_restart_of_the_server_is_no_failure(server: Server, open_pool: 
     assert len(server.mails) == 8
 
 
-async def test_waiting_for_a_connection_counts_as_time(
+async def test_the_time_limit_includes_the_wait_for_a_connection(
     server: Server, open_pool: Callable[..., Awaitable[Pool]], pass_time: Callable[[float], None]
 ) -> None:
     """`timeout` bounds the whole, so that callers can plan with it."""
@@ -131,7 +133,7 @@ async def test_waiting_for_a_connection_counts_as_time(
     assert server.connections == 1
 
 
-async def test_a_connection_that_is_being_opened_while_everything_closes_is_not_left_behind(
+async def test_a_connection_opened_during_aclose_is_closed(
     server: Server, open_pool: Callable[..., Awaitable[Pool]]
 ) -> None:
     pool = await open_pool()
@@ -144,7 +146,7 @@ async def test_a_connection_that_is_being_opened_while_everything_closes_is_not_
     assert server.mails == []
 
 
-async def test_idle_connections_are_closed_though_no_mail_comes(
+async def test_idle_connections_are_closed_without_another_mail(
     server: Server, clock: FakeClock, open_pool: Callable[..., Awaitable[Pool]]
 ) -> None:
     pool = await open_pool(idle_seconds=60, size=3)

@@ -44,7 +44,7 @@ def test_mails_go_through_the_proxy(runner: Callable[..., None], scheme: str, tl
 
 
 @SCHEMES
-async def test_a_greeting_that_comes_with_the_proxys_yes_is_not_lost(scheme: str) -> None:
+async def test_a_greeting_in_the_same_packet_as_the_proxys_response_is_not_lost(scheme: str) -> None:
     async with smtp_server() as server, proxy_server(scheme) as proxy:
         proxy.join_greeting()
         await send(server, proxy)
@@ -53,14 +53,14 @@ async def test_a_greeting_that_comes_with_the_proxys_yes_is_not_lost(scheme: str
 
 @SCHEMES
 async def test_names_are_resolved_by_the_proxy_in_ascii(scheme: str) -> None:
-    """Where only the proxy may go out there may be no DNS for us."""
+    """Behind a proxy there may be no DNS for us."""
     async with smtp_server() as server, proxy_server(scheme) as proxy:
         await send(server, proxy, host="bücher.example")
         assert proxy.targets == [f"xn--bcher-kva.example:{server.port}"]
 
 
 @SCHEMES
-async def test_a_response_that_comes_octet_by_octet_is_understood(scheme: str) -> None:
+async def test_a_response_that_arrives_octet_by_octet_is_parsed(scheme: str) -> None:
     async with smtp_server() as server, proxy_server(scheme, login=ASCII_LOGIN) as proxy:
         proxy.piecemeal = True
         await send(server, proxy)
@@ -109,7 +109,7 @@ def test_the_certificate_of_the_server_is_verified_within_the_tunnel() -> None:
     uvloop.run(main())
 
 
-async def test_a_password_goes_not_in_clear_beyond_an_encrypted_proxy() -> None:
+async def test_a_password_is_not_sent_in_clear_behind_an_encrypted_proxy() -> None:
     async with smtp_server(users={"ada": "hunter22"}) as server, proxy_server("https") as proxy:
         trusted = ssl.create_default_context(cafile=server.ca_file)
         options = {"tls": "opportunistic", "proxy_url": proxy.url, "proxy_context": trusted}

@@ -1,4 +1,4 @@
-"""A time limit ends what takes too long, and nothing else."""
+"""A time limit cancels a block that takes too long, and nothing else."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ async def for_ever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def test_what_takes_too_long_is_cut_off() -> None:
+async def test_a_block_that_takes_too_long_is_cancelled() -> None:
     with pytest.raises(TimeoutError), TimeLimit(SOON)():
         await for_ever()
     task = asyncio.current_task()
@@ -22,13 +22,13 @@ async def test_what_takes_too_long_is_cut_off() -> None:
     assert not task.cancelling(), "whoever waits next would be cancelled"
 
 
-async def test_what_ends_in_time_returns() -> None:
+async def test_a_block_that_ends_in_time_returns() -> None:
     limit = TimeLimit(NEVER)
     with limit():
         await asyncio.sleep(0)
 
 
-async def test_each_block_has_its_own_end() -> None:
+async def test_each_block_has_its_own_deadline() -> None:
     limit = TimeLimit(SOON)
     ended: list[str] = []
 
@@ -49,7 +49,7 @@ async def test_each_block_has_its_own_end() -> None:
     assert ended == ["first", "second"] * 2
 
 
-async def test_a_block_that_is_over_is_left_alone() -> None:
+async def test_a_finished_block_is_not_cancelled() -> None:
     limit = TimeLimit(SOON)
     with limit():
         await asyncio.sleep(0)
@@ -62,7 +62,7 @@ async def _cut_off(limit: TimeLimit) -> None:
         await for_ever()
 
 
-async def test_limits_lie_in_each_other() -> None:
+async def test_limits_can_be_nested() -> None:
     outer, inner = TimeLimit(NEVER), TimeLimit(SOON)
     with outer():
         with pytest.raises(TimeoutError), inner():
@@ -86,7 +86,7 @@ async def test_a_cancelled_task_stays_cancelled() -> None:
         await task
 
 
-async def test_a_task_that_is_cancelled_and_cut_off_at_once_is_cancelled() -> None:
+async def test_a_task_that_is_cancelled_when_its_time_ends_stays_cancelled() -> None:
     limit = TimeLimit(SOON)
 
     async def block() -> None:
@@ -102,7 +102,7 @@ async def test_a_task_that_is_cancelled_and_cut_off_at_once_is_cancelled() -> No
         await task
 
 
-async def test_an_error_on_the_way_out_is_not_hidden() -> None:
+async def test_an_error_after_the_deadline_is_not_hidden() -> None:
     limit = TimeLimit(SOON)
 
     async def block() -> None:

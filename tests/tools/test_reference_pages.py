@@ -9,7 +9,7 @@ import pytest
 from mailroom import providers
 from mailroom.config.fields import leaves
 from mailroom.config.provider_types import provider_type
-from mailroom.providers.http.http_provider import HttpSettings
+from mailroom.providers.http.http_settings import HttpSettings
 from tools.reference_pages import DOCS, PROVIDER_PAGES, fill, pages
 
 OVER_HTTP = [kind for kind in providers.types() if issubclass(providers.module_of(kind).Settings, HttpSettings)]

@@ -4,12 +4,12 @@ Source: alibabacloud.com/help/en/sdk/product-overview/v3-request-structure-and-s
 """
 
 import hmac
-import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 from urllib.parse import parse_qsl, quote
+from uuid import uuid4
 
 import httpx
 from pydantic import SecretStr
@@ -17,22 +17,19 @@ from pydantic import SecretStr
 from mailroom.clock import Clock
 
 _ALGORITHM: Final = "ACS3-HMAC-SHA256"
-_SIGNED: Final = ("content-type", "host")
-
-
-def _nonce() -> str:
-    return secrets.token_hex(16)
+_SIGNED: Final = ("content-type", "host", "x-acs-")
+"""Beginnings of the signed headers: no others, which a proxy may change."""
 
 
 class Acs3(httpx.Auth):
-    """Signs each request; the nonce makes each one good for once."""
+    """Signs each request, with a nonce by which Alibaba Cloud accepts it once only."""
 
     requires_request_body = True
 
     def __init__(
-        self, access_key_id: str, access_key_secret: SecretStr, clock: Clock, *, nonce: Callable[[], str] = _nonce
+        self, access_key_id: str, access_key_secret: SecretStr, clock: Clock, *, nonce: Callable[[], object] = uuid4
     ) -> None:
-        """Take the key; `nonce` returns another text each time."""
+        """Take the key; `nonce` returns another value each time."""
         self._access_key_id = access_key_id
         self._access_key_secret = access_key_secret
         self._clock = clock
@@ -42,12 +39,12 @@ class Acs3(httpx.Auth):
         """Add `x-acs-date`, `x-acs-signature-nonce`, `x-acs-content-sha256` and `Authorization`."""
         headers = request.headers
         headers["x-acs-date"] = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        headers["x-acs-signature-nonce"] = self._nonce()
+        headers["x-acs-signature-nonce"] = str(self._nonce())
         headers["x-acs-content-sha256"] = sha256(request.content).hexdigest()
         headers["Authorization"] = authorization(
             request.method,
             request.url.raw_path.decode("ascii"),
-            _headers_to_sign(headers),
+            {name: value for name, value in headers.items() if name.startswith(_SIGNED)},
             self._access_key_id,
             self._access_key_secret.get_secret_value(),
         )
@@ -59,37 +56,22 @@ def authorization(
 ) -> str:
     """Return the value of `Authorization`; all `headers` are signed, `x-acs-content-sha256` must be among them.
 
-    `target` is the path with its query.
+    `target` is the path with its query. The path must hold nothing that would have to be encoded.
     """
-    body_hash = {name.lower(): value for name, value in headers.items()}["x-acs-content-sha256"]
-    canonical, signed = _canonical_request(method, target, headers, body_hash)
-    to_sign = f"{_ALGORITHM}\n{sha256(canonical.encode()).hexdigest()}"
-    signature = hmac.digest(access_key_secret.encode(), to_sign.encode(), "sha256").hex()
-    return f"{_ALGORITHM} Credential={access_key_id},SignedHeaders={signed},Signature={signature}"
-
-
-def _headers_to_sign(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that a signature is to cover: the vendor's own, and no others that a proxy may change."""
-    return {name: value for name, value in headers.items() if name in _SIGNED or name.startswith("x-acs-")}
-
-
-def _canonical_request(method: str, target: str, headers: Mapping[str, str], body_hash: str) -> tuple[str, str]:
-    """Return the canonical request, and the names of the headers in it.
-
-    `target` is the path with its query. The path is taken as it is: it holds nothing that would have to be encoded.
-    """
-    lower = {name.lower(): value.strip() for name, value in headers.items()}
-    names = sorted(lower)
-    signed = ";".join(names)
     path, _, query = target.partition("?")
     pairs = [(quote(key, safe="~"), quote(value, safe="~")) for key, value in parse_qsl(query, keep_blank_values=True)]
+    to_sign = {name.lower(): value.strip() for name, value in headers.items()}
+    names = ";".join(sorted(to_sign))
     lines = (
         method,
         path or "/",
         "&".join(f"{key}={value}" for key, value in sorted(pairs)),
-        *(f"{name}:{lower[name]}" for name in names),
+        *(f"{name}:{to_sign[name]}" for name in sorted(to_sign)),
         "",
-        signed,
-        body_hash,
+        names,
+        to_sign["x-acs-content-sha256"],
     )
-    return "\n".join(lines), signed
+    canonical_request = "\n".join(lines)
+    string_to_sign = f"{_ALGORITHM}\n{sha256(canonical_request.encode()).hexdigest()}"
+    signature = hmac.digest(access_key_secret.encode(), string_to_sign.encode(), "sha256").hex()
+    return f"{_ALGORITHM} Credential={access_key_id},SignedHeaders={names},Signature={signature}"

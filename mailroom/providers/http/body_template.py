@@ -1,4 +1,7 @@
-"""Writes a request's body by an operator's template: Jinja in a sandbox, over the fields of a mail."""
+"""Renders a request's body by an operator's template: Jinja in a sandbox, with the fields of a mail.
+
+body = BodyTemplate('{"to": {{ to | tojson }}}', JSON).render(fields)
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +27,7 @@ _TRIALS: Final = tuple(
     }
     for reply_to in (_MAILBOX, None)
 )
-"""Mails that hold everything, of which no value can go unescaped."""
+"""Mails with every field, whose values break a body that does not escape them."""
 
 _TEXT: Final = r"(?:[A-Za-z0-9\-._~!$'()*+,;:@/?\[\]]|%[0-9A-Fa-f]{2})"
 _FORM: Final = re.compile(rf"{_TEXT}+={_TEXT}*(?:&{_TEXT}+={_TEXT}*)*")
@@ -34,42 +37,42 @@ class BodyTemplate:
     """A template whose result is JSON or a form, whatever the mail holds."""
 
     def __init__(self, source: str, content_type: str) -> None:
-        """Compile it, and try it on mails that hold everything. Raises ValueError, saying what is wrong."""
-        self._checked = _CHECKS[content_type]
+        """Compile it, and render it for trial mails. Raises ValueError for a faulty template."""
+        self._encode = _ENCODERS[content_type]
         environment = ImmutableSandboxedEnvironment(
             loader=DictLoader({}),  # nothing to include
             undefined=StrictUndefined,
             autoescape=False,  # it writes no HTML; what it writes is checked
         )
-        environment.filters["tojson"] = _as_json
+        environment.filters["tojson"] = _to_json
         try:
             self._template = environment.from_string(source)
         except TemplateSyntaxError as error:
             raise ValueError(f"line {error.lineno}: {error.message}") from None
         for fields in _TRIALS:
-            with_what = "a mail" if fields["reply_to"] else "a mail without reply_to"
+            mail = "a mail" if fields["reply_to"] else "a mail without reply_to"
             try:
                 body = self._template.render(fields)
-            except Exception as error:  # noqa: BLE001  # whatever the template does; of values it has the trial's alone
-                raise ValueError(f"{with_what} fails with {type(error).__name__}: {error}") from None
-            self._checked(body)
+            except Exception as error:  # noqa: BLE001  # any error of the template; its text holds trial values only
+                raise ValueError(f"{mail} fails with {type(error).__name__}: {error}") from None
+            self._encode(body)
 
-    def write(self, fields: Mapping[str, Any]) -> bytes:
-        """Return the body. Raises ValueError, without any value of the mail's."""
+    def render(self, fields: Mapping[str, Any]) -> bytes:
+        """Return the body. Raises ValueError, whose text holds no value of the mail."""
         try:
             body = self._template.render(fields)
-        except Exception as error:  # noqa: BLE001  # whatever the template does with a mail it was not tried on
+        except Exception as error:  # noqa: BLE001  # any error of the template
             raise ValueError(f"it fails with {type(error).__name__}") from None
-        return self._checked(body)
+        return self._encode(body)
 
 
-def _as_json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     if isinstance(value, Undefined):
-        str(value)  # raises, naming it
+        str(value)  # raises UndefinedError with the variable's name
     return msgspec.json.encode(value).decode()
 
 
-def _json(body: str) -> bytes:
+def _encode_json(body: str) -> bytes:
     try:
         msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -77,11 +80,11 @@ def _json(body: str) -> bytes:
     return body.strip().encode()
 
 
-def _form(body: str) -> bytes:
+def _encode_form(body: str) -> bytes:
     body = "".join(line.strip() for line in body.split("\n"))
     if not _FORM.fullmatch(body):
         raise ValueError("it makes no form: each value goes through urlencode, as in {{ subject | urlencode }}")
     return body.encode()
 
 
-_CHECKS: Final[Mapping[str, Callable[[str], bytes]]] = {JSON: _json, FORM: _form}
+_ENCODERS: Final[Mapping[str, Callable[[str], bytes]]] = {JSON: _encode_json, FORM: _encode_form}

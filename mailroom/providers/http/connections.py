@@ -1,7 +1,11 @@
-"""aiohttp's connections, made as an `Egress` says, and what is known of the one that a request goes over."""
+"""aiohttp's connections, opened by an `Egress`, and how much of a request was sent over one.
+
+exchange = Exchange(body)
+exchange.begin()
+async with session.request(..., data=exchange.data(), upload_tracker=exchange.upload) as response: ...
+"""
 
 import asyncio
-import select
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
@@ -18,59 +22,50 @@ from aiohttp_socks import ProxyConnector
 from python_socks import ProxyType
 from python_socks.async_.asyncio import Proxy as SocksProxy
 
-from mailroom.providers.egress import Egress
-from mailroom.smtpclient.happy_eyeballs import open_socket
+from mailroom.errors import SendingError, Unavailable, Uncertain
+from mailroom.providers.egress import Egress, Proxy
+from mailroom.smtpclient.sockets import has_unread_data, open_socket
 
 _PIECE: Final = 64 * 1024
-"""Octets that are given to aiohttp at once, so that it is known how far a large body got."""
+"""Octets that are passed to aiohttp at once; so the sent part of a large body is known."""
 
 
 def connector(
-    egress: Egress, context: SSLContext, usable: Callable[[ResponseHandler], bool], *, keepalive_timeout: float
+    egress: Egress, context: SSLContext, is_usable: Callable[[ResponseHandler], bool], *, keepalive_timeout: float
 ) -> aiohttp.TCPConnector:
-    """Return what makes and keeps connections, any number of them; for the running loop.
+    """Return a connector for the running loop, without a limit to its connections.
 
-    `usable` tells whether a kept connection may be used once more; `keepalive_timeout` is in seconds.
+    `is_usable` returns whether a kept connection may be used again; `keepalive_timeout` is in seconds.
     """
-    local, proxy = egress.local_address, egress.proxy
+    local = egress.local_address
     families = {None: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
     options: dict[str, Any] = {
+        "is_usable": is_usable,
         "ssl": context,
         "limit": 0,
         "keepalive_timeout": keepalive_timeout,
         "local_addr": (str(local), 0) if local else None,
         "family": families[local.version if local else None],
     }
-    made: _CheckedConnector
-    if proxy and proxy.scheme.startswith("socks5"):
-        made = _SocksConnector(proxy.host, proxy.port, **options)
-        made.tunnel = SocksProxy(
-            ProxyType.SOCKS5,
-            proxy.host,
-            proxy.port,
-            proxy.username or None,
-            proxy.password,
-            rdns=True,
-            forward=cast("SocksProxy", _ToProxy(local)),
-        )
-    else:
-        made = _CheckedConnector(**options)
-    made.usable = usable
-    return made
+    if egress.proxy and egress.proxy.scheme.startswith("socks5"):
+        return _SocksConnector(egress.proxy, local, **options)
+    return _CheckedConnector(**options)
 
 
 class Exchange:
-    """One request on its way: how much of it was sent, over which connection."""
+    """One request and its response: how much of the request was sent, over which connection."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        self._given = 0
+        self._given_octets = 0
         self.upload = aiohttp.UploadTracker()
         self.connection: ResponseHandler | None = None
         self._transport: Any = None
+        self.handed_over = False
+        """Whether the whole request may have reached the server; set by `abort`."""
 
     def begin(self) -> None:
-        """Be the exchange of this task."""
+        """Make this the exchange of the current task."""
         _current.set(self)
 
     def data(self) -> bytes | AsyncIterator[bytes] | None:
@@ -79,40 +74,41 @@ class Exchange:
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         for start in range(0, len(self._body), _PIECE):
-            self._given = start + _PIECE
+            self._given_octets = start + _PIECE
             yield self._body[start : start + _PIECE]
 
-    def takes(self, connection: Connection) -> None:
-        """Go over this connection."""
+    def use(self, connection: Connection) -> None:
+        """Record the connection over which the request is sent."""
         self.connection, self._transport = connection.protocol, connection.transport
 
-    @property
-    def handed_over(self) -> bool:
-        """Whether the end of the request may have left: errs towards yes."""
+    def abort(self) -> None:
+        """Set `handed_over`, and drop the connection with what of the request is still buffered."""
+        self.handed_over = self._may_be_handed_over()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def failure(self, diagnostic: str) -> SendingError:
+        """Return Uncertain if the request may have reached the server, else Unavailable."""
+        return (Uncertain if self.handed_over else Unavailable)(diagnostic)
+
+    def _may_be_handed_over(self) -> bool:
         if self._transport is None or not self.upload.attempts:
             return False
         if len(self._body) <= _PIECE:
             return self._transport.is_closing() or not self._transport.get_write_buffer_size()
-        return self._given >= len(self._body) and (
-            self._transport.is_closing() or self.upload.bytes_written >= len(self._body)
-        )
-
-    def abort(self) -> None:
-        """Drop the connection, and what of the request is still buffered."""
-        if self._transport is not None:
-            self._transport.abort()
+        size = len(self._body)
+        return self._given_octets >= size and (self._transport.is_closing() or self.upload.bytes_written >= size)
 
 
 _current: ContextVar[Exchange] = ContextVar("current")
 
 
 class _CheckedConnector(aiohttp.TCPConnector):
-    """Reuses no connection that the server may have closed, and tells the exchange which one it got."""
+    """Reuses no connection that the server may have closed, and records the connection in the exchange."""
 
-    usable: Callable[[ResponseHandler], bool]
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, is_usable: Callable[[ResponseHandler], bool], **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._is_usable = is_usable
         self._seen: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
@@ -124,10 +120,12 @@ class _CheckedConnector(aiohttp.TCPConnector):
         """Return a connection, new or kept."""
         while True:
             connection = await super().connect(req, traces, timeout)
-            assert connection.protocol is not None  # it was not released yet
-            if connection.protocol not in self._seen or (self.usable(connection.protocol) and _is_quiet(connection)):
-                self._seen.add(connection.protocol)
-                _current.get().takes(connection)
+            protocol, transport = connection.protocol, connection.transport
+            assert protocol is not None  # it was not released yet
+            is_new = protocol not in self._seen
+            if is_new or (self._is_usable(protocol) and transport is not None and not has_unread_data(transport)):
+                self._seen.add(protocol)
+                _current.get().use(connection)
                 return connection
             connection.close()
 
@@ -135,7 +133,11 @@ class _CheckedConnector(aiohttp.TCPConnector):
 class _SocksConnector(_CheckedConnector, ProxyConnector):
     """Connects through a SOCKS5 proxy, which resolves the host's name."""
 
-    tunnel: SocksProxy
+    def __init__(self, proxy: Proxy, local_address: IPv4Address | IPv6Address | None, **options: Any) -> None:
+        super().__init__(proxy.host, proxy.port, **options)
+        to_proxy = cast("SocksProxy", _ToProxy(local_address))
+        login = proxy.username or None, proxy.password
+        self._proxy = SocksProxy(ProxyType.SOCKS5, proxy.host, proxy.port, *login, rdns=True, forward=to_proxy)
 
     async def _connect_via_proxy(
         self,
@@ -144,8 +146,8 @@ class _SocksConnector(_CheckedConnector, ProxyConnector):
         ssl: SSLContext | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - aiohttp-socks' signature
     ) -> tuple[Any, ResponseHandler]:
-        """Open a tunnel from `local_address`, which aiohttp-socks itself has no way to tell its proxy."""
-        tunnel = await self.tunnel.connect(host, port, timeout)
+        """Open a tunnel from `local_address`, which aiohttp-socks itself does not pass to its proxy."""
+        tunnel = await self._proxy.connect(host, port, timeout)
         loop = asyncio.get_running_loop()
         name = host if ssl else None
         return await loop.create_connection(lambda: ResponseHandler(loop), sock=tunnel, ssl=ssl, server_hostname=name)
@@ -153,19 +155,10 @@ class _SocksConnector(_CheckedConnector, ProxyConnector):
 
 @dataclass(frozen=True, slots=True)
 class _ToProxy:
-    """Connects to the proxy itself; what python-socks takes for a proxy in front of it."""
+    """Connects to the proxy itself; python-socks uses it like a proxy in front of that proxy."""
 
     local_address: IPv4Address | IPv6Address | None
 
     async def connect(self, dest_host: str, dest_port: int, timeout: float | None = None) -> socket.socket:  # noqa: ARG002, ASYNC109 - python-socks' signature
         """Return a connected socket."""
         return await open_socket(dest_host, dest_port, self.local_address)
-
-
-def _is_quiet(connection: Connection) -> bool:
-    """Tell whether nothing waits to be read: a FIN, a reset or a stray answer that the loop has not seen yet."""
-    if connection.transport is None:
-        return False
-    waiting = select.poll()
-    waiting.register(connection.transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return not waiting.poll(0)

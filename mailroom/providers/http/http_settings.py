@@ -1,4 +1,4 @@
-"""What every provider that is reached over HTTP can be told, and the types that their settings share."""
+"""The settings of every provider over HTTP, and the types that they share."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address
@@ -7,43 +7,43 @@ from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from mailroom.providers import ProviderSettings
-from mailroom.providers.egress import CONNECT_SECONDS, Egress, ProxyUrl, parse_proxy, split_url
+from mailroom.providers.base import ProviderSettings
+from mailroom.providers.egress import CONNECT_SECONDS, Egress, ProxyUrl, parse_proxy, split_bare_url
 
-_WORD: Final = re.compile(r"[!-~]{8,4096}")
+_KEY: Final = re.compile(r"[!-~]{8,4096}")
 
 
 def origin(url: str) -> str:
     """Return a URL's scheme, host and port (RFC 6454). Raises ValueError if there is more to it."""
-    parts = split_url(url, ("https", "http"))
+    parts = split_bare_url(url, ("https", "http"))
     if "@" in parts.netloc:
         raise ValueError("no credentials go here")
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _word(value: SecretStr) -> SecretStr:
-    if not _WORD.fullmatch(value.get_secret_value()):
+def _check_key(value: SecretStr) -> SecretStr:
+    if not _KEY.fullmatch(value.get_secret_value()):
         raise ValueError("this is no key: at least 8 printable ASCII characters without blanks")
     return value
 
 
-ApiKey = Annotated[SecretStr, AfterValidator(_word)]
-"""A secret that fits into a header."""
+ApiKey = Annotated[SecretStr, AfterValidator(_check_key)]
+"""A secret that is valid in a header."""
 
 
 class HttpSettings(ProviderSettings):
-    """A provider that is reached over HTTP."""
+    """The settings of a provider over HTTP."""
 
     endpoint: Annotated[str, AfterValidator(origin)] | None = Field(
-        None, description="scheme, host and port instead of the vendor's: a gateway, a test; paths stay the vendor's"
+        None, description="scheme, host and port instead of the vendor's, such as a gateway's; paths stay the vendor's"
     )
     local_address: IPv4Address | IPv6Address | None = Field(None, description="source address for outgoing connections")
     proxy: ProxyUrl | None = Field(
         None,
-        description="leave through this proxy: `http://`, `https://` or `socks5://user:password@host:port`; "
+        description="connect through this proxy: `http://`, `https://` or `socks5://user:password@host:port`; "
         "the environment's proxies are not used",
     )
-    ca_file: Path | None = Field(None, description="PEM file of the authorities to trust instead of the usual ones")
+    ca_file: Path | None = Field(None, description="PEM file of the authorities to trust instead of the system's")
     connect_timeout: float = Field(
         CONNECT_SECONDS, gt=0, le=100, description="seconds to connect and encrypt; within `timeout`"
     )

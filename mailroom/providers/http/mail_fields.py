@@ -1,4 +1,4 @@
-"""Writes parts of a mail as vendors' fields want them."""
+"""Writes addresses, headers and credentials as vendors' APIs take them."""
 
 import base64
 import re
@@ -14,14 +14,13 @@ from mailroom.message import Address, Email
 
 _HEADER_NAME: Final = re.compile(r"[!-9;-~]{1,76}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_ATOMS: Final = re.compile(
-    r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+(?: [A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+)*"
-)
+_ATOM: Final = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+"
+_ATOMS: Final = re.compile(rf"{_ATOM}(?: {_ATOM})*")
 
 
 @lru_cache(maxsize=64)
 def address_text(address: str) -> str:
-    """Return an address of the settings' with its domain in ASCII."""
+    """Return an address from the settings with its domain in ASCII."""
     try:
         return ascii_form(address)
     except ValueError:
@@ -40,28 +39,28 @@ def mailbox_text(mailbox: Address) -> str:
 
 
 def mailbox_object(mailbox: Address, email: str = "email", name: str = "name") -> dict[str, str]:
-    """Return `{"email": …, "name": …}`, without a name if there is none; a vendor may call the keys otherwise."""
+    """Return `{"email": …, "name": …}`, without a name if there is none; `email` and `name` are the vendor's keys."""
     address = address_text(mailbox.email)
     return {email: address, name: mailbox.name} if mailbox.name else {email: address}
 
 
-def header_pairs(email: Email) -> list[tuple[str, str]]:
-    """Return the mail's own headers; values beyond ASCII as encoded words (RFC 2047).
+def encoded_words(text: str, header_name: str | None = None) -> str:
+    """Return a text on one line, as encoded words (RFC 2047) if it is beyond ASCII."""
+    return text if text.isascii() else Header(text, "utf-8", header_name=header_name).encode(linesep="")
 
-    Raises Misconfigured for one that would break the mail.
-    """
-    pairs = []
+
+def header_pairs(email: Email) -> list[tuple[str, str]]:
+    """Return the mail's own headers, values as `encoded_words`. Raises Misconfigured for one that breaks the mail."""
     for name, value in email.headers:
         if not _HEADER_NAME.fullmatch(name) or _CONTROL.search(value):
             raise Misconfigured(f"the header {name[:60]!r} cannot be written")
-        pairs.append((name, value if value.isascii() else Header(value, "utf-8", header_name=name).encode(linesep="")))
-    return pairs
+    return [(name, encoded_words(value, name)) for name, value in email.headers]
 
 
 def header_map(email: Email) -> dict[str, str]:
-    """Return the mail's own headers for a vendor that takes an object.
+    """Return the mail's own headers as an object.
 
-    Raises Misconfigured when a header stands there twice, which an object cannot say.
+    Raises Misconfigured when a header stands there twice, which an object cannot express.
     """
     pairs = header_pairs(email)
     if len({name.lower() for name, _ in pairs}) < len(pairs):
@@ -70,6 +69,10 @@ def header_map(email: Email) -> dict[str, str]:
 
 
 def basic(username: str, password: SecretStr) -> str:
-    """Return the value of an `Authorization` header (RFC 7617)."""
-    both = f"{username}:{password.get_secret_value()}".encode()
-    return f"Basic {base64.b64encode(both).decode()}"
+    """Return the value of `Authorization` for a username and a password (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{username}:{password.get_secret_value()}'.encode()).decode()}"
+
+
+def bearer(token: SecretStr) -> str:
+    """Return the value of `Authorization` for a token (RFC 6750)."""
+    return f"Bearer {token.get_secret_value()}"

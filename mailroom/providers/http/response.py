@@ -1,4 +1,7 @@
-"""What a vendor answered: bounded, without our credentials, and what it means when its own table is silent."""
+"""A vendor's response: bounded, without our credentials, and what it means where the vendor's own table has no row.
+
+raise response.error(KINDS.get(response.text("code")), code=response.text("code"))
+"""
 
 import json
 import re
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from http.client import responses
 from typing import Any, Final
 
 import httpx
@@ -18,16 +22,16 @@ from mailroom.providers.refusals import classify_text
 from mailroom.text import bounded
 
 LONGEST_WAIT_SECONDS: Final = 24 * 3600.0
-"""No vendor makes us wait for longer, whatever it says."""
+"""Maximum wait, whatever a vendor's response says."""
 _EPOCH: Final = 1e9
-"""A reset beyond this is a moment, not a number of seconds."""
+"""A reset beyond this is a Unix time, not a number of seconds."""
 _TAGS: Final = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _OUR_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407})
 
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """An answer over HTTP, as a stranger may have written it."""
+    """A response over HTTP; nothing in it can be relied on."""
 
     status: int
     headers: httpx.Headers = field(repr=False)
@@ -36,18 +40,17 @@ class ApiResponse:
     now: Instant
     """When it came: waits are counted from here."""
     cut: bool = False
-    """The body was longer."""
+    """Whether the body was longer."""
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is of the 2xx."""
-        return 200 <= self.status < 300  # noqa: PLR2004  # HTTP's
+        """Whether the status is 2xx."""
+        return self.status in range(200, 300)
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The body if it is a JSON object, else nothing."""
-        found = self.json
-        return found if isinstance(found, dict) else {}
+        """The body if it is a JSON object, else an empty one."""
+        return self.json if isinstance(self.json, dict) else {}
 
     @property
     def json(self) -> Any:
@@ -58,74 +61,77 @@ class ApiResponse:
             return None
 
     @property
-    def words(self) -> str:
-        """What was said: the message in a JSON object, else the text without markup, else the status's name."""
+    def diagnostic(self) -> str:
+        """The message in a JSON object, else the text without markup, else the name of the status."""
         fields = self.fields
         for key in ("message", "Message", "error", "ErrorMessage", "detail"):
-            if found := text_of(fields.get(key)):
-                return found
+            if text := _text_of(fields.get(key)):
+                return text
         text = self.body.decode("utf-8", "replace")
         if not fields and "<" in text:
             text = _TAGS.sub(" ", text)
-        return bounded(text) or _status_name(self.status)
+        return bounded(text) or responses.get(self.status, "an answer without words")
 
     def text(self, *path: str | int) -> str:
-        """Return a text, number or boolean at this place of the JSON body, bounded; empty if there is none."""
+        """Return the text, number or boolean at this path of the JSON body, bounded; empty if there is none."""
         value = self.json
         for step in path:
             if isinstance(step, str) and isinstance(value, Mapping):
                 value = value.get(step)
-            elif isinstance(step, int) and isinstance(value, list) and -len(value) <= step < len(value):
+            elif isinstance(step, int) and isinstance(value, list) and step < len(value):
                 value = value[step]
             else:
                 return ""
-        return text_of(value)
+        return _text_of(value)
 
-    def retry_after(self, *more: str) -> float | None:
+    def retry_after(self, *vendor_headers: str) -> float | None:
         """Return the seconds to wait by `Retry-After` (RFC 9110 §10.2.3), else by the vendor's own headers.
 
-        Theirs hold seconds, or the moment as Unix seconds.
+        Those hold seconds, or the moment as Unix seconds.
         """
-        for name in ("retry-after", *more):
-            given = self.headers.get(name, "").strip()
-            seconds = _seconds(given, self.now)
+        for name in ("retry-after", *vendor_headers):
+            seconds = _seconds(self.headers.get(name, "").strip(), self.now)
             if seconds is not None:
                 return min(max(seconds, 0.0), LONGEST_WAIT_SECONDS)
         return None
 
     def error(
-        self, kind: type[SendingError], words: str = "", *, code: str = "", retry_after: float | None = None
+        self,
+        kind: type[SendingError] | None = None,
+        diagnostic: str = "",
+        *,
+        code: str = "",
+        retry_after: float | None = None,
     ) -> SendingError:
-        """Return the error of this kind in the vendor's words; without its code the status is the code.
+        """Return the error of this kind, by default the status's, with the vendor's diagnostic and code or the status.
 
-        What the vendor's code leaves open, `Declined`, is decided by the words, as for an SMTP reply.
+        `Declined` is refined by the diagnostic, by the same table as an SMTP reply.
         """
-        words = bounded(words) or self.words
+        kind = kind or by_status(self.status)
+        diagnostic = bounded(diagnostic) or self.diagnostic
         code = bounded(code)[:100] or f"HTTP {self.status}"
-        row = classify_text(words)
-        kind = row.kind if kind is Declined else kind
-        hint, wait = (row.hint, row.wait_seconds) if kind is row.kind else ("", None)
-        if issubclass(kind, Unavailable):
-            waits = (retry_after, self.retry_after(), wait)
-            retry_after = next((seconds for seconds in waits if seconds is not None), None)
-            return kind(words, code=code, hint=hint, retry_after=retry_after)
-        return kind(words, code=code, hint=hint)
+        row = classify_text(diagnostic)
+        error = row.error(diagnostic, code=code) if kind in (Declined, row.kind) else kind(diagnostic, code=code)
+        if isinstance(error, Unavailable):
+            waits = (retry_after, self.retry_after(), error.retry_after)
+            error.retry_after = next((seconds for seconds in waits if seconds is not None), None)
+        return error
 
     def receipt(self, name: str) -> Receipt:
-        """Return the receipt of a yes that has the mail's id under this name. Raises Uncertain if it has none."""
+        """Return the receipt of a success that has the mail's id in this field. Raises Uncertain if it has none."""
         identifier = self.text(name)
         if not identifier:
-            raise self.not_understood()
-        return Receipt(identifier, self.words)
+            raise self.undocumented()
+        return Receipt(identifier, self.diagnostic)
 
-    def not_understood(self) -> SendingError:
-        """Return the error for a yes that is not the one the vendor documents: it may have been one."""
-        said = "the answer is too long" if self.cut else f"the answer is not as documented: {self.words}"
-        return self.error(Uncertain, said)
+    def undocumented(self) -> SendingError:
+        """Return the error for a success that does not look as documented: the mail may have been sent."""
+        problem = "the answer is too long" if self.cut else f"the answer is not as documented: {self.diagnostic}"
+        return self.error(Uncertain, problem)
 
 
 def by_status(status: int) -> type[SendingError]:
-    """Return what a status means where the body says nothing.
+    """Return the kind of error that a status means where the body gives no reason.
 
     5xx is Uncertain: Mailgun's users report it of mail that was sent.
     """
@@ -136,25 +142,17 @@ def by_status(status: int) -> type[SendingError]:
     return Declined if status in range(400, 500) else Uncertain
 
 
-def text_of(value: Any) -> str:
+def _text_of(value: Any) -> str:
     """Return a JSON text, number or boolean as bounded text; empty for anything else."""
     if isinstance(value, str):
         return bounded(value)
     return bounded(json.dumps(value)) if isinstance(value, bool | int | float) else ""
 
 
-def _seconds(given: str, now: Instant) -> float | None:
+def _seconds(value: str, now: Instant) -> float | None:
     try:
-        number = float(given) if given.isascii() and given.replace(".", "", 1).isdecimal() else None
-        if number is not None:
-            return number - now if number > _EPOCH else number
-        return parsedate_to_datetime(given).timestamp() - now if given else None
+        if value.isascii() and value.replace(".", "", 1).isdecimal():
+            return float(value) - now if float(value) > _EPOCH else float(value)
+        return parsedate_to_datetime(value).timestamp() - now if value else None
     except (ValueError, OverflowError, TypeError):
         return None
-
-
-def _status_name(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "an answer without words"

@@ -1,4 +1,4 @@
-"""Fits the variables of a template at a provider to vendors that take texts only, or put them into HTML as they are."""
+"""Converts template variables for vendors that accept texts only, or that insert them into HTML unescaped."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from typing import Any, Final
 from mailroom.message import Payload
 
 _DEEPEST: Final = 16
-"""What lies deeper is left out: Logto's payloads are four levels deep, and a hostile one has no end."""
+"""Maximum depth of nesting; deeper values are left out. Logto's payloads have four levels."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,50}")
 
 
@@ -20,7 +20,7 @@ def escaped(variables: Payload) -> dict[str, Any]:
 def flat(variables: Payload) -> dict[str, str | float]:
     """Return the texts, escaped for HTML, and numbers by one name each: `application_branding_logoUrl`.
 
-    Left out are nulls, lists, and names with other characters than ASCII letters, digits and underscores, or over 50.
+    Left out are nulls, lists, and names that are longer than 50 or hold anything but ASCII letters, digits and `_`.
     """
     return {name: value for name, value in _leaves(variables, "", 1) if _NAME.fullmatch(name)}
 

@@ -1,16 +1,17 @@
-"""httpx's transport over aiohttp, which knows what was sent when a request fails.
+"""httpx's transport over aiohttp, which records what was sent when a request fails.
+
+    client = httpx.AsyncClient(transport=Transport(egress, clock), trust_env=False, timeout=None)
 
 httpx's own pool costs 1.2 ms of CPU a request at 16 concurrent, this a third of it (bench row h). aiohttp
 connects, encrypts, speaks to proxies and keeps connections; what is added here:
 
-- A failure is Unavailable until the whole request was handed to the kernel, and Uncertain from then on, whatever
-  aiohttp calls it. `HandOver` tells the caller which.
+- A failure is Unavailable until the whole request was passed to the kernel, and Uncertain from then on, whatever
+  aiohttp raises. `Exchange.handed_over` is the same for the caller.
 - A connection that the server has closed while it was idle is not used: aiohttp would lose the request with it.
-- A failed connection is aborted: a polite close would still send what is buffered, and the mail would arrive.
-- Bodies are bounded and never unpacked.
+- A failed connection is aborted: a graceful close would still send what is buffered, and the mail would arrive.
+- Bodies are bounded and never decompressed.
 """
 
-from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -22,7 +23,7 @@ from aiohttp_socks import ProxyError
 from yarl import URL
 
 from mailroom.clock import Clock
-from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
+from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers.connection_failure import connection_failure, proxy_failure
 from mailroom.providers.egress import PORTS, Egress, Proxy
 from mailroom.providers.http.connections import Exchange, connector
@@ -34,26 +35,19 @@ IDLE_SECONDS: Final = 30.0
 """A connection that was idle for longer is not used again: load balancers drop them silently after a minute."""
 _LONGEST_FIELD: Final = 16 * 1024
 """Octets of a status line or a header field."""
-_NOT_KEPT: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
-"""Headers of a body that httpx must not decode."""
-_FIRST_FINAL_STATUS: Final = 200
-
-
-@dataclass(slots=True)
-class HandOver:
-    """Whether the whole request may have reached the server. Pass it as the request's extension `hand_over`."""
-
-    done: bool = False
+_DROPPED_HEADERS: Final = frozenset({b"content-encoding", b"content-length", b"location", b"transfer-encoding"})
+"""Headers by which httpx would decode the body again, or parse a URL that is not followed."""
+_CLOSED: Final = "this provider was closed"
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """`httpx.AsyncClient(transport=Transport(egress, clock))`; raises Misconfigured, Unavailable and Uncertain.
+    """Raises Misconfigured, Unavailable and Uncertain. Uses a request's extension `exchange`, if there is one.
 
-    It sets no limit to the number of connections, and none to the time of an exchange: the caller does.
+    It limits neither the number of connections nor the time of an exchange: the caller does.
     """
 
     def __init__(self, egress: Egress, clock: Clock) -> None:
-        """Read the CA file; dial nothing. Raises ValueError for a bad file."""
+        """Read the CA file; connect to nothing. Raises ValueError for a bad file."""
         self._egress = egress
         self._clock = clock
         self._context = egress.tls_context()
@@ -66,22 +60,18 @@ class Transport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and return its response, the body cut at `LONGEST_BODY` (extension `cut`)."""
         if self._closed:
-            raise Unavailable("this provider was closed")
+            raise Unavailable(_CLOSED)
         if self._session is None:  # it belongs to the running loop
             self._session = self._open_session()
-        exchange = Exchange(request.content)
+        exchange: Exchange = request.extensions.get("exchange") or Exchange(request.content)
         try:
             return await self._exchange(self._session, request, exchange)
         except BaseException as error:
-            handed_over = exchange.handed_over
-            if isinstance(hand_over := request.extensions.get("hand_over"), HandOver):
-                hand_over.done = handed_over
             exchange.abort()
             if type(error) is TimeoutError:  # the caller's
                 raise
             if isinstance(error, aiohttp.ClientError | OSError | ProxyError):
-                kind = Uncertain if handed_over else Unavailable
-                raise self._failure(request.url, error, kind, started=exchange.connection is not None) from None
+                raise self._failure(request.url, error, exchange) from None
             if isinstance(error, ValueError):
                 raise Misconfigured("the request's address or one of its headers cannot be written in HTTP") from None
             raise
@@ -92,7 +82,7 @@ class Transport(httpx.AsyncBaseTransport):
         exchange.begin()
         async with session.request(
             request.method,
-            URL(str(request.url), encoded=True),  # quoting it anew would break signatures
+            URL(str(request.url), encoded=True),  # another quoting would break signatures
             headers=[(name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw],
             data=exchange.data(),
             allow_redirects=False,
@@ -105,7 +95,7 @@ class Transport(httpx.AsyncBaseTransport):
                 self._usable_until[exchange.connection] = self._clock.monotonic() + idle_seconds
             return httpx.Response(
                 response.status,
-                headers=[pair for pair in response.raw_headers if pair[0].lower() not in _NOT_KEPT],
+                headers=[pair for pair in response.raw_headers if pair[0].lower() not in _DROPPED_HEADERS],
                 content=body[:LONGEST_BODY],
                 extensions={"cut": len(body) > LONGEST_BODY},
             )
@@ -118,7 +108,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     def _open_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=connector(self._egress, self._context, self._usable, keepalive_timeout=IDLE_SECONDS),
+            connector=connector(self._egress, self._context, self._is_usable, keepalive_timeout=IDLE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(connect=self._egress.connect_timeout),
@@ -126,44 +116,40 @@ class Transport(httpx.AsyncBaseTransport):
             max_field_size=_LONGEST_FIELD,
         )
 
-    def _usable(self, connection: ResponseHandler) -> bool:
-        """Tell whether a kept connection may be used once more."""
+    def _is_usable(self, connection: ResponseHandler) -> bool:
         return self._clock.monotonic() < self._usable_until.get(connection, inf)
 
-    def _failure(  # noqa: PLR0911 - a table
-        self, url: httpx.URL, error: Exception, kind: type[SendingError], *, started: bool
-    ) -> SendingError:
-        """Return what aiohttp's error means; `kind` is for those that can also follow the hand-over."""
+    def _failure(self, url: httpx.URL, error: Exception, exchange: Exchange) -> SendingError:  # noqa: PLR0911 - a table
+        """Return what aiohttp's error means."""
         proxy = self._egress.proxy
-        host = f"{url.host}:{url.port or PORTS[url.scheme]}"
-        where = f"the proxy {proxy.host}:{proxy.port}" if proxy else host
+        where = f"the proxy {proxy.host}:{proxy.port}" if proxy else f"{url.host}:{url.port or PORTS[url.scheme]}"
         match error:
             case aiohttp.ConnectionTimeoutError():
                 seconds = self._egress.connect_timeout
                 return Unavailable(f"{where} was not ready for a request within {seconds:g} s")
             case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorError():
                 return connection_failure(where, _cause(error), self._egress)
-            case OSError() if not started:
+            case OSError() if exchange.connection is None:
                 return connection_failure(where, error, self._egress)
             case aiohttp.ClientHttpProxyError():
                 return proxy_failure("http", error.status, f"{error.status} {error.message}")
             case ProxyError():
                 return proxy_failure("socks5", error.error_code, str(error))
             case aiohttp.ClientResponseError():
-                return kind("the answer is not HTTP")
+                return exchange.failure("the answer is not HTTP")
             case _ if self._closed:
-                return kind("this provider was closed")
-        return kind(f"no answer: {bounded(str(error)) or 'the connection was closed'}")
+                return exchange.failure(_CLOSED)
+        return exchange.failure(f"no answer: {bounded(str(error)) or 'the connection was closed'}")
 
 
 def _cause(error: aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorError) -> OSError:
     """Return the system's or OpenSSL's error."""
-    found = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error.os_error
-    return found if isinstance(found, OSError) else ConnectionError(str(found))
+    cause = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error.os_error
+    return cause if isinstance(cause, OSError) else ConnectionError(str(cause))
 
 
 def _proxy_arguments(proxy: Proxy | None) -> dict[str, Any]:
-    """Return what aiohttp's `request` is told of an HTTP proxy."""
+    """Return the arguments of aiohttp's `request` for an HTTP proxy."""
     if proxy is None or proxy.scheme.startswith("socks5"):
         return {}
     arguments: dict[str, Any] = {"proxy": URL.build(scheme=proxy.scheme, host=proxy.host, port=proxy.port)}
@@ -175,7 +161,7 @@ def _proxy_arguments(proxy: Proxy | None) -> dict[str, Any]:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Return the body, or a little more than `LONGEST_BODY` of it."""
-    if response.status < _FIRST_FINAL_STATUS:
+    if response.status < 200:  # noqa: PLR2004  # HTTP's
         raise aiohttp.ClientPayloadError("101 Switching Protocols, which was not asked for")
     body = bytearray()
     async for chunk in response.content.iter_any():
@@ -187,7 +173,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _idle_seconds(keep_alive: str) -> float:
-    """Return how long the connection may be idle: a server may announce less than we hope for."""
+    """Return how long the connection may be idle: at most `IDLE_SECONDS`, or what the server announces."""
     for parameter in keep_alive.lower().split(","):
         key, _, seconds = parameter.strip().partition("=")
         if key == "timeout" and seconds.isdigit():

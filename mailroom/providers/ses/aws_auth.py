@@ -1,7 +1,9 @@
-"""Signs requests for AWS with botocore: its chain of credentials and its Signature Version 4. httpx sends.
+"""Signs requests for AWS with botocore: its credential chain and its Signature Version 4. httpx sends them.
 
-botocore comes with the extra `ses` and is imported here only. What may block (files, the host's endpoints, STS) runs
-in a thread; a signature with credentials at hand takes 0.2 ms and does not.
+    client = httpx.AsyncClient(auth=AwsAuth(None, region="eu-central-1", service="ses", profile=None, egress=egress))
+
+botocore comes with the extra `ses` and is imported here only. Code that may block (files, the host's endpoints, STS)
+runs in a thread; a signature with stored credentials takes 0.2 ms and does not.
 """
 
 import asyncio
@@ -28,56 +30,76 @@ from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.providers.egress import Egress
 from mailroom.text import bounded
 
-# At DEBUG it tells what it signs, session token and all.
+# At DEBUG it logs what it signs, the session token included.
 logging.getLogger("botocore").setLevel(logging.WARNING)
 
 _FROM_THE_HOST: Final = frozenset({"env", "assume-role-with-web-identity", "container-role", "iam-role"})
-"""Where credentials are looked for unless a profile is named: the environment, EKS, ECS and EKS pods, EC2."""
+"""Where credentials are searched unless a profile is named: the environment, EKS, ECS and EKS pods, EC2."""
 _REFRESH_SECONDS: Final = 900
 """Before they expire; botocore refreshes from then on (advisory), and must in the last 600 s."""
 _SIGNED: Final = ("content-type",)
 """Beside `host` and `x-amz-…`: nothing that a proxy may change."""
 _TEMPORARY: Final = frozenset({"IDPCommunicationError", "InternalFailure", "ServiceUnavailable", "Throttling"})
-"""STS's own error codes that are not the operator's to mend (API_AssumeRoleWithWebIdentity.html, CommonErrors.html)."""
-_FIRST_SERVER_ERROR: Final = 500
+"""STS's error codes that another attempt may not get (API_AssumeRoleWithWebIdentity.html, CommonErrors.html)."""
 
 
-class AwsCredentials:
-    """Keys from the settings, or what botocore's chain finds: kept, and renewed before they expire."""
+class AwsAuth(httpx.Auth):
+    """Signature Version 4 (docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html) for httpx.
 
-    def __init__(self, fixed: Credentials | None, *, region: str, profile: str | None, egress: Egress) -> None:
-        """Take the settings' keys, or None to search; nothing is asked yet."""
-        self._fixed = fixed
+    By fixed keys, or by those that botocore's chain returns: they are stored, and renewed before they expire.
+    """
+
+    requires_request_body = True
+
+    def __init__(
+        self,
+        keys: tuple[str, str, str | None] | None,
+        *,
+        region: str,
+        service: str,
+        profile: str | None,
+        egress: Egress,
+    ) -> None:
+        """`keys` are id, secret and session token, or None to search; region and service are the credential scope's."""
+        self._fixed = Credentials(*keys) if keys else None
         self._region = region
+        self._service = service
         self._profile = profile
         self._egress = egress
-        self._found: Credentials | None = fixed
+        self._credentials = self._fixed
         self._lock = asyncio.Lock()
         self.current: ReadOnlyCredentials | None = None
-        """What was used last."""
+        """The keys that were used last."""
 
-    async def get(self) -> ReadOnlyCredentials:
-        """Return credentials that are good now. Raises Misconfigured or Unavailable."""
-        found = self._found
-        if found is None or (isinstance(found, RefreshableCredentials) and found.refresh_needed(_REFRESH_SECONDS)):
-            async with self._lock:  # whoever comes meanwhile waits for the same answer
-                self.current = await asyncio.to_thread(self._refresh)
-        else:
-            self.current = found.get_frozen_credentials()
-        return self.current
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Add `X-Amz-Date`, `X-Amz-Security-Token` and `Authorization`. Raises Misconfigured or Unavailable."""
+        headers = {name: request.headers[name] for name in _SIGNED if name in request.headers}
+        signed = AWSRequest(method=request.method, url=str(request.url), headers=headers, data=request.content)
+        SigV4Auth(await self._current_keys(), self._service, self._region).add_auth(signed)
+        request.headers.update(dict(signed.headers.items()))
+        yield request
 
     def forget(self) -> bool:
-        """Search anew next time: AWS says that these have expired. False: the operator has to give others."""
-        self._found = self._fixed
+        """Search again next time, because AWS refused expired keys. Returns False if they are the settings'."""
+        self._credentials = self._fixed
         return self._fixed is None
+
+    async def _current_keys(self) -> ReadOnlyCredentials:
+        stored = self._credentials
+        if stored is None or (isinstance(stored, RefreshableCredentials) and stored.refresh_needed(_REFRESH_SECONDS)):
+            async with self._lock:  # concurrent callers wait for the same credentials
+                self.current = await asyncio.to_thread(self._refresh)
+        else:
+            self.current = stored.get_frozen_credentials()
+        return self.current
 
     def _refresh(self) -> ReadOnlyCredentials:
         try:
-            if self._found is None:
-                self._found = self._session().get_credentials()
-            if self._found is None:
+            if self._credentials is None:
+                self._credentials = self._session().get_credentials()
+            if self._credentials is None:
                 raise Misconfigured("no credentials: neither the environment nor this host has any")
-            return self._found.get_frozen_credentials()
+            return self._credentials.get_frozen_credentials()
         except (BotoCoreError, ClientError, OSError, ValueError) as error:
             raise _failure(error) from None
 
@@ -96,35 +118,15 @@ class AwsCredentials:
         return session
 
 
-class AwsAuth(httpx.Auth):
-    """Signature Version 4 (docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html) for httpx."""
-
-    requires_request_body = True
-
-    def __init__(self, credentials: AwsCredentials, *, region: str, service: str) -> None:
-        """Take the names of the credential scope: `eu-central-1`, `ses`."""
-        self._credentials = credentials
-        self._region = region
-        self._service = service
-
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Add `X-Amz-Date`, `X-Amz-Security-Token` and `Authorization`."""
-        headers = {name: request.headers[name] for name in _SIGNED if name in request.headers}
-        signed = AWSRequest(method=request.method, url=str(request.url), headers=headers, data=request.content)
-        SigV4Auth(await self._credentials.get(), self._service, self._region).add_auth(signed)
-        request.headers.update(dict(signed.headers.items()))
-        yield request
-
-
 def _failure(error: Exception) -> SendingError:
-    """Return what it means that there are no credentials; no mail was handed over."""
+    """Return the error for missing credentials; no mail was handed over."""
     match error:
         case SendingError():
             return error
         case ClientError():
             code = str(error.response.get("Error", {}).get("Code", ""))
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            temporary = code in _TEMPORARY or status >= _FIRST_SERVER_ERROR
+            temporary = code in _TEMPORARY or status >= 500  # noqa: PLR2004  # HTTP's
             return (Unavailable if temporary else Misconfigured)(f"no credentials: AWS STS answers {bounded(code)}")
         case MetadataRetrievalError() | CredentialRetrievalError() | ConnectionFailed() | HTTPClientError():
             return Unavailable("no credentials: the host's endpoint or AWS STS does not answer as it should")

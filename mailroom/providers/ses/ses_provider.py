@@ -2,34 +2,22 @@
 
 import base64
 import json
-from email.header import Header
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mailroom.address import ascii_form
 from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable
 from mailroom.message import Address, Email, Receipt
-from mailroom.providers import ProviderContext, TemplatesAtProvider
-from mailroom.providers.http.http_provider import (
-    ApiKey,
-    ApiRequest,
-    ApiResponse,
-    HttpProvider,
-    HttpSettings,
-    address_text,
-    header_pairs,
-    json_request,
-    mailbox_text,
-)
+from mailroom.providers.base import ProviderContext, TemplatesAtProvider
+from mailroom.providers.http.http_provider import ApiRequest, HttpProvider, json_request
+from mailroom.providers.http.http_settings import ApiKey, HttpSettings
+from mailroom.providers.http.mail_fields import address_text, encoded_words, header_pairs, mailbox_text
+from mailroom.providers.http.response import ApiResponse
 from mailroom.providers.http.template_variables import escaped
 
-if TYPE_CHECKING:  # botocore comes with an extra and takes 0.3 s to import
-    from mailroom.providers.ses.aws_auth import AwsCredentials
-
 Arn = Annotated[str, Field(pattern=r"^arn:[!-~]{1,2000}$")]
-
 
 _INSTALL: Final = "make setup EXTRAS=ses, or pip install --require-hashes -r requirements-ses.txt"
 
@@ -43,35 +31,35 @@ class Settings(TemplatesAtProvider, HttpSettings):
     )
     credentials: Literal["keys", "host"] = Field(
         "keys",
-        description="`keys`: the two settings below; `host`: what AWS's SDKs would find: `AWS_ACCESS_KEY_ID` and its "
-        "kin, an EKS web identity, an ECS task's or EKS pod's role, an EC2 instance's role, or `profile`",
+        description="`keys`: the two settings below; `host`: those that AWS's SDKs find: `AWS_ACCESS_KEY_ID` "
+        "and the like, an EKS web identity, an ECS task's or EKS pod's role, an EC2 instance's role, or `profile`",
     )
     profile: str | None = Field(
         None,
         pattern=r"^[!-~]{1,200}$",
-        description="a profile of `~/.aws/config` and `~/.aws/credentials`, with all that it may name: "
+        description="a profile of `~/.aws/config` and `~/.aws/credentials`, which may name "
         'keys, a role, SSO, a `credential_process`; goes with `credentials = "host"`; also `AWS_PROFILE`',
     )
     access_key_id: str | None = Field(
         None, pattern=r"^\w{16,128}$", description="IAM → Users → Security credentials → Access keys"
     )
     access_key_secret: ApiKey | None = Field(None, description="goes with `access_key_id`")
-    session_token: ApiKey | None = Field(None, description="goes with keys that are good for a time")
+    session_token: ApiKey | None = Field(None, description="of temporary keys")
     configuration_set_name: str | None = Field(
         None, pattern=r"^[\w-]{1,64}$", description="the configuration set: dedicated addresses, event publishing"
     )
     email_address_identity_arn: Arn | None = Field(
-        None, description="the identity of another account that lets us send in its name"
+        None, description="the identity of another account that allows us to send for it"
     )
     feedback_forwarding_email_address: Annotated[str, AfterValidator(ascii_form)] | None = Field(
-        None, description="where SES forwards bounces and complaints to"
+        None, description="address to which SES forwards bounces and complaints"
     )
     feedback_forwarding_email_address_identity_arn: Arn | None = Field(
-        None, description="the other account's identity for that address"
+        None, description="another account's identity for that address"
     )
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _check_credentials(self) -> Self:
         if find_spec("botocore") is None:
             raise ValueError(f"Amazon SES needs botocore: {_INSTALL}")
         given = [self.access_key_id is not None, self.access_key_secret is not None]
@@ -85,97 +73,74 @@ class Settings(TemplatesAtProvider, HttpSettings):
 
 
 KINDS: Final[dict[str, type[SendingError]]] = {
-    "MessageRejected": Declined,
-    "BadRequestException": Declined,
-    "RequestEntityTooLargeException": Declined,
-    "MailFromDomainNotVerifiedException": Misconfigured,
-    "AccountSuspendedException": Misconfigured,
-    "SendingPausedException": Misconfigured,
-    "NotFoundException": Misconfigured,
-    "LimitExceededException": Misconfigured,
-    "ConfigurationSetDoesNotExist": Misconfigured,
-    "AccessDenied": Misconfigured,
-    "AccessDeniedException": Misconfigured,
-    "NotAuthorized": Misconfigured,
-    "OptInRequired": Misconfigured,
-    "SignatureDoesNotMatch": Misconfigured,
-    "InvalidSignatureException": Misconfigured,
-    "IncompleteSignature": Misconfigured,
-    "InvalidClientTokenId": Misconfigured,
-    "UnrecognizedClientException": Misconfigured,
-    "MissingAuthenticationToken": Misconfigured,
-    "MissingAuthenticationTokenException": Misconfigured,
-    "RequestExpired": Misconfigured,
-    "UnknownOperationException": Misconfigured,
-    "RequestTimeoutException": Unavailable,
-    "ServiceUnavailable": Unavailable,
-    "ServiceUnavailableException": Unavailable,
-    # AWS's own SDKs repeat these; a page of a gateway's is another matter, see `by_status`.
-    "InternalFailure": Unavailable,
-    "InternalServiceErrorException": Unavailable,
-    "InternalServerError": Unavailable,
+    **dict.fromkeys(("MessageRejected", "BadRequestException", "RequestEntityTooLargeException"), Declined),
+    **dict.fromkeys(("MailFromDomainNotVerifiedException", "AccountSuspendedException"), Misconfigured),
+    **dict.fromkeys(("SendingPausedException", "NotFoundException", "LimitExceededException"), Misconfigured),
+    **dict.fromkeys(("ConfigurationSetDoesNotExist", "OptInRequired", "UnknownOperationException"), Misconfigured),
+    **dict.fromkeys(("AccessDenied", "AccessDeniedException", "NotAuthorized"), Misconfigured),
+    **dict.fromkeys(("SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature"), Misconfigured),
+    **dict.fromkeys(("InvalidClientTokenId", "UnrecognizedClientException", "RequestExpired"), Misconfigured),
+    **dict.fromkeys(("MissingAuthenticationToken", "MissingAuthenticationTokenException"), Misconfigured),
+    **dict.fromkeys(("RequestTimeoutException", "ServiceUnavailable", "ServiceUnavailableException"), Unavailable),
+    # AWS's SDKs repeat requests after these; for a gateway's HTML page see `by_status`.
+    **dict.fromkeys(("InternalFailure", "InternalServiceErrorException", "InternalServerError"), Unavailable),
 }
 """By the error's type (API_SendEmail.html#API_SendEmail_Errors, CommonErrors.html)."""
 
 _THROTTLED: Final = ("TooManyRequests", "Throttling")
 """How the types of throttling begin; there are several."""
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
-_OURS: Final = ("not verified", "not authorized", "authority to send", "emplate")
-"""What SES says of an unverified sender (or, in its sandbox, recipient), and of its templates, under other types."""
+_OUR_FAULT: Final = ("not verified", "not authorized", "authority to send", "emplate")
+"""Texts about an unverified sender (or, in SES's sandbox, recipient) and about templates, under other types."""
 _MOST_HEADERS: Final = 15
 _LONGEST_HEADER: Final = 996
 """Characters of name and value together."""
 
 
-class Ses(HttpProvider):
-    """Hands mails to SES as the bytes that they are, unless a template of its own makes them.
+class Ses(HttpProvider[Settings]):
+    """Sends the mail's bytes by SES, or the mail that a template stored there makes.
 
     `Content.Raw`, not `Content.Simple`: the same bytes leave as by SMTP, with all their headers (Simple takes 15, of at
-    most 995 characters) and the encodings that were chosen for their text. Either way SES puts a Message-ID and Date of
-    its own and signs by DKIM. From and Reply-To stand in the mail; `FromEmailAddress` would replace the one there.
+    most 995 characters) and the encodings that were chosen for their text. Either way SES sets a Message-ID and Date of
+    its own and signs by DKIM. From and Reply-To are in the bytes; `FromEmailAddress` would replace the one there.
     """
 
     def __init__(self, settings: Settings, context: ProviderContext) -> None:
-        """Read what the settings say; nothing is dialled."""
-        from mailroom.providers.ses.aws_auth import AwsAuth  # noqa: PLC0415 - see above
+        from mailroom.providers.ses.aws_auth import AwsAuth  # noqa: PLC0415 - botocore, an extra, takes 0.3 s
 
-        self._credentials = _credentials(settings)
-        suffix = "amazonaws.com.cn" if settings.region.startswith("cn-") else "amazonaws.com"
-        super().__init__(
-            settings,
-            context,
-            host=f"https://email.{settings.region}.{suffix}",
-            auth=AwsAuth(self._credentials, region=settings.region, service="ses"),
-        )
-        given = {
+        region, token, keys = settings.region, settings.session_token, None
+        if settings.access_key_id is not None and settings.access_key_secret is not None:
+            secret = settings.access_key_secret.get_secret_value()
+            keys = settings.access_key_id, secret, token.get_secret_value() if token else None
+        self._auth = AwsAuth(keys, region=region, service="ses", profile=settings.profile, egress=settings.egress)
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        super().__init__(settings, context, f"https://email.{region}.{suffix}", auth=self._auth)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the current key: SES repeats a signed request that it refuses, session token included."""
+        current = self._auth.current
+        return (current.secret_key, current.token or "") if current else ()
+
+    def build_request(self, email: Email) -> ApiRequest:
+        """Return the request for a mail. Raises Declined for an address beyond ASCII, which SES does not take."""
+        if not email.recipient.isascii():
+            raise Declined("SES takes no addresses beyond ASCII", hint="add a provider that does, for such recipients")
+        settings = self.settings
+        fields = {
+            "Destination": {"ToAddresses": [email.recipient]},
+            **_content(email),
+            "EmailTags": [{"Name": "mailroom_id", "Value": email.id}],
             "ConfigurationSetName": settings.configuration_set_name,
             "FromEmailAddressIdentityArn": settings.email_address_identity_arn,
             "FeedbackForwardingEmailAddress": settings.feedback_forwarding_email_address,
             "FeedbackForwardingEmailAddressIdentityArn": settings.feedback_forwarding_email_address_identity_arn,
         }
-        self._options = {name: value for name, value in given.items() if value is not None}
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return the key of the moment: SES repeats a signed request that it does not like, session token and all."""
-        current = self._credentials.current
-        return (current.secret_key, current.token or "") if current else ()
-
-    def build_request(self, email: Email) -> ApiRequest:
-        """Return the request for a mail. Raises Declined for addresses beyond ASCII, which SES takes none of."""
-        if not email.recipient.isascii():
-            raise Declined("SES takes no addresses beyond ASCII", hint="add a provider that does, for such recipients")
-        fields: dict[str, Any] = {
-            "Destination": {"ToAddresses": [email.recipient]},
-            **(_by_template(email) if email.template_at_provider else _as_it_is(email)),
-            "EmailTags": [{"Name": "mailroom_id", "Value": email.id}],
-            **self._options,
-        }
         return json_request("/v2/email/outbound-emails", fields)
 
     async def verify(self) -> str:
-        """Ask for the account, see `Verifiable`; keys that may only send are right all the same."""
+        """Request the account, see `Verifiable`; keys that may only send are right all the same."""
         try:
-            account = (await self.asked("/v2/email/account")).fields
+            account = (await self.query("/v2/email/account")).fields
         except Misconfigured as error:
             if not error.code.startswith("AccessDenied"):
                 raise
@@ -190,39 +155,23 @@ class Ses(HttpProvider):
         """Return the receipt, or raise by the error's type."""
         if response.is_success:
             return response.receipt("MessageId")
-        code = _type(response)
-        if code in _EXPIRED:
-            # Keys that are lent are fetched anew for the next try; these can only be replaced by the operator.
-            raise response.error(Unavailable if self._credentials.forget() else Misconfigured, code=code)
+        code = _error_type(response)
         kind = Unavailable if code.startswith(_THROTTLED) else KINDS.get(code)
-        if kind in (Declined, Unavailable) and any(words in response.words for words in _OURS):
+        if code in _EXPIRED:
+            # Temporary keys are fetched again for the next attempt; those in the settings only the operator can renew.
+            kind = Unavailable if self._auth.forget() else Misconfigured
+        elif kind in (Declined, Unavailable) and any(text in response.diagnostic for text in _OUR_FAULT):
             kind = Misconfigured
-        if kind is None:
-            raise self.refusal(response)
         raise response.error(kind, code=code)
 
 
-def _credentials(settings: Settings) -> "AwsCredentials":
-    from botocore.credentials import Credentials  # noqa: PLC0415 - see above
+def _content(email: Email) -> dict[str, Any]:
+    """Return the mail's bytes, or the template with sender and headers, without Message-ID: SES sets its own.
 
-    from mailroom.providers.ses.aws_auth import AwsCredentials  # noqa: PLC0415 - likewise
-
-    fixed = None
-    if settings.access_key_id is not None and settings.access_key_secret is not None:
-        token = settings.session_token.get_secret_value() if settings.session_token else None
-        fixed = Credentials(settings.access_key_id, settings.access_key_secret.get_secret_value(), token)
-    return AwsCredentials(fixed, region=settings.region, profile=settings.profile, egress=settings.egress)
-
-
-def _as_it_is(email: Email) -> dict[str, Any]:
-    return {"Content": {"Raw": {"Data": base64.b64encode(email.raw).decode("ascii")}}}
-
-
-def _by_template(email: Email) -> dict[str, Any]:
-    """Return content and senders. Message-ID is not among the headers: SES sets its own.
-
-    Raises Misconfigured for headers that it does not take.
+    Raises Misconfigured for headers that SES does not take with a template.
     """
+    if not email.template_at_provider:
+        return {"Content": {"Raw": {"Data": base64.b64encode(email.raw).decode("ascii")}}}
     headers = header_pairs(email)
     if len(headers) > _MOST_HEADERS or any(len(name) + len(value) > _LONGEST_HEADER for name, value in headers):
         raise Misconfigured(f"with a template SES takes {_MOST_HEADERS} headers of {_LONGEST_HEADER} characters")
@@ -232,22 +181,22 @@ def _by_template(email: Email) -> dict[str, Any]:
         "TemplateData": json.dumps(escaped(email.variables)),
         "Headers": [{"Name": name, "Value": value} for name, value in headers],
     }
-    written: dict[str, Any] = {"FromEmailAddress": _mailbox(email.sender), "Content": {"Template": template}}
-    if email.reply_to:
-        written["ReplyToAddresses"] = [_mailbox(email.reply_to)]
-    return written
+    return {
+        "FromEmailAddress": _ascii_mailbox(email.sender),
+        "Content": {"Template": template},
+        "ReplyToAddresses": email.reply_to and [_ascii_mailbox(email.reply_to)],
+    }
 
 
-def _mailbox(address: Address) -> str:
-    """Return it in ASCII, a name beyond that as encoded words (RFC 2047)."""
+def _ascii_mailbox(address: Address) -> str:
     if address.name.isascii():
         return mailbox_text(address)
-    return f"{Header(address.name, 'utf-8').encode(linesep='')} <{address_text(address.email)}>"
+    return f"{encoded_words(address.name)} <{address_text(address.email)}>"
 
 
-def _type(answer: ApiResponse) -> str:
+def _error_type(response: ApiResponse) -> str:
     """Return the error's type without the URL that may follow or the namespace that may precede it."""
-    given = answer.headers.get("x-amzn-errortype", "") or answer.text("__type") or answer.text("code")
+    given = response.headers.get("x-amzn-errortype", "") or response.text("__type") or response.text("code")
     return given.partition(":")[0].rpartition("#")[2].strip()
 
 

@@ -1,6 +1,10 @@
-"""Gets OAuth2 access tokens (RFC 6749), keeps them, and gets new ones before they expire. The names follow Logto's.
+"""Requests OAuth2 access tokens (RFC 6749), stores them, and renews them before they expire.
 
-Four ways: a refresh token, a service account's key (RFC 7523), a client's own credentials, or a token that is given.
+    tokens = Tokens(settings.oauth2, username="ada@acme.example", transport=transport, clock=clock)
+    token = await tokens.get()
+
+Four grants: a refresh token, a service account's key (RFC 7523), a client's own credentials, or a given access token.
+The names of the settings follow Logto's.
 """
 
 import asyncio
@@ -9,10 +13,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
-from urllib.parse import urlsplit
 
-import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -22,62 +25,56 @@ from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import MASK
 from mailroom.pem import private_key_in
+from mailroom.providers.egress import split_url
 from mailroom.text import bounded
 
 if TYPE_CHECKING:
     import httpx
 
 _RENEW_SECONDS: Final = 60.0
-"""So long before its end a token is not used any more."""
+"""A token is not used any more so long before it expires."""
 _USUAL_LIFETIME_SECONDS: Final = 3600.0
 _LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
 _ASSERTION_SECONDS: Final = 300
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_TOO_MANY_REQUESTS: Final = 429
-_SERVER_ERROR: Final = 500
-_OK: Final = 200
 _TOKEN: Final = re.compile(r"[!-~]+")
 _TEMPORARY: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 
-def _access_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        raise ValueError("this is no URL") from None
-    if not host or "@" in parts.netloc or not url.isprintable():
+def _check_url(url: str) -> str:
+    parts = split_url(url, ("https", "http"))
+    if "@" in parts.netloc or not url.isprintable():
         raise ValueError("write it as https://host/path")
-    if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
         raise ValueError("secrets go there: it must be https://")
     return url
 
 
 class OAuth2(BaseModel):
-    """How to come by an access token."""
+    """How to get an access token."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    client_id: str | None = Field(None, min_length=1, description="of the application that you registered")
+    client_id: str | None = Field(None, min_length=1, description="id of the application that you registered")
     client_secret: SecretStr | None = Field(
-        None, min_length=1, description="its secret; without a `refresh_token` tokens are asked for in its own name"
+        None, min_length=1, description="its secret; without a `refresh_token` tokens are the application's own"
     )
-    refresh_token: SecretStr | None = Field(None, min_length=1, description="what consent to that application gave")
+    refresh_token: SecretStr | None = Field(None, min_length=1, description="from the consent to that application")
     service_client: str | None = Field(
         None, min_length=1, description="a service account: `client_email` in its key's JSON file"
     )
     private_key: SecretStr | None = Field(None, min_length=1, description="its key in PEM format: `private_key` there")
     passphrase: SecretStr | None = Field(None, min_length=1, description="of the private key, if it has one")
     access_token: SecretStr | None = Field(None, min_length=1, description="a token that you renew yourself")
-    access_url: Annotated[str, AfterValidator(_access_url)] | None = Field(
-        None, description='the token endpoint; `preset = "gmail"` knows Google\'s'
+    access_url: Annotated[str, AfterValidator(_check_url)] | None = Field(
+        None, description='the token endpoint; default with `preset = "gmail"`: Google\'s'
     )
     scope: str | None = Field(
-        None, pattern=r"^[!-~]+( [!-~]+)*$", description="what the token is for; the presets know their vendor's"
+        None, pattern=r"^[!-~]+( [!-~]+)*$", description="scope of the token; default: the preset's"
     )
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_grant(self) -> Self:
         if self.access_token is not None:
             if self.refresh_token or self.private_key or self.client_secret:
                 raise ValueError("an access_token of your own needs nothing beside it")
@@ -109,64 +106,52 @@ class Token:
     """An access token."""
 
     text: str = field(repr=False)
-    good_until: float
+    renew_at: float
     """By the monotonic clock."""
     accepted: bool = False
-    """Whether a server has taken it; one that never was is not replaced by another of its kind."""
+    """Whether a server has accepted it; only such a token is replaced when it is refused."""
 
 
 class Tokens:
-    """The one token that all connections log in with. Concurrent callers share a request."""
+    """The token with which all connections log in. Concurrent callers share a request."""
 
-    def __init__(
-        self,
-        settings: OAuth2,
-        *,
-        username: str,
-        url: str,
-        scope: str,
-        transport: "httpx.AsyncBaseTransport",
-        clock: Clock,
-    ) -> None:
-        """`url` is the token endpoint; `username` the mailbox that a service account acts for."""
+    def __init__(self, settings: OAuth2, *, username: str, transport: "httpx.AsyncBaseTransport", clock: Clock) -> None:
+        """`username` is the mailbox for which a service account acts."""
         import httpx  # noqa: PLC0415 - for OAuth2 only
 
         self._settings = settings
         self._username = username
-        self._url = url
-        self._scope = scope
+        self._url = settings.access_url or ""
+        self._scope = settings.scope or ""
         self._clock = clock
-        self._client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113  # the dialler's
-        self._one_at_a_time = asyncio.Lock()
+        self._client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113  # the caller's
+        self._lock = asyncio.Lock()
         self._refresh_token = settings.refresh_token.get_secret_value() if settings.refresh_token else ""
         self._key = settings.signing_key() if settings.private_key else None
         self._token: Token | None = None
         if settings.access_token is not None:
             self._token = Token(settings.access_token.get_secret_value(), float("inf"))
 
-    @property
-    def renewable(self) -> bool:
-        """Whether another token can be had when one is refused."""
-        return self._settings.access_token is None
-
     async def get(self) -> Token:
-        """Return a token that is good for a while. Raises Misconfigured or Unavailable."""
-        async with self._one_at_a_time:
-            if self._token is None or self._clock.monotonic() >= self._token.good_until:
+        """Return a token that does not expire soon. Raises Misconfigured or Unavailable."""
+        async with self._lock:
+            if self._token is None or self._clock.monotonic() >= self._token.renew_at:
                 self._token = await self._request()
             return self._token
 
-    def refused(self, token: Token) -> None:
-        """Forget a token that a server did not take."""
-        if self.renewable and self._token is token:
+    def discard(self, token: Token) -> bool:
+        """Delete a token that a server refused; return whether to try another: not if no server ever accepted one."""
+        is_renewable = self._settings.access_token is None
+        if is_renewable and self._token is token:
             self._token = None
+        return is_renewable and token.accepted
 
     async def aclose(self) -> None:
         """Close the connections to the token endpoint."""
         await self._client.aclose()
 
     async def _request(self) -> Token:
-        asked_at = self._clock.monotonic()
+        requested_at = self._clock.monotonic()
         try:
             response = await self._client.post(self._url, data=self._form(), headers={"Accept": "application/json"})
         except Uncertain as error:
@@ -177,26 +162,26 @@ class Tokens:
             raise Misconfigured(f"no token: {error.words}", code=error.code) from None
         fields = _fields(response)
         text = fields.get("access_token")
-        if response.status_code != _OK or not isinstance(text, str) or not _TOKEN.fullmatch(text):
+        if response.status_code != HTTPStatus.OK or not isinstance(text, str) or not _TOKEN.fullmatch(text):
             raise self._refusal(response.status_code, fields)
         if isinstance(new := fields.get("refresh_token"), str) and new:
-            self._refresh_token = new  # some vendors let the old one die
-        return Token(text, asked_at + _good_for(fields.get("expires_in")))
+            self._refresh_token = new  # some vendors revoke the old one
+        return Token(text, requested_at + _usable_seconds(fields.get("expires_in")))
 
     def _form(self) -> dict[str, str]:
         settings = self._settings
-        form: dict[str, str] = {}
         if self._key is not None:
-            grant, form["assertion"] = "urn:ietf:params:oauth:grant-type:jwt-bearer", self._assertion(self._key)
+            grant = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+            form = {"grant_type": grant, "assertion": self._assertion(self._key)}
         elif self._refresh_token:
-            grant, form["refresh_token"] = "refresh_token", self._refresh_token
+            form = {"grant_type": "refresh_token", "refresh_token": self._refresh_token}
         else:
-            grant, form["scope"] = "client_credentials", self._scope
+            form = {"grant_type": "client_credentials", "scope": self._scope}
         if settings.client_id is not None:
             form["client_id"] = settings.client_id
         if settings.client_secret is not None:
             form["client_secret"] = settings.client_secret.get_secret_value()
-        return {"grant_type": grant, **form}
+        return form
 
     def _assertion(self, key: RSAPrivateKey) -> str:
         now = int(self._clock.wall())
@@ -206,31 +191,31 @@ class Tokens:
         return (signed + b"." + _base64url(key.sign(signed, PKCS1v15(), hashes.SHA256()))).decode()
 
     def _refusal(self, status: int, fields: Mapping[str, Any]) -> SendingError:
-        error = fields.get("error")
+        error, description = fields.get("error"), fields.get("error_description")
         code = bounded(error) if isinstance(error, str) else ""
-        told = fields.get("error_description")
-        words = f"{code}: {told}" if isinstance(told, str) else code or f"HTTP {status}, not as documented"
+        text = f"{code}: {description}" if isinstance(description, str) else code
+        text = text or f"HTTP {status}, not as documented"
         for secret in (*self._settings.secrets(), self._refresh_token):
-            words = words.replace(secret, MASK) if secret else words
-        temporary = status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS or code in _TEMPORARY
+            text = text.replace(secret, MASK) if secret else text
+        temporary = status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS or code in _TEMPORARY  # noqa: PLR2004  # HTTP's
         kind = Unavailable if temporary else Misconfigured
-        return kind(bounded(f"{self._url} gives no access token: {words}"), code=code or f"HTTP {status}")
+        return kind(bounded(f"{self._url} gives no access token: {text}"), code=code or f"HTTP {status}")
 
 
 def _fields(response: "httpx.Response") -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(response.content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = response.json()
+    except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _good_for(given: Any) -> float:
+def _usable_seconds(expires_in: Any) -> float:
     """Return for how many seconds a token is used."""
     try:
-        seconds = float(given)
+        seconds = float(expires_in)
     except (TypeError, ValueError):
-        seconds = _USUAL_LIFETIME_SECONDS
+        seconds = -1
     if not 0 <= seconds <= _LONGEST_LIFETIME_SECONDS:
         seconds = _USUAL_LIFETIME_SECONDS
     return max(seconds - _RENEW_SECONDS, seconds / 2)

@@ -1,8 +1,7 @@
-"""What is known of the vendors' SMTP endpoints: an operator names the vendor instead of host, port and encryption."""
+"""The vendors' SMTP endpoints: an operator names the vendor instead of host, port and encryption."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 Name = Literal["gmail", "sendgrid", "aliyun", "outlook", "ses", "mailgun", "postmark", "resend", "brevo"]
@@ -17,12 +16,12 @@ class Preset:
     port: int = 587
     tls: str = "starttls"
     username: str = ""
-    """The only one there is: the password says who we are."""
-    hosts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """The same for every account, which the password identifies."""
+    hosts: Mapping[str, str] | None = None
     """Region → host where the names follow no rule."""
-    access_url: str = ""
-    """Where OAuth2 tokens come from."""
-    scope: str = ""
+    access_url: str | None = None
+    """The endpoint for OAuth2 tokens."""
+    scope: str | None = None
     concurrency: int | None = None
     """How many connections the vendor allows a mailbox, where it is fewer than the default."""
 
@@ -36,15 +35,13 @@ PRESETS: Final[Mapping[str, Preset]] = {
         "smtpdm.aliyun.com",
         465,  # 25 is closed on their own machines
         "implicit",
-        hosts=MappingProxyType(
-            {
-                "cn-hangzhou": "smtpdm.aliyun.com",
-                "ap-southeast-1": "smtpdm-ap-southeast-1.aliyuncs.com",
-                "ap-southeast-2": "smtpdm-ap-southeast-2.aliyun.com",  # closed to new accounts
-                "us-east-1": "smtpdm-us-east-1.aliyuncs.com",
-                "eu-central-1": "smtpdm-eu-central-1.aliyuncs.com",
-            }
-        ),
+        hosts={
+            "cn-hangzhou": "smtpdm.aliyun.com",
+            "ap-southeast-1": "smtpdm-ap-southeast-1.aliyuncs.com",
+            "ap-southeast-2": "smtpdm-ap-southeast-2.aliyun.com",  # closed to new accounts
+            "us-east-1": "smtpdm-us-east-1.aliyuncs.com",
+            "eu-central-1": "smtpdm-eu-central-1.aliyuncs.com",
+        },
     ),
     "outlook": Preset(
         "smtp.office365.com",
@@ -52,35 +49,44 @@ PRESETS: Final[Mapping[str, Preset]] = {
         concurrency=3,  # a fourth gets 432 4.3.2 (learn.microsoft.com: Exchange Online limits, SMTP AUTH)
     ),
     "ses": Preset("email-smtp.{region}.amazonaws.com"),
-    "mailgun": Preset(
-        "smtp.mailgun.org", hosts=MappingProxyType({"us": "smtp.mailgun.org", "eu": "smtp.eu.mailgun.org"})
-    ),
+    "mailgun": Preset("smtp.mailgun.org", hosts={"us": "smtp.mailgun.org", "eu": "smtp.eu.mailgun.org"}),
     "postmark": Preset("smtp.postmarkapp.com"),
     "resend": Preset("smtp.resend.com", username="resend"),
     "brevo": Preset("smtp-relay.brevo.com"),
 }
 
 _IAM_SECRET_LENGTH: Final = 40
+_PORTS: Final = {"starttls": 587, "implicit": 465, "opportunistic": 587, "none": 25}
+"""The usual ports by `tls`."""
 
 
-def filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with what the preset knows beneath what was given. Raises ValueError for a bad `region`."""
-    told = {name: value for name, value in given.items() if value is not None}
-    preset = PRESETS.get(str(told.get("preset")))
+def fill_in(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with the preset's values, or the usual port, where none is given.
+
+    Raises ValueError for a bad `region`.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    usual_port = _PORTS.get(str(given.get("tls")))
+    if usual_port is not None and "port" not in given:
+        given["port"] = usual_port
+    preset = PRESETS.get(str(given.get("preset")))
     if preset is None:
-        if "region" in told:
+        if "region" in given:
             raise ValueError("region goes with a preset that has several: aliyun, mailgun, ses")
-        return told
-    known: dict[str, Any] = {"host": told.get("host") or _host(preset, told.get("region"))}
-    if "tls" not in told and "port" not in told:  # one without the other would not belong together
-        known |= {"port": preset.port, "tls": preset.tls}
+        return given
+    defaults: dict[str, Any] = {"host": given.get("host") or _host(preset, given.get("region"))}
+    if "tls" not in given and "port" not in given:  # one without the other would not belong together
+        defaults |= {"port": preset.port, "tls": preset.tls}
     if preset.concurrency:
-        known["concurrency"] = preset.concurrency
+        defaults["concurrency"] = preset.concurrency
     if preset.username:
-        known["username"] = preset.username
-    if told.get("preset") == "postmark" and "username" not in told and "oauth2" not in told and "password" in told:
-        known["username"] = told["password"]  # a server token is both
-    return known | told
+        defaults["username"] = preset.username
+    elif given.get("preset") == "postmark" and "oauth2" not in given and "password" in given:
+        defaults["username"] = given["password"]  # a server token is both
+    if isinstance(oauth2 := given.get("oauth2"), Mapping):
+        tokens = {"access_url": preset.access_url, "scope": preset.scope}
+        given["oauth2"] = tokens | {name: value for name, value in oauth2.items() if value is not None}
+    return defaults | given
 
 
 def _host(preset: Preset, region: Any) -> str:
@@ -97,8 +103,8 @@ def _host(preset: Preset, region: Any) -> str:
     return preset.host
 
 
-def oddities(name: str, *, username: str | None, password: str | None) -> None:
-    """Raise ValueError for what the vendor would refuse in words that help less."""
+def check_login(name: str, *, username: str | None, password: str | None) -> None:
+    """Raise ValueError for a login that the vendor would refuse, with a clearer message than the vendor's."""
     fixed = PRESETS[name].username
     if fixed and username != fixed:
         raise ValueError(f"the username is {fixed!r} for everybody; the API key is the password")

@@ -1,4 +1,4 @@
-"""What the SMTP client's errors mean for us; of replies `_refusals` holds the table."""
+"""Converts the SMTP client's errors to ours; `mailroom.providers.refusals` has the table of replies."""
 
 import re
 from functools import lru_cache
@@ -26,16 +26,13 @@ _NO_SMTPUTF8: Final = "add a provider whose server offers SMTPUTF8"
 
 
 def refusal(command: Command, reply: Reply) -> SendingError:
-    """Return the error that a reply stands for when it is not the expected one."""
-    text, code = diagnostic(reply), full_code(reply)
-    row = classify(command, reply.code, reply.enhanced_code, text)
-    if issubclass(row.kind, Unavailable):
-        return row.kind(text, code=code, hint=row.hint, retry_after=row.wait_seconds)
-    return row.kind(text, code=code, hint=row.hint)
+    """Return the error for a reply that is not the expected one."""
+    text = diagnostic(reply)
+    return classify(command, reply.code, reply.enhanced_code, text).error(text, code=full_code(reply))
 
 
 def sending_error(error: SmtpError, settings: Settings) -> SendingError:  # noqa: PLR0911 - a table
-    """Return what an error of the SMTP client means."""
+    """Return our error for one of the SMTP client."""
     where = f"{settings.host}:{settings.port}"
     match error:
         case ReplyError() if not error.handed_over:
@@ -76,7 +73,7 @@ def full_code(reply: Reply) -> str:
 
 
 def diagnostic(reply: Reply) -> str:
-    """Return the whole reply on one line, printable, at most 500 characters; codes that lines repeat are said once."""
+    """Return the reply on one line, printable, at most 500 characters, without the codes that its lines repeat."""
     code = full_code(reply)
     repeated = _repeated(code)
     return bounded(" ".join((code, *(repeated.sub("", line, count=1) for line in reply.lines))))

@@ -1,6 +1,6 @@
 """SMTP: a provider's submission endpoint, or a relay of your own.
 
-`mailroom.smtpclient` speaks it; here are the settings, OAuth2 tokens, and what the client's errors mean.
+`mailroom.smtpclient` is the protocol; this package has the settings, the OAuth2 tokens, and what errors mean.
 """
 
 import asyncio
@@ -9,29 +9,16 @@ import ssl
 from collections.abc import Mapping
 from email.header import Header
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
 from mailroom.address import ascii_form
-from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, Rejected, Unavailable
 from mailroom.message import Email, Receipt
-from mailroom.providers import ProviderContext
+from mailroom.providers.base import ProviderContext
 from mailroom.providers.smtp.oauth2 import Tokens
 from mailroom.providers.smtp.replies import diagnostic, sending_error
 from mailroom.providers.smtp.smtp_settings import Settings
-from mailroom.smtpclient import (
-    Command,
-    Login,
-    Mail,
-    Pool,
-    Reply,
-    ReplyError,
-    Server,
-    Session,
-    SmtpError,
-    open_session,
-)
+from mailroom.smtpclient import Command, Login, Mail, Pool, Reply, ReplyError, Server, Session, SmtpError, open_session
 
 __all__ = ["Settings", "Smtp", "connect"]
 
@@ -49,8 +36,8 @@ class Smtp:
         if settings.username is not None and settings.password is not None:
             mechanisms = ("PLAIN", "LOGIN") if settings.auth == "auto" else (settings.auth.upper(),)
             self._login = Login(settings.username, settings.password.get_secret_value(), mechanisms)
-        self._tokens = _tokens(settings, context.clock)
-        self._headers = _written(settings.headers)
+        self._tokens = _token_source(settings, context)
+        self._headers = _header_lines(settings.headers)
         self._notify = ",".join(settings.dsn).upper()
         self._signer = settings.dkim.signer() if settings.dkim else None
         self._pool = Pool(
@@ -72,7 +59,7 @@ class Smtp:
             raise sending_error(error, self._settings) from None
 
     async def verify(self) -> str:
-        """Connect, encrypt, log in and ask whether the server is there, see `Verifiable`."""
+        """Connect, encrypt, log in and send NOOP, see `Verifiable`."""
         try:
             await self._pool.verify()
         except SmtpError as error:
@@ -109,24 +96,26 @@ class Smtp:
             raise Unavailable(f"{self._server.name} was not ready for a mail within {seconds:g} s") from None
 
     async def _open_by_token(self, tokens: Tokens) -> Session:
-        """Log in by OAuth2; a token that was accepted once and is refused now is replaced, once."""
+        """Log in by OAuth2; a token that was accepted before and is refused now is replaced, once."""
         while True:
             token = await tokens.get()
             login = Login(self._settings.username or "", token.text, ("XOAUTH2",))
             try:
                 session = await open_session(self._server, login)
             except ReplyError as error:
-                if error.command is Command.AUTH and error.code == _BAD_CREDENTIALS:
-                    tokens.refused(token)
-                    if token.accepted and tokens.renewable:
-                        continue
+                if error.command is Command.AUTH and error.code == _BAD_CREDENTIALS and tokens.discard(token):
+                    continue
                 raise
             token.accepted = True
             return session
 
 
 def _server(settings: Settings) -> Server:
-    egress = settings.egress
+    egress, proxy_context = settings.egress, None
+    if egress.proxy and egress.proxy.scheme == "https":
+        proxy_context = ssl.create_default_context()
+        if settings.ca_file is not None:  # either the system's authorities or these may have signed its certificate
+            proxy_context.load_verify_locations(settings.ca_file)
     return Server(
         settings.host,
         settings.port,
@@ -136,41 +125,27 @@ def _server(settings: Settings) -> Server:
         helo_name=settings.helo_name,
         local_address=egress.local_address,
         proxy_url=egress.proxy.url if egress.proxy else "",
-        proxy_context=_proxy_context(settings.ca_file) if egress.proxy and egress.proxy.scheme == "https" else None,
+        proxy_context=proxy_context,
     )
 
 
-def _proxy_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Trust the system's authorities, and our own: the proxy's certificate may be of either."""
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
-    return context
-
-
-def _tokens(settings: Settings, clock: Clock) -> Tokens | None:
-    """Return where tokens come from; they are requested over the same network path as mails are sent."""
+def _token_source(settings: Settings, context: ProviderContext) -> Tokens | None:
+    """Return the source of OAuth2 tokens, which are requested over the same network path as mails are sent."""
     if settings.oauth2 is None:
         return None
     from mailroom.providers.http.transport import Transport  # noqa: PLC0415 - aiohttp, only for OAuth2
 
-    return Tokens(
-        settings.oauth2,
-        username=settings.username or "",
-        url=settings.token_url,
-        scope=settings.token_scope,
-        transport=Transport(settings.egress, clock),
-        clock=clock,
-    )
+    transport = Transport(settings.egress, context.clock)
+    return Tokens(settings.oauth2, username=settings.username or "", transport=transport, clock=context.clock)
 
 
-def _written(headers: Mapping[str, str | tuple[str, ...]]) -> bytes:
+def _header_lines(headers: Mapping[str, str | tuple[str, ...]]) -> bytes:
     """Return header lines; text beyond ASCII as encoded words (RFC 2047)."""
     lines = []
     for name, given in headers.items():
         for value in (given,) if isinstance(given, str) else given:
-            written = value if value.isascii() else Header(value, "utf-8", header_name=name).encode(linesep="\r\n")
-            lines.append(f"{name}: {written}\r\n")
+            text = value if value.isascii() else Header(value, "utf-8", header_name=name).encode(linesep="\r\n")
+            lines.append(f"{name}: {text}\r\n")
     return "".join(lines).encode("ascii")
 
 
@@ -184,8 +159,8 @@ def _envelope_sender(address: str) -> str:
 
 def _receipt(reply: Reply) -> Receipt:
     text = diagnostic(reply)
-    found = _QUEUED.search(text)
-    return Receipt(found[1] if found else "", text)
+    match = _QUEUED.search(text)
+    return Receipt(match[1] if match else "", text)
 
 
 connect = Smtp

@@ -1,4 +1,4 @@
-"""Alibaba Cloud Direct Mail, by its recorded answers."""
+"""Alibaba Cloud Direct Mail, by its recorded responses."""
 
 import json
 from typing import Any
@@ -25,8 +25,8 @@ from tests.http_recorder import Answer, Request, json_answer
 from tests.mails import email, templated
 from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor, far_end_of
-from tests.providers.oracles import asked_by, asked_by_us, differences
+from tests.providers.http_service import HttpService, Vendor, service_of
+from tests.providers.oracles import client_request, differences, our_request
 from tests.providers.templates_contract import TemplatesContract
 
 ID, SECRET = "LTAI5tTestAccessKeyId0", "SecretOfTheTests0123456789abcd"
@@ -97,13 +97,13 @@ async def asked_by_the_sdk(mail: Email) -> Request:
         )
         Client(config).single_send_mail(mailed)
 
-    return await asked_by(send, VENDOR.accepted)
+    return await client_request(send, VENDOR.accepted)
 
 
 @pytest.mark.parametrize("name", MAILS)
 async def test_the_sdk_sends_the_same(name: str) -> None:
-    """But for what is of the moment."""
-    found = differences(await asked_by_the_sdk(MAILS[name]), await asked_by_us(VENDOR, MAILS[name]))
+    """Except for times."""
+    found = differences(await asked_by_the_sdk(MAILS[name]), await our_request(VENDOR, MAILS[name]))
     moment = {"authorization", "x-acs-date", "x-acs-signature-nonce", "x-acs-content-sha256"}
     found = {place: both for place, both in found.items() if place.removeprefix("HTTP ") not in moment}
     assert found == {
@@ -114,7 +114,7 @@ async def test_the_sdk_sends_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", MAILS)
 async def test_the_sdk_signs_byte_identically(name: str) -> None:
-    """What it sent is signed again by us over the same headers: it signs some more of them than we do."""
+    """We sign its mail again over the same headers: it signs some more of them than we do."""
     request = await asked_by_the_sdk(MAILS[name])
     theirs = request.header("authorization")
     signed = theirs.partition("SignedHeaders=")[2].partition(",")[0].split(";")
@@ -123,9 +123,9 @@ async def test_the_sdk_signs_byte_identically(name: str) -> None:
 
 
 async def test_the_sdk_sends_the_same_by_a_template() -> None:
-    """Texts by one name each, escaped: what Direct Mail does with them is nowhere said."""
+    """Texts have flat names and are escaped: the documentation does not say whether Direct Mail escapes them."""
     mail = templated("415366")
-    ours = dict((await asked_by_us(VENDOR, mail)).form)
+    ours = dict((await our_request(VENDOR, mail)).form)
     data = {
         "code": "482913",
         "locale": "de",
@@ -139,26 +139,26 @@ async def test_the_sdk_sends_the_same_by_a_template() -> None:
         config = Config(access_key_id=ID, access_key_secret=SECRET, endpoint=urlsplit(url).netloc, protocol="http")
         Client(config).single_send_mail(asked)
 
-    theirs = dict((await asked_by(send, VENDOR.accepted)).form)
+    theirs = dict((await client_request(send, VENDOR.accepted)).form)
     assert json.loads(theirs.pop("Template")) == json.loads(ours["Template"])
     assert theirs == {"Subject": ours["Subject"]}
     assert not {"HtmlBody", "TextBody"} & ours.keys()
 
 
-async def test_the_sdk_asks_for_the_account_likewise() -> None:
+async def test_the_sdk_requests_the_account_likewise() -> None:
     def ask(url: str) -> None:
         config = Config(access_key_id=ID, access_key_secret=SECRET, endpoint=urlsplit(url).netloc, protocol="http")
         Client(config).desc_account_summary(DescAccountSummaryRequest())
 
     account = json_answer(200, {"UserStatus": 0})
-    theirs = await asked_by(ask, account)
-    async with far_end_of(VENDOR) as far_end:
-        far_end.answer(account)
-        provider = connect(far_end.settings, context())
+    theirs = await client_request(ask, account)
+    async with service_of(VENDOR) as service:
+        service.answer(account)
+        provider = connect(service.settings, context())
         assert isinstance(provider, Verifiable)
         assert "takes the key" in await provider.verify()
         await provider.aclose()
-        [ours] = far_end.recorder.requests
+        [ours] = service.recorder.requests
     for request in (theirs, ours):
         assert (request.method, request.target, request.body) == ("POST", "/", b"")
         assert request.header("x-acs-action") == "DescAccountSummary"
@@ -168,24 +168,24 @@ async def test_the_sdk_asks_for_the_account_likewise() -> None:
 class TestAliyun(HttpProviderContract, TemplatesContract):
     vendor = VENDOR
 
-    async def test_the_same_mail_is_the_same_request(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        """But for the signature, which is good for once."""
+    async def test_the_same_mail_is_the_same_request(self, provider: Provider, service: HttpService) -> None:
+        """Except for the signature, which is valid once."""
         await provider.send(email())
         await provider.send(email())
-        first, second = far_end.recorder.requests
+        first, second = service.recorder.requests
         assert (first.target, first.body) == (second.target, second.body)
         of_the_moment = {"x-acs-date", "x-acs-signature-nonce", "authorization"}
         assert {header for header in first.headers if header[0] not in of_the_moment} <= set(second.headers)
         assert first.header("x-acs-signature-nonce") != second.header("x-acs-signature-nonce")
 
-    async def test_the_request_is_the_documented_one(self, far_end: HttpFarEnd) -> None:
-        changed = far_end.settings.model_copy(update={"tag_name": "codes"})
+    async def test_the_request_is_the_documented_one(self, service: HttpService) -> None:
+        changed = service.settings.model_copy(update={"tag_name": "codes"})
         provider = connect(changed, context())
         mail = replace(email(), reply_to=Address("help@acme.example", "Help"))
         receipt = await provider.send(mail)
         await provider.aclose()
         assert receipt.provider_message_id == "600000000123456789"
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/")
         assert request.header("x-acs-action") == "SingleSendMail"
         assert request.header("x-acs-version") == "2015-11-23"
@@ -209,82 +209,82 @@ class TestAliyun(HttpProviderContract, TemplatesContract):
             "TagName": "codes",
         }
 
-    @pytest.mark.parametrize(("beginning", "kind"), KINDS)
-    async def test_each_documented_error_is_of_its_kind(
-        self, provider: Provider, far_end: HttpFarEnd, beginning: str, kind: type[SendingError]
+    @pytest.mark.parametrize(("beginning", "kind"), KINDS.items())
+    async def test_each_documented_error_has_its_kind(
+        self, provider: Provider, service: HttpService, beginning: str, kind: type[SendingError]
     ) -> None:
         for code in (beginning, f"{beginning}.Malformed"):
-            far_end.answer(refusal(400, code))
+            service.answer(refusal(400, code))
             with pytest.raises(kind) as refused:
                 await provider.send(email())
             assert refused.value.code == code
 
-    async def test_a_mail_taken_for_spam_is_tried_again_later(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_a_mail_taken_for_spam_is_tried_again_later(self, provider: Provider, service: HttpService) -> None:
         """The code stands for a rate and for the day's quota too."""
-        far_end.answer(refusal(400, "InvalidSendMail.Spam", "Sendmail rejected by spam filter."))
+        service.answer(refusal(400, "InvalidSendMail.Spam", "Sendmail rejected by spam filter."))
         with pytest.raises(Unavailable) as refused:
             await provider.send(email())
         assert refused.value.retry_after == 60
 
-    async def test_an_address_known_as_invalid_is_rejected(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(refusal(400, "InvalidToAddress.Spam", "Sendmail rejected by invalid address."))
+    async def test_an_address_known_as_invalid_is_rejected(self, provider: Provider, service: HttpService) -> None:
+        service.answer(refusal(400, "InvalidToAddress.Spam", "Sendmail rejected by invalid address."))
         with pytest.raises(Rejected, match="invalid address"):
             await provider.send(email())
 
-    async def test_an_error_under_a_200_is_no_yes(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(json_answer(200, {"EnvId": "1", "Code": "InvalidMailAddressStatus.Malformed", "Message": "m"}))
+    async def test_an_error_with_status_200_is_no_success(self, provider: Provider, service: HttpService) -> None:
+        service.answer(json_answer(200, {"EnvId": "1", "Code": "InvalidMailAddressStatus.Malformed", "Message": "m"}))
         with pytest.raises(Misconfigured):
             await provider.send(email())
 
-    async def test_a_key_that_is_repeated_is_masked(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(refusal(400, "SignatureDoesNotMatch", f"server string to sign is:{SECRET}"))
+    async def test_a_key_that_is_repeated_is_masked(self, provider: Provider, service: HttpService) -> None:
+        service.answer(refusal(400, "SignatureDoesNotMatch", f"server string to sign is:{SECRET}"))
         with pytest.raises(Misconfigured, match="•••"):
             await provider.send(email())
 
     @pytest.mark.parametrize("name", ["X-Custom", "Precedence", "Feedback-ID", "To"])
-    async def test_a_header_that_it_has_no_field_for_is_refused(
-        self, provider: Provider, far_end: HttpFarEnd, name: str
+    async def test_a_header_without_a_field_is_refused(
+        self, provider: Provider, service: HttpService, name: str
     ) -> None:
         with pytest.raises(Misconfigured, match=name):
             await provider.send(replace(email(), headers=((name, "value"),)))
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
-    async def test_headers_of_ones_own_go_along_up_to_ten(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_up_to_ten_custom_headers_are_sent(self, provider: Provider, service: HttpService) -> None:
         own = tuple((f"X-User-{number}", "value") for number in range(8))
         await provider.send(replace(email(), headers=own))
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert len(json.loads(dict(request.form)["Headers"])) == 10
         with pytest.raises(Misconfigured, match="10 headers"):
             await provider.send(replace(email(), headers=(*own, ("X-User-8", "value"))))
 
-    async def test_a_display_name_that_is_too_long_is_refused(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_a_display_name_that_is_too_long_is_refused(self, provider: Provider, service: HttpService) -> None:
         with pytest.raises(Misconfigured, match="from_alias"):
             await provider.send(email(sender=Address("no-reply@acme.example", "Fifteen letters")))
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
-    async def test_names_in_any_script_go_along(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_names_in_any_script_are_sent(self, provider: Provider, service: HttpService) -> None:
         for name in ("Ærø & Søn", 'The "Acme" T.', "アクメ", "I" * 14):
             await provider.send(email(sender=Address("no-reply@acme.example", name)))
-        assert [dict(request.form)["FromAlias"] for request in far_end.recorder.requests] == [
+        assert [dict(request.form)["FromAlias"] for request in service.recorder.requests] == [
             "Ærø & Søn",
             'The "Acme" T.',
             "アクメ",
             "I" * 14,
         ]
 
-    async def test_a_template_without_a_subject_of_ours_is_refused(self, provider: Provider) -> None:
+    async def test_a_template_without_our_subject_is_refused(self, provider: Provider) -> None:
         with pytest.raises(Misconfigured, match="subject"):
             await provider.send(replace(templated("415366"), subject=""))
 
-    async def test_the_account_and_its_alias_overrule_the_mails_own(self, far_end: HttpFarEnd) -> None:
+    async def test_the_account_and_its_alias_override_the_mails(self, service: HttpService) -> None:
         changed = {**OPTIONS, "account_name": "news@acme.example", "from_alias": "Acme News"}
         settings = Settings.model_validate(
-            {**changed, "endpoint": far_end.recorder.url, "ca_file": far_end.settings.ca_file}
+            {**changed, "endpoint": service.recorder.url, "ca_file": service.settings.ca_file}
         )
         provider = connect(settings, context())
         await provider.send(email(sender=Address("no-reply@acme.example", "A name that is much too long")))
         await provider.aclose()
-        fields = dict(far_end.recorder.requests[0].form)
+        fields = dict(service.recorder.requests[0].form)
         assert (fields["AccountName"], fields["FromAlias"]) == ("news@acme.example", "Acme News")
 
 
@@ -319,7 +319,7 @@ async def test_the_region_decides_the_host_as_in_the_sdk(region: str, host: str)
 def test_a_display_name_that_is_too_long_is_refused_at_start(
     general: dict[str, str], own: dict[str, str], said: str
 ) -> None:
-    """Wherever it stands: every mail would carry it."""
+    """Every mail would have it."""
     given = {"FROM": "Acme <no-reply@acme.example>", "SECRET_KEY": "k" * 40, "CONNECTOR__AUTHORIZATION": "a" * 40}
     provider = {"TYPE": "aliyun", "ACCESS_KEY_ID": ID, "ACCESS_KEY_SECRET": SECRET, **own}
     named = {**given, **general, **{f"PROVIDERS__MAIN__{name}": value for name, value in provider.items()}}
@@ -341,6 +341,6 @@ def test_a_display_name_that_is_too_long_is_refused_at_start(
         {"access_key_id": "a b"},
     ],
 )
-def test_what_it_cannot_express_is_refused_at_start(wrong: dict[str, Any]) -> None:
+def test_senders_that_direct_mail_does_not_accept_are_refused_at_start(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({**OPTIONS, **wrong})

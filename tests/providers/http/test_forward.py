@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from mailroom.errors import Misconfigured
 from mailroom.message import Message, Priority, unwritten
 from mailroom.providers import connect
-from mailroom.providers.http.generic import Settings
-from mailroom.providers.http.logto_request import logto_request
+from mailroom.providers.http.generic import Settings, logto_request
 from tests.e2e import node
 from tests.e2e.harness import unless
 from tests.http_recorder import Answer, Recorder
@@ -49,8 +48,8 @@ def test_what_logto_sent_is_passed_on_byte_for_byte(capture: Path) -> None:
     assert logto_request(message_of(body)) == body
 
 
-async def test_it_goes_over_the_wire_unchanged() -> None:
-    """With the operator's headers and our id, and without a word of ours."""
+async def test_the_forwarded_request_is_unchanged() -> None:
+    """With the operator's headers and our id, and without any text of ours."""
     body = body_of(CAPTURES[-1])
     async with Recorder(Answer(200, b""), tls=False) as recorder:
         settings = Settings.model_validate(
@@ -68,7 +67,7 @@ async def test_it_goes_over_the_wire_unchanged() -> None:
 
 
 async def test_a_mail_without_its_message_is_refused() -> None:
-    """It would reach a service that expects what Logto sends."""
+    """The service expects Logto's request, not a rendered mail."""
     provider = connect(Settings.model_validate({"url": "https://127.0.0.1:9/", "forward": True}), context())
     with pytest.raises(Misconfigured, match="forwards"):
         await provider.send(email())
@@ -84,7 +83,7 @@ ODD: dict[str, Any] = {
 
 
 @unless(node.missing())
-async def test_the_oddest_payload_is_what_logtos_connector_makes_of_it() -> None:
+async def test_unusual_payloads_are_written_as_by_logtos_connector() -> None:
     """Npm's connector sends it, we read and forward it: the same bytes."""
     mail = {"to": "Ada+Tag@Example.com", "type": "OrganizationInvitation", "payload": ODD, "ip": ""}
     async with Recorder(Answer(200, b""), tls=False) as recorder, node.connector() as logto:

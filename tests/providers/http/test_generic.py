@@ -1,4 +1,4 @@
-"""The generic provider: what it sends without and with a template, and what it makes of answers."""
+"""The generic provider: its requests with and without a template, and how it reads responses."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tests.http_recorder import Answer, Request, json_answer
 from tests.mails import email
 from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor, far_end_of
+from tests.providers.http_service import HttpService, Vendor, service_of
 
 TOKEN = "gateway-token-0123456789"
 IN_PATH = "path-token-0123456789"
@@ -62,16 +62,16 @@ FORM = "application/x-www-form-urlencoded"
 
 async def asked(mail: Email, **options: Any) -> Request:
     """Return the request for a mail with these settings."""
-    async with far_end_of(replace(VENDOR, options={**VENDOR.options, **options})) as far_end:
-        provider = connect(far_end.settings, context())
+    async with service_of(replace(VENDOR, options={**VENDOR.options, **options})) as service:
+        provider = connect(service.settings, context())
         await provider.send(mail)
         await provider.aclose()
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         return request
 
 
 def faults(**options: Any) -> str:
-    """Return what is said of these settings."""
+    """Return the errors for these settings."""
     with pytest.raises(ValidationError) as refused:
         Settings.model_validate({"url": URL, **options})
     return "; ".join(error["msg"] for error in refused.value.errors())
@@ -80,11 +80,11 @@ def faults(**options: Any) -> str:
 class TestHttp(HttpProviderContract):
     vendor = VENDOR
 
-    async def test_the_request_is_the_documented_one(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_the_request_is_the_documented_one(self, provider: Provider, service: HttpService) -> None:
         mail = structs.replace(email(), reply_to=Address("hilfe@bücher.example"))
         receipt = await provider.send(mail)
         assert (receipt.provider_message_id, receipt.words) == ("gw-1", "Taken")
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", f"/hooks/{IN_PATH}/mail?key={IN_QUERY}&v=2")
         assert request.header("content-type") == "application/json"
         assert request.header("authorization") == f"Bearer {TOKEN}"
@@ -111,25 +111,25 @@ class TestHttp(HttpProviderContract):
         ids=["none", "text", "list", "broken", "binary", "deep", "empty", "odd id", "huge"],
     )
     @pytest.mark.parametrize("status", [200, 201, 204, 299])
-    async def test_a_yes_that_is_not_the_documented_one_is_uncertain(  # type: ignore[override]  # here it is a yes
-        self, provider: Provider, far_end: HttpFarEnd, status: int, body: bytes
+    async def test_an_undocumented_success_is_uncertain(  # type: ignore[override]  # here it is a yes
+        self, provider: Provider, service: HttpService, status: int, body: bytes
     ) -> None:
-        """No: any 2xx is a yes, whatever its body."""
-        far_end.answer(Answer(status, b"" if status == 204 else body))
+        """Any 2xx is a success, whatever its body."""
+        service.answer(Answer(status, b"" if status == 204 else body))
         receipt = await provider.send(email())
         assert receipt.provider_message_id == ""
         assert 0 < len(receipt.words) <= 500
         assert receipt.words.isprintable()
 
-    async def test_a_yes_that_repeats_the_mail_is_not_recorded(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(json_answer(200, {"json": {"html": email().html, "text": email().text}}))
+    async def test_a_body_that_repeats_the_mail_is_not_recorded(self, provider: Provider, service: HttpService) -> None:
+        service.answer(json_answer(200, {"json": {"html": email().html, "text": email().text}}))
         assert (await provider.send(email())).words == "HTTP 200"
 
     @pytest.mark.parametrize("status", [400, 500])
     async def test_a_huge_body_is_not_read_to_its_end(
-        self, provider: Provider, far_end: HttpFarEnd, status: int
+        self, provider: Provider, service: HttpService, status: int
     ) -> None:
-        await super().test_a_huge_body_is_not_read_to_its_end(provider, far_end, status)
+        await super().test_a_huge_body_is_not_read_to_its_end(provider, service, status)
 
     @pytest.mark.parametrize(
         ("status", "kind"),
@@ -147,24 +147,24 @@ class TestHttp(HttpProviderContract):
             (599, Uncertain),
         ],
     )
-    async def test_a_status_says_whose_fault_it_is(
-        self, provider: Provider, far_end: HttpFarEnd, status: int, kind: type[SendingError]
+    async def test_a_status_is_classified(
+        self, provider: Provider, service: HttpService, status: int, kind: type[SendingError]
     ) -> None:
-        far_end.answer(json_answer(status, {"detail": "no"}, {"Retry-After": "7"}))
+        service.answer(json_answer(status, {"detail": "no"}, {"Retry-After": "7"}))
         with pytest.raises(kind, match="no") as refused:
             await provider.send(email())
         assert refused.value.code == f"HTTP {status}"
         if isinstance(refused.value, Unavailable):
             assert refused.value.retry_after == 7
 
-    async def test_a_header_of_the_operators_stands_in_the_place_of_ours(self, far_end: HttpFarEnd) -> None:
-        """In whatever letters it is written."""
+    async def test_a_header_of_the_operators_replaces_ours(self, service: HttpService) -> None:
+        """In upper and lower case."""
         request = await asked(email(), headers={"accept": "text/plain", "USER-AGENT": "Acme"})
         assert request.header("accept") == "text/plain"
         assert request.header("user-agent") == "Acme"
 
 
-async def test_a_template_writes_json() -> None:
+async def test_a_template_renders_json() -> None:
     mail = structs.replace(
         email(subject='A "quoted" \\ Ваш код 🎉', text="a\u2028b\n"), reply_to=Address("help@acme.example")
     )
@@ -181,7 +181,7 @@ async def test_a_template_writes_json() -> None:
     }
 
 
-async def test_a_template_writes_a_form() -> None:
+async def test_a_template_renders_a_form() -> None:
     """Its own line breaks are not part of it; those of the mail are."""
     mail = email("ada+b&c=d@reader.example", subject="100 % für dich & mich = 1+1", text="One\nTwo\n")
     request = await asked(mail, body=FORM_BODY, content_type=FORM)
@@ -214,7 +214,7 @@ async def test_a_template_writes_a_form() -> None:
         ('{"a": {% for i in range(1000000) %}{% endfor %}1}', "OverflowError"),
     ],
 )
-def test_a_template_that_would_fail_is_a_fault_at_start(body: str, problem: str) -> None:
+def test_a_template_that_would_fail_is_refused_at_start(body: str, problem: str) -> None:
     said = faults(body=body)
     assert problem in said
     assert "body: " in said
@@ -224,12 +224,12 @@ def test_a_template_that_would_fail_is_a_fault_at_start(body: str, problem: str)
     "body",
     ["subject={{ subject }}", "to={{ to }}", "just text", "={{ to | urlencode }}", "", "a={{ from.email }}&b=1"],
 )
-def test_a_form_that_would_break_is_a_fault_at_start(body: str) -> None:
+def test_a_form_that_would_break_is_refused_at_start(body: str) -> None:
     assert "urlencode" in faults(body=body, content_type=FORM)
 
 
-async def test_a_mail_that_the_template_fails_on_is_ours_to_mend() -> None:
-    """And what the mail holds is not in the words."""
+async def test_a_mail_for_which_the_template_fails_is_misconfigured() -> None:
+    """The diagnostic holds nothing of the mail."""
     body = '{"a": {{ subject | tojson if subject != "Your code" else subject }}, "b": 1}'
     with pytest.raises(Misconfigured, match="makes no JSON") as refused:
         await asked(email(), body=body)
@@ -254,7 +254,7 @@ async def test_a_mail_that_the_template_fails_on_is_ours_to_mend() -> None:
         "https://[::1/hunter2hunter2",
     ],
 )
-def test_a_url_that_cannot_be_posted_to_is_a_fault_and_is_not_shown(url: str) -> None:
+def test_an_invalid_url_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ValidationError) as refused:
         Settings.model_validate({"url": url})
     assert "hunter2" not in json.dumps([error["msg"] for error in refused.value.errors()])
@@ -274,11 +274,11 @@ def test_a_url_that_cannot_be_posted_to_is_a_fault_and_is_not_shown(url: str) ->
         {"X-Fine": "1", "x-fine": "2"},
     ],
 )
-def test_a_header_that_cannot_be_sent_is_a_fault_and_is_not_shown(headers: dict[str, str]) -> None:
+def test_an_invalid_header_is_refused_and_not_shown(headers: dict[str, str]) -> None:
     assert "hunter2" not in faults(headers=headers)
 
 
-def test_what_excludes_each_other_is_a_fault() -> None:
+def test_settings_that_exclude_each_other_are_refused() -> None:
     assert "exclude" in faults(forward=True, body="1")
     assert "a form needs a body" in faults(forward=True, content_type=FORM)
     assert "a form needs a body" in faults(content_type=FORM)

@@ -12,14 +12,8 @@ from pydantic import SecretStr
 
 from mailroom.errors import Misconfigured
 from mailroom.message import Address, Email
-from mailroom.providers.http.http_provider import (
-    ApiRequest,
-    HttpProvider,
-    basic,
-    header_map,
-    header_pairs,
-    mailbox_text,
-)
+from mailroom.providers.http.http_provider import ApiRequest, HttpProvider
+from mailroom.providers.http.mail_fields import basic, header_map, header_pairs, mailbox_text
 from mailroom.providers.resend import Resend, Settings
 from tests.http_recorder import Answer, Recorder, ca_file
 from tests.mails import email
@@ -54,12 +48,12 @@ def test_the_standard_library_reads_the_same_name(name: str) -> None:
     assert (read.display_name, read.addr_spec) == (name, "a@acme.example")
 
 
-def test_headers_keep_their_order_and_may_stand_twice() -> None:
+def test_headers_keep_their_order_and_may_be_repeated() -> None:
     headers = (("X-One", "1"), ("X-Two", "2"), ("X-One", "3"))
     assert header_pairs(replace(email(), headers=headers)) == list(headers)
 
 
-def test_what_an_object_cannot_say_is_refused() -> None:
+def test_repeated_headers_cannot_be_an_object() -> None:
     with pytest.raises(Misconfigured, match="twice"):
         header_map(replace(email(), headers=(("X-One", "1"), ("x-one", "2"))))
 
@@ -94,7 +88,7 @@ def test_a_login_is_written_in_base64() -> None:
 
 
 @pytest.mark.parametrize("header", ["line\nbreak-s3cr3t", "ключ-s3cr3t", "\0s3cr3t"])
-async def test_what_cannot_be_written_in_http_is_ours_to_mend(header: str) -> None:
+async def test_what_cannot_be_written_in_http_is_misconfigured(header: str) -> None:
     """A generic provider's headers are free text; what is wrong with one is not shown."""
 
     class Free(Resend):
@@ -111,6 +105,6 @@ async def test_what_cannot_be_written_in_http_is_ours_to_mend(header: str) -> No
         assert not recorder.requests
 
 
-def test_a_provider_is_made_of_write_and_read() -> None:
+def test_a_provider_consists_of_build_request_and_parse_response() -> None:
     with pytest.raises(TypeError, match="abstract"):
         HttpProvider(Settings(api_key=SecretStr("re_0123456789")), context(), host="https://api.acme.example")  # type: ignore[abstract]  # the point

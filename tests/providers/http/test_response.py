@@ -1,4 +1,4 @@
-"""What an answer means, whatever a stranger wrote into it."""
+"""How a response is read, whatever it holds."""
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ def answer(body: bytes = b"", status: int = 400, cut: bool = False, **headers: s
         *((status, Uncertain) for status in (500, 502, 503, 504, 599, 999)),
     ],
 )
-def test_a_status_alone_has_a_meaning(status: int, kind: type[SendingError]) -> None:
+def test_a_status_without_a_body_is_classified(status: int, kind: type[SendingError]) -> None:
     assert by_status(status) is kind
 
 
@@ -43,14 +43,14 @@ def test_a_status_alone_has_a_meaning(status: int, kind: type[SendingError]) -> 
         ("\u202edrow".encode(), "drow"),
     ],
 )
-def test_the_words_are_the_vendors(body: bytes, words: str) -> None:
-    assert answer(body).words == words
+def test_the_diagnostic_is_the_vendors_message(body: bytes, words: str) -> None:
+    assert answer(body).diagnostic == words
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=2000), st.integers(100, 999))
-def test_words_are_always_one_line_that_can_be_shown(body: bytes, status: int) -> None:
-    words = answer(body, status).words
+def test_a_diagnostic_is_one_printable_line(body: bytes, status: int) -> None:
+    words = answer(body, status).diagnostic
     assert 0 < len(words) <= 500
     assert words.isprintable()
 
@@ -62,7 +62,7 @@ def test_words_are_always_one_line_that_can_be_shown(body: bytes, status: int) -
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_any_json_can_be_looked_into(value: object) -> None:
+def test_any_json_can_be_searched(value: object) -> None:
     import json  # noqa: PLC0415
 
     found = answer(json.dumps(value, allow_nan=False, default=str).encode() if _finite(value) else b"NaN")
@@ -94,19 +94,19 @@ def test_retry_after_is_seconds_or_a_date(given_: str, seconds: float | None) ->
     assert answer(retry_after=given_).retry_after() == seconds
 
 
-def test_a_vendors_own_header_counts_when_there_is_no_other() -> None:
+def test_a_vendors_own_header_is_used_without_retry_after() -> None:
     assert answer(x_reset="30").retry_after("x-reset") == 30
     assert answer(x_reset=str(int(NOW) + 30)).retry_after("x-reset") == 30
     assert answer(x_reset="30", retry_after="5").retry_after("x-reset") == 5
     assert answer(x_reset="30").retry_after() is None
 
 
-def test_a_body_that_was_cut_is_no_json() -> None:
+def test_a_truncated_body_is_no_json() -> None:
     assert answer(b'{"id": "1"}', cut=True).fields == {}
     assert answer(b'{"id": "1"}').text("id") == "1"
 
 
-def test_an_error_carries_words_code_and_wait() -> None:
+def test_an_error_has_diagnostic_code_and_wait() -> None:
     error = answer(b'{"message": "Slow down"}', 429, retry_after="9").error(Unavailable)
     assert isinstance(error, Unavailable)
     assert (error.words, error.code, error.retry_after) == ("Slow down", "HTTP 429", 9)

@@ -1,4 +1,4 @@
-"""What providers over HTTP can be told, and what they refuse to be told."""
+"""The settings of providers over HTTP."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_an_endpoint_is_scheme_host_and_port(given: str, kept: str) -> None:
         *("https://user:pass@host", "https://host\r\nX: y", f"https://{'a' * 64}.example", "https://host:x", ""),
     ],
 )
-def test_anything_else_is_no_endpoint(given: str) -> None:
+def test_any_other_endpoint_is_refused(given: str) -> None:
     with pytest.raises(ValidationError):
         settings(endpoint=given)
 
@@ -71,7 +71,7 @@ def test_a_faulty_proxy_is_refused_without_showing_its_login(url: str) -> None:
 @pytest.mark.parametrize(
     "key", ["", "short", "with blanks in it", "line\nbreak-0123456789", "ключ-0123456789", "x" * 5000]
 )
-def test_a_key_that_fits_into_no_header_is_refused(key: str) -> None:
+def test_a_key_that_is_no_header_value_is_refused(key: str) -> None:
     with pytest.raises(ValidationError):
         settings(api_key=key)
 
@@ -83,7 +83,7 @@ def test_no_secret_is_shown() -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"])
-def test_a_file_of_authorities_that_is_of_no_use_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_an_unusable_ca_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_bytes(content)
@@ -91,7 +91,7 @@ def test_a_file_of_authorities_that_is_of_no_use_is_refused(tmp_path: Path, cont
         settings(ca_file=path)
 
 
-def test_an_address_is_one() -> None:
+def test_a_local_address_is_an_ip_address() -> None:
     assert str(settings(local_address="203.0.113.9").local_address) == "203.0.113.9"
     with pytest.raises(ValidationError):
         settings(local_address="eth0")

@@ -1,4 +1,4 @@
-"""Variables for vendors that take texts only, or put them into HTML as they are."""
+"""Variables for vendors that accept texts only, or insert them into HTML unescaped."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def test_each_value_has_one_name() -> None:
     assert flat(given) == {"code": "1", "user_name": "A &amp; B", "user_age": 7, "user_new": "true"}
 
 
-def test_a_name_that_no_template_can_have_is_left_out() -> None:
+def test_an_invalid_variable_name_is_left_out() -> None:
     assert flat({"a b": "1", "é": "2", "x" * 51: "3", "": "4", "{{{": "5", "ok_1": "6"}) == {"ok_1": "6"}
 
 
@@ -37,7 +37,7 @@ def test_texts_are_escaped_at_every_depth() -> None:
     }
 
 
-def test_a_payload_without_end_is_cut_off() -> None:
+def test_a_deeply_nested_payload_is_cut() -> None:
     deep = {"a": "b", **nested(15)}
     for _ in range(2_000):
         deep = {"x": deep}
@@ -46,7 +46,7 @@ def test_a_payload_without_end_is_cut_off() -> None:
 
 
 @given(st.dictionaries(st.text(), _ANY, max_size=4))
-def test_no_variable_brings_markup_along(variables: dict[str, Any]) -> None:
+def test_no_variable_inserts_markup(variables: dict[str, Any]) -> None:
     for text in (*_texts(escaped(variables)), *_texts(flat(variables))):
         assert not {"<", ">", '"', "'"} & set(text)
 

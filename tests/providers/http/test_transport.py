@@ -1,4 +1,4 @@
-"""When a request counts as handed over, and when a connection is used again."""
+"""When a request counts as handed over, and when a connection is reused."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ from tests.clock import FakeClock
 from tests.http_recorder import Answer, Recorder, ca_file, json_answer, tls_context
 from tests.mails import email
 from tests.providers.contract import context
-from tests.providers.http_far_end import HttpFarEnd, far_end_of
+from tests.providers.http_service import HttpService, service_of
 from tests.providers.test_resend import KEY, VENDOR
 
 HUGE = email(html="<p>" + "x" * 16_000_000 + "</p>")
@@ -20,13 +20,13 @@ HUGE = email(html="<p>" + "x" * 16_000_000 + "</p>")
 
 
 @pytest.fixture
-async def far_end() -> AsyncIterator[HttpFarEnd]:
-    async with far_end_of(VENDOR) as far_end:
-        yield far_end
+async def service() -> AsyncIterator[HttpService]:
+    async with service_of(VENDOR) as service:
+        yield service
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["in clear", "encrypted"])
-async def test_a_request_that_is_not_written_to_its_end_was_not_handed_over(
+async def test_a_request_that_is_not_fully_written_was_not_handed_over(
     pass_time: Callable[[float], None],
     tls: bool,  # noqa: FBT001  # a parameter of the test
 ) -> None:
@@ -70,7 +70,7 @@ async def test_a_close_after_the_body_is_uncertain(tls: bool) -> None:  # noqa: 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["in clear", "encrypted"])
 @pytest.mark.parametrize("how", ["closed", "reset"])
-async def test_a_connection_that_the_vendor_ended_while_it_was_idle_is_no_failure(
+async def test_a_connection_that_the_vendor_closed_while_idle_is_replaced(
     how: str,
     tls: bool,  # noqa: FBT001  # a parameter of the test
 ) -> None:
@@ -88,7 +88,7 @@ async def test_a_connection_that_the_vendor_ended_while_it_was_idle_is_no_failur
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["in clear", "encrypted"])
-async def test_a_request_that_was_given_up_never_arrives_later(
+async def test_an_aborted_request_never_arrives_later(
     pass_time: Callable[[float], None],
     tls: bool,  # noqa: FBT001  # a parameter of the test
 ) -> None:
@@ -128,8 +128,8 @@ STORMS = {
 
 
 @pytest.mark.parametrize("storm", STORMS)
-async def test_an_endless_answer_ends_with_the_time_out_and_holds_up_no_other_mail(
-    far_end: HttpFarEnd, pass_time: Callable[[float], None], storm: str
+async def test_an_endless_response_times_out_and_delays_no_other_mail(
+    service: HttpService, pass_time: Callable[[float], None], storm: str
 ) -> None:
     begin, again = STORMS[storm]
 
@@ -147,7 +147,7 @@ async def test_an_endless_answer_ends_with_the_time_out_and_holds_up_no_other_ma
     async with server:
         endpoint = f"http://localhost:{server.sockets[0].getsockname()[1]}"
         stormy = connect(Settings.model_validate({"api_key": KEY, "endpoint": endpoint}), context())
-        calm = connect(far_end.settings, context())
+        calm = connect(service.settings, context())
         sending = asyncio.create_task(stormy.send(email()))
         for _ in range(5):
             await calm.send(email())
@@ -159,17 +159,17 @@ async def test_an_endless_answer_ends_with_the_time_out_and_holds_up_no_other_ma
         await calm.aclose()
 
 
-async def test_a_huge_mail_arrives_as_a_whole(far_end: HttpFarEnd) -> None:
-    provider = connect(far_end.settings, context())
+async def test_a_huge_mail_arrives_complete(service: HttpService) -> None:
+    provider = connect(service.settings, context())
     await provider.send(HUGE)
     await provider.send(email())
     await provider.aclose()
-    assert far_end.recorder.requests[0].json["html"] == HUGE.html
-    assert far_end.connections == 1
+    assert service.recorder.requests[0].json["html"] == HUGE.html
+    assert service.connections == 1
 
 
-async def test_an_answer_ahead_of_time_is_heard() -> None:
-    """It refuses the mail without having read it; the connection is of no more use."""
+async def test_a_response_before_the_end_of_the_request_is_read() -> None:
+    """It refuses the mail without having read it; the connection cannot be reused."""
     refusal = json_answer(413, {"name": "validation_error", "message": "too large"})
     async with Recorder(VENDOR.accepted) as recorder:
         recorder.hasty = refusal
@@ -182,16 +182,26 @@ async def test_an_answer_ahead_of_time_is_heard() -> None:
         assert recorder.connections == 2
 
 
-async def test_a_connection_that_was_idle_for_long_is_not_used(far_end: HttpFarEnd) -> None:
+@pytest.mark.parametrize("location", ["http://elsewhere:port", "http://[::1", "/" * 9000])
+async def test_a_redirect_to_a_broken_url_is_a_redirect(service: HttpService, location: str) -> None:
+    """Httpx would parse it, though nothing follows it, and raise an error of its own."""
+    service.answer(Answer(302, b"", {"Location": location}))
+    provider = connect(service.settings, context())
+    with pytest.raises(Misconfigured, match="endpoint"):
+        await provider.send(email())
+    await provider.aclose()
+
+
+async def test_a_connection_that_was_idle_for_long_is_not_used(service: HttpService) -> None:
     clock = FakeClock()
-    provider = connect(far_end.settings, context(clock=clock))
+    provider = connect(service.settings, context(clock=clock))
     await provider.send(email())
     await clock.advance(29)
     await provider.send(email())
-    assert far_end.connections == 1
+    assert service.connections == 1
     await clock.advance(30)
     await provider.send(email())
-    assert far_end.connections == 2
+    assert service.connections == 2
     await provider.aclose()
 
 
@@ -199,63 +209,63 @@ async def test_a_connection_that_was_idle_for_long_is_not_used(far_end: HttpFarE
     ("announced", "seconds"),
     [("timeout=5", 4), ("max=100, Timeout=5", 4), ("timeout=1", 0), ("timeout=900", 30), ("timeout=x", 30), ("", 30)],
 )
-async def test_a_vendors_shorter_patience_is_respected(far_end: HttpFarEnd, announced: str, seconds: float) -> None:
-    """Node's servers hang up after 5 s: a request that is on its way then would be Uncertain."""
-    far_end.answer(Answer(200, VENDOR.accepted.body, {"Keep-Alive": announced}))
+async def test_a_vendors_keep_alive_time_is_respected(service: HttpService, announced: str, seconds: float) -> None:
+    """Node's servers close idle connections after 5 s: a request under way then would be Uncertain."""
+    service.answer(Answer(200, VENDOR.accepted.body, {"Keep-Alive": announced}))
     clock = FakeClock()
-    provider = connect(far_end.settings, context(clock=clock))
+    provider = connect(service.settings, context(clock=clock))
     await provider.send(email())
     await clock.advance(max(0, seconds - 0.1))
     await provider.send(email())
-    assert far_end.connections == (1 if seconds else 2)
+    assert service.connections == (1 if seconds else 2)
     await clock.advance(seconds)
     await provider.send(email())
-    assert far_end.connections == (2 if seconds else 3)
+    assert service.connections == (2 if seconds else 3)
     await provider.aclose()
 
 
-async def test_a_vendor_that_closes_after_each_answer_is_dialled_anew(far_end: HttpFarEnd) -> None:
-    far_end.answer(Answer(200, VENDOR.accepted.body, {"Connection": "close"}))
-    provider = connect(far_end.settings, context())
+async def test_after_connection_close_a_new_connection_is_opened(service: HttpService) -> None:
+    service.answer(Answer(200, VENDOR.accepted.body, {"Connection": "close"}))
+    provider = connect(service.settings, context())
     for _ in range(3):
         await provider.send(email())
-    assert far_end.connections == 3
+    assert service.connections == 3
     await provider.aclose()
 
 
-async def test_what_nobody_asked_for_spoils_a_connection(far_end: HttpFarEnd) -> None:
-    """A second answer in the same breath would be taken for the next mail's."""
+async def test_a_connection_with_an_unexpected_response_is_not_reused(service: HttpService) -> None:
+    """A second response in the same packet would be read as the next mail's."""
     body = VENDOR.accepted.body
     once = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-    far_end.recorder.answers = [Answer(raw=once + once)]
-    provider = connect(far_end.settings, context())
+    service.recorder.answers = [Answer(raw=once + once)]
+    provider = connect(service.settings, context())
     await provider.send(email())
     await provider.send(email())
-    assert far_end.connections == 2
+    assert service.connections == 2
     await provider.aclose()
 
 
-async def test_an_answer_may_end_with_its_connection(far_end: HttpFarEnd) -> None:
-    far_end.answer(Answer(raw=b"HTTP/1.0 200 OK\r\n\r\n" + VENDOR.accepted.body))
-    provider = connect(far_end.settings, context())
+async def test_a_response_may_end_with_its_connection(service: HttpService) -> None:
+    service.answer(Answer(raw=b"HTTP/1.0 200 OK\r\n\r\n" + VENDOR.accepted.body))
+    provider = connect(service.settings, context())
     assert (await provider.send(email())).provider_message_id
     await provider.aclose()
 
 
-async def test_a_packed_answer_is_not_unpacked(far_end: HttpFarEnd) -> None:
-    """We asked for none: 64 KiB of gzip can be 64 MiB."""
-    far_end.answer(Answer(200, b"\x1f\x8b\x08\x00 not really", {"Content-Encoding": "gzip"}))
-    provider = connect(far_end.settings, context())
+async def test_a_compressed_response_is_not_decompressed(service: HttpService) -> None:
+    """We request none: 64 KiB of gzip can be 64 MiB."""
+    service.answer(Answer(200, b"\x1f\x8b\x08\x00 not really", {"Content-Encoding": "gzip"}))
+    provider = connect(service.settings, context())
     with pytest.raises(Uncertain):
         await provider.send(email())
     await provider.aclose()
 
 
 async def test_waiting_for_a_free_connection_counts_as_not_handed_over(
-    far_end: HttpFarEnd, pass_time: Callable[[float], None]
+    service: HttpService, pass_time: Callable[[float], None]
 ) -> None:
-    provider = connect(far_end.settings.model_copy(update={"concurrency": 1}), context())
-    waiting = far_end.hang(handed_over=True)
+    provider = connect(service.settings.model_copy(update={"concurrency": 1}), context())
+    waiting = service.hang(handed_over=True)
     first = asyncio.create_task(provider.send(email()))
     await waiting.wait()
     second = asyncio.create_task(provider.send(email()))
@@ -266,19 +276,19 @@ async def test_waiting_for_a_free_connection_counts_as_not_handed_over(
     await provider.aclose()
 
 
-async def test_a_slow_encryption_ends_with_the_connect_timeout(
-    far_end: HttpFarEnd, pass_time: Callable[[float], None]
+async def test_a_slow_tls_handshake_ends_with_the_connect_timeout(
+    service: HttpService, pass_time: Callable[[float], None]
 ) -> None:
-    """So that a code has time left for the next provider."""
-    waiting = far_end.hang(handed_over=False)
-    provider = connect(far_end.settings, context())
+    """So a code has time left for the next provider."""
+    waiting = service.hang(handed_over=False)
+    provider = connect(service.settings, context())
     sending = asyncio.create_task(provider.send(email()))
     await waiting.wait()
-    pass_time(far_end.settings.connect_timeout)
+    pass_time(service.settings.connect_timeout)
     with pytest.raises(Unavailable, match="within 10 s"):
         await sending
     await provider.aclose()
-    await far_end.left_alone()
+    await service.left_alone()
 
 
 @pytest.mark.parametrize("endpoint", ["https://no-such-host.invalid", "https://127.0.0.1:1"])
@@ -289,7 +299,7 @@ async def test_a_host_that_cannot_be_reached_is_named(endpoint: str) -> None:
     await provider.aclose()
 
 
-async def test_a_host_that_does_not_encrypt_is_ours_to_mend() -> None:
+async def test_a_host_without_tls_is_misconfigured() -> None:
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -305,9 +315,9 @@ async def test_a_host_that_does_not_encrypt_is_ours_to_mend() -> None:
         await provider.aclose()
 
 
-async def test_a_host_that_hangs_up_at_once_is_unavailable(far_end: HttpFarEnd) -> None:
-    far_end.reset(handed_over=False)
-    provider = connect(far_end.settings, context())
+async def test_a_host_that_closes_at_once_is_unavailable(service: HttpService) -> None:
+    service.reset(handed_over=False)
+    provider = connect(service.settings, context())
     with pytest.raises(Unavailable, match=r"localhost:\d+: \w"):
         await provider.send(email())
     await provider.aclose()

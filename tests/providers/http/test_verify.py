@@ -1,4 +1,4 @@
-"""Trying a vendor's credentials without a mail: what is asked, and what its answers mean."""
+"""Verifying a vendor's credentials without a mail: the requests, and how the responses are read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +20,13 @@ from tests.providers import (
 )
 from tests.providers.aliyun import test_direct_mail
 from tests.providers.contract import context
-from tests.providers.http_far_end import Vendor
+from tests.providers.http_service import Vendor
 from tests.providers.ses import test_ses_provider
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a vendor is asked, and its documented yes."""
+    """The request to a vendor, and its documented success."""
 
     vendor: Vendor
     target: str
@@ -83,13 +83,13 @@ VENDORS = {
 }
 
 
-def test_every_type_can_be_tried_but_the_catcher_and_the_generic_one() -> None:
-    """SMTP is tried in test_smtp_verify."""
+def test_every_type_but_capture_and_http_is_verifiable() -> None:
+    """SMTP is tested in smtp/test_verify.py."""
     assert set(VENDORS) | {"capture", "http", "smtp"} == set(types())
 
 
 async def verify(vendor: Vendor, answer: Answer, **changes: Any) -> tuple[str, Recorder]:
-    """Try the credentials against this answer."""
+    """Verify the credentials against this response."""
     async with Recorder(answer) as recorder:
         given = {**vendor.options, "endpoint": recorder.url, "ca_file": ca_file(), **changes}
         provider = connect(vendor.settings.model_validate(given), context())
@@ -101,7 +101,7 @@ async def verify(vendor: Vendor, answer: Answer, **changes: Any) -> tuple[str, R
 
 
 @pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
-async def test_credentials_that_work_are_told_and_nothing_is_sent(asked: Asked) -> None:
+async def test_working_credentials_are_reported_and_nothing_is_sent(asked: Asked) -> None:
     words, recorder = await verify(asked.vendor, asked.yes)
     assert asked.words in words
     (request,) = recorder.requests
@@ -109,14 +109,14 @@ async def test_credentials_that_work_are_told_and_nothing_is_sent(asked: Asked) 
 
 
 @pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
-async def test_credentials_that_are_refused_are_ours_to_mend(asked: Asked) -> None:
+async def test_credentials_that_are_refused_are_misconfigured(asked: Asked) -> None:
     with pytest.raises(Misconfigured) as refused:
         await verify(asked.vendor, asked.vendor.refusals[Misconfigured])
     assert not any(secret in str(refused.value) for secret in asked.vendor.secrets)
 
 
 @pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
-async def test_a_vendor_that_wants_us_to_wait_is_unavailable(asked: Asked) -> None:
+async def test_a_rate_limit_is_unavailable(asked: Asked) -> None:
     with pytest.raises(Unavailable):
         await verify(asked.vendor, asked.vendor.refusals[Unavailable])
 
@@ -125,12 +125,12 @@ async def test_a_vendor_that_wants_us_to_wait_is_unavailable(asked: Asked) -> No
 @pytest.mark.parametrize(
     "answer", [Answer(500, b"<html>"), Answer(302, b"", {"Location": "/"}), Answer(404, b"nothing")]
 )
-async def test_what_is_no_yes_is_one_of_the_four_kinds(asked: Asked, answer: Answer) -> None:
+async def test_any_other_response_is_one_of_the_four_kinds(asked: Asked, answer: Answer) -> None:
     with pytest.raises(SendingError):
         await verify(asked.vendor, answer)
 
 
-async def test_a_key_that_may_only_send_is_good_enough() -> None:
+async def test_a_key_that_may_only_send_is_accepted() -> None:
     only_sends = json_answer(401, {"name": "restricted_api_key", "message": "This API key is restricted"})
     assert "may only send" in (await verify(test_resend.VENDOR, only_sends))[0]
     denied = json_answer(403, {"message": "not authorized"}, {"x-amzn-ErrorType": "AccessDeniedException"})
@@ -145,13 +145,13 @@ async def test_a_key_that_may_only_send_is_good_enough() -> None:
 
 @pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
 @pytest.mark.parametrize("page", [b"<html>Please log in to the hotel's network</html>", b"", b"[]", b"{}", b"null"])
-async def test_a_page_of_somebody_on_the_way_is_no_yes(asked: Asked, page: bytes) -> None:
+async def test_an_html_page_of_a_proxy_is_no_success(asked: Asked, page: bytes) -> None:
     with pytest.raises((Uncertain, Misconfigured)):
         await verify(asked.vendor, Answer(200, page))
 
 
 @pytest.mark.parametrize("asked", VENDORS.values(), ids=list(VENDORS))
-async def test_nobody_listening_is_unavailable(asked: Asked) -> None:
+async def test_a_refused_connection_is_unavailable(asked: Asked) -> None:
     with pytest.raises(Unavailable, match="connect"):
         await verify(asked.vendor, asked.yes, endpoint="https://127.0.0.1:1")
 
@@ -169,15 +169,15 @@ async def test_a_permission_may_be_a_pattern(pattern: str) -> None:
     assert "may send" in (await verify(test_smtp2go.VENDOR, json_answer(200, {"data": ["/sms/send", pattern]})))[0]
 
 
-async def test_a_refusal_that_calls_itself_a_success_is_one() -> None:
+async def test_a_refusal_with_status_200_is_a_refusal() -> None:
     with pytest.raises(Misconfigured, match="went wrong"):
         await verify(test_smtp2go.VENDOR, test_smtp2go.refusal(200, "API_EXCEPTION"))
     with pytest.raises(Uncertain):
         await verify(test_smtp2go.VENDOR, test_smtp2go.VENDOR.accepted)
 
 
-async def test_keys_without_a_validated_sender_are_told_so() -> None:
-    """It is no fault yet: a metasender of the account's is good for all its keys."""
+async def test_keys_without_a_validated_sender_are_reported() -> None:
+    """It is no error: a metasender of the account applies to all its keys."""
     nobody = json_answer(200, {"Count": 0, "Data": [], "Total": 0})
     assert "no validated sender" in (await verify(test_mailjet.VENDOR, nobody))[0]
 
@@ -193,7 +193,7 @@ async def test_an_account_that_does_not_send_is_wrong() -> None:
     assert "verified addresses only" in (await verify(test_ses_provider.VENDOR, sandbox))[0]
 
 
-async def test_postmarks_sandbox_is_not_asked() -> None:
+async def test_postmarks_sandbox_needs_no_request() -> None:
     words, recorder = await verify(test_postmark.VENDOR, Answer(500), sandbox=True)
     assert "test token" in words
     assert recorder.requests == []

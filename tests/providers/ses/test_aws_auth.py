@@ -1,4 +1,4 @@
-"""Where the keys of SES come from, each way against a server on loopback; no metadata address is ever dialled."""
+"""The sources of SES's keys, each with a server on loopback; no real metadata address is contacted."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ STS = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc
 
 
 def keys(minutes: float = 360, **changes: str) -> dict[str, str]:
-    """Return what an AWS host lends, good for so many minutes."""
+    """Return an AWS host's temporary credentials, valid for so many minutes."""
     expires = datetime.now(UTC) + timedelta(minutes=minutes)
     return {
         "Code": "Success",
@@ -43,14 +43,14 @@ def keys(minutes: float = 360, **changes: str) -> dict[str, str]:
 
 @pytest.fixture
 async def host() -> AsyncIterator[Recorder]:
-    """Stand in for the host's endpoints and for SES."""
+    """Replace the host's endpoints and SES."""
     async with Recorder(ACCEPTED, tls=False) as recorder:
         yield recorder
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, host: Recorder) -> None:
-    """Take AWS's variables away; the instance's metadata service is the test's."""
+    """Remove AWS's variables; the instance's metadata service is the test's."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", host.url)
@@ -59,7 +59,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, host: Recorder) -> None:
 
 
 async def send(host: Recorder, number: int = 1, **changes: Any) -> None:
-    """Send so many mails, signed with what the host lends."""
+    """Send so many mails, signed with the host's credentials."""
     settings = {"region": REGION, "credentials": "host", "endpoint": host.url, **changes}
     provider = connect(Settings.model_validate(settings), context())
     try:
@@ -76,7 +76,7 @@ def targets(host: Recorder) -> list[tuple[str, str]]:
 MAIL = ("POST", "/v2/email/outbound-emails")
 
 
-async def test_keys_of_the_settings(host: Recorder) -> None:
+async def test_keys_from_the_settings(host: Recorder) -> None:
     await send(
         host,
         credentials="keys",
@@ -90,7 +90,7 @@ async def test_keys_of_the_settings(host: Recorder) -> None:
     assert mail.header("x-amz-security-token") == "SessionToken"
 
 
-async def test_keys_of_the_environment(host: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_from_the_environment(host: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENVIRONMENT00000")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     await send(host)
@@ -98,7 +98,7 @@ async def test_keys_of_the_environment(host: Recorder, monkeypatch: pytest.Monke
     assert "Credential=AKIAENVIRONMENT00000/" in host.requests[0].header("authorization")
 
 
-async def test_a_profiles_keys(host: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_keys_from_a_profile(host: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "credentials").write_text(
         "[mails]\naws_access_key_id = AKIAPROFILE000000000\naws_secret_access_key = s\n"
     )
@@ -109,10 +109,10 @@ async def test_a_profiles_keys(host: Recorder, monkeypatch: pytest.MonkeyPatch, 
         await send(host, profile="other")
 
 
-async def test_a_process_is_run_only_if_a_profile_asks_for_it(
+async def test_a_process_is_run_only_if_the_profile_names_it(
     host: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nor are keys taken that lie in somebody's home folder, unless a profile is named."""
+    """Keys in the user's home folder are not used either, unless a profile is named."""
     script = tmp_path / "lends.py"
     script.write_text(
         f"open({str(tmp_path / 'ran')!r}, 'w')\n"
@@ -133,7 +133,9 @@ async def test_a_process_is_run_only_if_a_profile_asks_for_it(
     assert targets(host)[-1] == MAIL
 
 
-async def test_the_containers_endpoint(host: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_keys_from_the_containers_endpoint(
+    host: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """ECS, and EKS Pod Identity, whose token is a file."""
     (tmp_path / "token").write_text("token-of-the-pod")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{host.url}/creds")
@@ -145,14 +147,16 @@ async def test_the_containers_endpoint(host: Recorder, monkeypatch: pytest.Monke
     assert host.requests[1].header("x-amz-security-token") == keys()["Token"]
 
 
-async def test_a_stranger_is_not_told_the_containers_token(host: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_containers_token_is_not_sent_to_another_host(
+    host: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://credentials.example/creds")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token")
     with pytest.raises(Misconfigured, match="no credentials"):
         await send(host)
 
 
-async def test_the_instances_metadata_by_imdsv2(host: Recorder) -> None:
+async def test_keys_from_the_instances_metadata_by_imdsv2(host: Recorder) -> None:
     role = "/latest/meta-data/iam/security-credentials/"
     host.answers = [Answer(200, b"AQAEsession=="), Answer(200, b"mailroom-role"), json_answer(200, keys())]
     await send(host)
@@ -160,8 +164,8 @@ async def test_the_instances_metadata_by_imdsv2(host: Recorder) -> None:
     assert host.requests[2].header("x-aws-ec2-metadata-token") == "AQAEsession=="
 
 
-async def test_imdsv1_is_not_fallen_back_to(host: Recorder) -> None:
-    """Any forged request reaches it."""
+async def test_imdsv1_is_not_used(host: Recorder) -> None:
+    """A forged request may use it."""
     host.answer = Answer(403, b"")
     with pytest.raises(SendingError, match="no credentials"):
         await send(host)
@@ -169,7 +173,7 @@ async def test_imdsv1_is_not_fallen_back_to(host: Recorder) -> None:
 
 
 async def test_a_web_identity(host: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """EKS: the region's own STS is asked, without a signature."""
+    """EKS: the request goes to the region's own STS, without a signature."""
     _be_in_a_cluster(host, monkeypatch, tmp_path)
     host.answers = [Answer(200, STS.format(**keys()).encode(), {"Content-Type": "text/xml"})]
     await send(host)
@@ -183,7 +187,7 @@ async def test_a_web_identity(host: Recorder, monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize(
     ("code", "kind"), [("InvalidIdentityToken", Misconfigured), ("IDPCommunicationError", Unavailable)]
 )
-async def test_a_refusal_of_sts_names_its_code_alone(
+async def test_an_error_of_sts_shows_its_code_only(
     host: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, kind: type[SendingError]
 ) -> None:
     _be_in_a_cluster(host, monkeypatch, tmp_path)
@@ -194,8 +198,10 @@ async def test_a_refusal_of_sts_names_its_code_alone(
     assert "eyJ" not in refused.value.words
 
 
-async def test_many_mails_at_once_ask_once_and_hold_up_nobody(host: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop goes on while the endpoint says nothing: the recorder that answers runs on it."""
+async def test_concurrent_mails_share_one_request_for_credentials(
+    host: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop is not blocked while the endpoint does not respond: the recorder runs on it."""
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{host.url}/creds")
     host.answers = [json_answer(200, keys())]
     settings = {"region": REGION, "credentials": "host", "endpoint": host.url}
@@ -205,7 +211,7 @@ async def test_many_mails_at_once_ask_once_and_hold_up_nobody(host: Recorder, mo
     assert targets(host).count(("GET", "/creds")) == 1
 
 
-async def test_credentials_that_end_soon_are_renewed(host: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_credentials_that_expire_soon_are_renewed(host: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{host.url}/creds")
     host.answers = [json_answer(200, keys(minutes=12)), json_answer(200, keys(AccessKeyId="ASIANEWNEWNEWNEWNEWN"))]
     await send(host, 2)
@@ -213,7 +219,7 @@ async def test_credentials_that_end_soon_are_renewed(host: Recorder, monkeypatch
     assert "Credential=ASIANEW" in host.requests[-1].header("authorization")
 
 
-async def test_credentials_that_aws_calls_expired_are_asked_for_again(
+async def test_credentials_that_aws_refuses_as_expired_are_requested_again(
     host: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{host.url}/creds")
@@ -230,7 +236,7 @@ async def test_credentials_that_aws_calls_expired_are_asked_for_again(
     assert "Credential=ASIANEW" in host.requests[-1].header("authorization")
 
 
-async def test_without_credentials_nothing_was_sent(host: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_credentials_nothing_is_sent(host: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{host.url}/creds")
     host.reset_after = True
     with pytest.raises(Unavailable, match="does not answer"):
@@ -240,7 +246,7 @@ async def test_without_credentials_nothing_was_sent(host: Recorder, monkeypatch:
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    """Give the address of an AWS that authenticates nobody."""
+    """Return the address of a moto server without authentication."""
     with moto_server(unauthenticated=1_000_000) as url:
         yield url
 

@@ -1,4 +1,4 @@
-"""Amazon SES, by its recorded answers, against moto with authentication on, and beside botocore's own client."""
+"""Amazon SES, by its recorded responses, against moto with authentication on, and beside botocore's own client."""
 
 import base64
 import json
@@ -13,7 +13,6 @@ from typing import Any
 import botocore.session
 import httpx
 import pytest
-from botocore.credentials import Credentials
 from msgspec.structs import replace
 from pydantic import ValidationError
 
@@ -24,15 +23,15 @@ from mailroom.providers import Provider, connect
 from mailroom.providers.egress import Egress
 from mailroom.providers.refusals import QUOTA_WAIT_SECONDS
 from mailroom.providers.ses import ses_provider
-from mailroom.providers.ses.aws_auth import AwsAuth, AwsCredentials
+from mailroom.providers.ses.aws_auth import AwsAuth
 from mailroom.providers.ses.ses_provider import KINDS, Ses, Settings
 from tests.http_recorder import Answer, Request, json_answer
 from tests.mails import email, templated
 from tests.providers.contract import context
 from tests.providers.http_contract import HttpProviderContract
-from tests.providers.http_far_end import HttpFarEnd, Vendor
+from tests.providers.http_service import HttpService, Vendor
 from tests.providers.moto_server import moto_server
-from tests.providers.oracles import MAILS, asked_by, asked_by_us, differences
+from tests.providers.oracles import MAILS, client_request, differences, our_request
 from tests.providers.templates_contract import TemplatesContract
 
 ID, SECRET, TOKEN = "AKIATESTTESTTESTTEST", "SecretOfTheTests/0123456789+abcdefghijkl", "SessionTokenOfTheTests//0123=="
@@ -75,32 +74,30 @@ class TestSes(HttpProviderContract, TemplatesContract):
 
     vendor = VENDOR
 
-    async def test_every_header_of_the_mail_goes_along_or_is_refused(
-        self, provider: Provider, far_end: HttpFarEnd
-    ) -> None:
-        """They stand in the bytes, of which none is changed."""
+    async def test_every_header_of_the_mail_is_sent_or_refused(self, provider: Provider, service: HttpService) -> None:
+        """They are in the raw bytes, which are not changed."""
         raw = email().raw.replace(b"\r\n", b"\r\nX-Entity-Ref-ID: 1\r\nX-Long: " + b"x" * 990 + b"\r\n", 1)
         await provider.send(replace(email(), raw=raw))
-        assert mail_of(far_end.recorder.requests[0]) == raw
+        assert mail_of(service.recorder.requests[0]) == raw
 
-    async def test_a_header_with_a_line_break_is_refused(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        """By whoever wrote the bytes: what stands beside them is not looked at."""
+    async def test_a_header_with_a_line_break_is_refused(self, provider: Provider, service: HttpService) -> None:
+        """They are in the raw bytes; the fields beside them are not used."""
         await provider.send(replace(email(), headers=(("X-Fine", "a\r\nBcc: eve@evil.example"),)))
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert b"eve@evil.example" not in mail_of(request) + request.body
 
-    async def test_names_in_any_script_go_along(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_names_in_any_script_are_sent(self, provider: Provider, service: HttpService) -> None:
         for name in ("Ærø & Søn, Inc.", "アクメ"):
             await provider.send(email(sender=Address("no-reply@acme.example", name)))
-        found = [message_from_bytes(mail_of(request), policy=SMTP)["From"] for request in far_end.recorder.requests]
+        found = [message_from_bytes(mail_of(request), policy=SMTP)["From"] for request in service.recorder.requests]
         assert [header.addresses[0].display_name for header in found] == ["Ærø & Søn, Inc.", "アクメ"]
 
-    async def test_the_request_is_the_documented_one(self, far_end: HttpFarEnd) -> None:
-        provider = connect(far_end.settings.model_copy(update=EXTRAS), context())
+    async def test_the_request_is_the_documented_one(self, service: HttpService) -> None:
+        provider = connect(service.settings.model_copy(update=EXTRAS), context())
         receipt = await provider.send(email())
         await provider.aclose()
         assert receipt.provider_message_id == "0107019a5e0b7c3d-6d0e4c0e-0000-4000-8000-000000000000-000000"
-        [request] = far_end.recorder.requests
+        [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/v2/email/outbound-emails")
         assert request.header("x-amz-security-token") == TOKEN
         assert request.json == {
@@ -122,15 +119,15 @@ class TestSes(HttpProviderContract, TemplatesContract):
             *((code, Unavailable) for code in ("TooManyRequestsException", "Throttling", "ThrottlingException")),
         ],
     )
-    async def test_each_documented_error_is_of_its_kind(
-        self, provider: Provider, far_end: HttpFarEnd, code: str, kind: type[SendingError]
+    async def test_each_documented_error_has_its_kind(
+        self, provider: Provider, service: HttpService, code: str, kind: type[SendingError]
     ) -> None:
         url = "http://internal.amazon.com/coral/com.amazonaws.ses/"
         for answer in (
             refusal(400, f"{code}:{url}"),
             json_answer(400, {"__type": f"com.amazonaws.ses#{code}", "message": "m"}),
         ):
-            far_end.answer(answer)
+            service.answer(answer)
             with pytest.raises(kind) as refused:
                 await provider.send(email())
             assert refused.value.code == code
@@ -146,51 +143,49 @@ class TestSes(HttpProviderContract, TemplatesContract):
             ("BadRequestException", "Template sign-in does not exist."),
         ],
     )
-    async def test_what_is_ours_blames_no_recipient(
-        self, provider: Provider, far_end: HttpFarEnd, code: str, message: str
+    async def test_faults_of_the_configuration_are_misconfigured(
+        self, provider: Provider, service: HttpService, code: str, message: str
     ) -> None:
-        far_end.answer(refusal(400, code, message))
+        service.answer(refusal(400, code, message))
         with pytest.raises(Misconfigured):
             await provider.send(email())
 
-    async def test_a_mail_that_ses_finds_a_virus_in_is_another_providers(
-        self, provider: Provider, far_end: HttpFarEnd
-    ) -> None:
-        far_end.answer(refusal(400, "MessageRejected", "Message contains a virus."))
+    async def test_a_mail_with_a_virus_is_declined(self, provider: Provider, service: HttpService) -> None:
+        service.answer(refusal(400, "MessageRejected", "Message contains a virus."))
         with pytest.raises(Declined, match="virus"):
             await provider.send(email())
 
     @pytest.mark.parametrize("code", ["TooManyRequestsException", "MessageRejected"])
-    async def test_the_days_quota_is_waited_for(self, provider: Provider, far_end: HttpFarEnd, code: str) -> None:
+    async def test_the_days_quota_is_unavailable(self, provider: Provider, service: HttpService, code: str) -> None:
         """As by SMTP."""
-        far_end.answer(refusal(400, code, "Daily message quota exceeded."))
+        service.answer(refusal(400, code, "Daily message quota exceeded."))
         with pytest.raises(Unavailable) as refused:
             await provider.send(email())
         assert refused.value.retry_after == QUOTA_WAIT_SECONDS
         assert "quota" in refused.value.hint
 
     @pytest.mark.parametrize("headers", [(("X-Long", "x" * 991),), tuple((f"X-{n}", "v") for n in range(16))])
-    async def test_headers_that_its_templates_cannot_have_are_refused(
-        self, provider: Provider, far_end: HttpFarEnd, headers: tuple[tuple[str, str], ...]
+    async def test_headers_that_templates_do_not_allow_are_refused(
+        self, provider: Provider, service: HttpService, headers: tuple[tuple[str, str], ...]
     ) -> None:
         with pytest.raises(Misconfigured, match="15 headers"):
             await provider.send(replace(templated("sign-in"), headers=headers))
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
-    async def test_an_expired_session_token_is_ours_to_mend(self, provider: Provider, far_end: HttpFarEnd) -> None:
-        far_end.answer(refusal(403, "ExpiredTokenException", "The security token included in the request is expired"))
+    async def test_an_expired_session_token_is_misconfigured(self, provider: Provider, service: HttpService) -> None:
+        service.answer(refusal(403, "ExpiredTokenException", "The security token included in the request is expired"))
         with pytest.raises(Misconfigured, match="expired"):
             await provider.send(email())
 
-    async def test_an_address_beyond_ascii_is_another_providers(self, provider: Provider, far_end: HttpFarEnd) -> None:
+    async def test_an_address_beyond_ascii_is_declined(self, provider: Provider, service: HttpService) -> None:
         with pytest.raises(Declined, match="ASCII"):
             await provider.send(email("jörg@reader.example"))
-        assert not far_end.recorder.requests
+        assert not service.recorder.requests
 
 
 @pytest.mark.parametrize("name", MAILS)
 async def test_botocores_own_client_sends_the_same(name: str) -> None:
-    """But for what is of the moment, and for what it says of itself and its retries."""
+    """Except for times, and for headers about the client and its retries."""
     mail = MAILS[name]
 
     def send(url: str) -> None:
@@ -202,9 +197,9 @@ async def test_botocores_own_client_sends_the_same(name: str) -> None:
             FeedbackForwardingEmailAddress="bounces@acme.example",
         )
 
-    theirs = await asked_by(send, VENDOR.accepted)
+    theirs = await client_request(send, VENDOR.accepted)
     settings = ("configuration_set_name", "feedback_forwarding_email_address")
-    ours = await asked_by_us(VENDOR, mail, **{setting: EXTRAS[setting] for setting in settings})
+    ours = await our_request(VENDOR, mail, **{setting: EXTRAS[setting] for setting in settings})
     found = differences(theirs, ours)
     for place in ("x-amz-date", "authorization", "amz-sdk-invocation-id", "amz-sdk-request"):
         found.pop(f"HTTP {place}", None)
@@ -213,10 +208,10 @@ async def test_botocores_own_client_sends_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", MAILS)
 async def test_botocore_sends_the_same_by_a_template(name: str) -> None:
-    """Its client checks what is sent against AWS's own model."""
+    """Botocore checks the request against AWS's own model."""
     mail = templated("sign-in", MAILS[name])
-    ours = await asked_by_us(VENDOR, mail)
-    theirs = await asked_by(lambda url: client(url, ID, SECRET, TOKEN).send_email(**ours.json), VENDOR.accepted)
+    ours = await our_request(VENDOR, mail)
+    theirs = await client_request(lambda url: client(url, ID, SECRET, TOKEN).send_email(**ours.json), VENDOR.accepted)
     assert (theirs.target, theirs.json) == (ours.target, ours.json)
     content = ours.json["Content"]["Template"]
     assert json.loads(content["TemplateData"])["application"]["name"] == "Ærø &lt;b&gt;&amp; Søn"
@@ -269,7 +264,7 @@ def aws() -> Iterator[Aws]:
 
 
 class TestAgainstMoto:
-    async def test_a_mail_is_sent_as_the_bytes_that_it_is(self, aws: Aws) -> None:
+    async def test_a_mail_is_sent_as_its_raw_bytes(self, aws: Aws) -> None:
         provider = aws.provider()
         receipt = await provider.send(email(subject="Good day"))
         await provider.aclose()
@@ -297,15 +292,15 @@ class TestAgainstMoto:
         signed = httpx.Request(
             "POST", f"{aws.url}{call.path}", headers={"Content-Type": call.content_type}, content=call.body
         )
-        keys = AwsCredentials(Credentials(aws.key, aws.secret), region=REGION, profile=None, egress=Egress())
-        flow = AwsAuth(keys, region=REGION, service="ses").async_auth_flow(signed)
-        await anext(flow)
+        keys = (aws.key, aws.secret, None)
+        auth = AwsAuth(keys, region=REGION, service="ses", profile=None, egress=Egress())
+        await anext(auth.async_auth_flow(signed))
         body = call.body.replace(b"ada@reader.example", b"eve@reader.example") if tampered else call.body
         async with httpx.AsyncClient(trust_env=False) as wire:
             answer = await wire.post(str(signed.url), headers=signed.headers, content=body)
         assert answer.status_code == (403 if tampered else 200)
 
-    async def test_an_unverified_sender_is_ours_to_mend(self, aws: Aws) -> None:
+    async def test_an_unverified_sender_is_misconfigured(self, aws: Aws) -> None:
         provider = aws.provider()
         with pytest.raises(Misconfigured, match="authority to send") as refused:
             await provider.send(email(sender=Address("no-reply@other.example", "Other")))
@@ -339,19 +334,19 @@ async def test_the_region_decides_the_host(region: str, host: str) -> None:
         {"feedback_forwarding_email_address": "nobody"},
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({**OPTIONS, **wrong})
 
 
-def test_the_hosts_credentials_are_asked_for() -> None:
-    """A machine that is none of AWS's is not searched for them."""
+def test_the_hosts_credentials_are_used() -> None:
+    """Only an AWS host is searched for credentials."""
     with pytest.raises(ValidationError, match="host"):
         Settings.model_validate({"region": REGION})
     assert Settings.model_validate({"region": REGION, "credentials": "host"}).access_key_id is None
 
 
-def test_without_botocore_the_fault_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_botocore_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ses_provider, "find_spec", lambda _name: None)
     with pytest.raises(ValidationError, match="needs botocore: make setup EXTRAS=ses"):
         Settings.model_validate(OPTIONS)

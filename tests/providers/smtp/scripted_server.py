@@ -1,4 +1,4 @@
-"""An SMTP server with one quirk: it does what the RFCs say, but for what its script says."""
+"""An SMTP server with one deviation from the RFCs, which its script describes."""
 
 import asyncio
 import base64
@@ -17,24 +17,24 @@ _PASSWORD_PROMPT: Final = base64.b64encode(b"Password:").decode()
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a server does otherwise than expected."""
+    """A server's deviations."""
 
     greeting: str = "220 quirk.test ESMTP"
     extensions: tuple[str, ...] = ("PIPELINING", "SIZE 1000000", "8BITMIME")
     ehlo: str = ""
-    """A reply to EHLO that refuses it; HELO is taken."""
+    """EHLO is refused, HELO is accepted."""
     replies: dict[str, str] = field(default_factory=dict)
     """By verb: this reply instead of the usual one; CONTENT is the one after the content. Empty: hang up."""
     logins: tuple[str, ...] = ()
-    """Mechanisms that it knows; advertised unless the extensions hold an AUTH line of their own. None: open to all."""
+    """Supported mechanisms; advertised unless the extensions have an AUTH line. None: no login needed."""
     hides_logins: bool = False
-    """Knows them, and does not advertise."""
+    """Supports the mechanisms, and does not advertise them."""
     ignores_initial_response: bool = False
-    """Asks for username and password whatever came with AUTH (RFC 4954 §4 has it otherwise)."""
+    """Requests username and password whatever AUTH had (unlike RFC 4954 §4)."""
     asks_for_plain: bool = False
-    """Answers AUTH PLAIN by an empty 334, although the response came with it."""
+    """Replies to AUTH PLAIN by an empty 334, although the command had the response."""
     loses_pipelined: bool = False
-    """Offers PIPELINING, and throws away what came with the first command."""
+    """Offers PIPELINING, and discards what came with the first command."""
     blank_line: bool = False
     """Sends an empty line before the reply to the content."""
 
@@ -45,7 +45,7 @@ class Seen:
 
     port: int = 0
     recipients: list[str] = field(default_factory=list)
-    """The RCPT argument of each mail that it took."""
+    """The RCPT argument of each accepted mail."""
     logged_in: list[str] = field(default_factory=list)
     refused_logins: list[str] = field(default_factory=list)
     """User names of failed logins, as a server logs them."""

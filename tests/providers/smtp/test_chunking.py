@@ -1,4 +1,4 @@
-"""A mail in one round trip (PIPELINING and CHUNKING, RFC 3030), read by a server that sees every write."""
+"""A mail in one round trip (PIPELINING and CHUNKING, RFC 3030), recorded by a server that sees every write."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ PIECES = ["MAIL", "RCPT", "BDAT", "CONTENT"]
         ("CONTENT", "354 more?", Unavailable),
     ],
 )
-async def test_after_a_refusal_the_connection_is_used_again(verb: str, answer: str, kind: type[SendingError]) -> None:
+async def test_after_a_refusal_the_connection_is_reused(verb: str, answer: str, kind: type[SendingError]) -> None:
     async with wire_server(CHUNKING) as server:
         provider = sender(server)
         server.once[verb] = answer
@@ -37,7 +37,7 @@ async def test_after_a_refusal_the_connection_is_used_again(verb: str, answer: s
         assert server.verbs == ["EHLO", *PIECES, "RSET", *PIECES, "QUIT"]
 
 
-async def test_a_mail_behind_a_refused_rset_may_have_been_sent() -> None:
+async def test_a_mail_after_a_refused_rset_may_have_been_sent() -> None:
     async with wire_server(CHUNKING) as server:
         provider = sender(server)
         server.once["RCPT"] = "550 5.1.1 no such user"
@@ -53,8 +53,8 @@ async def test_a_mail_behind_a_refused_rset_may_have_been_sent() -> None:
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "CONTENT"])
 @pytest.mark.parametrize("answer", [HANG_UP, "what?", "250-no\r\n" * 9000])
-async def test_what_was_written_and_not_answered_may_have_been_sent(verb: str, answer: str) -> None:
-    """Replies may come all at once, when the server has the mail already: then none has come before it broke down."""
+async def test_a_mail_without_a_reply_may_have_been_sent(verb: str, answer: str) -> None:
+    """All replies may come after the server has the mail: then none came before the connection broke."""
     async with wire_server({**CHUNKING, verb: answer}) as server:
         provider = sender(server)
         with pytest.raises(Uncertain):
@@ -62,7 +62,7 @@ async def test_what_was_written_and_not_answered_may_have_been_sent(verb: str, a
         await provider.aclose()
 
 
-async def test_silence_is_uncertain(pass_time: Callable[[float], None]) -> None:
+async def test_a_time_out_is_uncertain(pass_time: Callable[[float], None]) -> None:
     async with wire_server({**CHUNKING, "CONTENT": "250-wait for it"}) as server:
         provider = sender(server)
         sending = asyncio.create_task(provider.send(email()))

@@ -1,4 +1,4 @@
-"""The way to the server: proxies and what they say no to, addresses that swallow packets."""
+"""Connecting to the server: proxies and their refusals, addresses that drop packets."""
 
 import asyncio
 import base64
@@ -44,7 +44,7 @@ async def test_mails_go_through_the_proxy(scheme: str, tls: Any, login: tuple[st
         assert server.mails[0].encrypted == (tls != "none")
 
 
-async def test_tokens_are_asked_for_through_the_proxy() -> None:
+async def test_tokens_are_requested_through_the_proxy() -> None:
     answers = {"EHLO": "250-wire.test\r\n250 AUTH XOAUTH2", "AUTH": "235 2.7.0 hello"}
     async with (
         wire_server(answers) as server,
@@ -65,7 +65,7 @@ async def test_tokens_are_asked_for_through_the_proxy() -> None:
         assert server.lines[1] == b"AUTH XOAUTH2 " + said
 
 
-async def test_we_leave_for_the_proxy_from_the_address_that_is_set() -> None:
+async def test_connections_to_the_proxy_use_local_address() -> None:
     async with smtp_server() as server, proxy_server("http") as proxy:
         with pytest.raises(Misconfigured, match=r"local_address 203\.0\.113\.9"):
             await send(server, proxy=proxy.url, local_address="203.0.113.9")
@@ -74,7 +74,7 @@ async def test_we_leave_for_the_proxy_from_the_address_that_is_set() -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("login", [("mailroom", "wrong one"), None])
-async def test_a_login_that_the_proxy_refuses_is_ours_to_mend(scheme: str, login: tuple[str, str] | None) -> None:
+async def test_a_login_that_the_proxy_refuses_is_misconfigured(scheme: str, login: tuple[str, str] | None) -> None:
     async with smtp_server() as server, proxy_server(scheme, login=LOGIN) as proxy:
         said = f"{login[0]}:{login[1].replace(' ', '%20')}@" if login else ""
         with pytest.raises(Misconfigured) as refused:
@@ -102,20 +102,20 @@ async def test_a_proxy_that_opens_no_tunnel(scheme: str, answer: bytes, kind: ty
             await send(server, proxy=proxy.url)
 
 
-async def test_a_proxy_that_is_not_there_is_unavailable() -> None:
+async def test_an_unreachable_proxy_is_unavailable() -> None:
     async with smtp_server() as server:
         with pytest.raises(Unavailable, match=r"cannot connect to the proxy 127\.0\.0\.1:1"):
             await send(server, proxy="http://127.0.0.1:1")
 
 
-async def test_a_server_that_hangs_up_behind_the_proxy_is_unavailable() -> None:
+async def test_a_server_that_closes_the_tunnel_is_unavailable() -> None:
     async with smtp_server() as server, proxy_server("socks5") as proxy:
         server.fault("GREETING", DROP)
         with pytest.raises(Unavailable):
             await send(server, proxy=proxy.url)
 
 
-async def test_an_encrypted_way_to_the_proxy_is_no_encrypted_way_to_the_server() -> None:
+async def test_tls_to_the_proxy_does_not_count_as_tls_to_the_server() -> None:
     """A password would be in clear between proxy and server."""
     async with smtp_server(tls="none", users={"ada": "hunter22"}) as server, proxy_server("https") as proxy:
         for tls in ("starttls", "opportunistic"):
@@ -126,7 +126,7 @@ async def test_an_encrypted_way_to_the_proxy_is_no_encrypted_way_to_the_server()
 
 @pytest.mark.parametrize("own_authority", [True, False], ids=["with ca_file", "without"])
 async def test_a_proxy_with_a_certificate_of_an_unknown_authority_is_refused(*, own_authority: bool) -> None:
-    """Else somebody on the way could take the proxy's login, and see which hosts are asked for."""
+    """Otherwise an attacker on the network could read the proxy's login and the requested hosts."""
     with trustme.CA().cert_pem.tempfile() as other:
         async with smtp_server() as server, proxy_server("https", login=LOGIN) as proxy:
             with pytest.raises(Misconfigured, match=f"the certificate of the proxy {HOST}:{proxy.port} is not valid"):
@@ -163,13 +163,13 @@ async def test_the_proxys_credentials_are_not_shown(scheme: str) -> None:
         "http://proxy.example:0",
     ],
 )
-def test_a_proxy_that_makes_no_sense_is_a_fault(url: str) -> None:
+def test_an_invalid_proxy_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="proxy") as fault:
         Settings(host="smtp.acme.example", proxy=url)
     assert "hunter22" not in str(fault.value)
 
 
-async def test_an_address_that_swallows_packets_does_not_eat_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_address_that_drops_packets_does_not_use_up_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async with smtp_server() as server:
         with black_hole() as hole:
 

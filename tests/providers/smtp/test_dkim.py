@@ -1,4 +1,4 @@
-"""DKIM: dkimpy, which shares nothing with our signer, verifies what we sign, and notices what was changed."""
+"""DKIM: dkimpy, which shares no code with our signer, verifies our signatures, and refuses changed mails."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ RAW = email(subject="Ваш код 🎉 " + "long " * 40, text="Привет", h
 
 
 def pem(key: Any) -> str:
-    """Return a key as an operator has it."""
+    """Return a key in PEM format."""
     written = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -58,7 +58,7 @@ async def test_the_provider_signs_what_it_sends(key: Any) -> None:
         {"selector": "a\r\nb"},
     ],
 )
-def test_a_fault_is_a_fault(fault: dict[str, str]) -> None:
+def test_invalid_settings_are_refused(fault: dict[str, str]) -> None:
     with pytest.raises(ValidationError) as told:
         Dkim(**settings(RSA) | fault)
     assert "PRIVATE KEY" not in "".join(str(error["msg"]) for error in told.value.errors())

@@ -1,4 +1,4 @@
-"""Connecting, encrypting, logging in: what is refused, and that a password is never sent in clear unasked."""
+"""Connecting, encrypting, logging in: refusals, and that a password is sent in clear with `tls = "none"` only."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ LOGIN = {"username": "mailroom", "password": "hunter22"}
 
 @pytest.fixture
 def by_name(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give loopback a name that is not one of loopback's."""
+    """Resolve a name to loopback that is not a name of loopback."""
     usual = socket.getaddrinfo
 
     def resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -50,7 +50,7 @@ async def send(server: Any, **changes: Any) -> Receipt:
 
 @pytest.mark.parametrize("way", ["plain", "login"])
 @pytest.mark.parametrize("auth", ["auto", "given"])
-async def test_either_login_works(way: str, auth: str) -> None:
+async def test_both_mechanisms_work(way: str, auth: str) -> None:
     async with smtp_server(tls="starttls", users=USERS, auth=(way.upper(),)) as server:
         await send(server, auth="auto" if auth == "auto" else way, **LOGIN)
         (mail,) = server.mails
@@ -64,7 +64,7 @@ async def test_a_relay_that_trusts_our_address_needs_no_login() -> None:
         assert (mail.user, mail.encrypted) == (None, False)
 
 
-async def test_wrong_credentials_are_ours_to_mend() -> None:
+async def test_wrong_credentials_are_misconfigured() -> None:
     async with smtp_server(tls="starttls", users=USERS) as server:
         with pytest.raises(Misconfigured, match="credentials invalid") as refused:
             await send(server, username="mailroom", password="wrong one")
@@ -87,7 +87,7 @@ async def test_no_login_where_none_is_offered() -> None:
 
 @pytest.mark.parametrize("tls", ["starttls", "opportunistic"])
 async def test_a_password_is_not_sent_in_clear_when_starttls_is_missing(by_name: str, tls: str) -> None:
-    """Nor may somebody in the middle strip STARTTLS from the answer to EHLO."""
+    """An attacker may remove STARTTLS from the reply to EHLO."""
     async with wire_server({"EHLO": "250-wire.test\r\n250 AUTH PLAIN LOGIN"}) as server:
         with pytest.raises(Misconfigured, match="STARTTLS"):
             await send(server, host=by_name, tls=tls, **LOGIN)
@@ -98,19 +98,19 @@ async def test_a_password_is_not_sent_in_clear_when_starttls_is_missing(by_name:
     ("host", "tls"),
     [(NAME, "none"), ("127.0.0.1", "none"), ("127.0.0.1", "opportunistic"), ("localhost", "opportunistic")],
 )
-async def test_a_password_goes_in_clear_where_that_was_asked_for(by_name: str, host: str, tls: str) -> None:
+async def test_a_password_is_sent_in_clear_with_tls_none(by_name: str, host: str, tls: str) -> None:
     async with smtp_server(tls="none", users=USERS) as server:
         await send(server, host=host, tls=tls, **LOGIN)
         assert server.mails[0].user == "mailroom"
 
 
-async def test_opportunistic_encrypts_where_it_can() -> None:
+async def test_opportunistic_encrypts_if_the_server_offers_it() -> None:
     async with smtp_server(tls="starttls", users=USERS) as server:
         await send(server, tls="opportunistic", **LOGIN)
         assert server.mails[0].encrypted
 
 
-async def test_none_does_not_encrypt_even_where_it_could() -> None:
+async def test_none_does_not_encrypt_even_if_the_server_offers_it() -> None:
     async with smtp_server(tls="starttls") as server:
         await send(server, tls="none", ca_file=None)
         assert not server.mails[0].encrypted
@@ -151,13 +151,13 @@ async def test_a_refused_encryption(answer: Any, kind: type[SendingError]) -> No
         assert server.commands["AUTH"] == 0
 
 
-async def test_implicit_tls_to_a_port_that_speaks_first_says_what_is_wrong() -> None:
+async def test_implicit_tls_to_a_starttls_port_is_misconfigured() -> None:
     async with smtp_server(tls="starttls") as server:
         with pytest.raises(Misconfigured, match="do port and tls belong together"):
             await send(server, tls="implicit")
 
 
-async def test_starttls_to_a_port_that_is_encrypted_already_runs_into_the_time_out(
+async def test_starttls_to_an_implicit_tls_port_times_out(
     pass_time: Callable[[float], None],
 ) -> None:
     async with smtp_server(tls="implicit") as server:
@@ -170,7 +170,7 @@ async def test_starttls_to_a_port_that_is_encrypted_already_runs_into_the_time_o
 
 
 @pytest.mark.parametrize("at", ["GREETING", "EHLO", "STARTTLS", "AUTH"])
-async def test_a_server_that_falls_silent_before_it_is_ready_is_unavailable(
+async def test_a_server_that_stops_responding_before_it_is_ready_is_unavailable(
     at: str, pass_time: Callable[[float], None]
 ) -> None:
     async with smtp_server(tls="starttls", users=USERS) as server:
@@ -193,7 +193,7 @@ async def test_a_server_that_falls_silent_before_it_is_ready_is_unavailable(
         (DROP, Unavailable),
     ],
 )
-async def test_a_refusal_before_there_is_a_mail(at: str, answer: Any, kind: type[SendingError]) -> None:
+async def test_a_refusal_before_the_first_mail(at: str, answer: Any, kind: type[SendingError]) -> None:
     async with smtp_server(tls="starttls", users=USERS) as server:
         server.fault(at, answer)
         with pytest.raises(kind) as refused:
@@ -204,7 +204,7 @@ async def test_a_refusal_before_there_is_a_mail(at: str, answer: Any, kind: type
 
 
 @pytest.mark.parametrize("secret", ["hunter22", "aHVudGVyMjI=", "AG1haWxyb29tAGh1bnRlcjIy"])
-async def test_credentials_that_a_server_repeats_are_not_kept(secret: str) -> None:
+async def test_credentials_that_a_server_repeats_are_not_recorded(secret: str) -> None:
     assert base64.b64encode(b"hunter22").decode() == "aHVudGVyMjI="
     async with smtp_server(tls="starttls", users=USERS) as server:
         server.fault("AUTH", f"535-5.7.8 not accepted: {secret[:5]}\r\n535 5.7.8 {secret[5:]}, or in full {secret}")
@@ -214,7 +214,7 @@ async def test_credentials_that_a_server_repeats_are_not_kept(secret: str) -> No
         assert refused.value.code == "535 5.7.8"
 
 
-async def test_a_name_is_said_in_ehlo() -> None:
+async def test_the_name_in_ehlo() -> None:
     async with smtp_server() as server:
         await send(server, tls="none", helo_name="mail.acme.example")
         await send(server, tls="none")
@@ -223,13 +223,13 @@ async def test_a_name_is_said_in_ehlo() -> None:
         assert re.fullmatch(r"\[127\.0\.0\.1\]|[\w-]+(\.[\w-]+)+", unnamed.helo)
 
 
-async def test_mails_leave_from_the_address_that_is_set() -> None:
+async def test_mails_are_sent_from_local_address() -> None:
     async with smtp_server() as server:
         await send(server, tls="none", local_address="127.0.0.2")
         assert server.mails[0].peer[0] == "127.0.0.2"
 
 
-async def test_an_address_that_is_not_this_machines_is_a_misconfiguration() -> None:
+async def test_an_address_of_another_machine_is_misconfigured() -> None:
     async with smtp_server() as server:
         with pytest.raises(Misconfigured, match=r"local_address 203\.0\.113\.9"):
             await send(server, tls="none", local_address="203.0.113.9")
@@ -237,7 +237,7 @@ async def test_an_address_that_is_not_this_machines_is_a_misconfiguration() -> N
 
 @pytest.mark.parametrize("reason", [socket.EAI_NONAME, socket.EAI_AGAIN])
 async def test_a_name_that_cannot_be_resolved_is_unavailable(monkeypatch: pytest.MonkeyPatch, reason: int) -> None:
-    """Even a name that does not exist: container networks say so of a relay that restarts."""
+    """Even a name that does not exist: container networks return that while a relay restarts."""
 
     def resolve(*_args: Any, **_kwargs: Any) -> Any:
         raise socket.gaierror(reason, "Name or service not known")

@@ -1,4 +1,4 @@
-"""SMTP against npm's smtp-server: encryptions, logins, tokens that expire and are revoked, where we leave from."""
+"""SMTP against npm's smtp-server: encryption, logins, tokens that expire and are revoked, source addresses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -48,7 +48,7 @@ async def test_a_mail_arrives(tls: str, way: str) -> None:
         assert server.logins == [(way, True)]
 
 
-async def test_a_wrong_password_is_ours_to_mend() -> None:
+async def test_a_wrong_password_is_misconfigured() -> None:
     async with npm_smtp_server(tls="starttls", methods=["PLAIN"], users={ADA: "hunter22"}) as server:
         with pytest.raises(Misconfigured, match="Username and Password not accepted"):
             await send(server, username=ADA, password="hunter23")
@@ -77,7 +77,7 @@ async def test_the_server_sees_the_proxys_address(scheme: str, tls: str) -> None
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
-async def test_a_server_that_wants_a_certificate_gets_ours(tls: str, tmp_path: Path) -> None:
+async def test_a_server_that_requires_a_certificate_gets_ours(tls: str, tmp_path: Path) -> None:
     ours = authority().issue_cert("mailroom.acme.example")
     certificate, key, both = (tmp_path / name for name in ("cert.pem", "key.pem", "both.pem"))
     ours.cert_chain_pems[0].write_to_path(certificate)
@@ -167,7 +167,7 @@ class TestTokens:
         assert refused.value.code.startswith("535")
         assert len(endpoint.forms) == 3
 
-    async def test_a_token_that_was_never_taken_is_not_replaced_by_another(
+    async def test_a_token_that_was_never_accepted_is_not_replaced(
         self, provider: Smtp, server: NpmSmtpServer, endpoint: TokenEndpoint
     ) -> None:
         """The grant is for another mailbox, or the application may not send."""
@@ -177,7 +177,7 @@ class TestTokens:
         await server.let_in({ADA: "token-2"})
         await provider.send(email())
 
-    async def test_a_consent_that_was_withdrawn_is_ours_to_mend(
+    async def test_a_consent_that_was_withdrawn_is_misconfigured(
         self, provider: Smtp, server: NpmSmtpServer, endpoint: TokenEndpoint
     ) -> None:
         endpoint.answers.append((400, {"error": "invalid_grant", "error_description": "Token has been revoked."}))
@@ -186,7 +186,7 @@ class TestTokens:
         assert refused.value.code == "invalid_grant"
         assert server.logins == []
 
-    async def test_an_endpoint_that_falls_silent_is_unavailable(
+    async def test_an_endpoint_that_does_not_respond_is_unavailable(
         self, provider: Smtp, endpoint: TokenEndpoint, pass_time: Callable[[float], None]
     ) -> None:
         endpoint.answers.append(NEVER)
@@ -196,14 +196,14 @@ class TestTokens:
         with pytest.raises(Unavailable, match="not ready for a mail within 15 s"):
             await sending
 
-    async def test_a_token_of_ones_own_is_used_as_it_is(self, server: NpmSmtpServer) -> None:
+    async def test_a_given_token_is_used_unchanged(self, server: NpmSmtpServer) -> None:
         await server.let_in({ADA: "mine"})
         await send(server, username=ADA, oauth2={"access_token": "mine"})
         with pytest.raises(Misconfigured) as refused:
             await send(server, username=ADA, oauth2={"access_token": "my-old-one"})
         assert "my-old-one" not in str(refused.value)
 
-    async def test_a_password_does_not_go_to_a_server_that_wants_a_token(self) -> None:
+    async def test_a_password_is_not_sent_to_a_server_that_offers_only_tokens(self) -> None:
         async with npm_smtp_server(tls="starttls", methods=["XOAUTH2"], users={}) as server:
             with pytest.raises(Misconfigured, match="it offers: XOAUTH2"):
                 await send(server, username=ADA, password="hunter22")

@@ -1,4 +1,4 @@
-"""Access tokens: how they are asked for, what an endpoint's answers mean, how long they are used."""
+"""Access tokens: the requests, the responses of an endpoint, how long a token is used."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ KEY = rsa.generate_private_key(65537, 2048)
 
 
 def pem(key: Any, password: str = "") -> str:
-    """Return a private key as operators have it."""
+    """Return a private key in PEM format."""
     encryption = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
     written = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     assert isinstance(written, bytes)
@@ -51,10 +51,8 @@ async def tokens_of(endpoint: TokenEndpoint, clock: FakeClock) -> AsyncIterator[
     def make(**settings: Any) -> Tokens:
         way = {name: settings.pop(name) for name in ("local_address",) if name in settings}
         tokens = Tokens(
-            OAuth2(**settings),
+            OAuth2(access_url=endpoint.url, scope="https://mail.google.com/", **settings),
             username="ada@acme.example",
-            url=endpoint.url,
-            scope="https://mail.google.com/",
             transport=Transport(HttpSettings(type="oauth2", **way).egress, clock),
             clock=clock,
         )
@@ -66,7 +64,7 @@ async def tokens_of(endpoint: TokenEndpoint, clock: FakeClock) -> AsyncIterator[
         await tokens.aclose()
 
 
-async def test_a_refresh_token_brings_an_access_token(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+async def test_a_refresh_token_gives_an_access_token(tokens_of: Any, endpoint: TokenEndpoint) -> None:
     token = await tokens_of(**REFRESH).get()
     assert token.text == "token-1"
     assert endpoint.forms == [{"grant_type": "refresh_token", **REFRESH}]
@@ -95,27 +93,25 @@ async def test_a_service_accounts_key_signs_for_the_mailbox(
     }
 
 
-async def test_a_client_may_ask_in_its_own_name(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+async def test_a_client_may_use_its_own_credentials(tokens_of: Any, endpoint: TokenEndpoint) -> None:
     await tokens_of(client_id="app", client_secret="secret").get()
     (form,) = endpoint.forms
     assert (form["grant_type"], form["scope"]) == ("client_credentials", "https://mail.google.com/")
 
 
-async def test_a_token_is_asked_for_from_the_address_that_mails_leave_from(
-    tokens_of: Any, endpoint: TokenEndpoint
-) -> None:
+async def test_a_token_is_requested_from_local_address(tokens_of: Any, endpoint: TokenEndpoint) -> None:
     await tokens_of(**REFRESH, local_address="127.0.0.2").get()
     assert endpoint.peers == ["127.0.0.2"]
 
 
-async def test_those_who_come_at_once_share_a_request(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+async def test_concurrent_callers_share_a_request(tokens_of: Any, endpoint: TokenEndpoint) -> None:
     tokens = tokens_of(**REFRESH)
     got = await asyncio.gather(*(tokens.get() for _ in range(10)))
     assert {token.text for token in got} == {"token-1"}
     assert len(endpoint.forms) == 1
 
 
-async def test_who_gives_up_does_not_take_the_others_along(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_others(tokens_of: Any, endpoint: TokenEndpoint) -> None:
     endpoint.answers.append(NEVER)
     tokens = tokens_of(**REFRESH)
     first = asyncio.create_task(tokens.get())
@@ -129,7 +125,7 @@ async def test_who_gives_up_does_not_take_the_others_along(tokens_of: Any, endpo
 @pytest.mark.parametrize(
     ("lifetime", "used_for"), [(3600, 3540), ("3600", 3540), (90, 45), (None, 3540), ("soon", 3540), (-1, 3540)]
 )
-async def test_a_token_is_used_until_shortly_before_its_end(
+async def test_a_token_is_used_until_shortly_before_it_expires(
     tokens_of: Any, endpoint: TokenEndpoint, clock: FakeClock, lifetime: Any, used_for: float
 ) -> None:
     endpoint.lifetime = lifetime
@@ -141,10 +137,10 @@ async def test_a_token_is_used_until_shortly_before_its_end(
     assert (await tokens.get()).text == "token-2"
 
 
-async def test_a_new_refresh_token_takes_the_place_of_the_old(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+async def test_a_new_refresh_token_replaces_the_old_one(tokens_of: Any, endpoint: TokenEndpoint) -> None:
     endpoint.answers.append((200, {"access_token": "t", "refresh_token": "the next consent"}))
     tokens = tokens_of(**REFRESH)
-    tokens.refused(await tokens.get())
+    tokens.discard(await tokens.get())
     await tokens.get()
     assert endpoint.forms[1]["refresh_token"] == "the next consent"
 
@@ -172,7 +168,7 @@ async def test_a_new_refresh_token_takes_the_place_of_the_old(tokens_of: Any, en
         ((503, b""), Unavailable, "HTTP 503"),
     ],
 )
-async def test_what_an_answer_means(
+async def test_a_response_is_classified(
     tokens_of: Any, endpoint: TokenEndpoint, answer: tuple[int, Any], kind: type[SendingError], words: str
 ) -> None:
     endpoint.answers.append(answer)
@@ -182,7 +178,7 @@ async def test_what_an_answer_means(
     assert (await tokens.get()).text == "token-2", "the next mail tries again"
 
 
-async def test_secrets_that_an_endpoint_repeats_are_not_kept(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+async def test_secrets_that_an_endpoint_repeats_are_not_recorded(tokens_of: Any, endpoint: TokenEndpoint) -> None:
     endpoint.answers.append((400, {"error": "invalid_grant", "error_description": "no: the consent, the app's secret"}))
     with pytest.raises(Misconfigured) as refused:
         await tokens_of(**REFRESH).get()
@@ -190,7 +186,7 @@ async def test_secrets_that_an_endpoint_repeats_are_not_kept(tokens_of: Any, end
     assert "the app's secret" not in str(refused.value)
 
 
-async def test_an_endpoint_that_is_not_there_is_unavailable(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+async def test_an_unreachable_endpoint_is_unavailable(tokens_of: Any, endpoint: TokenEndpoint) -> None:
     endpoint.port = 1
     with pytest.raises(Unavailable, match="cannot connect to 127"):
         await tokens_of(**REFRESH).get()
@@ -218,13 +214,13 @@ async def test_an_endpoint_that_is_not_there_is_unavailable(tokens_of: Any, endp
         {**REFRESH, "expires": 1},
     ],
 )
-def test_a_fault_is_a_fault(given: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         OAuth2(**given)
 
 
 @pytest.mark.parametrize("written", [pem(KEY), pem(KEY).replace("\n", "\\n"), f"\n  {pem(KEY)}\n"])
-def test_a_key_may_come_as_variables_hold_it(written: str) -> None:
+def test_a_key_may_have_escaped_line_breaks(written: str) -> None:
     OAuth2(service_client="robot", private_key=written)
 
 

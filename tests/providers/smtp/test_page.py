@@ -1,4 +1,4 @@
-"""docs/providers/smtp.md: what can be copied there works."""
+"""docs/providers/smtp.md: its blocks are valid settings."""
 
 import re
 import tomllib
@@ -17,11 +17,11 @@ PEM = generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateForma
 
 
 @pytest.mark.parametrize("block", re.findall(r"(?s)```toml\n(.*?)```", PAGE))
-def test_a_block_is_good_settings(block: str) -> None:
+def test_a_block_is_valid_settings(block: str) -> None:
     written = block.replace("-----BEGIN PRIVATE KEY-----…", PEM.replace("\n", "\\n"))
     Settings.model_validate(tomllib.loads(written)["providers"]["main"], by_alias=True, by_name=False)
 
 
 @pytest.mark.parametrize("name", get_args(Name))
-def test_every_preset_is_told(name: str) -> None:
+def test_every_preset_is_documented(name: str) -> None:
     assert f"| `{name}`" in PAGE

@@ -1,4 +1,4 @@
-"""SMTP through Debian's Postfix: by BDAT, which it offers, and by DATA, when it is told not to offer CHUNKING."""
+"""SMTP through Debian's Postfix: by BDAT, which it offers, and by DATA, when it does not offer CHUNKING."""
 
 import asyncio
 import os
@@ -30,12 +30,12 @@ ERRORS_BEFORE_HANGING_UP = 20
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a mail's content leaves."""
+    """How a mail's content is sent."""
 
     command: str
-    """What Postfix counts then."""
+    """The limit that Postfix applies."""
     without: str
-    """What it must not offer."""
+    """The extensions that it must not offer."""
 
 
 BDAT, DATA = Way("bdat", ""), Way("data", "chunking")
@@ -55,7 +55,7 @@ async def relay(way: Way) -> AsyncIterator[Relay]:
 
 @asynccontextmanager
 async def sender(relay: Relay, **settings: Any) -> AsyncIterator[Smtp]:
-    """Connect without encryption, unless told otherwise."""
+    """Connect without encryption by default."""
     provider = connect(Settings(**{**relay.settings, "tls": "none", **settings}), context())
     try:
         yield provider
@@ -111,10 +111,8 @@ REFUSALS: list[tuple[Email, type[SendingError], str]] = [
 ]
 
 
-async def test_a_refusal_is_told_in_the_servers_words_and_the_next_mail_goes_over_the_same_connection(
-    relay: Relay, way: Way
-) -> None:
-    """What was refused first is the reason, not that there are no valid recipients for the content behind it."""
+async def test_a_refusal_has_the_servers_text_and_the_connection_is_reused(relay: Relay, way: Way) -> None:
+    """The first refusal is the reason, not the later one of content without valid recipients."""
     async with sender(relay) as provider:
         for mail, kind, words in REFUSALS:
             with pytest.raises(kind) as refused:
@@ -127,7 +125,7 @@ async def test_a_refusal_is_told_in_the_servers_words_and_the_next_mail_goes_ove
     assert session[way.command] == 2 * len(REFUSALS)
 
 
-async def test_that_postfix_hangs_up_on_who_is_refused_too_often_costs_no_mail(relay: Relay, way: Way) -> None:
+async def test_a_connection_that_postfix_closes_after_many_refusals_is_replaced(relay: Relay, way: Way) -> None:
     """Its 421 comes with the last refusal, in the same packet."""
     refused = ERRORS_BEFORE_HANGING_UP // 2
     async with sender(relay) as provider:
@@ -140,7 +138,7 @@ async def test_that_postfix_hangs_up_on_who_is_refused_too_often_costs_no_mail(r
 
 
 @pytest.mark.parametrize("way", [BDAT, DATA], ids=["BDAT", "DATA"])
-async def test_a_mail_that_proves_too_big_leaves_nothing_to_the_next(way: Way) -> None:
+async def test_a_mail_that_is_too_large_does_not_affect_the_next(way: Way) -> None:
     """The server does not say beforehand how much it takes.
 
     After a chunk that is too big, Postfix 3.7 forgets the recipient only when RSET comes: without it the next recipient
@@ -163,7 +161,7 @@ async def test_a_mail_that_proves_too_big_leaves_nothing_to_the_next(way: Way) -
         assert (session["ehlo"], session["mail"], session[way.command]) == (1, 8, 8)
 
 
-async def test_a_mail_over_the_size_that_was_offered_does_not_leave(relay: Relay, way: Way) -> None:
+async def test_a_mail_over_the_offered_size_is_not_sent(relay: Relay, way: Way) -> None:
     async with sender(relay) as provider:
         with pytest.raises(Declined, match=f"octets, the server takes at most {MOST_OCTETS}"):
             await provider.send(plain(b"0123456789\r\n" * (MOST_OCTETS // 12 + 1)))
@@ -180,15 +178,15 @@ async def test_encrypted_mails_arrive_octet_by_octet(relay: Relay, way: Way) -> 
     assert await relay.session() == {"ehlo": 2, "starttls": 1, "mail": 2, "rcpt": 2, way.command: 2, "quit": 1}
 
 
-async def test_without_pipelining_the_content_waits_for_the_commands() -> None:
+async def test_without_pipelining_the_content_is_sent_after_the_replies() -> None:
     async with postfix(without="pipelining") as relay:
         async with sender(relay) as provider:
             assert (await relay.delivered(await provider.send(email()))).content == email().raw
         assert await relay.session() == {"ehlo": 1, "mail": 1, "rcpt": 1, "data": 1, "quit": 1}
 
 
-async def test_a_mail_that_was_taken_without_a_word_is_uncertain_and_not_sent_again() -> None:
-    """Postfix keeps its replies until it has the content: when they are lost, not even MAIL was answered."""
+async def test_a_mail_accepted_without_a_reply_is_uncertain_and_not_sent_again() -> None:
+    """Postfix sends its replies after the content: when they are lost, there is none even to MAIL."""
     withheld = asyncio.get_running_loop().create_future()
     withholding = asyncio.Event()
 

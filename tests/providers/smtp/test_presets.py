@@ -1,4 +1,4 @@
-"""Presets: the vendor's name stands for host, port and encryption; explicit settings win; oddities are faults."""
+"""Presets: a vendor's host, port and encryption; given settings override them; unusable logins are refused."""
 
 from typing import Any, get_args
 
@@ -33,12 +33,12 @@ ADA = {"username": "ada@acme.example", "password": "hunter22"}
         ),
     ],
 )
-def test_a_preset_knows_the_server(given: dict[str, Any], host: str, port: int, tls: str, username: str) -> None:
+def test_a_preset_sets_the_server(given: dict[str, Any], host: str, port: int, tls: str, username: str) -> None:
     settings = Settings(**given)
     assert (settings.host, settings.port, settings.tls, settings.username) == (host, port, tls, username)
 
 
-def test_every_preset_is_one_that_can_be_named() -> None:
+def test_every_preset_has_a_name() -> None:
     assert set(PRESETS) == set(get_args(Name))
 
 
@@ -51,7 +51,7 @@ def test_every_preset_is_one_that_can_be_named() -> None:
         ({"host": "relay.acme.example"}, "relay.acme.example", 587, "starttls"),
     ],
 )
-def test_what_is_set_wins(given: dict[str, Any], host: str, port: int, tls: str) -> None:
+def test_given_settings_override_the_preset(given: dict[str, Any], host: str, port: int, tls: str) -> None:
     settings = Settings(preset="sendgrid", **KEY, **given)
     assert (settings.host, settings.port, settings.tls) == (host, port, tls)
 
@@ -81,7 +81,7 @@ def test_what_is_set_wins(given: dict[str, Any], host: str, port: int, tls: str)
         ({"host": "smtp.acme.example", "client_certificate": "/nowhere.pem"}, "client_certificate"),
     ],
 )
-def test_a_preset_says_what_is_wrong_before_the_vendor_does(given: dict[str, Any], words: str) -> None:
+def test_settings_that_the_vendor_would_refuse_are_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Settings.model_validate(given)
 
@@ -94,14 +94,15 @@ def test_a_preset_says_what_is_wrong_before_the_vendor_does(given: dict[str, Any
         ({"preset": "outlook", "url": "https://login.example/t"}, "https://login.example/t", "https://outlook.office365.com/.default"),
     ],
 )  # fmt: skip
-def test_a_preset_knows_where_tokens_come_from(given: dict[str, Any], url: str, scope: str) -> None:
+def test_a_preset_sets_the_token_endpoint_and_scope(given: dict[str, Any], url: str, scope: str) -> None:
     oauth2 = {"client_id": "a", "client_secret": "b", "refresh_token": "c", "access_url": given.pop("url", None)}
     settings = Settings(username="ada@acme.example", oauth2=oauth2, **given)
-    assert (settings.token_url, settings.token_scope) == (url, scope)
+    assert settings.oauth2
+    assert (settings.oauth2.access_url, settings.oauth2.scope) == (url, scope)
 
 
-def test_aliyun_takes_mail_only_from_the_address_that_logs_in() -> None:
-    """Its 436 would come after a dial, and says less."""
+def test_aliyun_accepts_mail_only_from_the_logins_address() -> None:
+    """The server's 436 would come later, and is less clear."""
     settings = Settings(preset="aliyun", **ADA)
     assert not settings.inexpressible(Address("Ada@acme.example", "Acme"), None)
     assert "the same as username" in settings.inexpressible(Address("news@acme.example"), None)
@@ -116,7 +117,7 @@ def test_aliyun_takes_mail_only_from_the_address_that_logs_in() -> None:
         ("news@acme.example", "Acme <ada@acme.example>", True),
     ],
 )
-def test_a_sender_that_cannot_be_is_told_at_start(
+def test_an_impossible_sender_is_refused_at_start(
     general: str,
     own: str | None,
     good: bool,  # noqa: FBT001  # a parameter of the test

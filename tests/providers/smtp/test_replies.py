@@ -1,4 +1,4 @@
-"""What an SMTP server's replies mean: real replies, and the kind that each must be."""
+"""The classification of an SMTP server's replies: real replies, and the kind of each."""
 
 import pytest
 
@@ -90,7 +90,7 @@ CASES: list[tuple[Command, str, type[SendingError]]] = [
 
 
 @pytest.mark.parametrize(("command", "text", "kind"), CASES, ids=[f"{row[0]}: {row[1][:40]}" for row in CASES])
-def test_a_reply_is_of_its_kind(command: Command, text: str, kind: type[SendingError]) -> None:
+def test_a_reply_has_its_kind(command: Command, text: str, kind: type[SendingError]) -> None:
     error = refusal(command, Reply(int(text[:3]), (text[4:],)))
     assert type(error) is kind
     assert error.words == text
@@ -168,7 +168,7 @@ FIELD_REPORTS: list[tuple[Command, Reply, type[SendingError], str]] = [
     (Command.CONTENT, Reply(552, ("5.3.4 Message size exceeds fixed limit",)), Declined, "large"),
     (Command.CONTENT, Reply(554, ("5.6.0 we do not like it",)), Declined, "outbox retry"),
 ]
-"""Public reports of servers whose refusals were taken for the recipient's fault."""
+"""Public reports of refusals that were wrongly blamed on the recipient."""
 
 
 @pytest.mark.parametrize(
@@ -185,22 +185,22 @@ def test_a_refusal_that_is_not_about_the_address_never_ends_a_message(
     assert error.words.count(str(reply.code)) == 1
 
 
-def test_an_exhausted_quota_leaves_the_provider_alone_for_a_while() -> None:
+def test_an_exhausted_quota_has_a_longer_wait() -> None:
     error = refusal(Command.CONTENT, Reply(550, ("5.4.5 Daily user sending limit exceeded.",)))
     assert isinstance(error, Unavailable)
     assert error.retry_after == QUOTA_WAIT_SECONDS
 
 
 def test_a_failed_sender_verification_is_not_about_the_recipient() -> None:
-    """Exim repeats what the sender's own server said."""
+    """Exim repeats the reply of the sender's own server."""
     lines = ("Verification failed for <no-reply@acme.example>", "No Such User Here", "Sender verify failed")
     assert type(refusal(Command.RCPT, Reply(550, lines))) is Misconfigured
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.codes} {row.source[:40]}" for row in ROWS])
-def test_every_row_has_its_source_and_only_the_recipients_go_without_a_hint(row: Row) -> None:
+def test_every_row_has_a_source_and_those_not_about_the_recipient_a_hint(row: Row) -> None:
     assert row.source
-    assert row.hint or row.kind is Rejected or not (row.words or row.enhanced)
+    assert row.hint or row.kind is Rejected or not (row.text or row.enhanced)
 
 
 def test_only_replies_after_mail_are_final() -> None:
@@ -208,24 +208,24 @@ def test_only_replies_after_mail_are_final() -> None:
     assert final == {Command.RCPT, Command.DATA, Command.CONTENT}
 
 
-def test_a_code_that_the_server_repeats_is_said_once() -> None:
+def test_a_code_that_the_server_repeats_is_shown_once() -> None:
     assert diagnostic(Reply(550, ("550 5.1.1 no such user", "550-5.1.1 really"))) == "550 5.1.1 no such user really"
     assert diagnostic(Reply(550, ("550 #5.1.0 Address rejected.",))) == "550 5.1.0 Address rejected."
 
 
-def test_several_lines_become_one_and_the_enhanced_code_is_said_once() -> None:
+def test_several_lines_become_one_and_the_enhanced_code_is_shown_once() -> None:
     reply = Reply(550, ("5.1.1 The account does not exist.", "5.1.1 Please check it", "5.1.1  - gsmtp"))
     assert full_code(reply) == "550 5.1.1"
     assert diagnostic(reply) == "550 5.1.1 The account does not exist. Please check it - gsmtp"
 
 
-def test_words_are_printable_and_bounded() -> None:
+def test_a_diagnostic_is_printable_and_bounded() -> None:
     reply = Reply(550, ("a\tb\x1b[31m\x00\u202e" + "x" * 5000,))
     assert diagnostic(reply).isprintable()
     assert len(diagnostic(reply)) == 500
     assert diagnostic(reply).startswith("550 a b [31m xxx")
 
 
-def test_a_bare_code_has_words() -> None:
+def test_a_reply_without_text_has_a_diagnostic() -> None:
     assert diagnostic(Reply(550, ("",))) == "550"
     assert full_code(Reply(550)) == "550"

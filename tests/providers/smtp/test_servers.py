@@ -1,4 +1,4 @@
-"""The world's SMTP servers, each with its quirk, under our client and under the one that operators come from.
+"""Deviating SMTP servers, with our client and with Logto's connector, which operators used before.
 
 Where npm's @logto/connector-smtp (nodemailer) sends, we must. What is still missing is a strict xfail with its reason.
 """
@@ -21,7 +21,7 @@ from tests.providers.contract import context
 from tests.providers.smtp.scripted_server import PASSWORD, USERNAME, Script, scripted_smtp
 
 _MAILS: Final = 2
-"""The second one goes over the same connection, if the client keeps it."""
+"""The second one is sent over the same connection, if the client reuses it."""
 _TRIES: Final = 2
 """The courier would try again within seconds."""
 _SECONDS: Final = 2.0
@@ -30,12 +30,12 @@ _SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A server, and what each client makes of it."""
+    """A server, and whether each client sends by it."""
 
     name: str
     script: Script
     source: str
-    """Where it was met."""
+    """Where it was seen."""
     to: str = "ada@reader.example"
     settings: dict[str, Any] = field(default_factory=dict)
     theirs: bool = True
@@ -147,8 +147,8 @@ async def test_we_send(row: Row) -> None:
 
 
 @unless(node.missing())
-async def test_logtos_connector_sends_where_the_table_says_so() -> None:
-    """What we are held to."""
+async def test_logtos_connector_sends_as_the_table_says() -> None:
+    """Our own expected result."""
     async with contextlib.AsyncExitStack() as servers:
         ports = [(await servers.enter_async_context(scripted_smtp(row.script))).port for row in ROWS]
         orders = [_order(row, port) for row, port in zip(ROWS, ports, strict=True)]

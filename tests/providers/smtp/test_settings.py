@@ -1,4 +1,4 @@
-"""What an SMTP provider can be told, and what it refuses to be told."""
+"""The settings of an SMTP provider."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mailroom.providers.smtp.smtp_provider import Settings
         ({"tls": "none", "port": 2525}, 2525),
     ],
 )
-def test_the_usual_port_belongs_to_the_encryption(given: dict[str, Any], port: int) -> None:
+def test_the_default_port_depends_on_the_encryption(given: dict[str, Any], port: int) -> None:
     assert Settings(host="smtp.acme.example", **given).port == port
 
 
@@ -63,7 +63,7 @@ def test_the_usual_port_belongs_to_the_encryption(given: dict[str, Any], port: i
         {"proxy": "gopher://proxy.acme.example"},
     ],
 )
-def test_a_fault_is_a_fault(given: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({"type": "smtp", "host": "smtp.acme.example"} | given)
 
@@ -83,24 +83,24 @@ def test_a_fault_is_a_fault(given: dict[str, Any]) -> None:
         {"from": "Acme <other@acme.example>"},
     ],
 )
-def test_what_is_good_is_taken(given: dict[str, Any]) -> None:
+def test_valid_settings_are_accepted(given: dict[str, Any]) -> None:
     taken = Settings.model_validate({"type": "smtp", "host": "smtp.acme.example"} | given)
     assert taken.model_fields_set >= {name for name in given if name != "from"}
 
 
-def test_a_ca_file_that_is_none_is_told_at_once(tmp_path: Path) -> None:
+def test_an_invalid_ca_file_is_refused_at_start(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     with pytest.raises(ValidationError, match="ca_file"):
         Settings(host="smtp.acme.example", ca_file=tmp_path / "ca.pem")
 
 
-def test_a_fault_does_not_tell_the_password() -> None:
+def test_an_error_does_not_show_the_password() -> None:
     with pytest.raises(ValidationError) as fault:
         Settings.model_validate({"host": "smtp.acme.example", "password": "hunter22"})
     assert "hunter22" not in "".join(f"{error['loc']}: {error['msg']}" for error in fault.value.errors())
 
 
-def test_the_new_secrets_come_by_variables_and_from_files(tmp_path: Path) -> None:
+def test_secrets_may_be_set_by_variables_and_files(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("the app's secret\n")
     (tmp_path / "proxy").write_text("socks5://mailroom:hunter22@proxy.acme.example\n")
     main = "MAILROOM_PROVIDERS__MAIN__"

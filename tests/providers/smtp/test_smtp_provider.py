@@ -6,24 +6,24 @@ from typing import Literal
 import pytest
 
 from tests.providers.contract import ProviderContract
-from tests.providers.smtp_far_end import SmtpFarEnd, smtp_far_end
+from tests.providers.smtp_service import SmtpService, smtp_service
 from tests.proxy_server import proxy_server
 
 
 @pytest.mark.parametrize("offers", [(), ("pipelining",), ("pipelining", "chunking")], ids=["steps", "two", "one"])
 @pytest.mark.parametrize("tls", ["none", "starttls", "implicit"])
 class TestSmtp(ProviderContract):
-    """The contract, nine ways."""
+    """The contract, with nine configurations."""
 
     @pytest.fixture
-    async def far_end(
+    async def service(
         self,
         tls: Literal["none", "starttls", "implicit"],
         offers: tuple[str, ...],
-    ) -> AsyncIterator[SmtpFarEnd]:
+    ) -> AsyncIterator[SmtpService]:
         """Run a server."""
-        async with smtp_far_end(tls=tls, pipelining="pipelining" in offers, chunking="chunking" in offers) as far_end:
-            yield far_end
+        async with smtp_service(tls=tls, pipelining="pipelining" in offers, chunking="chunking" in offers) as service:
+            yield service
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "https"])
@@ -31,11 +31,11 @@ class TestSmtpThroughAProxy(ProviderContract):
     """The contract, with a proxy in the path."""
 
     @pytest.fixture
-    async def far_end(self, scheme: str) -> AsyncIterator[SmtpFarEnd]:
+    async def service(self, scheme: str) -> AsyncIterator[SmtpService]:
         """Run a server and a proxy."""
         async with (
             proxy_server(scheme, login=("mailroom", "the proxy's password")) as proxy,
-            smtp_far_end(proxy=proxy.url, chunking=True) as far_end,
+            smtp_service(proxy=proxy.url, chunking=True) as service,
         ):
-            far_end.secrets += ("the proxy's password", proxy.url)
-            yield far_end
+            service.secrets += ("the proxy's password", proxy.url)
+            yield service

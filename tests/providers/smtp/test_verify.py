@@ -1,4 +1,4 @@
-"""Trying an SMTP login without a mail."""
+"""Verifying an SMTP login without a mail."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -30,29 +30,29 @@ async def verify(server: Server, **changes: Any) -> str:
         await provider.aclose()
 
 
-async def test_a_login_that_works_is_told_and_nothing_is_sent(server: Server) -> None:
+async def test_a_working_login_is_reported_and_nothing_is_sent(server: Server) -> None:
     words = await verify(server, username="ann", password="hunter22")
     assert words == f"127.0.0.1:{server.port} takes the login of ann"
     assert (server.commands["AUTH"], server.commands["NOOP"], server.commands["MAIL"]) == (1, 1, 0)
     await server.left_alone()
 
 
-async def test_a_relay_without_login_is_told_as_that() -> None:
+async def test_a_relay_without_login_is_reported_as_such() -> None:
     async with smtp_server(tls="none") as server:
         assert "without a login" in await verify(server, tls="none", ca_file=None)
 
 
-async def test_a_login_that_is_refused_is_ours_to_mend(server: Server) -> None:
+async def test_a_login_that_is_refused_is_misconfigured(server: Server) -> None:
     with pytest.raises(Misconfigured, match="535"):
         await verify(server, username="ann", password="another")
 
 
-async def test_a_server_that_hangs_up_after_the_login_is_unavailable(server: Server) -> None:
+async def test_a_server_that_closes_after_the_login_is_unavailable(server: Server) -> None:
     server.fault("NOOP", DROP)
     with pytest.raises(Unavailable):
         await verify(server, username="ann", password="hunter22")
 
 
-async def test_nobody_listening_is_unavailable(server: Server) -> None:
+async def test_a_refused_connection_is_unavailable(server: Server) -> None:
     with pytest.raises(Unavailable, match="cannot connect"):
         await verify(server, port=1)

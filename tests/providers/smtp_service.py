@@ -1,4 +1,4 @@
-"""The SMTP servers of this suite, as `FarEnd`s."""
+"""The SMTP servers of this suite, as `FakeService`s."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ USERNAME = "mailroom"
 PASSWORD = "a password & more: Grüße"
 
 
-class SmtpFarEnd:
+class SmtpService:
     """`tests.smtp_server` under the contract's commands."""
 
     def __init__(self, server: Server, settings: Settings, listener: contextlib.AsyncExitStack, *, before: str) -> None:
@@ -33,16 +33,16 @@ class SmtpFarEnd:
 
     @property
     def connections(self) -> int:
-        """How many connections it has seen."""
+        """How many connections were opened."""
         return self.server.connections
 
-    def mend(self) -> None:
+    def accept(self) -> None:
         """Accept everything again."""
         self.server.mend()
 
     def refuse(self, kind: type[SendingError]) -> None:
-        """Answer what stands for this kind."""
-        self.mend()
+        """Send a response of this kind."""
+        self.accept()
         at, answer = {
             Rejected: ("RCPT", "550 5.1.1 no such user here"),
             Misconfigured: ("MAIL", "553 5.7.1 you may not send from that address"),
@@ -51,7 +51,7 @@ class SmtpFarEnd:
         self.server.fault(at, answer)
 
     def hang(self, *, handed_over: bool) -> asyncio.Event:
-        """Fall silent."""
+        """Stop responding."""
         return self.server.fault("CONTENT" if handed_over else self._before, HANG)
 
     def reset(self, *, handed_over: bool) -> None:
@@ -62,8 +62,8 @@ class SmtpFarEnd:
         """Reset the connections that wait for their next mail."""
         self.server.drop()
 
-    def babble(self) -> None:
-        """Answer what is not SMTP."""
+    def send_garbage(self) -> None:
+        """Send a reply that is not SMTP."""
         self.server.fault("MAIL", "HTTP/1.1 400 Bad Request")
 
     def echo(self) -> None:
@@ -85,14 +85,14 @@ class SmtpFarEnd:
 
 
 @contextlib.asynccontextmanager
-async def smtp_far_end(
+async def smtp_service(
     *,
     tls: Literal["none", "starttls", "implicit"] = "starttls",
     pipelining: bool = True,
     chunking: bool = False,
     **settings: Any,
-) -> AsyncIterator[SmtpFarEnd]:
-    """Run a server that wants a login, and the settings that fit it."""
+) -> AsyncIterator[SmtpService]:
+    """Run a server that requires a login, and return the settings for it."""
     async with contextlib.AsyncExitStack() as listener:
         server = await listener.enter_async_context(
             smtp_server(tls=tls, users={USERNAME: PASSWORD}, pipelining=pipelining, chunking=chunking)
@@ -107,4 +107,4 @@ async def smtp_far_end(
             "concurrency": 4,
         }
         before = "AUTH" if pipelining and chunking else "RCPT"
-        yield SmtpFarEnd(server, Settings(**(fitting | settings)), listener, before=before)
+        yield SmtpService(server, Settings(**(fitting | settings)), listener, before=before)

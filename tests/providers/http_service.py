@@ -1,4 +1,4 @@
-"""A vendor's API on loopback: the same recorder for all, directed by the vendor's own recorded answers."""
+"""A vendor's API on loopback: the same recorder for all, with the vendor's own recorded responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
-from mailroom.providers.http.http_provider import HttpSettings
+from mailroom.providers.http.http_settings import HttpSettings
 from tests.http_recorder import Answer, Recorder, Request, ca_file
 
 
 @dataclass(frozen=True)
 class Vendor:
-    """What a test must know of a vendor."""
+    """A vendor's test data."""
 
     settings: type[HttpSettings]
     options: Mapping[str, Any]
@@ -24,16 +24,16 @@ class Vendor:
     refusals: Mapping[type[SendingError], Answer]
     """A recorded answer for Rejected, Misconfigured and Unavailable; the last one is a 429 without Retry-After."""
     subject: Callable[[Request], str]
-    """Finds the subject in a request."""
+    """Returns the subject of a request."""
     server_error: type[SendingError]
     """What the vendor's own 500 is: Uncertain, or Unavailable where an idempotency key is honoured."""
     template: str = "sign-in"
-    """What a template of its own may be called."""
+    """A valid name of a template at the vendor."""
     server_fault: Answer = field(default_factory=lambda: Answer(500, b'{"message": "Internal Server Error"}'))
 
 
-class HttpFarEnd:
-    """`FarEnd` over HTTPS, see `ProviderContract`."""
+class HttpService:
+    """`FakeService` over HTTPS, see `ProviderContract`."""
 
     def __init__(self, vendor: Vendor, recorder: Recorder) -> None:
         self.vendor = vendor
@@ -48,13 +48,13 @@ class HttpFarEnd:
     def connections(self) -> int:
         return self.recorder.connections
 
-    def mend(self) -> None:
+    def accept(self) -> None:
         recorder = self.recorder
         recorder.answer = self.vendor.accepted
         recorder.mute = recorder.deaf = recorder.reset_before = recorder.reset_after = False
 
     def answer(self, answer: Answer) -> None:
-        """Answer this to everything until mended."""
+        """Send this response to every request until `accept`."""
         self.recorder.answer = answer
 
     def refuse(self, kind: type[SendingError]) -> None:
@@ -77,7 +77,7 @@ class HttpFarEnd:
     def reset_idle(self) -> None:
         self.recorder.reset_idle()
 
-    def babble(self) -> None:
+    def send_garbage(self) -> None:
         self.answer(Answer(raw=b"220 mail.acme.example ESMTP ready\r\n"))
 
     def echo(self) -> None:
@@ -99,8 +99,8 @@ class HttpFarEnd:
 
 
 @asynccontextmanager
-async def far_end_of(vendor: Vendor) -> AsyncIterator[HttpFarEnd]:
+async def service_of(vendor: Vendor) -> AsyncIterator[HttpService]:
     """Open the vendor's API on loopback."""
     assert {Rejected, Misconfigured, Unavailable} <= set(vendor.refusals)
     async with Recorder(vendor.accepted) as recorder:
-        yield HttpFarEnd(vendor, recorder)
+        yield HttpService(vendor, recorder)

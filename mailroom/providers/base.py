@@ -1,0 +1,108 @@
+"""What the modules of providers share: the settings that all have, and the protocols that they implement."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from mailroom.address import mailbox
+from mailroom.clock import Clock
+from mailroom.message import Address, Email, Receipt
+
+
+def _parse_mailbox(value: Any) -> Any:
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("write a mailbox as Name <address>")  # noqa: TRY004 - pydantic collects ValueErrors
+    return mailbox(value)
+
+
+Mailbox = Annotated[Address, BeforeValidator(_parse_mailbox)]
+"""A setting that is written `Name <address>`."""
+
+
+class ProviderSettings(BaseModel):
+    """The settings of every provider."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True
+    )
+
+    type: str
+    sender: Mailbox | None = Field(None, alias="from", description="overrides the general `from`")
+    concurrency: int = Field(10, ge=1, le=1000, description="maximum number of mails sent at the same time")
+    timeout: float = Field(30, gt=0, le=100, description="maximum seconds for one mail")
+
+    def template_for(self, kind: str) -> str:  # noqa: ARG002 - for `TemplatesAtProvider`
+        """Return the name of the provider's own template for a kind of mail; empty if it has none."""
+        return ""
+
+    def inexpressible(self, sender: Address, reply_to: Address | None) -> str:  # noqa: ARG002 - for subclasses
+        """Return a sentence for the operator if the provider cannot send mails from these, else an empty text."""
+        return ""
+
+    @property
+    def forwards(self) -> bool:
+        """Whether the provider passes messages on unrendered, see `mailroom.message.unwritten`."""
+        return False
+
+
+class TemplatesAtProvider(ProviderSettings):
+    """The settings of a provider that stores templates; its `send` then uses `Email.template_at_provider`.
+
+    Such a mail is sent by the template's name with `Email.variables`, which hold `locale` and `uiLocales`, and without
+    subject and bodies. Sender, recipient, Reply-To, headers and idempotency key are sent as for any other mail.
+    """
+
+    templates: dict[str, str] = Field(
+        {},
+        description="kind of mail → the provider's own template, used instead of ours; `default` is for all others",
+    )
+
+    def template_for(self, kind: str) -> str:
+        """Return the name of the provider's own template for a kind of mail; empty if it has none."""
+        return self.templates.get(kind, self.templates.get("default", ""))
+
+
+class Provider(Protocol):
+    """A service that delivers mail."""
+
+    async def send(self, email: Email) -> Receipt:
+        """Hand one mail over, once.
+
+        Raises Rejected, Misconfigured, Unavailable or Uncertain, with the provider's diagnostic, and nothing else;
+        returns or raises within the settings' `timeout`.
+        """
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+
+
+@runtime_checkable
+class Verifiable(Protocol):
+    """A provider whose credentials `mailroom doctor` can check."""
+
+    async def verify(self) -> str:
+        """Check the credentials without sending a mail; return in a few words what works.
+
+        Raises Rejected, Misconfigured, Unavailable or Uncertain like `send`, within the settings' `timeout`. It must
+        need few permissions: a key that may only send is not wrong because it may not list domains.
+        """
+
+
+class MailCatcher(Protocol):
+    """Where the `capture` provider stores mails instead of sending them."""
+
+    async def keep(self, email: Email) -> None:
+        """Store a mail. Raises CannotKeep."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderContext:
+    """What a provider may use beside its settings."""
+
+    name: str
+    """The provider's name in the settings."""
+    clock: Clock
+    catcher: MailCatcher
