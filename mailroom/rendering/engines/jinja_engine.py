@@ -30,7 +30,7 @@ from jinja2.utils import Namespace
 
 from mailroom.errors import RenderingError
 from mailroom.rendering.background import submit
-from mailroom.rendering.engines.compiler import encode_as_references, inline_constants, merge_template, prune_branches
+from mailroom.rendering.engines.compiler import encode_as_references, inline_constants, merge_template
 from mailroom.rendering.sanitize import replace_surrogates, to_printable
 
 ENDING: Final = ".jinja"
@@ -179,9 +179,7 @@ class Engine:
             return environment.parse(self._sources[name].text, name, self._sources[name].place)
 
         try:
-            if (merged := merge_template(name, parse)) is None:
-                return None
-            merged = prune_branches(inline_constants(merged, constants))
+            merged = inline_constants(merge_template(name, parse), constants)
             if self._uses_references and _is_html(name):
                 merged = encode_as_references(merged)
             code = environment.compile(merged, name, self._sources[name].place)
