@@ -120,7 +120,7 @@ def _renderer(**options: Any) -> TemplateRenderer:
 
 
 def _write(renderer: TemplateRenderer, language: str = "en") -> Email:
-    return renderer.write(replace(_MESSAGE, languages=(language,)), sender=_SENDER, reply_to=None)
+    return renderer.render(replace(_MESSAGE, languages=(language,)), sender=_SENDER, reply_to=None)
 
 
 def _mebibytes(templates: Path) -> float:
@@ -130,7 +130,7 @@ def _mebibytes(templates: Path) -> float:
     renderer = _renderer(templates=templates)
     for kind, languages in renderer.inventory({}).kinds.items():
         for language in languages:
-            renderer.write(message(kind, Sample.FULL, language), sender=_SENDER, reply_to=None)
+            renderer.render(message(kind, Sample.FULL, language), sender=_SENDER, reply_to=None)
     gc.collect()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

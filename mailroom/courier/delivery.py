@@ -151,7 +151,7 @@ class Delivery:
     def _written(self, channel: Channel, message: Message) -> Email:
         if channel.forwards:
             return unwritten(message, channel.sender)
-        return self.writer.write(
+        return self.writer.render(
             message,
             sender=channel.sender,
             reply_to=self.reply_to,

@@ -31,7 +31,7 @@ class Brand(BaseModel):
 class Renderer(Protocol):
     """Renders messages."""
 
-    def write(
+    def render(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
     ) -> Email:
         """Render the mail; equal arguments give equal bytes.

@@ -72,6 +72,12 @@ class Overlay:
     """Name -> text of the last valid version of each file."""
 
 
+def to_fault(error: RenderingError) -> Fault:
+    """Return an error of the form `place: problem` as a fault."""
+    place, _, problem = str(error).partition(": ")
+    return Fault(place, problem)
+
+
 def stamp(folder: Path) -> FileStamp:
     """Return the folder's stamp; empty if the folder cannot be read."""
     entries = set()
@@ -247,5 +253,4 @@ class _FolderReader:
         return template
 
     def _report(self, error: RenderingError) -> None:
-        place, _, problem = str(error).partition(": ")
-        self._faults.append(Fault(place, problem))
+        self._faults.append(to_fault(error))

@@ -3,8 +3,8 @@
 A kind of mail is a table of translations in `locales/<tag>.toml` and, optionally, a folder `<Kind>/` with `html.jinja`
 and `text.jinja`; without one `Generic`'s templates are used. Logto types without translations become `Generic`.
 
-    renderer = TemplateWriter(brand=brand, code_lifetime=timedelta(minutes=10), message_id_domain="acme.example")
-    email = renderer.write(message, sender=sender, reply_to=None)
+    renderer = TemplateRenderer(brand=brand, code_lifetime=timedelta(minutes=10), message_id_domain="acme.example")
+    email = renderer.render(message, sender=sender, reply_to=None)
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from mailroom.rendering.colors import palette
 from mailroom.rendering.content import Content, SenderRules, render_jinja, render_logto
 from mailroom.rendering.inventory import Inventory, Owner
 from mailroom.rendering.languages.negotiation import choose
-from mailroom.rendering.layers import ImportedTemplate, Layers, MailTemplate, TemplateParts
+from mailroom.rendering.layers import ImportedTemplate, Layers, TemplateParts
 from mailroom.rendering.links import LONGEST_LINK, Link, is_given, link
-from mailroom.rendering.overlay import FileStamp, Overlay, bundled, read, stamp
+from mailroom.rendering.overlay import FileStamp, Overlay, bundled, read, stamp, to_fault
 from mailroom.rendering.purpose import shows_code, shows_link
 from mailroom.rendering.sanitize import code
 from mailroom.rendering.template_set import TemplateSet
@@ -39,9 +39,14 @@ BUNDLED: Final = Path(__file__).parents[2] / "templates" / "mails"
 _SANS: Final = "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 _MONO: Final = "ui-monospace,SFMono-Regular,Menlo,Consolas,'Liberation Mono',monospace"
 
-
 _POLL_SECONDS: Final = 0.5
 """Interval of checks for a changed overlay. It is read at the second check, so within a second."""
+_MAX_REPORTED: Final = 200
+_AUTOMATIC_HEADERS: Final = (
+    # RFC 3834, and Exchange's equivalent: suppress out-of-office replies.
+    ("Auto-Submitted", "auto-generated"),
+    ("X-Auto-Response-Suppress", "OOF, AutoReply"),
+)
 
 log = structlog.get_logger()
 
@@ -64,10 +69,10 @@ class TemplateRenderer:
         sender_domains: Collection[str] = (),
         link_schemes: Collection[str] = (),
         overlay: Path | None = None,
-        tell: Callable[[Fault], None] = log_fault,
+        on_fault: Callable[[Fault], None] = log_fault,
         templates: Path = BUNDLED,
     ) -> None:
-        """Load all templates. Each fault in the overlay is passed to `tell`, and the layer below is used instead.
+        """Load all templates. Each fault in the overlay is passed to `on_fault`, and the layer below is used instead.
 
         `sender_domains`: domains that templates may send from, in addition to the sender's. `link_schemes`: allowed in
         links in addition to http and https. Raises RenderingError for faulty bundled templates or an unknown locale.
@@ -77,7 +82,7 @@ class TemplateRenderer:
         self._rules = SenderRules(brand, domains, frozenset(link_schemes), self._report)
         self._folder = overlay
         self._templates = templates
-        self._on_fault = tell
+        self._on_fault = on_fault
         self._minutes = max(1, int(code_lifetime.total_seconds() // 60))
         constants = {
             "brand": brand.model_dump(),
@@ -85,8 +90,8 @@ class TemplateRenderer:
             "sans": _SANS,
             "mono": _MONO,
         }
-        self._kit = TemplateParts(constants, default_locale)
-        self._base = Layers(bundled(templates, minutes=self._minutes), self._kit)
+        self._parts = TemplateParts(constants, default_locale)
+        self._base = Layers(bundled(templates, minutes=self._minutes), self._parts)
         self._reported_before: Collection[Fault] = ()
         """Faults reported before the last reload, in files that it did not change: they are not reported again."""
         self._reported: dict[Fault, None] = {}
@@ -141,9 +146,9 @@ class TemplateRenderer:
 
     def _load(self, previous: Overlay | None) -> TemplateSet:
         overlay = read(self._folder, minutes=self._minutes, before=previous) if self._folder else None
-        kit = self._kit.for_reload()
-        template_set = TemplateSet(self._base, overlay, kit)
-        self._kit = kit
+        parts = self._parts.for_reload()
+        template_set = TemplateSet(self._base, overlay, parts)
+        self._parts = parts
         changed = overlay.stamp ^ previous.stamp if overlay and previous else frozenset()
         places = {f"{self._folder.name}/{name}" for name, *_ in changed} if self._folder else set()
         self._reported_before = [one for one in self._reported if one.path.partition(", line ")[0] not in places]
@@ -155,14 +160,13 @@ class TemplateRenderer:
 
     def _report(self, error: RenderingError) -> None:
         """Report a fault once."""
-        place, _, problem = str(error).partition(": ")
-        fault = Fault(place, problem)
+        fault = to_fault(error)
         if fault not in self._reported and len(self._reported) < _MAX_REPORTED:
             self._reported[fault] = None
             if fault not in self._reported_before:
                 self._on_fault(fault)
 
-    def write(
+    def render(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
     ) -> Email:
         """Render the mail; equal arguments give equal bytes.
@@ -182,7 +186,8 @@ class TemplateRenderer:
         try:
             content = self._render_content(message, link, sender, reply_to)
         except RenderingError:  # the content comes from the provider's template
-            language = choose(message.languages, self._template_set.root.tags, self._template_set.root.default)
+            root = self._template_set.root
+            language = choose(message.languages, tuple(root.locales), root.default)
             content = Content("", "", "", language, sender, reply_to)
         variables = {"locale": content.language, **message.payload}
         if link.shown:
@@ -221,7 +226,9 @@ class TemplateRenderer:
         self, stack: Layers, message: Message, link: Link, sender: Address, reply_to: Address | None
     ) -> Content:
         """Render with these layers. Raises RenderingError also if an operator's template does not show code or link."""
-        template = self._find_template(stack, message)
+        template = stack.find(message)
+        if template is None:
+            raise RenderingError(f"locales/{stack.default}.toml has no translations for [{message.template[:60]}]")
         if isinstance(template, ImportedTemplate):
             place = template.template.place
             content = render_logto(template, message, link, rules=self._rules, sender=sender, reply_to=reply_to)
@@ -233,11 +240,6 @@ class TemplateRenderer:
         if missing := _missing_variable(content, message, link):
             raise RenderingError(f"{place}: the mail does not show its {missing}, so another template is used")
         return content
-
-    def _find_template(self, stack: Layers, message: Message) -> MailTemplate | ImportedTemplate:
-        if template := stack.find(message):
-            return template
-        raise RenderingError(f"locales/{stack.default}.toml has no translations for [{message.template[:60]}]")
 
     def _build_email(self, message: Message, recipient: str, content: Content) -> Email:
         message_id = f"<{message.id}@{self._message_id_domain}>"
@@ -277,12 +279,3 @@ def _missing_variable(content: Content, message: Message, link: Link) -> str:
     if message.priority is Priority.EVENT or not link.shown or shows_link(content, link.shown):
         return ""
     return "link" if link.href else "link_text (the payload's link is not a valid URL)"
-
-
-_AUTOMATIC_HEADERS: Final = (
-    # RFC 3834, and Exchange's equivalent: suppress out-of-office replies.
-    ("Auto-Submitted", "auto-generated"),
-    ("X-Auto-Response-Suppress", "OOF, AutoReply"),
-)
-
-_MAX_REPORTED: Final = 200

@@ -6,23 +6,25 @@ from typing import Any
 from mailroom.errors import Fault, RenderingError
 from mailroom.message import Payload
 from mailroom.rendering.inventory import Owner
+from mailroom.rendering.languages.negotiation import choose
 from mailroom.rendering.layers import Layers, TemplateParts
-from mailroom.rendering.overlay import Layer, Overlay
+from mailroom.rendering.overlay import Layer, Overlay, to_fault
 
 
 class TemplateSet:
     """Selects the layers for a payload. Immutable, except that combinations of two owners are built on demand."""
 
-    def __init__(self, base: Layers, overlay: Overlay | None, kit: TemplateParts) -> None:
+    def __init__(self, base: Layers, overlay: Overlay | None, parts: TemplateParts) -> None:
         """Stack the overlay on the bundled templates. Raises RenderingError for an unknown default locale."""
-        self._kit = kit
+        self._parts = parts
         self.overlay = overlay
         self.faults: list[Fault] = list(overlay.faults) if overlay else []
         self.base = base
         self.root = self._stack_layer(overlay.root, self.base) if overlay else self.base
-        if not self.root.has_language(kit.default_locale):
-            known = ", ".join(self.root.tags)
-            raise RenderingError(f"default_locale: {kit.default_locale!r} has no translations; available: {known}")
+        languages = tuple(self.root.locales)
+        if not choose((parts.default_locale,), languages, ""):
+            known = ", ".join(languages)
+            raise RenderingError(f"default_locale: {parts.default_locale!r} has no translations; available: {known}")
         self._default = (self.base,) if self.root is self.base else (self.root, self.base)
         self._applications = self._stack_owners(overlay.applications) if overlay else {}
         self._organizations = self._stack_owners(overlay.organizations) if overlay else {}
@@ -57,7 +59,7 @@ class TemplateSet:
         assert self.overlay  # owners exist only in an overlay
         # Its faults were reported when each of the two layers was stacked on the root.
         pair = self._pairs[application, organization] = Layers(
-            self.overlay.organizations[organization], self._kit, below
+            self.overlay.organizations[organization], self._parts, below
         )
         return pair
 
@@ -66,10 +68,9 @@ class TemplateSet:
 
     def _stack_layer(self, layer: Layer, below: Layers) -> Layers:
         try:
-            stack = Layers(layer, self._kit, below)
+            stack = Layers(layer, self._parts, below)
         except RenderingError as error:
-            place, _, problem = str(error).partition(": ")
-            self.faults.append(Fault(place, problem))
+            self.faults.append(to_fault(error))
             return below
         self.faults += stack.faults
         return stack

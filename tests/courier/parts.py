@@ -43,7 +43,7 @@ class PlainWriter:
     def __init__(self) -> None:
         self.fault: Exception | None = None
 
-    def write(
+    def render(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
     ) -> Email:
         """Write the mail, or fail as told."""

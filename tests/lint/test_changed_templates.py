@@ -26,8 +26,8 @@ KINDS = 10
 
 
 def desk(folder: Path, files: dict[str, str], told: list[Fault] | None = None) -> LintContext:
-    tell = [].append if told is None else told.append
-    return LintContext(writer(overlay=lay(folder / "mine", files), tell=tell), SENDER)
+    on_fault = [].append if told is None else told.append
+    return LintContext(writer(overlay=lay(folder / "mine", files), on_fault=on_fault), SENDER)
 
 
 @pytest.fixture

@@ -123,10 +123,10 @@ class Mangling(TemplateRenderer):
 
     mangle: Callable[[Email], Email]
 
-    def write(
+    def render(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
     ) -> Email:
-        email = super().write(message, sender=sender, reply_to=reply_to, template_at_provider=template_at_provider)
+        email = super().render(message, sender=sender, reply_to=reply_to, template_at_provider=template_at_provider)
         return self.mangle(email)
 
 

@@ -16,7 +16,7 @@ PAGE = """<!DOCTYPE html><html lang="{{ lang }}" dir="{{ dir }}"><head><meta cha
 
 def desk(folder: Path, files: dict[str, str]) -> LintContext:
     lay(folder, files)
-    return LintContext(writer(overlay=folder, tell=lambda _: None), SENDER)
+    return LintContext(writer(overlay=folder, on_fault=lambda _: None), SENDER)
 
 
 def test_a_template_over_a_bundled_one_is_judged(tmp_path: Path) -> None:
@@ -50,6 +50,6 @@ def test_what_fails_over_the_bundled_ones_is_told_as_a_fault(tmp_path: Path) -> 
     """The bundled template stands in: the code goes out all the same."""
     lay(tmp_path / "mine", {"SignIn/html.jinja": "{{ code }} {{ user.name|length + organization.name.x|length }}"})
     told: list[Fault] = []
-    found = check(LintContext(writer(overlay=tmp_path / "mine", tell=told.append), SENDER), kinds=["SignIn"])
+    found = check(LintContext(writer(overlay=tmp_path / "mine", on_fault=told.append), SENDER), kinds=["SignIn"])
     assert not {1, 2} & {finding.check for finding in found}
     assert [fault.path for fault in told] == ["mine/SignIn/html.jinja, line 1"]

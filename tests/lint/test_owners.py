@@ -17,7 +17,7 @@ from tests.rendering.samples import SENDER, writer
 
 def desk(folder: Path, files: dict[str, str], told: list[Fault] | None = None) -> LintContext:
     lay(folder / "mine", files)
-    return LintContext(writer(overlay=folder / "mine", tell=[].append if told is None else told.append), SENDER)
+    return LintContext(writer(overlay=folder / "mine", on_fault=[].append if told is None else told.append), SENDER)
 
 
 def spoilt(file: str, old: str, new: str, *, times: int = -1) -> str:

@@ -36,4 +36,4 @@ def write(
     """Write one mail, with everything in its payload unless another is given."""
     given = full(template) if payload is None else payload
     subject = message(template, {**given, **more}, priority=priority)
-    return author.write(subject, sender=sender, reply_to=reply_to)
+    return author.render(subject, sender=sender, reply_to=reply_to)

@@ -48,7 +48,7 @@ _STAND_INS: Final = {LOGO: "%231a1a22", DARK_LOGO: "%23f2f2f5"}
 
 def _photograph(browser: str, name: str, author: TemplateRenderer, subject: Message) -> None:
     page = FOLDER / f"{name}.html"
-    html = author.write(subject, sender=SENDER, reply_to=None).html
+    html = author.render(subject, sender=SENDER, reply_to=None).html
     for address, ink in _STAND_INS.items():
         html = html.replace(address, _drawing(ink))
     page.write_text(html, encoding="utf-8")

@@ -316,15 +316,15 @@ def test_every_bundled_template_may_be_copied_into_an_overlay(tmp_path: Path) ->
 def test_the_provider_may_have_the_words(tmp_path: Path) -> None:
     author = over(tmp_path, {})
     payload = {"code": "314159", "uiLocales": "fr-CA fr", "application": APP}
-    email = author.write(message("SignIn", payload), sender=SENDER, reply_to=None, template_at_provider="d-1")
+    email = author.render(message("SignIn", payload), sender=SENDER, reply_to=None, template_at_provider="d-1")
     assert email.template_at_provider == "d-1"
     assert email.variables == {**payload, "locale": email.language}
     assert "314159" in email.text, "a provider that knows no templates sends the mail itself"
-    told = author.write(
+    told = author.render(
         message("SignIn", {**payload, "locale": "fr-FR"}), sender=SENDER, reply_to=None, template_at_provider="d-1"
     )
     assert told.variables["locale"] == "fr-FR"
     receipt = message("Receipt", {"total": 9}, priority=Priority.EVENT)
-    bare = author.write(receipt, sender=SENDER, reply_to=None, template_at_provider="d-2")
+    bare = author.render(receipt, sender=SENDER, reply_to=None, template_at_provider="d-2")
     assert (bare.subject, bare.html, bare.variables) == ("", "", {"total": 9, "locale": "en"})
-    assert author.write(message("SignIn", payload), sender=SENDER, reply_to=None).template_at_provider == ""
+    assert author.render(message("SignIn", payload), sender=SENDER, reply_to=None).template_at_provider == ""

@@ -90,7 +90,7 @@ def test_a_code_goes_out_by_the_bundled_template_if_the_operators_lacks_it(
     tmp_path: Path, files: Mapping[str, str]
 ) -> None:
     told: list[Fault] = []
-    email = write(over(tmp_path / "mine", files, tell=told.append))
+    email = write(over(tmp_path / "mine", files, on_fault=told.append))
     assert email.raw == write(PLAIN).raw
     assert "314159" in email.text
     [fault] = told
@@ -163,7 +163,7 @@ def test_a_template_at_the_provider_is_not_judged(tmp_path: Path) -> None:
     """The provider has the words; should it ignore its template, the mail is whole all the same."""
     author = over(tmp_path, FORGETFUL["an overlay"])
     asked = message("SignIn", full("SignIn"))
-    email = author.write(asked, sender=SENDER, reply_to=None, template_at_provider="d-1")
+    email = author.render(asked, sender=SENDER, reply_to=None, template_at_provider="d-1")
     assert email.template_at_provider == "d-1"
     assert email.variables["code"] == "314159"
     assert "314159" in email.text

@@ -131,7 +131,7 @@ def test_without_a_folder_there_is_nothing_to_read() -> None:
 
 def test_a_fault_that_a_mail_met_is_told_once_for_all_readings(tmp_path: Path) -> None:
     told: list[Fault] = []
-    author = over(tmp_path, {"SignIn/html.jinja": "{{ code + 1 }}"}, tell=told.append)
+    author = over(tmp_path, {"SignIn/html.jinja": "{{ code + 1 }}"}, on_fault=told.append)
     write(author)
     lay(tmp_path, {"Welcome/html.jinja": "x"})
     assert settle(author)
@@ -144,7 +144,7 @@ def test_a_fault_that_a_mail_met_is_told_once_for_all_readings(tmp_path: Path) -
 @pytest.mark.parametrize("bad", ["{{ code + 1 }}", "{% if %}"])
 def test_a_file_that_is_saved_with_the_same_fault_is_told_again(tmp_path: Path, bad: str) -> None:
     told: list[Fault] = []
-    author = over(tmp_path, {"SignIn/html.jinja": bad}, tell=told.append)
+    author = over(tmp_path, {"SignIn/html.jinja": bad}, on_fault=told.append)
     write(author)
     lay(tmp_path, {"SignIn/html.jinja": f"{bad}<br>"})
     assert settle(author)

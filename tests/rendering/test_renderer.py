@@ -29,7 +29,7 @@ WRITER = writer()
 
 
 def write(template: str, payload: Any, **changes: Any) -> Email:
-    return WRITER.write(message(template, payload, **changes), sender=SENDER, reply_to=None)
+    return WRITER.render(message(template, payload, **changes), sender=SENDER, reply_to=None)
 
 
 class Page(HTMLParser):
@@ -131,9 +131,9 @@ def test_every_request_that_a_real_logto_sent_becomes_a_mail(file: Path) -> None
     subject = captured(file)
     if subject.payload.get("link") == "javascript:alert(1)":
         with pytest.raises(MissingVariable, match="cannot be shown"):
-            WRITER.write(subject, sender=SENDER, reply_to=None)
+            WRITER.render(subject, sender=SENDER, reply_to=None)
         return
-    email = WRITER.write(subject, sender=SENDER, reply_to=None)
+    email = WRITER.render(subject, sender=SENDER, reply_to=None)
     assert_sound(email)
     code = subject.payload.get("code")
     if code:
@@ -195,19 +195,19 @@ def test_the_code_is_one_run_from_left_to_right() -> None:
 )
 def test_the_validity_is_that_of_the_settings(lifetime: int, said: str) -> None:
     author = writer(code_lifetime=timedelta(seconds=lifetime))
-    assert f"valid for {said}" in author.write(message("SignIn", {"code": "1"}), sender=SENDER, reply_to=None).text
+    assert f"valid for {said}" in author.render(message("SignIn", {"code": "1"}), sender=SENDER, reply_to=None).text
 
 
 def test_the_same_message_gives_the_same_bytes_in_every_thread() -> None:
     subject = message("SignIn", full("SignIn"))
     with ThreadPoolExecutor(8) as pool:
-        mails = list(pool.map(lambda _: writer().write(subject, sender=SENDER, reply_to=None), range(32)))
-    assert {mail.raw for mail in mails} == {WRITER.write(subject, sender=SENDER, reply_to=None).raw}
+        mails = list(pool.map(lambda _: writer().render(subject, sender=SENDER, reply_to=None), range(32)))
+    assert {mail.raw for mail in mails} == {WRITER.render(subject, sender=SENDER, reply_to=None).raw}
 
 
 def test_the_envelope_of_a_mail_is_told_beside_its_bytes() -> None:
     subject = message("SignIn", full("SignIn"), recipient="Jörg@Müller.example")
-    email = WRITER.write(subject, sender=SENDER, reply_to=Address("help@acme.example", "Help"))
+    email = WRITER.render(subject, sender=SENDER, reply_to=Address("help@acme.example", "Help"))
     assert email.recipient == "Jörg@xn--mller-kva.example"
     assert (email.id, email.message_id) == (subject.id, f"<{subject.id}@acme.example>")
     assert (email.template, email.language, email.sender) == ("SignIn", "en", SENDER)
@@ -236,7 +236,7 @@ def test_a_type_that_nobody_knows_is_written_as_generic() -> None:
 def test_an_event_without_words_is_the_operators_fault() -> None:
     subject = message("Goodbye", {}, priority=Priority.EVENT)
     with pytest.raises(RenderingError, match=r"en\.toml has no translations for \[Goodbye\]"):
-        WRITER.write(subject, sender=SENDER, reply_to=None)
+        WRITER.render(subject, sender=SENDER, reply_to=None)
 
 
 @pytest.mark.parametrize("link", [None, "", " \n", {}])
@@ -283,15 +283,15 @@ def test_an_invitation_whose_link_cannot_be_shown_is_not_written(link: Any, temp
     """Neither here, nor by a template at the provider, which would get it as it came."""
     invitation = message("OrganizationInvitation", full("OrganizationInvitation") | {"link": link})
     with pytest.raises(MissingVariable, match="the link cannot be shown"):
-        WRITER.write(invitation, sender=SENDER, reply_to=None, template_at_provider=template_at_provider)
+        WRITER.render(invitation, sender=SENDER, reply_to=None, template_at_provider=template_at_provider)
 
 
 def test_an_applications_own_scheme_is_a_link_where_the_settings_allow_it() -> None:
     author = writer(link_schemes=["acme"])
     invitation = message("OrganizationInvitation", full("OrganizationInvitation") | {"link": "acme://join?t={1}"})
-    email = author.write(invitation, sender=SENDER, reply_to=None)
+    email = author.render(invitation, sender=SENDER, reply_to=None)
     assert page(email).links[:2] == ["acme://join?t=%7B1%7D"] * 2
-    told = author.write(invitation, sender=SENDER, reply_to=None, template_at_provider="d-1")
+    told = author.render(invitation, sender=SENDER, reply_to=None, template_at_provider="d-1")
     assert told.variables["link"] == "acme://join?t=%7B1%7D"
 
 
@@ -328,12 +328,12 @@ def test_organization_and_inviter_may_be_plain_strings() -> None:
 )
 def test_the_name_is_the_organizations_the_applications_or_the_brands(payload: Any, brand: str, app: str) -> None:
     author = writer(brand=Brand(name=brand))
-    email = author.write(message("SignIn", payload | {"code": "1"}), sender=SENDER, reply_to=None)
+    email = author.render(message("SignIn", payload | {"code": "1"}), sender=SENDER, reply_to=None)
     assert email.subject == f"1 is your {app} sign-in code"
 
 
 def test_without_any_name_it_is_the_senders_domain() -> None:
-    email = writer(brand=Brand()).write(
+    email = writer(brand=Brand()).render(
         message("SignIn", {"code": "1"}), sender=Address("no-reply@acme.example"), reply_to=None
     )
     assert email.subject == "1 is your acme.example sign-in code"
@@ -365,7 +365,7 @@ def logo(name: str, *, dark: bool = False) -> dict[str, Any]:
 )
 def test_the_logo_is_the_organizations_the_applications_or_the_brands(payload: Any, pictures: dict[str, str]) -> None:
     author = writer(brand=BRAND.model_copy(update={"logo_url": "https://cdn.example.com/brand.png"}))
-    email = author.write(message("SignIn", payload | {"code": "1"}), sender=SENDER, reply_to=None)
+    email = author.render(message("SignIn", payload | {"code": "1"}), sender=SENDER, reply_to=None)
     assert_sound(email)
     found = {str(image["src"]).rpartition("/")[2]: image["alt"] for image in page(email).all("img")}
     assert found == pictures
@@ -481,7 +481,7 @@ def change(file: Path, before: str, after: str) -> None:
 
 def test_a_right_to_left_language_mirrors_the_page_but_not_the_code(mails: Path) -> None:
     change(mails / "locales" / "en.toml", '"ltr"', '"rtl"')
-    email = writer(templates=mails).write(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None)
+    email = writer(templates=mails).render(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None)
     found = page(email)
     assert found.all("html")[0]["dir"] == found.all("table")[0]["dir"] == "rtl"
     assert 'align="left"' not in email.html
@@ -496,7 +496,7 @@ def test_a_reader_gets_their_language_where_there_are_words_in_it(mails: Path) -
     change(german, "is your {app} sign-in code", "ist dein Anmeldecode für {app}")
     author = writer(templates=mails)
     payload = full("SignIn") | {"locale": "en", "uiLocales": "xx de-AT"}
-    email = author.write(message("SignIn", payload), sender=SENDER, reply_to=None)
+    email = author.render(message("SignIn", payload), sender=SENDER, reply_to=None)
     assert email.subject == "314159 ist dein Anmeldecode für Riverside Web"
     assert email.language == "de"
     assert dict(email.headers)["Content-Language"] == "de"
@@ -506,7 +506,7 @@ def test_a_reader_gets_their_language_where_there_are_words_in_it(mails: Path) -
 def test_a_kind_with_a_folder_looks_its_own_way(mails: Path) -> None:
     (mails / "SignIn").mkdir()
     (mails / "SignIn" / "text.jinja").write_text("{{ code }} for {{ user.name }}{{ user.none }}", encoding="utf-8")
-    email = writer(templates=mails).write(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None)
+    email = writer(templates=mails).render(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None)
     assert email.text == "314159 for Grace Höpper"
     assert "Enter this code" in email.html, "the other part is still Generic's"
 
@@ -519,7 +519,7 @@ def test_a_kind_that_only_has_words_works_for_an_event(mails: Path) -> None:
     for part in ("html", "text"):
         (mails / "Goodbye" / f"{part}.jinja").write_text("{{ words.reason }}", encoding="utf-8")
     subject = message("Goodbye", {}, priority=Priority.EVENT)
-    assert writer(templates=mails).write(subject, sender=SENDER, reply_to=None).text == "Bye."
+    assert writer(templates=mails).render(subject, sender=SENDER, reply_to=None).text == "Bye."
 
 
 @pytest.mark.parametrize(
@@ -552,13 +552,13 @@ def test_a_default_language_without_words_is_refused() -> None:
 def test_a_template_that_fails_tells_its_line_and_no_value(mails: Path) -> None:
     change(mails / "Generic" / "html.jinja", "{{ words.reason }}", "{{ code + 1 }}")
     with pytest.raises(RenderingError) as caught:
-        writer(templates=mails).write(message("SignIn", {"code": "314159"}), sender=SENDER, reply_to=None)
+        writer(templates=mails).render(message("SignIn", {"code": "314159"}), sender=SENDER, reply_to=None)
     assert str(caught.value) == "Generic/html.jinja, line 4: TypeError"
 
 
 def test_a_template_cannot_be_made_to_write_a_book(mails: Path) -> None:
     change(mails / "Generic" / "html.jinja", "{{ words.reason }}", "{% for x in data %}{{ x }}{% endfor %}")
     with pytest.raises(RenderingError, match=str(LONGEST_PART)):
-        writer(templates=mails).write(
+        writer(templates=mails).render(
             message("SignIn", {"code": "1", "data": ["x" * 500] * 600}), sender=SENDER, reply_to=None
         )

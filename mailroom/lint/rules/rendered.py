@@ -47,7 +47,7 @@ class LintContext:
         """Render one mail, or return check 1's finding. `given` replaces the sample's payload."""
         request = message(kind, sample, language, given, self.owner)
         try:
-            email = self.writer.write(request, sender=self.sender, reply_to=self.reply_to)
+            email = self.writer.render(request, sender=self.sender, reply_to=self.reply_to)
         except RenderingError as error:
             return unwritable(error, (kind,), (language,), (sample.value,))
         sender_domain = self.sender.email.rpartition("@")[2].lower()

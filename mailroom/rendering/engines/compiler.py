@@ -103,7 +103,7 @@ class _ReplaceBlocks(NodeTransformer):
         if node.ignore_missing or not node.with_context or name.endswith("html.jinja") is not self._is_html:
             raise NotMergeable
         part = _parse_mergeable(name, self._parse)
-        if part.find((nodes.Block, nodes.Extends)):
+        if part.find(nodes.Block) or part.find(nodes.Extends):
             raise NotMergeable
         return self.visit_all(part.body)
 

@@ -1,4 +1,4 @@
-"""Compiles Jinja templates once and renders them in a sandbox: `Engine(folder, constants).render(name, variables)`."""
+"""Compiles Jinja templates once and renders them in a sandbox: `Engine(sources, constants).render(name, variables)`."""
 
 import re
 import traceback
@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
@@ -40,11 +39,10 @@ LONGEST_PART: Final = 256 * 1024
 
 _MAX_PIECES: Final = 8192
 """Maximum output pieces of a rendered template, which ends endless loops. A payload value has at most
-`inert.LONGEST_VALUE` characters."""
+`sanitize.LONGEST_VALUE` characters."""
 _MERGE_AFTER: Final = 100
 """Renderings after which a page is merged into one template."""
 _NON_ASCII_STYLE: Final = re.compile(r"<style[^>]*>[^<]*[^\0-\x7f<]", re.IGNORECASE)
-_MAX_MISSING: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +54,30 @@ class Source:
     """Its file, for error messages."""
 
 
-def read(folder: Path) -> dict[str, Source]:
-    """Return the templates of a folder by name. Raises RenderingError for a file that is not UTF-8."""
-    sources = {}
-    for file in sorted(folder.rglob(f"*{ENDING}")):
-        name = file.relative_to(folder).as_posix()
-        try:
-            sources[name] = Source(file.read_text(encoding="utf-8"), name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise RenderingError(f"{name}: cannot be read as UTF-8 text ({type(error).__name__})") from error
-    return sources
+def parse(text: str) -> nodes.Template:
+    """Parse a template; an empty one if it is not valid Jinja."""
+    try:
+        return _PARSER.parse(text)
+    except TemplateError:
+        return nodes.Template([])
 
 
 @lru_cache(maxsize=1024)
 def references(text: str) -> tuple[str | None, ...]:
     """Return the names of templates that a source extends, includes or imports; None for a computed name."""
-    try:
-        return tuple(meta.find_referenced_templates(_PARSER.parse(text)))
-    except TemplateError:
-        return ()
+    return tuple(meta.find_referenced_templates(parse(text)))
+
+
+def dependencies(sources: Mapping[str, Source], *names: str) -> tuple[str, ...]:
+    """Return these templates and all that they extend, include or import, except missing ones and computed names."""
+    found: dict[str, None] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found and name in sources:
+            found[name] = None
+            waiting += filter(None, references(sources[name].text))
+    return tuple(found)
 
 
 _PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses
@@ -123,24 +126,21 @@ class Engine:
     """Compiled templates that refer to each other by name. Thread-safe."""
 
     def __init__(
-        self, templates: Path | Mapping[str, Source], constants: Mapping[str, Any], compiled: Compiled | None = None
+        self, sources: Mapping[str, Source], constants: Mapping[str, Any], compiled: Compiled | None = None
     ) -> None:
-        """Compile the templates of a folder, or these sources, with constants: strings, and mappings of strings.
+        """Compile templates by name, with constants: strings, and mappings of strings.
 
         Engines with equal constants may share `compiled`. Raises RenderingError with file and line if a template
         does not compile.
         """
-        sources = read(templates) if isinstance(templates, Path) else templates
         self._sources = sources
         self._places = frozenset(source.place for source in sources.values())
-        self.missing: set[str] = set()
-        """Names of variables that templates printed and payloads did not have."""
         self._environment = _Sandbox(
             constants,
             loader=FunctionLoader(lambda name: _load(sources, name)),
             bytecode_cache=compiled,
             autoescape=_is_html,
-            undefined=_missing_variable_class(self.missing),
+            undefined=ChainableUndefined,
             finalize=to_printable,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -151,7 +151,6 @@ class Engine:
         self._uses_references = True
         """Whether non-ASCII characters of HTML become character references. Those are no longer than quoted-printable,
         and independent of the charset. False if a style sheet has such characters: references mean nothing in CSS."""
-        self.names = frozenset(sources)
         for name, source in sources.items():
             with _converted_errors(source):
                 self._environment.get_template(name)
@@ -166,10 +165,6 @@ class Engine:
         except Exception:  # noqa: BLE001 - a template can raise anything
             raise self._error(name) from None
         return self.text(name, pieces)
-
-    def page(self, name: str, constants: Mapping[str, Any]) -> "BoundTemplate":
-        """Return a template for mails that share further constants: strings, and mappings of strings, by name."""
-        return BoundTemplate(self, name, constants)
 
     def merge_template(self, name: str, constants: Mapping[str, Any]) -> Template | None:
         """Compile a template merged with all that it extends and includes; None if it cannot be merged."""
@@ -196,13 +191,6 @@ class Engine:
             return text
         text = replace_surrogates(text)
         return text.encode("ascii", "xmlcharrefreplace").decode() if self._uses_references and _is_html(name) else text
-
-    def references(self, name: str) -> list[str]:
-        """Return the names of templates that this one extends, includes or imports; computed names are left out."""
-        source = self._sources.get(name)
-        if source is None:
-            return []
-        return [other for other in references(source.text) if other is not None]
 
     def _error(self, name: str) -> RenderingError:
         """Convert the exception being handled; its message is dropped, because it can contain payload values."""
@@ -274,20 +262,6 @@ def _error_place(error: Exception, places: frozenset[str], name: str) -> str:
         if file in places:
             place = f"{file}, line {line}"
     return place
-
-
-def _missing_variable_class(missing: set[str]) -> type[ChainableUndefined]:
-    """Return the class of missing variables: they and their attributes print nothing, and are added to `missing`."""
-
-    class Missing(ChainableUndefined):
-        __slots__ = ()
-
-        def __str__(self) -> str:
-            if len(missing) < _MAX_MISSING and self._undefined_name:
-                missing.add(self._undefined_name)
-            return ""
-
-    return Missing
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):

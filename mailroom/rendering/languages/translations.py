@@ -10,7 +10,6 @@ import string
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from mailroom.errors import RenderingError
@@ -91,37 +90,21 @@ class Tables:
         return Locale(self.tag, self.direction, kinds)
 
 
-def load(folder: Path, *, minutes: int) -> dict[str, Locale]:
-    """Return the locales of a folder by tag. Raises RenderingError with file and line."""
-    locales = {}
-    for file in sorted(folder.glob("*.toml")):
-        place = f"{folder.name}/{file.name}"
-        try:
-            source = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RenderingError(f"{place}: cannot be read as UTF-8 text ({type(error).__name__})") from error
-        locales[file.stem] = parse(source, tag=file.stem, place=place, minutes=minutes).locale()
-    return locales
-
-
 def parse(source: str, *, tag: str, place: str, minutes: int) -> Tables:
     """Parse one file. Raises RenderingError with file and line."""
     return _Parser(source, tag, place, minutes).tables()
 
 
-def compare(locale: Locale, reference: Locale, *kinds: str) -> None:
-    """Raise RenderingError if a kind of this locale (or one of `kinds`) lacks a text, or the reference lacks the kind.
+def compare(locale: Locale, reference: Locale, kind: str) -> None:
+    """Raise RenderingError if a kind of this locale lacks a text of the reference, or the reference lacks the kind.
 
     A mail is never in two languages, and the reference is what readers get for kinds that their language lacks.
     """
-    for kind in kinds or locale.kinds:
-        if kind not in reference.kinds:
-            raise RenderingError(
-                f"locales/{locale.tag}.toml has [{kind}], but {reference.tag}.toml, the default, does not"
-            )
-        for key in reference.kinds[kind]:
-            if key not in locale.kinds[kind]:
-                raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}, which {reference.tag}.toml has")
+    if kind not in reference.kinds:
+        raise RenderingError(f"locales/{locale.tag}.toml has [{kind}], but {reference.tag}.toml, the default, does not")
+    for key in reference.kinds[kind]:
+        if key not in locale.kinds[kind]:
+            raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}, which {reference.tag}.toml has")
 
 
 class _Parser:
