@@ -81,12 +81,12 @@ class Layers:
         self.base: Layers = below.base if below else self
         """The lowest layer, which has all kinds."""
         self.level: int = below.level + 1 if below else 0
-        self.sources, self.levels, self.engine = self._merge_templates(layer)
         self.tables: dict[str, Tables] = dict(below.tables) if below else {}
         self.locales: dict[str, Locale] = dict(below.locales) if below else {}
         self._merge_translations(layer)
         if not self.locales:
             raise RenderingError("locales: there are no translations")
+        self.sources, self.levels, self.engine = self._merge_templates(layer)
         tags = tuple(self.locales)
         # The default locale may exist in an overlay only.
         self.default: str = choose((parts.default_locale,), tags, "") or (
@@ -99,7 +99,6 @@ class Layers:
             for kind, tags in self.kinds.items():
                 for tag in tags:
                     self._build_kind(tag, kind)
-        self._report_unused_templates(layer)
 
     @property
     def content(self) -> tuple[object, ...]:
@@ -133,7 +132,7 @@ class Layers:
 
     def languages_of_imported(self, kind: str) -> tuple[str, ...]:
         """Return the languages of a kind's Logto templates; `default` counts as the default language."""
-        tags = dict.fromkeys(tag for templates in self.logto.get(kind, ()) for tag in sorted(templates))
+        tags = (tag for templates in self.logto.get(kind, ()) for tag in templates)
         return tuple(dict.fromkeys(self.default if tag == DEFAULT else tag for tag in tags))
 
     def _merge_templates(self, layer: Layer) -> tuple[dict[str, Source], dict[str, int], Engine]:
@@ -147,18 +146,15 @@ class Layers:
         sources |= layer.templates
         levels |= dict.fromkeys(layer.templates, self.level)
         engine = Engine(sources, self._parts.constants, self._parts.compiled)
-        for source in layer.templates.values() if below else ():
+        for name, source in layer.templates.items() if below else ():
             for other in references(source.text):
                 if other and other not in sources:
                     self.faults.append(Fault(source.place, f"refers to {other}, which does not exist"))
-        return sources, levels, engine
-
-    def _report_unused_templates(self, layer: Layer) -> None:
-        for name, source in layer.templates.items() if self.below else ():
             folder, _, rest = name.partition("/")
             tag, _, part = rest.partition("/")
             if part in _PARTS and tag not in self.locales and folder != "parts":
                 self.faults.append(Fault(source.place, f"is not used: there are no translations in {tag}"))
+        return sources, levels, engine
 
     def _merge_translations(self, layer: Layer) -> None:
         for tag, tables in layer.tables.items():
@@ -196,11 +192,8 @@ class Layers:
                 kind, _, rest = name.partition("/")
                 if rest and kind != "parts":
                     templates_of[kind] = ()
-        own: dict[str, dict[str, LogtoTemplate]] = {}
-        for (kind, tag), template in sorted(layer.logto.items()):
-            own.setdefault(kind, {})[tag] = template
-        for kind, templates in own.items():
-            templates_of[kind] = (templates, *templates_of.get(kind, ()))
+        for kind, templates in layer.logto.items():
+            templates_of[kind] = (dict(sorted(templates.items())), *templates_of.get(kind, ()))
         return templates_of
 
     def _build_kind(self, tag: str, name: str) -> MailTemplate:

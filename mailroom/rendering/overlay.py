@@ -31,6 +31,7 @@ DEFAULT: Final = "default"
 
 LONGEST_FILE: Final = 512 * 1024
 _MAX_FILES: Final = 20_000
+_MAX_DEPTH: Final = 8
 
 _OWNER_FOLDERS: Final = ("applications", "organizations")
 _CONTENT_SUFFIXES: Final = ("html", "txt")
@@ -55,8 +56,8 @@ class Layer:
     """Jinja templates by name: `SignIn/html.jinja`."""
     tables: Mapping[str, Tables] = field(default_factory=dict)
     """By language tag."""
-    logto: Mapping[tuple[str, str], LogtoTemplate] = field(default_factory=dict)
-    """By kind and language tag or `default`."""
+    logto: Mapping[str, Mapping[str, LogtoTemplate]] = field(default_factory=dict)
+    """By kind, then by language tag or `default`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class Overlay:
     organizations: Mapping[str, Layer]
     faults: tuple[Fault, ...]
     stamp: FileStamp
-    last_valid: Mapping[str, str] = field(repr=False)
-    """Name -> text of the last valid version of each file."""
+    last_valid: Mapping[PurePosixPath, str] = field(repr=False)
+    """The text of the last valid version of each file."""
 
 
 def to_fault(error: RenderingError) -> Fault:
@@ -98,10 +99,8 @@ def read(folder: Path, *, minutes: int, before: Overlay | None = None) -> Overla
 
 def bundled(folder: Path, *, minutes: int) -> Layer:
     """Read the bundled templates. Raises RenderingError for the first fault."""
-    reader = _FolderReader(folder, minutes, {}, label="")
-    overlay = reader.overlay(frozenset())
-    if overlay.faults:
-        first = overlay.faults[0]
+    overlay = _FolderReader(folder, minutes, {}, label="").overlay(frozenset())
+    for first in overlay.faults:
         raise RenderingError(f"{first.path}: {first.problem}")
     return overlay.root
 
@@ -128,34 +127,31 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield entry.relative_to(folder).as_posix(), entry
 
 
-_MAX_DEPTH: Final = 8
-
-
 class _FolderReader:
     """Reads a folder once and collects its faults."""
 
-    def __init__(self, folder: Path, minutes: int, last_valid: Mapping[str, str], *, label: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, minutes: int, last_valid: Mapping[PurePosixPath, str], *, label: str | None = None
+    ) -> None:
         self._folder = folder
         self._minutes = minutes
         self._last_valid = last_valid
         self._label = f"{folder.name}/" if label is None else label
         self._faults: list[Fault] = []
-        self._valid: dict[str, str] = {}
-        self._texts: dict[str, str] = {}
+        self._valid: dict[PurePosixPath, str] = {}
+        self._texts: dict[PurePosixPath, str] = {}
 
     def overlay(self, now: FileStamp) -> Overlay:
         if not self._folder.is_dir():
             self._faults.append(Fault(str(self._folder), "is not a folder; the bundled templates are used"))
         for name, file in _files(self._folder):
-            text = self._read_text(name, file)
-            if text is not None:
-                self._texts[name] = text
-        names: dict[tuple[str, ...], list[PurePosixPath]] = {}
-        for name in self._texts:
-            path = PurePosixPath(name)
+            if (text := self._read_text(PurePosixPath(name), file)) is not None:
+                self._texts[PurePosixPath(name)] = text
+        paths_of: dict[tuple[str, ...], list[PurePosixPath]] = {}
+        for path in self._texts:
             owner = path.parts[:2] if path.parts[0] in _OWNER_FOLDERS and len(path.parts) > 2 else ()  # noqa: PLR2004 - owner's folder, id, file
-            names.setdefault(owner, []).append(path)
-        layers = {owner: self._build_layer(owner, paths) for owner, paths in names.items()}
+            paths_of.setdefault(owner, []).append(path)
+        layers = {owner: self._build_layer(PurePosixPath(*owner), paths) for owner, paths in paths_of.items()}
         return Overlay(
             root=layers.get((), Layer()),
             applications={owner[1]: layer for owner, layer in layers.items() if owner[:1] == ("applications",)},
@@ -165,7 +161,7 @@ class _FolderReader:
             last_valid=self._valid,
         )
 
-    def _read_text(self, name: str, file: Path) -> str | None:
+    def _read_text(self, path: PurePosixPath, file: Path) -> str | None:
         try:
             with file.open("rb") as opened:
                 octets = opened.read(LONGEST_FILE + 1)
@@ -174,31 +170,31 @@ class _FolderReader:
             problem = f"is longer than {LONGEST_FILE} octets"
         except (OSError, UnicodeDecodeError) as error:
             problem = f"cannot be read as UTF-8 text ({type(error).__name__})"
-        self._report(RenderingError(f"{self._label}{name}: {problem}"))
-        return self._last_valid.get(name)
+        self._report(path, problem)
+        return self._last_valid.get(path)
 
-    def _build_layer(self, owner: tuple[str, ...], paths: list[PurePosixPath]) -> Layer:
+    def _build_layer(self, folder: PurePosixPath, paths: list[PurePosixPath]) -> Layer:
         templates: dict[str, Source] = {}
         tables: dict[str, Tables] = {}
-        logto_templates: dict[tuple[str, str], LogtoTemplate] = {}
+        logto_templates: dict[str, dict[str, LogtoTemplate]] = {}
         for path in paths:
-            name = path.relative_to(*owner[:1]).relative_to(*owner[1:]) if owner else path
+            name = path.relative_to(folder).as_posix()
             if path.suffix == ENDING:
                 if source := self._parse_or_fall_back([path], self._parse_template):
-                    templates[name.as_posix()] = source
-            elif _TRANSLATIONS_NAME.fullmatch(name.as_posix()):
+                    templates[name] = source
+            elif _TRANSLATIONS_NAME.fullmatch(name):
                 if parsed := self._parse_or_fall_back([path], self._parse_tables):
                     tables[path.stem] = parsed
-            elif match := _LOGTO_NAME.fullmatch(name.as_posix()):
+            elif match := _LOGTO_NAME.fullmatch(name):
                 settings = path.with_name(f"{path.name.rpartition('.')[0]}.toml")
                 if path == settings:
                     contents = [path.with_suffix(f".{ending}") for ending in _CONTENT_SUFFIXES]
                     if template := self._parse_or_fall_back([path, *contents], self._parse_logto):
-                        logto_templates[match["kind"], match["tag"]] = template
-                elif settings.as_posix() not in self._texts:
-                    self._report(RenderingError(f"{self._label}{path}: is not used; {settings.name} is missing"))
+                        logto_templates.setdefault(match["kind"], {})[match["tag"]] = template
+                elif settings not in self._texts:
+                    self._report(path, f"is not used; {settings.name} is missing")
             else:
-                self._report(RenderingError(f"{self._label}{path}: is not used; no template has this name"))
+                self._report(path, "is not used; no template has this name")
         return Layer(templates, tables, logto_templates)
 
     def _parse_or_fall_back(
@@ -206,23 +202,23 @@ class _FolderReader:
     ) -> T | None:
         """Parse these files, or their last valid versions."""
         for texts in (self._texts, self._last_valid):
-            given = {path: texts[path.as_posix()] for path in paths if path.as_posix() in texts}
-            if paths[0] not in given:
+            files = {path: texts[path] for path in paths if path in texts}
+            if paths[0] not in files:
                 continue
             try:
-                parsed = parse(given)
+                parsed = parse(files)
             except RenderingError as error:
                 if texts is self._texts:
-                    self._report(error)
+                    self._faults.append(to_fault(error))
                 continue
-            self._valid.update({path.as_posix(): text for path, text in given.items()})
+            self._valid |= files
             return parsed
         return None
 
-    def _parse_template(self, given: dict[PurePosixPath, str]) -> Source:
-        [(path, text)] = given.items()
+    def _parse_template(self, files: dict[PurePosixPath, str]) -> Source:
+        [(path, text)] = files.items()
         source = Source(text, f"{self._label}{path}")
-        if text == self._last_valid.get(path.as_posix()):
+        if text == self._last_valid.get(path):
             return source
         check(source)
         if path.name.endswith("html.jinja"):
@@ -231,26 +227,25 @@ class _FolderReader:
                     raise RenderingError(f"{source.place}: puts a value into {place.value}, which is not safe")
         return source
 
-    def _parse_tables(self, given: dict[PurePosixPath, str]) -> Tables:
-        [(path, text)] = given.items()
+    def _parse_tables(self, files: dict[PurePosixPath, str]) -> Tables:
+        [(path, text)] = files.items()
         place = f"{self._label}{path}"
         if self._label and not is_tag(path.stem):  # bundled file names are not checked
             raise RenderingError(f"{place}: its name is not a language tag (BCP 47)")
         return translations.parse(text, tag=path.stem, place=place, minutes=self._minutes)
 
-    def _parse_logto(self, given: dict[PurePosixPath, str]) -> LogtoTemplate:
-        sources = {path.suffix[1:]: Source(text, f"{self._label}{path}") for path, text in given.items()}
-        [tag] = {path.stem for path in given}
+    def _parse_logto(self, files: dict[PurePosixPath, str]) -> LogtoTemplate:
+        sources = {path.suffix[1:]: Source(text, f"{self._label}{path}") for path, text in files.items()}
+        [tag] = {path.stem for path in files}
         if tag != DEFAULT and not is_tag(tag):
             raise RenderingError(
                 f"{sources['toml'].place}: its name is neither a language tag (BCP 47) nor `{DEFAULT}`"
             )
         template = logto_engine.parse(tag, sources.pop("toml"), sources)
         for placeholder in template.html.unfilled_placeholders() if template.html else ():
-            self._report(
-                RenderingError(f"{template.place}: {placeholder} stays empty, because it is in {Place.NOWHERE.value}")
-            )
+            problem = f"{placeholder} stays empty, because it is in {Place.NOWHERE.value}"
+            self._faults.append(Fault(template.place, problem))
         return template
 
-    def _report(self, error: RenderingError) -> None:
-        self._faults.append(to_fault(error))
+    def _report(self, path: PurePosixPath, problem: str) -> None:
+        self._faults.append(Fault(f"{self._label}{path}", problem))
