@@ -64,6 +64,13 @@ def test_raw_keys_are_not_escaped_and_all_others_are(tmp_path: Path) -> None:
     assert write(author, user={"name": "<b>"}, application={"name": "<i>"}).html == "<b>&lt;i&gt;314159"
 
 
+def test_a_value_after_a_raw_one_is_escaped_for_its_own_position(tmp_path: Path) -> None:
+    content = '{{user.name}}<p onclick="{{application.name}}">{{code}}</p>'
+    author = over(tmp_path, logto(more='raw = ["user.name"]', content=content))
+    email = write(author, user={"name": "<b>"}, application={"name": "alert(1)"})
+    assert email.html == '<b><p onclick="">314159</p>'
+
+
 @pytest.mark.parametrize(
     ("languages", "chosen"),
     [
