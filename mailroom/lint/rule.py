@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from mailroom.lint.samples import Sample
 from mailroom.message import Email, Message
 from mailroom.rendering.inventory import Ingredients
-from mailroom.text import bounded
 
 if TYPE_CHECKING:
     from mailroom.lint.html import HtmlPage
@@ -37,7 +36,7 @@ class RenderedMail:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A violation in one mail; `running` adds the mail and the template's line."""
+    """A violation in one mail; the linter adds the mail and the template's line."""
 
     check: int
     problem: str
@@ -50,8 +49,3 @@ class Violation:
 
 
 Rule: TypeAlias = Callable[[RenderedMail], Iterator[Violation]]
-
-
-def excerpt(text: str, longest: int = 40) -> str:
-    """Return the beginning of a text on one line, for a finding."""
-    return bounded(text, longest)

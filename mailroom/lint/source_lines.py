@@ -6,15 +6,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, TemplateError, nodes
+from jinja2 import nodes
 
-from mailroom.rendering.engines.jinja_engine import references
+from mailroom.rendering.engines.jinja_engine import dependencies, parse, references
 from mailroom.rendering.inventory import Ingredients, Inventory
 
 _JINJA_TAG: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 _SHORTEST_MATCH: Final = 12
 """Minimum characters of a template line to be recognized: shorter ones like `</td></tr>` are everywhere."""
-_PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses
+_parse: Final = lru_cache(maxsize=1024)(parse)
+"""Layers share most templates."""
 
 
 class SourceLines:
@@ -27,6 +28,10 @@ class SourceLines:
         self.files = lru_cache(maxsize=512)(self._find_files)
         self.word = lru_cache(maxsize=4096)(self._find_translation)
         self._lines = lru_cache(maxsize=512)(self._split_lines)
+
+    def _find_files(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return templates and all that they extend and include."""
+        return dependencies(self._templates, *names)
 
     def file(self, name: str) -> str:
         """Return a template's file as the renderer names it."""
@@ -43,17 +48,6 @@ class SourceLines:
     def _text(self, name: str) -> str:
         """Return a Jinja template's text; empty for other templates."""
         return self._templates[name].text if name in self._templates else ""
-
-    def _find_files(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return templates and all that they extend and include."""
-        files: dict[str, None] = {}
-        waiting = list(names)
-        while waiting:
-            name = waiting.pop(0)
-            if name not in files and name in self._templates:
-                files[name] = None
-                waiting += [other for other in references(self._text(name)) if other]
-        return tuple(files)
 
     def has_computed_references(self, names: tuple[str, ...]) -> bool:
         """Return whether one of these computes the name of another when it is rendered: `{% include part %}`."""
@@ -94,15 +88,6 @@ class SourceLines:
                 if line := lines.get((table, key)):
                     return file, line
         return name, None
-
-
-@lru_cache(maxsize=1024)
-def _parse(text: str) -> nodes.Template:
-    """Parse a template; cached, because layers share most templates."""
-    try:
-        return _PARSER.parse(text)
-    except TemplateError:
-        return nodes.Template([])
 
 
 def _read(file: Path) -> str:

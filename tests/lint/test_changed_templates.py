@@ -91,7 +91,7 @@ async def test_what_did_not_change_is_not_rendered_again(tmp_path: Path, rendere
     await check_changed_templates(writing, checked, FakeClock())
     rendered.clear()
     lay(tmp_path / "mine", {"organizations/org1/Welcome/fr/html.jinja": "other"})
-    assert writing.writer.refresh() or writing.writer.refresh()
+    assert writing.renderer.refresh() or writing.renderer.refresh()
     await check_changed_templates(writing, checked, FakeClock())
     assert set(rendered) == {("Welcome", "fr", "org1")}
 

@@ -58,7 +58,7 @@ def test_what_is_spoilt_for_one_organization_is_caught_in_the_language_that_it_t
         (number, place, 2, ("de",)) for number in (5, 22)
     ]
     assert {(one.kinds, one.owners) for one in found} == {(("SignIn",), ("organizations/org1",))}
-    assert found[0].told()["owners"] == "organizations/org1"
+    assert found[0].as_log_fields()["owners"] == "organizations/org1"
 
 
 def test_a_template_of_logtos_for_one_application_is_judged(tmp_path: Path) -> None:

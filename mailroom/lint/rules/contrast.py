@@ -14,9 +14,10 @@ from cssselect2 import ElementWrapper
 from tinycss2.color3 import parse_color
 
 from mailroom.lint.html import inline
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.rules.css import DARK, SCHEMES, Sheets, sheets, value
 from mailroom.rendering.colors import READABLE, contrast
+from mailroom.text import bounded
 
 LARGE: Final = 3.0
 """Minimum contrast ratio of large text: 24 px, or 18.66 px and bold (WCAG 2.2 §1.4.3)."""
@@ -59,7 +60,7 @@ def check_contrast(mail: RenderedMail) -> Iterator[Violation]:
             needed = LARGE if text_style.size >= 24 or (text_style.size >= 18.66 and text_style.is_bold) else READABLE  # noqa: PLR2004 - from WCAG
             if ratio < needed:
                 colors = f"{_hex(text_style.color)} on {_hex(text_style.background)}"
-                problem = f"in {scheme} mode “{excerpt(text, 30)}” is {colors}: a contrast of {ratio:.1f}"
+                problem = f"in {scheme} mode “{bounded(text, 30)}” is {colors}: a contrast of {ratio:.1f}"
                 remedy = f"choose colours with at least {needed}" + (", by a class in the dark style" * is_dark)
                 yield Violation(16, problem, remedy, html=mail.page.tag_of(element))
 

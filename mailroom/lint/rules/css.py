@@ -67,10 +67,8 @@ class Sheets:
         return [rule for _, _, pseudo, rule in matches if pseudo is None]
 
 
-@lru_cache(maxsize=64)
-def sheets(texts: tuple[str, ...], scheme: str) -> Sheets:
-    """Parse style sheets; cached, because the mails of a kind share them."""
-    return Sheets(texts, scheme)
+sheets: Final = lru_cache(maxsize=64)(Sheets)
+"""The mails of a kind share their style sheets."""
 
 
 def _applies(media: str, scheme: str) -> bool:

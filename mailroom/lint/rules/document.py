@@ -7,8 +7,9 @@ import langcodes
 import tinycss2
 
 from mailroom.lint.html import text_of
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.samples import Sample
+from mailroom.text import bounded
 
 LARGEST_STYLE: Final = 8 * 1024
 """Octets; Gmail drops a longer one."""
@@ -104,4 +105,4 @@ def check_html_errors(mail: RenderedMail) -> Iterator[Violation]:
     """Check 21."""
     for error in mail.page.errors:
         remedy = "close every tag in order, and put text of a table into cells: clients repair such errors differently"
-        yield Violation(21, f"{error.message.rstrip('.')} ({excerpt(error.line)})", remedy, html=error.line)
+        yield Violation(21, f"{error.message.rstrip('.')} ({bounded(error.line, 40)})", remedy, html=error.line)

@@ -5,9 +5,10 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.rules.contrast import is_hidden
 from mailroom.rendering.sanitize import code
+from mailroom.text import bounded
 
 LONGEST_SUBJECT: Final = 60
 PREHEADER: Final = (40, 130)
@@ -27,7 +28,7 @@ def check_subject(mail: RenderedMail) -> Iterator[Violation]:
             5, "the subject is more than one line", "remove line breaks and control characters", word="subject"
         )
     elif len(subject) > LONGEST_SUBJECT:
-        problem = f"the subject has {len(subject)} characters: {excerpt(subject, 70)}"
+        problem = f"the subject has {len(subject)} characters: {bounded(subject, 70)}"
         yield Violation(
             5, problem, f"shorten it: phones show {LONGEST_SUBJECT} at maximum", word="subject", is_warning=True
         )
@@ -43,7 +44,7 @@ def check_text_part(mail: RenderedMail) -> Iterator[Violation]:
     for element, address in mail.page.links:
         shown = address.partition("?")[0].removeprefix("mailto:") if address.startswith("mailto:") else address
         if address.startswith(("https:", "mailto:")) and shown not in text and address != payload_link:
-            problem = f"the HTML links to {excerpt(shown, 60)}, the text does not contain it"
+            problem = f"the HTML links to {bounded(shown, 60)}, the text does not contain it"
             yield Violation(6, problem, "print the URL in text.jinja too", html=mail.page.tag_of(element))
 
 
@@ -65,7 +66,7 @@ def check_preheader(mail: RenderedMail) -> Iterator[Violation]:
     columns = width(text)
     minimum, maximum = PREHEADER
     if not minimum <= columns <= maximum:
-        problem = f"the preheader is {columns} columns wide: {excerpt(text, 60)}"
+        problem = f"the preheader is {columns} columns wide: {bounded(text, 60)}"
         yield Violation(17, problem, f"use {minimum} to {maximum} columns", word="preheader", is_warning=True)
 
 

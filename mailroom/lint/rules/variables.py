@@ -10,7 +10,7 @@ from typing import Any, Final
 from jinja2 import meta, nodes
 
 from mailroom.lint import Finding
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.samples import Sample, payload
 from mailroom.lint.source_lines import SourceLines
 from mailroom.rendering import Brand
@@ -18,6 +18,7 @@ from mailroom.rendering.colors import Palette
 from mailroom.rendering.identity import Logo
 from mailroom.rendering.inventory import Ingredients
 from mailroom.rendering.languages.translations import PLACEHOLDERS
+from mailroom.text import bounded
 
 _KNOWN_VARIABLES: Final = PLACEHOLDERS | {
     "link", "link_text", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono",
@@ -46,7 +47,11 @@ def check_unreplaced_variables(mail: RenderedMail) -> Iterator[Violation]:
                 word = next((key for key, text in translations.items() if match[0] in text), "")
                 remedy = "use an existing variable, or remove it"
                 yield Violation(
-                    3, f"the {part} shows {excerpt(match[0])}", remedy, html=mail.page.line_with(match[0]), word=word
+                    3,
+                    f"the {part} shows {bounded(match[0], 40)}",
+                    remedy,
+                    html=mail.page.line_with(match[0]),
+                    word=word,
                 )
 
 
