@@ -10,7 +10,7 @@ from mailroom.rendering.inventory import Ingredients, Inventory
 def find_changed_mails(above: Inventory, below: Inventory) -> Iterator[tuple[str, str, Ingredients | None]]:
     """Yield kind and language of each mail, with its ingredients, or None if they are the same without the layer."""
     sources = SourceLines(above)
-    changed = {name for name, source in above.sources.items() if source != below.sources.get(name)}
+    changed = {name for name, source in above.layers.sources.items() if source != below.layers.sources.get(name)}
     for kind, languages in above.kinds.items():
         for language in languages:
             request = message(kind, Sample.MINIMAL, language)

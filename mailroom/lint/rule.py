@@ -43,7 +43,7 @@ class Violation:
     remedy: str
     html: str = ""
     """The line of the rendered HTML or text that is concerned."""
-    word: str = ""
+    translation: str = ""
     """The key of the translation that is concerned."""
     is_warning: bool = False
 

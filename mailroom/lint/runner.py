@@ -182,7 +182,7 @@ class Linter:
 
     def variables(self, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
         """Yield the unknown variables in a kind's templates."""
-        key = kind, ingredients.templates, frozenset(ingredients.words)
+        key = kind, ingredients.templates, frozenset(ingredients.translations)
         if key not in self._unknown_variables:
             self._unknown_variables[key] = list(find_unknown_variables(self.sources, kind, language, ingredients))
         for finding in self._unknown_variables[key]:
@@ -195,10 +195,10 @@ class Linter:
         return self._structures[key]
 
     def _add_location(self, violation: Violation, mail: RenderedMail) -> Finding:
-        if violation.word:
-            file, line = self.sources.word(mail.language, mail.kind, violation.word)
+        if violation.translation:
+            file, line = self.sources.translation(mail.language, mail.kind, violation.translation)
         elif violation.html:
-            file, line = self.sources.place(mail.ingredients, mail.email.html, violation.html)
+            file, line = self.sources.template_line(mail.ingredients, mail.email.html, violation.html)
         else:
             file, line = self.sources.uppermost(mail.ingredients.templates), None
         return Finding(

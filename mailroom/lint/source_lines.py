@@ -22,11 +22,11 @@ class SourceLines:
     """The source texts of an inventory's templates and translations."""
 
     def __init__(self, inventory: Inventory) -> None:
-        self._templates = inventory.sources
+        self._templates = inventory.layers.sources
         self._folders = inventory.folders
-        self._level = inventory.level
+        self._levels = inventory.layers.levels
         self.files = lru_cache(maxsize=512)(self._find_files)
-        self.word = lru_cache(maxsize=4096)(self._find_translation)
+        self.translation = lru_cache(maxsize=4096)(self._find_translation)
         self._lines = lru_cache(maxsize=512)(self._split_lines)
 
     def _find_files(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ class SourceLines:
 
     def uppermost(self, names: tuple[str, ...]) -> str:
         """Return, of these templates and their dependencies, the file in the uppermost layer."""
-        return self.file(max(self.files(names) or names, key=self._level))
+        return self.file(max(self.files(names) or names, key=lambda name: self._levels.get(name, 0)))
 
     def tree(self, name: str) -> nodes.Template:
         """Return a parsed template; an empty one if it is not valid Jinja."""
@@ -53,7 +53,7 @@ class SourceLines:
         """Return whether one of these computes the name of another when it is rendered: `{% include part %}`."""
         return any(None in references(self._text(file)) for file in self.files(names))
 
-    def place(self, ingredients: Ingredients, html: str, line: str) -> tuple[str, int | None]:
+    def template_line(self, ingredients: Ingredients, html: str, line: str) -> tuple[str, int | None]:
         """Return file and line of the template line that most likely produced this line of HTML.
 
         If the line cannot be recognized, the nearest one above it is used, else the kind's first file without a line.

@@ -65,7 +65,7 @@ def render_jinja(
     if not values["code"] and "{code}" in kind.subject:
         raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
     isolated = _isolate(values, locale.direction)
-    translations = {**kind.fixed, **{key: text.format_map(isolated) for key, text in kind.open.items()}}
+    translations = {**kind.fixed, **{key: text.format_map(isolated) for key, text in kind.patterns.items()}}
     variables: dict[str, Any] = {
         **payload,
         **values,

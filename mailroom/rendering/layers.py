@@ -1,4 +1,4 @@
-"""Stacks layers of templates (the bundled ones lowest) and finds the template for a message.
+"""Merges layers of templates (the bundled ones lowest) and finds the template for a message.
 
 An upper layer overrides lower ones template by template and text by text. Within one layer a Logto template has
 precedence over a Jinja template.
@@ -37,7 +37,7 @@ class MailTemplate:
     subject: str
     fixed: Mapping[str, str]
     """Texts without placeholders, by key."""
-    open: Mapping[str, str]
+    patterns: Mapping[str, str]
     """Texts with placeholders, by key."""
     locale: Locale
     uses_overlay: bool
@@ -58,7 +58,7 @@ class ImportedTemplate:
 
 @dataclass(frozen=True, slots=True)
 class TemplateParts:
-    """Constants, default locale and compiled templates that stacks share."""
+    """Constants, default locale and compiled templates that layers share."""
 
     constants: Mapping[str, Any]
     default_locale: str
@@ -102,7 +102,7 @@ class Layers:
 
     @property
     def content(self) -> tuple[object, ...]:
-        """All that the mails depend on; stacks with equal content render equal mails."""
+        """All that the mails depend on; layers with equal content render equal mails."""
         return self.sources, self.tables, self.logto
 
     def find(self, message: Message) -> MailTemplate | ImportedTemplate | None:
@@ -214,7 +214,7 @@ class Layers:
             text=None if text_from_html else BoundTemplate(self.engine, text, constants),
             subject=texts["subject"],
             fixed=fixed,
-            open={key: text for key, text in texts.items() if _has_placeholder(text)},
+            patterns={key: text for key, text in texts.items() if _has_placeholder(text)},
             locale=locale,
             uses_overlay=bool(from_overlay),
             is_styled=any(is_styled(self.sources[one].text) for one in from_overlay),

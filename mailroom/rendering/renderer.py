@@ -111,13 +111,13 @@ class TemplateRenderer:
     def inventory(self, payload: Payload) -> Inventory:
         """Return the kinds and templates for mails with this payload; `{}` selects no owner's templates."""
         template_set = self._template_set
-        stack = template_set.stacks(payload)[0]
+        layers = template_set.candidates(payload)[0]
         folders = [("", self._templates)]
         if top := self._folder:
             owners = template_set.owners_of(payload)
             own = [(f"{top.name}/{owner.folder}/", top / owner.folder) for owner in owners]
             folders = [*own, (f"{top.name}/", top), *folders]
-        return Inventory(stack, tuple(folders[-stack.level - 1 :]))
+        return Inventory(layers, tuple(folders[-layers.level - 1 :]))
 
     async def wait_for_change(self, clock: Clock) -> None:
         """Return after the overlay has changed and was reloaded (in a thread)."""
@@ -210,25 +210,25 @@ class TemplateRenderer:
         """Render with the first layers that succeed."""
         template_set = self._template_set
         first: RenderingError | None = None
-        for stack in template_set.stacks(message.payload):
+        for layers in template_set.candidates(message.payload):
             try:
-                return self._render_with_layers(stack, message, link, sender, reply_to)
+                return self._render_with_layers(layers, message, link, sender, reply_to)
             except MissingVariable:
                 raise
             except RenderingError as error:
                 first = first or error
-                if stack is not template_set.base:
+                if layers is not template_set.base:
                     self._report(error)
-        assert first  # there is always at least one stack
+        assert first  # there is always at least one candidate
         raise first
 
     def _render_with_layers(
-        self, stack: Layers, message: Message, link: Link, sender: Address, reply_to: Address | None
+        self, layers: Layers, message: Message, link: Link, sender: Address, reply_to: Address | None
     ) -> Content:
         """Render with these layers. Raises RenderingError also if an operator's template does not show code or link."""
-        template = stack.find(message)
+        template = layers.find(message)
         if template is None:
-            raise RenderingError(f"locales/{stack.default}.toml has no translations for [{message.template[:60]}]")
+            raise RenderingError(f"locales/{layers.default}.toml has no translations for [{message.template[:60]}]")
         if isinstance(template, ImportedTemplate):
             place = template.template.place
             content = render_logto(template, message, link, rules=self._rules, sender=sender, reply_to=reply_to)

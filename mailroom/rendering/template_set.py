@@ -1,4 +1,4 @@
-"""The template set of one moment: bundled templates, the operator's above them, those of single owners on top."""
+"""The templates as they were last read: the bundled ones, the operator's above them, those of single owners on top."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,22 +15,22 @@ class TemplateSet:
     """Selects the layers for a payload. Immutable, except that combinations of two owners are built on demand."""
 
     def __init__(self, base: Layers, overlay: Overlay | None, parts: TemplateParts) -> None:
-        """Stack the overlay on the bundled templates. Raises RenderingError for an unknown default locale."""
+        """Put the overlay above the bundled templates. Raises RenderingError for an unknown default locale."""
         self._parts = parts
         self.overlay = overlay
         self.faults: list[Fault] = list(overlay.faults) if overlay else []
         self.base = base
-        self.root = self._stack_layer(overlay.root, self.base) if overlay else self.base
+        self.root = self._add_layer(overlay.root, self.base) if overlay else self.base
         languages = tuple(self.root.locales)
         if not choose((parts.default_locale,), languages, ""):
             known = ", ".join(languages)
             raise RenderingError(f"default_locale: {parts.default_locale!r} has no translations; available: {known}")
         self._default = (self.base,) if self.root is self.base else (self.root, self.base)
-        self._applications = self._stack_owners(overlay.applications) if overlay else {}
-        self._organizations = self._stack_owners(overlay.organizations) if overlay else {}
+        self._applications = self._add_owners(overlay.applications) if overlay else {}
+        self._organizations = self._add_owners(overlay.organizations) if overlay else {}
         self._pairs: dict[tuple[str, str], Layers] = {}
 
-    def stacks(self, payload: Payload) -> tuple[Layers, ...]:
+    def candidates(self, payload: Payload) -> tuple[Layers, ...]:
         """Return the layers to render a mail with, the preferred first; the next is used if one fails."""
         if self._applications or self._organizations:
             layers = self._owner_layers(_id(payload.get("application")), _id(payload.get("organization")))
@@ -57,23 +57,23 @@ class TemplateSet:
         if pair := self._pairs.get((application, organization)):
             return pair
         assert self.overlay  # owners exist only in an overlay
-        # Its faults were reported when each of the two layers was stacked on the root.
+        # Its faults were reported when each of the two layers was added to the root.
         pair = self._pairs[application, organization] = Layers(
             self.overlay.organizations[organization], self._parts, below
         )
         return pair
 
-    def _stack_owners(self, layers: Mapping[str, Layer]) -> dict[str, Layers]:
-        return {owner: self._stack_layer(layer, self.root) for owner, layer in layers.items()}
+    def _add_owners(self, layers: Mapping[str, Layer]) -> dict[str, Layers]:
+        return {owner: self._add_layer(layer, self.root) for owner, layer in layers.items()}
 
-    def _stack_layer(self, layer: Layer, below: Layers) -> Layers:
+    def _add_layer(self, layer: Layer, below: Layers) -> Layers:
         try:
-            stack = Layers(layer, self._parts, below)
+            layers = Layers(layer, self._parts, below)
         except RenderingError as error:
             self.faults.append(to_fault(error))
             return below
-        self.faults += stack.faults
-        return stack
+        self.faults += layers.faults
+        return layers
 
 
 def _id(owner: Any) -> str:

@@ -25,10 +25,10 @@ def test_an_owners_templates_lie_over_everybodys(tmp_path: Path) -> None:
     assert "Receipt" in app.kinds
     assert "Receipt" not in everybodys.kinds
     asked = message("SignIn", full("SignIn"))
-    subjects = [one.ingredients(asked).words["subject"] for one in (app, everybodys)]
+    subjects = [one.ingredients(asked).translations["subject"] for one in (app, everybodys)]
     assert subjects == ["app {code}", "root {code}"]
     assert everybodys.below
-    assert everybodys.below.ingredients(asked).words["subject"] == "{code} is your {app} sign-in code"
+    assert everybodys.below.ingredients(asked).translations["subject"] == "{code} is your {app} sign-in code"
     assert everybodys.below.below is None
 
 
@@ -42,7 +42,8 @@ def test_the_folders_are_those_whose_files_are_used(tmp_path: Path) -> None:
         ("mine/", mine),
         ("", BUNDLED),
     )
-    assert both.level("SignIn/text.jinja") == author.inventory(ORG.payload).level("SignIn/text.jinja") + 1
+    level_of = author.inventory(ORG.payload).layers.levels
+    assert both.layers.levels["SignIn/text.jinja"] == level_of["SignIn/text.jinja"] + 1
     assert author.inventory({"application": {"id": "../x"}}).folders == both.folders[2:]
     assert writer().inventory(APP.payload).folders == (("", BUNDLED),)
 
@@ -50,4 +51,4 @@ def test_the_folders_are_those_whose_files_are_used(tmp_path: Path) -> None:
 def test_an_event_that_nobody_has_words_for_is_made_of_nothing() -> None:
     asked = message("Nonsense", {"locale": "en"}, priority=Priority.EVENT)
     made = writer().inventory({}).ingredients(asked)
-    assert (made.templates, made.words, made.direction) == ((), {}, "")
+    assert (made.templates, made.translations, made.direction) == ((), {}, "")

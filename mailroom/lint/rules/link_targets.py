@@ -44,10 +44,8 @@ def _find_problems(url: str, text: str) -> Iterator[tuple[str, str]]:
             yield "a link has a user name before its host", "remove it: it looks like another host"
         url_text = _URL_TEXT.match(text)
         if url_text and url_text[1].lower().removeprefix("www.") != host.removeprefix("www."):
-            yield (
-                f"a link's text is {bounded(text, 40)}, but it leads to {host}",
-                "use the same host in the text, or no URL as text",
-            )
+            problem = f"a link's text is {bounded(text, 40)}, but it leads to {host}"
+            yield problem, "use the same host in the text, or no URL as text"
 
 
 def _parse_url(url: str) -> SplitResult | None:

@@ -39,20 +39,14 @@ def check_unreplaced_variables(mail: RenderedMail) -> Iterator[Violation]:
         return
     parts = {"subject": mail.email.subject, "text": mail.email.text, "HTML": mail.page.body_text}
     for part, text in parts.items():
-        translations = mail.ingredients.words
-        all_translations = " ".join(translations.values())
+        translations = mail.ingredients.translations
         for pattern in (_UNREPLACED, _MISSING_VALUE):
             match = pattern.search(text)
-            if match and not (pattern is _MISSING_VALUE and match[0] in all_translations):
-                word = next((key for key, text in translations.items() if match[0] in text), "")
+            if match and not (pattern is _MISSING_VALUE and match[0] in " ".join(translations.values())):
+                key = next((key for key, text in translations.items() if match[0] in text), "")
+                problem = f"the {part} shows {bounded(match[0], 40)}"
                 remedy = "use an existing variable, or remove it"
-                yield Violation(
-                    3,
-                    f"the {part} shows {bounded(match[0], 40)}",
-                    remedy,
-                    html=mail.page.line_with(match[0]),
-                    word=word,
-                )
+                yield Violation(3, problem, remedy, html=mail.page.line_with(match[0]), translation=key)
 
 
 def find_unknown_variables(
@@ -76,16 +70,8 @@ def find_unknown_variables(
 
 
 def _unknown(file: str, line: int, name: str, kind: str, language: str, *, is_warning: bool) -> Finding:
-    return Finding(
-        3,
-        f"the variable {name} does not exist",
-        "check the spelling; docs/templates.md lists the variables",
-        (kind,),
-        (language,),
-        file=file,
-        line=line,
-        is_warning=is_warning,
-    )
+    problem, remedy = f"the variable {name} does not exist", "check the spelling; docs/templates.md lists the variables"
+    return Finding(3, problem, remedy, (kind,), (language,), file=file, line=line, is_warning=is_warning)
 
 
 def _path(node: nodes.Getattr) -> tuple[str, ...]:
@@ -103,7 +89,7 @@ def _is_unknown(
 ) -> bool:
     root, name = path[0], path[1]
     if root == "words":
-        return name not in ingredients.words and name not in tested
+        return name not in ingredients.translations and name not in tested
     if root in _FIELDS:
         return name not in _FIELDS[root]
     if root in PLACEHOLDERS and root not in full_payload:
@@ -122,12 +108,12 @@ def compare_languages(
     sources: SourceLines, kind: str, by_language: Mapping[str, Ingredients], default_language: str
 ) -> Iterator[Finding]:
     """Check 22. The reference is what most languages use; `by_language` maps languages to ingredients."""
-    keys = {key for ingredients in by_language.values() for key in ingredients.words}
+    keys = {key for ingredients in by_language.values() for key in ingredients.translations}
     for key in sorted(keys):
         used = {
-            tag: _placeholders(ingredients.words[key])
+            tag: _placeholders(ingredients.translations[key])
             for tag, ingredients in by_language.items()
-            if ingredients.words.get(key)
+            if ingredients.translations.get(key)
         }
         if not used:
             continue
@@ -137,16 +123,10 @@ def compare_languages(
             usual = used.get(default_language, usual)
         for tag, names in used.items():
             if names != usual:
-                file, line = sources.word(tag, kind, key)
-                yield Finding(
-                    22,
-                    f"{key} {_difference(names, usual)}, unlike in the other languages",
-                    "use the same {placeholders} in every language, in any order",
-                    (kind,),
-                    (tag,),
-                    file=file,
-                    line=line,
-                )
+                file, line = sources.translation(tag, kind, key)
+                problem = f"{key} {_difference(names, usual)}, unlike in the other languages"
+                remedy = "use the same {placeholders} in every language, in any order"
+                yield Finding(22, problem, remedy, (kind,), (tag,), file=file, line=line)
 
 
 def _difference(names: frozenset[str], usual: frozenset[str]) -> str:
