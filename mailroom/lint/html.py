@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from xml.etree.ElementTree import Element
 
 import html5lib
@@ -33,12 +32,10 @@ _LETTERS: Final = range(0xA0, 0xD800)
 """All characters up to the surrogates, except ASCII and control characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class HtmlError:
-    """A parse error that browsers repair by guessing."""
+class HtmlError(NamedTuple):
+    """A parse error that browsers repair by guessing, and the line of the HTML that has it."""
 
     line: str
-    """The line of the HTML."""
     message: str
 
 
@@ -109,8 +106,7 @@ class HtmlPage:
 
     def texts(self) -> Iterator[tuple[ElementWrapper, str]]:
         """Yield each text node of the body with its element, in document order."""
-        body = self.first("body")
-        if body is not None:
+        for body in self.all("body"):
             yield from _iterate_texts(body)
 
     @cached_property
