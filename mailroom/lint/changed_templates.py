@@ -14,7 +14,8 @@ from mailroom.clock import Clock
 from mailroom.lint.changed_mails import find_changed_mails
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample
-from mailroom.rendering.inventory import Inventory, Owner
+from mailroom.rendering.inventory import Inventory
+from mailroom.rendering.overlay import Owner
 
 Checked: TypeAlias = dict[Owner | None, Inventory]
 """Owner (None: all mails without one) -> inventory when it was checked."""

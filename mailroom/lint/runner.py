@@ -29,7 +29,8 @@ from mailroom.lint.rules.variables import check_unreplaced_variables, compare_la
 from mailroom.lint.samples import Sample
 from mailroom.lint.source_lines import SourceLines
 from mailroom.rendering.engines.jinja_engine import ENDING
-from mailroom.rendering.inventory import Ingredients, Owner
+from mailroom.rendering.inventory import Ingredients
+from mailroom.rendering.overlay import Owner
 
 _HOSTILE_RULES: Final[tuple[Rule, ...]] = (check_injection, check_round_trip)
 """Rules for mails of hostile payloads."""

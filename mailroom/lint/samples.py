@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mailroom.logto import CODE_TYPES, INVITATION, USER_CREATED
 from mailroom.message import Message, Payload, Priority
-from mailroom.rendering.inventory import Owner
+from mailroom.rendering.overlay import Owner
 
 
 class Sample(StrEnum):

@@ -55,7 +55,7 @@ def render_jinja(
     # These values are sanitized here; other payload fields are escaped and bounded when they are printed.
     values = {
         "app": identity.app,
-        "organization": identity.organization,
+        "organization": identity.app,
         "platform": identity.platform,
         "inviter": person(payload.get("inviter")),
         "name": person(payload.get("user")),
@@ -171,12 +171,11 @@ def _restore_references(html: str, *, before: str) -> str:
 
 def _isolate(values: Mapping[str, str], direction: str) -> Mapping[str, str]:
     """Wrap values in isolates (UAX 9: U+2068, U+2069) where their direction may differ from the sentence's."""
-    if direction == "rtl":
-        return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
-    return {
-        key: value if value.isascii() or not _RIGHT_TO_LEFT.search(value) else f"\u2068{value}\u2069"
-        for key, value in values.items()
-    }
+    isolated = dict(values)
+    for key, value in values.items():
+        if value and (direction == "rtl" or (not value.isascii() and _RIGHT_TO_LEFT.search(value))):
+            isolated[key] = f"\u2068{value}\u2069"
+    return isolated
 
 
 _RIGHT_TO_LEFT: Final = re.compile(

@@ -4,27 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailroom.message import Message, Payload
+from mailroom.message import Message
 from mailroom.rendering.layers import ImportedTemplate, Layers
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """An application or an organization that has templates of its own."""
-
-    what: str
-    """`application` or `organization`, as in Logto's payloads."""
-    id: str
-
-    @property
-    def folder(self) -> str:
-        """Its folder within the operator's templates: `applications/<id>`."""
-        return f"{self.what}s/{self.id}"
-
-    @property
-    def payload(self) -> Payload:
-        """The smallest payload that selects its templates."""
-        return {self.what: {"id": self.id}}
 
 
 @dataclass(frozen=True, slots=True)

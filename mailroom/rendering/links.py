@@ -34,9 +34,12 @@ _NORMALIZED: Final = re.compile(
     r"(?:[/?#][A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?\Z",
     re.IGNORECASE,
 )
-_PARTS: Final = re.compile(r"(https?)://([^/?#\\]*)([^?#]*)(.*)\Z", re.IGNORECASE | re.DOTALL)
+_PARTS: Final = re.compile(
+    r"(https?)://([^/?#\\]*?)(?::([0-9]{0,5}))?"  # scheme, host, port
+    r"((?:[/\\][^?#]*)?)((?:[?#].*)?)\Z",  # path; query and fragment
+    re.IGNORECASE | re.DOTALL,
+)
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
-_AUTHORITY: Final = re.compile(r"(.*?)(:[0-9]{0,5})?\Z")
 _OUTER_SPACE: Final = "".join(map(chr, range(0x21))) + "\x7f\xa0\u2028\u2029\u3000\ufeff"
 _INNER_SPACE: Final = re.compile(r"[\t\r\n]+")
 _UNQUOTED: Final = "._~:/?#[]@!$&'()*+,;=%-"
@@ -95,16 +98,10 @@ def _normalize_web_url(text: str) -> str:
     parts = _PARTS.match(text)
     if not parts:
         return ""
-    scheme, authority, path, rest = parts.groups()
-    host, port = _split_port(authority)
-    url = f"{scheme}://{_host_to_ascii(host)}{port}{_percent_encode(path.replace(chr(92), '/') + rest)}"
+    scheme, host, port, path, rest = parts.groups()
+    authority = f"{_host_to_ascii(host)}:{port}" if port else _host_to_ascii(host)
+    url = f"{scheme}://{authority}{_percent_encode(path.replace(chr(92), '/') + rest)}"
     return url if _NORMALIZED.match(url) else ""
-
-
-def _split_port(authority: str) -> tuple[str, str]:
-    match = _AUTHORITY.match(authority)
-    assert match  # the pattern matches every text
-    return match[1], "" if match[2] in (None, ":") else match[2]
 
 
 def _host_to_ascii(host: str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias, TypeVar
 
 from mailroom.errors import Fault, RenderingError
+from mailroom.message import Payload
 from mailroom.rendering.engines import logto_engine
 from mailroom.rendering.engines.jinja_engine import ENDING, Source, check
 from mailroom.rendering.engines.logto_engine import LogtoTemplate
@@ -49,6 +50,25 @@ FileStamp: TypeAlias = frozenset[tuple[str, int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """An application or an organization that has templates of its own."""
+
+    what: str
+    """`application` or `organization`, as in Logto's payloads."""
+    id: str
+
+    @property
+    def folder(self) -> str:
+        """Its folder within the operator's templates: `applications/<id>`."""
+        return f"{self.what}s/{self.id}"
+
+    @property
+    def payload(self) -> Payload:
+        """The smallest payload that selects its templates."""
+        return {self.what: {"id": self.id}}
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """The valid templates of one folder."""
 
@@ -65,8 +85,7 @@ class Overlay:
     """The content of an operator's folder when it was read."""
 
     root: Layer
-    applications: Mapping[str, Layer]
-    organizations: Mapping[str, Layer]
+    owners: Mapping[Owner, Layer]
     faults: tuple[Fault, ...]
     stamp: FileStamp
     last_valid: Mapping[PurePosixPath, str] = field(repr=False)
@@ -147,15 +166,18 @@ class _FolderReader:
         for name, file in _files(self._folder):
             if (text := self._read_text(PurePosixPath(name), file)) is not None:
                 self._texts[PurePosixPath(name)] = text
-        paths_of: dict[tuple[str, ...], list[PurePosixPath]] = {}
+        paths_of: dict[Owner | None, list[PurePosixPath]] = {}
         for path in self._texts:
-            owner = path.parts[:2] if path.parts[0] in _OWNER_FOLDERS and len(path.parts) > 2 else ()  # noqa: PLR2004 - owner's folder, id, file
+            folder, *inner = path.parts
+            owner = Owner(folder.removesuffix("s"), inner[0]) if folder in _OWNER_FOLDERS and inner[1:] else None
             paths_of.setdefault(owner, []).append(path)
-        layers = {owner: self._build_layer(PurePosixPath(*owner), paths) for owner, paths in paths_of.items()}
+        root = self._build_layer(PurePosixPath(), paths_of.pop(None, []))
+        owners = {
+            owner: self._build_layer(PurePosixPath(owner.folder), paths) for owner, paths in paths_of.items() if owner
+        }
         return Overlay(
-            root=layers.get((), Layer()),
-            applications={owner[1]: layer for owner, layer in layers.items() if owner[:1] == ("applications",)},
-            organizations={owner[1]: layer for owner, layer in layers.items() if owner[:1] == ("organizations",)},
+            root=root,
+            owners=owners,
             faults=tuple(self._faults),
             stamp=now,
             last_valid=self._valid,

@@ -25,11 +25,11 @@ from mailroom.rendering import Brand, mime
 from mailroom.rendering.background import submit
 from mailroom.rendering.colors import palette
 from mailroom.rendering.content import Content, SenderRules, render_jinja, render_logto
-from mailroom.rendering.inventory import Inventory, Owner
+from mailroom.rendering.inventory import Inventory
 from mailroom.rendering.languages.negotiation import choose
 from mailroom.rendering.layers import ImportedTemplate, Layers, TemplateParts
 from mailroom.rendering.links import LONGEST_LINK, Link, is_given, link
-from mailroom.rendering.overlay import FileStamp, Overlay, bundled, read, stamp, to_fault
+from mailroom.rendering.overlay import FileStamp, Overlay, Owner, bundled, read, stamp, to_fault
 from mailroom.rendering.purpose import shows_code, shows_link
 from mailroom.rendering.sanitize import code
 from mailroom.rendering.template_set import TemplateSet
@@ -181,18 +181,21 @@ class TemplateRenderer:
         if message.is_code and not code(message.payload.get("code")):
             raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
         link = self._sanitize_link(message)
-        if not template_at_provider:
-            return self._build_email(message, recipient, self._render_content(message, link, sender, reply_to))
         try:
             content = self._render_content(message, link, sender, reply_to)
-        except RenderingError:  # the content comes from the provider's template
+        except RenderingError:
+            if not template_at_provider:
+                raise
+            # The content comes from the provider's template.
             root = self._template_set.root
             language = choose(message.languages, tuple(root.locales), root.default)
             content = Content("", "", "", language, sender, reply_to)
+        email = self._build_email(message, recipient, content)
+        if not template_at_provider:
+            return email
         variables = {"locale": content.language, **message.payload}
         if link.shown:
             variables["link"] = link.shown
-        email = self._build_email(message, recipient, content)
         return replace(email, template_at_provider=template_at_provider, variables=variables)
 
     def _sanitize_link(self, message: Message) -> Link:

@@ -5,10 +5,9 @@ from typing import Any
 
 from mailroom.errors import Fault, RenderingError
 from mailroom.message import Payload
-from mailroom.rendering.inventory import Owner
 from mailroom.rendering.languages.negotiation import choose
 from mailroom.rendering.layers import Layers, TemplateParts
-from mailroom.rendering.overlay import Layer, Overlay, to_fault
+from mailroom.rendering.overlay import Layer, Overlay, Owner, to_fault
 
 
 class TemplateSet:
@@ -26,45 +25,34 @@ class TemplateSet:
             known = ", ".join(languages)
             raise RenderingError(f"default_locale: {parts.default_locale!r} has no translations; available: {known}")
         self._default = (self.base,) if self.root is self.base else (self.root, self.base)
-        self._applications = self._add_owners(overlay.applications) if overlay else {}
-        self._organizations = self._add_owners(overlay.organizations) if overlay else {}
-        self._pairs: dict[tuple[str, str], Layers] = {}
+        self.owners: tuple[Owner, ...] = tuple(sorted(overlay.owners, key=lambda one: one.folder)) if overlay else ()
+        """The applications and organizations that have templates of their own."""
+        self._by_owners: dict[tuple[Owner, ...], Layers] = {
+            (owner,): self._add_layer(layer, self.root) for owner, layer in (overlay.owners if overlay else {}).items()
+        }
 
     def candidates(self, payload: Payload) -> tuple[Layers, ...]:
         """Return the layers to render a mail with, the preferred first; the next is used if one fails."""
-        if self._applications or self._organizations:
-            layers = self._owner_layers(_id(payload.get("application")), _id(payload.get("organization")))
-            if layers is not self.root:
-                return (layers, *self._default)
-        return self._default
-
-    @property
-    def owners(self) -> tuple[Owner, ...]:
-        """The applications and organizations that have templates of their own."""
-        applications = (Owner("application", name) for name in self._applications)
-        return (*applications, *(Owner("organization", name) for name in self._organizations))
+        owners = self.owners_of(payload)
+        if not owners:
+            return self._default
+        layers = self._by_owners.get(owners) or self._merge_owners(*owners)
+        return self._default if layers is self.root else (layers, *self._default)
 
     def owners_of(self, payload: Payload) -> tuple[Owner, ...]:
         """Return the owners whose templates apply to a mail, the organization first."""
+        if not self.owners:
+            return ()
         named = [Owner(what, _id(payload.get(what))) for what in ("organization", "application")]
         return tuple(owner for owner in named if owner in self.owners)
 
-    def _owner_layers(self, application: str, organization: str) -> Layers:
-        below = self._applications.get(application)
-        top = self._organizations.get(organization)
-        if not below or not top:
-            return top or below or self.root
-        if pair := self._pairs.get((application, organization)):
-            return pair
+    def _merge_owners(self, organization: Owner, application: Owner) -> Layers:
+        """Put an organization's layer above an application's; their faults are already reported."""
         assert self.overlay  # owners exist only in an overlay
-        # Its faults were reported when each of the two layers was added to the root.
-        pair = self._pairs[application, organization] = Layers(
-            self.overlay.organizations[organization], self._parts, below
-        )
-        return pair
-
-    def _add_owners(self, layers: Mapping[str, Layer]) -> dict[str, Layers]:
-        return {owner: self._add_layer(layer, self.root) for owner, layer in layers.items()}
+        below = self._by_owners[application,]
+        layers = Layers(self.overlay.owners[organization], self._parts, below)
+        self._by_owners[organization, application] = layers
+        return layers
 
     def _add_layer(self, layer: Layer, below: Layers) -> Layers:
         try:

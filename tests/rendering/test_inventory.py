@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mailroom.message import Priority
-from mailroom.rendering.inventory import Owner
+from mailroom.rendering.overlay import Owner
 from mailroom.rendering.renderer import BUNDLED
 from tests.rendering.overlays import over
 from tests.rendering.samples import full, message, writer

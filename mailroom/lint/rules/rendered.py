@@ -11,8 +11,9 @@ from mailroom.lint import Finding
 from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.samples import Sample, message
 from mailroom.message import Address, Payload
-from mailroom.rendering.inventory import Ingredients, Inventory, Owner
+from mailroom.rendering.inventory import Ingredients, Inventory
 from mailroom.rendering.links import address
+from mailroom.rendering.overlay import Owner
 from mailroom.rendering.renderer import TemplateRenderer
 from mailroom.rendering.sanitize import code
 
