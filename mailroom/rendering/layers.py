@@ -22,7 +22,6 @@ from mailroom.rendering.overlay import DEFAULT, Layer, to_fault
 BUNDLED: Final = "bundled/"
 """Prefix of a template name that selects the bundled template even if an overlay overrides it."""
 
-_BUNDLED_DEFAULT: Final = ("en",)
 _PARTS: Final = ("html.jinja", "text.jinja")
 _REQUIRED_KEYS: Final = ("subject", "preheader", "title")
 
@@ -90,7 +89,7 @@ class Layers:
         tags = tuple(self.locales)
         # The default locale may exist in an overlay only.
         self.default: str = choose((parts.default_locale,), tags, "") or (
-            below.default if below else choose(_BUNDLED_DEFAULT, tags, tags[0])
+            below.default if below else choose(("en",), tags, tags[0])
         )
         self.kinds = self._find_complete_kinds()
         self._kinds: dict[tuple[str, str], MailTemplate] = {}

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from mailroom.address import ascii_form
-from mailroom.rendering.sanitize import LONGEST_VALUE, one_line, replace_surrogates
+from mailroom.rendering.sanitize import LONGEST_VALUE, is_too_large, one_line, replace_surrogates
 
 LONGEST_LINK: Final = LONGEST_VALUE
 """Characters after percent-encoding. Links with signed tokens can have thousands."""
@@ -131,9 +131,7 @@ def _percent_encode(text: str) -> str:
 
 def _text_to_copy(value: Any) -> str:
     """Return one line that can be copied; empty for other types, dangerous schemes, and texts that are too long."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return ""
-    if isinstance(value, int) and value.bit_length() > LONGEST_LINK:  # str() would raise ValueError
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or is_too_large(value):
         return ""
     if isinstance(value, str) and len(value) > LONGEST_LINK:
         return ""

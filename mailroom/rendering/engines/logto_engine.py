@@ -113,13 +113,11 @@ def parse(tag: str, settings: Source, contents: dict[str, Source]) -> LogtoTempl
     if suffix not in contents:
         raise RenderingError(f"{settings.place}: the file {tag}.{suffix} is missing")
     content = contents[suffix].text
-    plain_text = contents.get("txt")
-    text = content if content_type == PLAIN else plain_text.text if plain_text else html_to_text(content)
     return LogtoTemplate(
         place=contents[suffix].place,
         subject=table["subject"],
         html=HtmlTemplate(content, frozenset(raw)) if content_type == HTML else None,
-        text=text,
+        text=contents["txt"].text if "txt" in contents else html_to_text(content),
         reply_to=table.get("reply_to", ""),
         send_from=table.get("send_from", ""),
     )
