@@ -245,23 +245,10 @@ class TemplateRenderer:
         return content
 
     def _build_email(self, message: Message, recipient: str, content: Content) -> Email:
-        message_id = f"<{message.id}@{self._message_id_domain}>"
         headers = (("Content-Language", content.language), *_AUTOMATIC_HEADERS, ("X-Entity-Ref-ID", message.id))
-        raw = mime.serialize(
-            sender=content.sender,
-            recipient=recipient,
-            reply_to=content.reply_to,
-            subject=content.subject,
-            date=message.created_at,
-            message_id=message_id,
-            headers=headers,
-            text=content.text,
-            html=content.html,
-            boundary=message.id,
-        )
-        return Email(
+        email = Email(
             id=message.id,
-            message_id=message_id,
+            message_id=f"<{message.id}@{self._message_id_domain}>",
             sender=content.sender,
             recipient=recipient,
             reply_to=content.reply_to,
@@ -271,8 +258,9 @@ class TemplateRenderer:
             headers=headers,
             language=content.language,
             template=message.template,
-            raw=raw,
+            raw=b"",
         )
+        return replace(email, raw=mime.serialize(email, message.created_at))
 
 
 def _missing_variable(content: Content, message: Message, link: Link) -> str:

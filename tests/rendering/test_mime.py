@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mailroom.address import usable
 from mailroom.errors import RenderingError
-from mailroom.message import Address
+from mailroom.message import Address, Email
 from mailroom.rendering.mime import serialize
 from tests.rendering.samples import unhurried
 
@@ -24,18 +24,20 @@ DATE = 1_790_000_000.0
 
 def build(**changes: Any) -> bytes:
     usual: dict[str, Any] = {
+        "id": "b",
         "sender": SENDER,
         "recipient": "ada@example.com",
         "reply_to": None,
         "subject": "Hello",
-        "date": DATE,
         "message_id": "<1@acme.example>",
         "headers": (),
         "text": "text\n",
         "html": "<p>html</p>\n",
-        "boundary": "b",
+        "language": "en",
+        "template": "SignIn",
+        "raw": b"",
     }
-    return serialize(**(usual | changes))
+    return serialize(Email(**(usual | changes)), DATE)
 
 
 def parsed(raw: bytes) -> EmailMessage:
@@ -186,7 +188,7 @@ def test_a_local_part_beyond_ascii_stays_utf_8_for_smtputf8() -> None:
 @pytest.mark.parametrize("boundary", ["", 'x"', "x\r\n", "-x", "x" * 61, "é"])
 def test_a_boundary_is_a_token(boundary: str) -> None:
     with pytest.raises(RenderingError):
-        build(boundary=boundary)
+        build(id=boundary)
 
 
 def test_text_that_holds_the_boundary_cannot_end_its_part() -> None:
