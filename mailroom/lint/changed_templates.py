@@ -66,11 +66,11 @@ def _render_changed(context: LintContext, checked: Checked) -> Iterator[None]:
             continue
         checked[owner] = above
         rendered: set[tuple[str, tuple[str, ...]]] = set()
-        for kind, language, ingredients in find_changed_mails(above, below):
-            if ingredients:
-                owner_context.mail(kind, language, Sample.FULL)
+        for kind, language, mail_sources in find_changed_mails(above, below):
+            if mail_sources:
+                owner_context.render(kind, language, Sample.FULL)
                 yield
-                if (kind, ingredients.templates) not in rendered:
-                    rendered.add((kind, ingredients.templates))
-                    owner_context.mail(kind, language, Sample.NULL)
+                if (kind, mail_sources.templates) not in rendered:
+                    rendered.add((kind, mail_sources.templates))
+                    owner_context.render(kind, language, Sample.NULL)
             yield

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mailroom.lint.samples import Sample
 from mailroom.message import Email, Message
-from mailroom.rendering.inventory import Ingredients
+from mailroom.rendering.inventory import MailSources
 
 if TYPE_CHECKING:
     from mailroom.lint.html import HtmlPage
@@ -22,7 +22,7 @@ class RenderedMail:
     sample: Sample
     message: Message
     email: Email
-    ingredients: Ingredients
+    mail_sources: MailSources
     domains: frozenset[str]
     """Domains that mail may be sent from."""
 

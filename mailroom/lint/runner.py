@@ -29,7 +29,7 @@ from mailroom.lint.rules.variables import check_unreplaced_variables, compare_la
 from mailroom.lint.samples import Sample
 from mailroom.lint.source_lines import SourceLines
 from mailroom.rendering.engines.jinja_engine import ENDING
-from mailroom.rendering.inventory import Ingredients
+from mailroom.rendering.inventory import MailSources
 from mailroom.rendering.overlay import Owner
 
 _HOSTILE_RULES: Final[tuple[Rule, ...]] = (check_injection, check_round_trip)
@@ -107,8 +107,8 @@ def _mails_by_owner(context: LintContext) -> Iterator[tuple[LintContext, Mapping
     for owner in context.renderer.owners:
         owner_context = replace(context, owner=owner)
         mails: dict[str, list[str]] = {}
-        for kind, language, ingredients in find_changed_mails(owner_context.inventory, common):
-            if ingredients:
+        for kind, language, mail_sources in find_changed_mails(owner_context.inventory, common):
+            if mail_sources:
                 mails.setdefault(kind, []).append(language)
         yield owner_context, mails
 
@@ -122,11 +122,11 @@ def _check_mails(
 ) -> Iterator[Finding]:
     languages_of = context.inventory.kinds
     for kind, languages in selected.items():
-        by_language = {language: context.ingredients(kind, language) for language in languages_of[kind]}
+        by_language = {language: context.mail_sources(kind, language) for language in languages_of[kind]}
         for language in languages:
             yield from linter.variables(kind, language, by_language[language])
             for sample in Sample:
-                result = context.mail(kind, language, sample)
+                result = context.render(kind, language, sample)
                 yield from [result] if isinstance(result, Finding) else linter.findings(result)
                 progress()
         for finding in compare_languages(linter.sources, kind, by_language, default_language):
@@ -138,7 +138,7 @@ def _assign_to_owner(owner: Owner, finding: Finding, context: LintContext, sourc
     """Assign a finding to an owner; if it is in a file that all mails share, name the owner's template instead."""
     folder, _ = context.inventory.folders[0]
     if finding.samples and finding.file.endswith(ENDING) and not finding.file.startswith(folder):
-        upper = sources.uppermost(context.ingredients(finding.kinds[0], finding.languages[0]).templates)
+        upper = sources.uppermost(context.mail_sources(finding.kinds[0], finding.languages[0]).templates)
         if upper.startswith(folder):
             finding = replace(finding, file=upper, line=None)
     return replace(finding, owners=(owner.folder,))
@@ -181,11 +181,11 @@ class Linter:
         for violation in chain(violations, *(rule(mail) for rule in rules)):
             yield self._add_location(violation, mail)
 
-    def variables(self, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
+    def variables(self, kind: str, language: str, mail_sources: MailSources) -> Iterator[Finding]:
         """Yield the unknown variables in a kind's templates."""
-        key = kind, ingredients.templates, frozenset(ingredients.translations)
+        key = kind, mail_sources.templates, frozenset(mail_sources.translations)
         if key not in self._unknown_variables:
-            self._unknown_variables[key] = list(find_unknown_variables(self.sources, kind, language, ingredients))
+            self._unknown_variables[key] = list(find_unknown_variables(self.sources, kind, language, mail_sources))
         for finding in self._unknown_variables[key]:
             yield replace(finding, languages=(language,))
 
@@ -199,9 +199,9 @@ class Linter:
         if violation.translation:
             file, line = self.sources.translation(mail.language, mail.kind, violation.translation)
         elif violation.html:
-            file, line = self.sources.template_line(mail.ingredients, mail.email.html, violation.html)
+            file, line = self.sources.template_line(mail.mail_sources, mail.email.html, violation.html)
         else:
-            file, line = self.sources.uppermost(mail.ingredients.templates), None
+            file, line = self.sources.uppermost(mail.mail_sources.templates), None
         return Finding(
             violation.check,
             violation.problem,

@@ -9,7 +9,7 @@ from typing import Final
 from jinja2 import nodes
 
 from mailroom.rendering.engines.jinja_engine import dependencies, parse, references
-from mailroom.rendering.inventory import Ingredients, Inventory
+from mailroom.rendering.inventory import Inventory, MailSources
 
 _JINJA_TAG: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 _SHORTEST_MATCH: Final = 12
@@ -53,7 +53,7 @@ class SourceLines:
         """Return whether one of these computes the name of another when it is rendered: `{% include part %}`."""
         return any(None in references(self._text(file)) for file in self.files(names))
 
-    def template_line(self, ingredients: Ingredients, html: str, line: str) -> tuple[str, int | None]:
+    def template_line(self, mail_sources: MailSources, html: str, line: str) -> tuple[str, int | None]:
         """Return file and line of the template line that most likely produced this line of HTML.
 
         If the line cannot be recognized, the nearest one above it is used, else the kind's first file without a line.
@@ -61,14 +61,14 @@ class SourceLines:
         lines = html.split("\n")
         at = next((number for number, other in enumerate(lines) if line in other), -1)
         for other in (line, *reversed(lines[: max(at, 0)])):
-            match = self._find_line(ingredients, other)
+            match = self._find_line(mail_sources, other)
             if match:
                 return self.file(match[0]), match[1]
-        return self.file(ingredients.templates[0]), None
+        return self.file(mail_sources.templates[0]), None
 
-    def _find_line(self, ingredients: Ingredients, rendered: str) -> tuple[str, int] | None:
+    def _find_line(self, mail_sources: MailSources, rendered: str) -> tuple[str, int] | None:
         best, score = None, 0
-        for file in self.files(ingredients.templates):
+        for file in self.files(mail_sources.templates):
             for number, pieces in self._lines(file):
                 length = _match_length(pieces, rendered)
                 if length > score:

@@ -53,7 +53,7 @@ def view(
     context: LintContext, kind: str, language: str, sample: Sample, changed_payload: Payload | None = None
 ) -> View | Finding:
     """Render and check one mail; return a finding if it cannot be rendered. A changed payload replaces the sample's."""
-    mail = context.mail(kind, language, sample, changed_payload)
+    mail = context.render(kind, language, sample, changed_payload)
     if isinstance(mail, Finding):
         return mail
     inventory = context.renderer.inventory(mail.message.payload)

@@ -9,7 +9,7 @@ from mailroom.rendering.layers import ImportedTemplate, Layers
 
 
 @dataclass(frozen=True, slots=True)
-class Ingredients:
+class MailSources:
     """The templates and translations of one kind of mail in one language."""
 
     templates: tuple[str, ...]
@@ -46,13 +46,13 @@ class Inventory:
                 kinds[kind] = tuple(dict.fromkeys((*kinds.get(kind, ()), *tags)))
         return kinds
 
-    def ingredients(self, message: Message) -> Ingredients:
+    def mail_sources(self, message: Message) -> MailSources:
         """Return the templates and translations that a message is rendered from; empty if none match."""
         match = self.layers.find(message)
         if match is None:
-            return Ingredients((), {})
+            return MailSources((), {})
         if isinstance(match, ImportedTemplate):
-            return Ingredients((match.template.place,), {})
+            return MailSources((match.template.place,), {})
         fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in match.fixed.items()}
         templates = tuple(template.name for template in (match.html, match.text) if template)
-        return Ingredients(templates, {**fixed, **match.patterns}, match.locale.direction)
+        return MailSources(templates, {**fixed, **match.patterns}, match.locale.direction)

@@ -157,7 +157,7 @@ class Layers:
 
     def _merge_translations(self, layer: Layer) -> None:
         for tag, tables in layer.tables.items():
-            merged = tables.over(self.tables.get(tag))
+            merged = tables.merge_over(self.tables.get(tag))
             try:
                 self.locales[tag] = merged.locale()
             except RenderingError as error:

@@ -22,7 +22,7 @@ from mailroom.message import Payload
 from mailroom.rendering.engines import logto_engine
 from mailroom.rendering.engines.jinja_engine import ENDING, Source, check
 from mailroom.rendering.engines.logto_engine import LogtoTemplate
-from mailroom.rendering.engines.markup import MARK, Place, places
+from mailroom.rendering.engines.markup import MARK, Position, find_positions
 from mailroom.rendering.languages import translations
 from mailroom.rendering.languages.negotiation import is_tag
 from mailroom.rendering.languages.translations import Tables
@@ -244,8 +244,8 @@ class _FolderReader:
             return source
         check(source)
         if path.name.endswith("html.jinja"):
-            for place in places(_EXPRESSION.sub(MARK, _STATEMENT.sub("", text))):
-                if place in (Place.UNQUOTED, Place.NOWHERE):
+            for place in find_positions(_EXPRESSION.sub(MARK, _STATEMENT.sub("", text))):
+                if place in (Position.UNQUOTED, Position.NOWHERE):
                     raise RenderingError(f"{source.place}: puts a value into {place.value}, which is not safe")
         return source
 
@@ -265,7 +265,7 @@ class _FolderReader:
             )
         template = logto_engine.parse(tag, sources.pop("toml"), sources)
         for placeholder in template.html.unfilled_placeholders() if template.html else ():
-            problem = f"{placeholder} stays empty, because it is in {Place.NOWHERE.value}"
+            problem = f"{placeholder} stays empty, because it is in {Position.NOWHERE.value}"
             self._faults.append(Fault(template.place, problem))
         return template
 

@@ -59,4 +59,4 @@ def _visible_parts(content: Content) -> Iterator[str]:
         return
     html = _INVISIBLE.sub("", content.html)
     yield unescape(_TAG.sub("", html))
-    yield from (unescape("".join(found)) for found in _VISIBLE.findall(html))
+    yield from (unescape("".join(groups)) for groups in _VISIBLE.findall(html))

@@ -16,7 +16,7 @@ from typing import Final
 from mailroom.lint.rule import RenderedMail
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample
-from tests.rendering.samples import SENDER, writer
+from tests.rendering.samples import SENDER, make_renderer
 
 NODE: Final = Path(__file__).parents[1] / "node"
 HIGHEST: Final = 1.0
@@ -43,8 +43,8 @@ _ASKED: Final = (
 
 def main() -> int:
     """Ask about every kind in every language; return 1 if anybody objects."""
-    desk = LintContext(writer(), SENDER)
-    made = [desk.mail(kind, tag, Sample.FULL) for kind, tags in desk.inventory.kinds.items() for tag in tags]
+    context = LintContext(make_renderer(), SENDER)
+    made = [context.render(kind, tag, Sample.FULL) for kind, tags in context.inventory.kinds.items() for tag in tags]
     mails = [mail for mail in made if isinstance(mail, RenderedMail)]
     objections = [finding.problem for finding in made if not isinstance(finding, RenderedMail)]
     objections += [*spam(mails), *invalid(mails)]

@@ -33,6 +33,8 @@ def test_a_mail_without_its_code_is_found(copy: Copy) -> None:
         ("the recipient is no address", "", None, "the recipient is no address"),
     ],
 )
-def test_the_writers_words_are_taken_apart(error: str, file: str, line: int | None, problem: str) -> None:
+def test_the_renderers_error_is_split_into_file_line_and_problem(
+    error: str, file: str, line: int | None, problem: str
+) -> None:
     found = render_failure(RenderingError(error))
     assert (found.file, found.line, found.problem) == (file, line, problem)

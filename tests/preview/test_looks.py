@@ -11,7 +11,7 @@ HTML = (
 )
 
 
-def test_dark_and_light_do_not_ask_the_browser() -> None:
+def test_dark_and_light_are_independent_of_the_browser() -> None:
     assert "@media all{.ink" in with_look(HTML, "dark")
     assert ":root{color-scheme:dark}" in with_look(HTML, "dark")
     assert "@media not all{.ink" in with_look(HTML, "light")
@@ -35,14 +35,14 @@ def test_without_pictures_their_texts_stay() -> None:
     assert '<img class="light" alt="Acme">' in found
 
 
-def test_the_samples_logo_which_exists_nowhere_is_drawn() -> None:
+def test_the_samples_logo_is_replaced_by_a_drawing() -> None:
     assert "cdn.example.com" not in with_look(HTML, "light")
     assert 'src="data:image/svg+xml,' in with_look(HTML, "light")
 
 
 def test_a_view_has_the_inbox_row_the_headers_and_the_findings(copy: Copy) -> None:
     copy.replace("layout.html.jinja", 'role="presentation" width="480"', 'width="480"')
-    found = view(copy.desk(), "SignIn", "de", Sample.FULL)
+    found = view(copy.context(), "SignIn", "de", Sample.FULL)
     assert isinstance(found, View)
     told = found.as_json()
     assert told["from"] == "Acme"

@@ -36,8 +36,8 @@ CREATED: Final = 1_790_000_000.0
 CAPTURES: Final = sorted((Path(__file__).parents[1] / "logto-wire" / "email").glob("*.http"))
 
 
-def writer(**changes: Any) -> TemplateRenderer:
-    """Return a writer with everything usual but the changes."""
+def make_renderer(**changes: Any) -> TemplateRenderer:
+    """Return a renderer with everything usual but the changes."""
     usual: dict[str, Any] = {
         "brand": BRAND,
         "code_lifetime": timedelta(minutes=10),

@@ -99,7 +99,7 @@ addresses = local_parts.map("{}@example.com".format).filter(usable)
 @example("x" * 2000, "a@b.c, evil@x.y", "a@example.com", "b@example.com", None, "x" * 5000, "\0\x1b\n.\nFrom x\n")
 @example("x " * 800 + "x", "(comment) Ätna; x" * 2, "a@example.com", "b@example.com", None, " \n\t\n", "= =\n")
 @example("日本語" * 40, "日本語" * 16, "a" * 60 + "@example.com", "b@example.com", None, "日本語\n" * 90, "é")
-def test_whatever_is_written_is_read_back_the_same(  # noqa: PLR0917 - Hypothesis names them
+def test_every_message_parses_back_to_the_same_values(  # noqa: PLR0917 - Hypothesis names them
     subject: str, name: str, email: str, recipient: str, reply_to: Address | None, text: str, html: str
 ) -> None:
     raw = build(
@@ -129,7 +129,7 @@ def test_whatever_is_written_is_read_back_the_same(  # noqa: PLR0917 - Hypothesi
 @given(
     subject=one_line, name=one_line.map(lambda text: text[:8].strip()), text=many_lines, html=many_lines.filter(bool)
 )
-def test_it_says_what_the_standard_library_would_say(subject: str, name: str, text: str, html: str) -> None:
+def test_the_message_equals_that_of_the_standard_library(subject: str, name: str, text: str, html: str) -> None:
     """Longer names are left out: it folds them wrongly itself, losing quotes (gh-80222) and spaces."""
     headers = (("Content-Language", "en"), ("Auto-Submitted", "auto-generated"))
     raw = build(sender=Address("a@b.example", name), subject=subject, text=text, html=html, headers=headers)

@@ -119,13 +119,13 @@ def test_escaping_is_the_only_difference_in_html() -> None:
 
 
 @pytest.mark.skipif(bool(node.missing()), reason=node.missing())
-def test_what_logto_prints_of_javascript_itself_is_the_one_difference() -> None:
+def test_inherited_properties_are_the_only_difference_from_logto() -> None:
     theirs = as_logto([(f"{{{{{name}}}}}", {"code": "1"}) for name in INHERITED])
     assert all(text and ("native code" in text or text == "[object Object]") for text in theirs)
 
 
 @pytest.mark.parametrize("name", INHERITED)
-def test_what_objects_inherit_is_nothing_of_the_payloads(name: str) -> None:
+def test_inherited_properties_are_not_in_the_payload(name: str) -> None:
     source = f"{{{{{name}}}}}"
     assert fill(source, {}) == source
     assert fill(source, {name: "own"}) == "own"

@@ -92,7 +92,7 @@ def test_a_code_is_shown_as_it_is_or_not_at_all(given_code: Any, shown: str) -> 
         (False, False),
     ],
 )
-def test_what_a_template_prints_is_bounded_text(value: Any, shown: Any) -> None:
+def test_printed_values_are_bounded_text(value: Any, shown: Any) -> None:
     assert to_printable(value) == shown
 
 

@@ -26,7 +26,7 @@ def locale(text: str, tag: str = "en", *, minutes: int = 10) -> Locale:
     return parse(text, tag=tag, place=f"locales/{tag}.toml", minutes=minutes).locale()
 
 
-def test_a_kind_has_the_common_words_and_its_own() -> None:
+def test_a_kind_has_the_common_texts_and_its_own() -> None:
     english = locale(GOOD)
     assert english.tag == "en"
     assert english.direction == "ltr"
@@ -37,7 +37,7 @@ def test_a_kind_has_the_common_words_and_its_own() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "form"), [(1, "1 minute"), (2, "2 minutes")])
-def test_the_form_goes_with_the_number(minutes: int, form: str) -> None:
+def test_the_plural_form_is_that_of_the_number(minutes: int, form: str) -> None:
     assert locale(GOOD, minutes=minutes).kinds["SignIn"]["validity"] == form
 
 
@@ -60,14 +60,14 @@ def test_the_form_goes_with_the_number(minutes: int, form: str) -> None:
         ("[SignIn]", "[SignIn", "at line 6"),
     ],
 )
-def test_a_fault_is_told_with_file_and_line(before: str, after: str, complaint: str) -> None:
+def test_a_fault_has_file_and_line(before: str, after: str, complaint: str) -> None:
     with pytest.raises(RenderingError) as caught:
         locale(GOOD.replace(before, after, 1))
     assert "en.toml" in str(caught.value)
     assert complaint in str(caught.value)
 
 
-def test_a_polish_sentence_needs_its_three_forms() -> None:
+def test_a_polish_text_needs_three_plural_forms() -> None:
     with pytest.raises(RenderingError, match="one, few, many"):
         locale(GOOD, "pl-PL")
 
@@ -79,7 +79,7 @@ def test_a_file_that_is_not_utf_8_is_a_fault(tmp_path: Path) -> None:
         bundled(tmp_path, minutes=10)
 
 
-def test_a_locale_that_lacks_a_word_of_another_is_a_fault() -> None:
+def test_a_locale_that_lacks_a_text_of_another_is_a_fault() -> None:
     german = locale(GOOD.replace('preheader = "Valid: {validity}."', ""), "de")
     with pytest.raises(RenderingError, match=r"de\.toml: \[SignIn\] lacks preheader"):
         compare(german, locale(GOOD), "SignIn")

@@ -156,8 +156,8 @@ def _parse_color(tokens: list[Any]) -> Rgba | None:
     return None
 
 
-def _parse_color_attribute(written: str | None) -> Rgba | None:
-    return _parse_color(tinycss2.parse_component_value_list(written)) if written else None
+def _parse_color_attribute(color: str | None) -> Rgba | None:
+    return _parse_color(tinycss2.parse_component_value_list(color)) if color else None
 
 
 def _blend(color: Rgba, background: Rgb | None) -> Rgb | None:

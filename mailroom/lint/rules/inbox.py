@@ -21,7 +21,7 @@ def check_subject(mail: RenderedMail) -> Iterator[Violation]:
     """Check 5."""
     subject = mail.email.subject
     # The renderer replaces an empty subject by the app name, so the translation is tested too.
-    if not subject.strip() or not mail.ingredients.translations.get("subject", subject).strip():
+    if not subject.strip() or not mail.mail_sources.translations.get("subject", subject).strip():
         yield Violation(5, "the subject is empty", "add a text for `subject`", translation="subject")
     elif _CONTROL.search(subject):
         remedy = "remove line breaks and control characters"

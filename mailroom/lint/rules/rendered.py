@@ -11,7 +11,7 @@ from mailroom.lint import Finding
 from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.samples import Sample, message
 from mailroom.message import Address, Payload
-from mailroom.rendering.inventory import Ingredients, Inventory
+from mailroom.rendering.inventory import Inventory, MailSources
 from mailroom.rendering.links import address
 from mailroom.rendering.overlay import Owner
 from mailroom.rendering.renderer import TemplateRenderer
@@ -40,20 +40,22 @@ class LintContext:
         """The mails that can be rendered."""
         return self.renderer.inventory(self.owner.payload if self.owner else {})
 
-    def ingredients(self, kind: str, language: str) -> Ingredients:
+    def mail_sources(self, kind: str, language: str) -> MailSources:
         """Return the templates and translations of such a mail."""
-        return self.inventory.ingredients(message(kind, Sample.FULL, language, owner=self.owner))
+        return self.inventory.mail_sources(message(kind, Sample.FULL, language, owner=self.owner))
 
-    def mail(self, kind: str, language: str, sample: Sample, given: Payload | None = None) -> RenderedMail | Finding:
-        """Render one mail, or return check 1's finding. `given` replaces the sample's payload."""
-        request = message(kind, sample, language, given, self.owner)
+    def render(
+        self, kind: str, language: str, sample: Sample, changed_payload: Payload | None = None
+    ) -> RenderedMail | Finding:
+        """Render one mail, or return check 1's finding. `changed_payload` replaces the sample's payload."""
+        request = message(kind, sample, language, changed_payload, self.owner)
         try:
             email = self.renderer.render(request, sender=self.sender, reply_to=self.reply_to)
         except RenderingError as error:
             return render_failure(error, (kind,), (language,), (sample.value,))
         sender_domain = self.sender.email.rpartition("@")[2].lower()
-        ingredients = self.renderer.inventory(request.payload).ingredients(request)
-        return RenderedMail(kind, language, sample, request, email, ingredients, self.domains | {sender_domain})
+        mail_sources = self.renderer.inventory(request.payload).mail_sources(request)
+        return RenderedMail(kind, language, sample, request, email, mail_sources, self.domains | {sender_domain})
 
 
 def render_failure(

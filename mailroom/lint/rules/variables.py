@@ -16,7 +16,7 @@ from mailroom.lint.source_lines import SourceLines
 from mailroom.rendering import Brand
 from mailroom.rendering.colors import Palette
 from mailroom.rendering.identity import Logo
-from mailroom.rendering.inventory import Ingredients
+from mailroom.rendering.inventory import MailSources
 from mailroom.rendering.languages.translations import PLACEHOLDERS
 from mailroom.text import bounded
 
@@ -39,7 +39,7 @@ def check_unreplaced_variables(mail: RenderedMail) -> Iterator[Violation]:
         return
     parts = {"subject": mail.email.subject, "text": mail.email.text, "HTML": mail.page.body_text}
     for part, text in parts.items():
-        translations = mail.ingredients.translations
+        translations = mail.mail_sources.translations
         for pattern in (_UNREPLACED, _MISSING_VALUE):
             match = pattern.search(text)
             if match and not (pattern is _MISSING_VALUE and match[0] in " ".join(translations.values())):
@@ -50,11 +50,11 @@ def check_unreplaced_variables(mail: RenderedMail) -> Iterator[Violation]:
 
 
 def find_unknown_variables(
-    sources: SourceLines, kind: str, language: str, ingredients: Ingredients
+    sources: SourceLines, kind: str, language: str, mail_sources: MailSources
 ) -> Iterator[Finding]:
     """Check 3 for templates: variables that no payload has, also in branches that no sample reaches."""
     full_payload = payload(kind, Sample.FULL, language)
-    for template in sources.files(ingredients.templates):
+    for template in sources.files(mail_sources.templates):
         tree = sources.tree(template)
         file = sources.file(template)
         tested = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
@@ -64,7 +64,7 @@ def find_unknown_variables(
                 yield _unknown(file, name.lineno, name.name, kind, language, is_warning=False)
         for node in tree.find_all(nodes.Getattr):
             path = _path(node)
-            if path and _is_unknown(path, full_payload, ingredients, tested):
+            if path and _is_unknown(path, full_payload, mail_sources, tested):
                 is_own_object = path[0] in (*_FIELDS, "words")
                 yield _unknown(file, node.lineno, ".".join(path), kind, language, is_warning=not is_own_object)
 
@@ -85,11 +85,11 @@ def _path(node: nodes.Getattr) -> tuple[str, ...]:
 
 
 def _is_unknown(
-    path: tuple[str, ...], full_payload: Mapping[str, Any], ingredients: Ingredients, tested: set[str]
+    path: tuple[str, ...], full_payload: Mapping[str, Any], mail_sources: MailSources, tested: set[str]
 ) -> bool:
     root, name = path[0], path[1]
     if root == "words":
-        return name not in ingredients.translations and name not in tested
+        return name not in mail_sources.translations and name not in tested
     if root in _FIELDS:
         return name not in _FIELDS[root]
     if root in PLACEHOLDERS and root not in full_payload:
@@ -105,15 +105,15 @@ def _is_unknown(
 
 
 def compare_languages(
-    sources: SourceLines, kind: str, by_language: Mapping[str, Ingredients], default_language: str
+    sources: SourceLines, kind: str, by_language: Mapping[str, MailSources], default_language: str
 ) -> Iterator[Finding]:
-    """Check 22. The reference is what most languages use; `by_language` maps languages to ingredients."""
-    keys = {key for ingredients in by_language.values() for key in ingredients.translations}
+    """Check 22. The reference is what most languages use; `by_language` maps languages to mail_sources."""
+    keys = {key for mail_sources in by_language.values() for key in mail_sources.translations}
     for key in sorted(keys):
         used = {
-            tag: _placeholders(ingredients.translations[key])
-            for tag, ingredients in by_language.items()
-            if ingredients.translations.get(key)
+            tag: _placeholders(mail_sources.translations[key])
+            for tag, mail_sources in by_language.items()
+            if mail_sources.translations.get(key)
         }
         if not used:
             continue

@@ -70,14 +70,14 @@ def references(text: str) -> tuple[str | None, ...]:
 
 def dependencies(sources: Mapping[str, Source], *names: str) -> tuple[str, ...]:
     """Return these templates and all that they extend, include or import, except missing ones and computed names."""
-    found: dict[str, None] = {}
+    seen: dict[str, None] = {}
     waiting = list(names)
     while waiting:
         name = waiting.pop(0)
-        if name not in found and name in sources:
-            found[name] = None
+        if name not in seen and name in sources:
+            seen[name] = None
             waiting += filter(None, references(sources[name].text))
-    return tuple(found)
+    return tuple(seen)
 
 
 _PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses

@@ -15,12 +15,12 @@ from mailroom.message import Payload
 from mailroom.rendering.engines.jinja_engine import LONGEST_PART, Source
 from mailroom.rendering.engines.markup import (
     MARK,
-    Place,
+    Position,
+    find_positions,
     html_to_text,
     inline_css,
     is_styled,
     neutralize_links,
-    places,
 )
 from mailroom.rendering.engines.placeholders import PLACEHOLDER, fill
 from mailroom.rendering.sanitize import clean_text, line, replace_surrogates
@@ -36,18 +36,18 @@ class HtmlTemplate:
     def __init__(self, source: str, raw: frozenset[str]) -> None:
         self._source = source
         literals, keys = PLACEHOLDER.split(source)[::2], PLACEHOLDER.split(source)[1::2]
-        positions = places(MARK.join(literal.replace(MARK, " ") for literal in literals))
+        positions = find_positions(MARK.join(literal.replace(MARK, " ") for literal in literals))
         # Placeholders that the scanner does not reach count as text.
         self._escapes = [
             _unescaped if key in raw else place.escape_value
-            for key, place in zip(keys, chain(positions, repeat(Place.TEXT)), strict=False)
+            for key, place in zip(keys, chain(positions, repeat(Position.TEXT)), strict=False)
         ]
         self._is_styled = is_styled(source)
 
     def unfilled_placeholders(self) -> Iterator[str]:
         """Yield the placeholders that are never filled, because no value is safe at their position."""
         for match, escape in zip(PLACEHOLDER.finditer(self._source), self._escapes, strict=True):
-            if escape == Place.NOWHERE.escape_value:
+            if escape == Position.NOWHERE.escape_value:
                 yield match[0]
 
     def fill(self, payload: Payload, schemes: frozenset[str] = frozenset()) -> str:

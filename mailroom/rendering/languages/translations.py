@@ -60,7 +60,7 @@ class Tables:
     tables: Mapping[str, Mapping[str, str]]
     """Kind, or `common`, -> key -> text."""
 
-    def over(self, below: "Tables | None") -> "Tables":
+    def merge_over(self, below: "Tables | None") -> "Tables":
         """Return these tables merged over those of a lower layer in the same language, key by key."""
         if below is None:
             return self
