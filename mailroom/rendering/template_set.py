@@ -44,7 +44,7 @@ class TemplateSet:
         if not self.owners:
             return ()
         named = [Owner(what, _id(payload.get(what))) for what in ("organization", "application")]
-        return tuple(owner for owner in named if owner in self.owners)
+        return tuple(owner for owner in named if (owner,) in self._by_owners)
 
     def _merge_owners(self, organization: Owner, application: Owner) -> Layers:
         """Put an organization's layer above an application's; their faults are already reported."""

@@ -16,14 +16,14 @@ from tests.rendering.samples import SENDER, make_renderer
 
 @dataclass
 class Copy:
-    """The templates, to be spoilt."""
+    """A copy of the templates, for tests that add defects."""
 
     folder: Path
 
     def replace(self, file: str, old: str, new: str, *, times: int = -1) -> None:
         path = self.folder / file
         text = path.read_text(encoding="utf-8")
-        assert old in text, f"{old!r} is not in {file}: the test spoils nothing"
+        assert old in text, f"{old!r} is not in {file}: the test changes nothing"
         path.write_text(text.replace(old, new, times), encoding="utf-8")
 
     def context(self) -> LintContext:

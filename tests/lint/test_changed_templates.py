@@ -97,7 +97,7 @@ async def test_unchanged_mails_are_not_rendered_again(tmp_path: Path, rendered: 
 
 
 class WorkingClock(FakeClock):
-    """A clock on which a millisecond passes at each look."""
+    """A clock that advances by a millisecond at each reading."""
 
     def monotonic(self) -> float:
         """Return a millisecond more than the last time."""
@@ -128,7 +128,7 @@ async def test_the_event_loop_is_free_again_after_a_few_renderings(
 
 @asynccontextmanager
 async def watching(context: LintContext, clock: FakeClock) -> AsyncIterator[list[EventDict]]:
-    """Watch for a while, and see what is logged."""
+    """Watch templates during the block; yield the log."""
     with structlog.testing.capture_logs() as logs:
         task = asyncio.create_task(watch_templates(context, clock))
         try:

@@ -93,7 +93,7 @@ def test_each_defect_is_found_by_its_own_check_only(copy: Copy, number: int, fil
 
 
 ELSEWHERE: Final = (2, 14, 15, 17, 18)
-"""Checks of what is not there, or of the whole: they name the kind's own file."""
+"""Checks of missing parts or of the whole mail; they name the kind's own file."""
 PLACED: Final = [
     row
     for row in SPOILT
@@ -108,18 +108,18 @@ PLACED: Final = [
 
 @pytest.mark.parametrize(("number", "file", "old", "new"), PLACED, ids=lambda value: str(value)[:60])
 def test_the_place_is_named(copy: Copy, number: int, file: str, old: str, new: str) -> None:
-    """File, and the line within three of where it was spoilt: hostile values break lines of their own."""
+    """File, and the line within three of the defect: hostile values add line breaks."""
     copy.replace(file, old, new, times=1)
-    spoilt = (copy.folder / file).read_text(encoding="utf-8").partition(new)[0].count("\n") + 1 if new else None
+    defect_line = (copy.folder / file).read_text(encoding="utf-8").partition(new)[0].count("\n") + 1 if new else None
     found = copy.check(kinds_of(file))
     assert any(finding.file == file for finding in found), found
-    if spoilt:
+    if defect_line:
         near = [finding for finding in found if finding.file == file and finding.line is not None]
-        assert any(abs((finding.line or 0) - spoilt) <= 3 for finding in near), (spoilt, near)
+        assert any(abs((finding.line or 0) - defect_line) <= 3 for finding in near), (defect_line, near)
 
 
 class Mangling(TemplateRenderer):
-    """Writes what no template can make."""
+    """Renders mails that no template can produce."""
 
     mangle: Callable[[Email], Email]
 

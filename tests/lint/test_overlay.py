@@ -47,7 +47,7 @@ def test_a_template_of_logtos_is_judged_in_its_languages(tmp_path: Path) -> None
 
 
 def test_a_failing_overlay_template_is_reported_as_a_fault(tmp_path: Path) -> None:
-    """The bundled template stands in: the code goes out all the same."""
+    """The bundled template is used, so the code is sent all the same."""
     write_files(
         tmp_path / "mine", {"SignIn/html.jinja": "{{ code }} {{ user.name|length + organization.name.x|length }}"}
     )

@@ -22,24 +22,24 @@ def lint_context(folder: Path, files: dict[str, str], reported: list[Fault] | No
     )
 
 
-def spoilt(file: str, old: str, new: str, *, times: int = -1) -> str:
-    """Return a bundled file with something else in it."""
+def with_defect(file: str, old: str, new: str, *, times: int = -1) -> str:
+    """Return a bundled file with a defect."""
     text = (BUNDLED / file).read_text(encoding="utf-8")
     assert old in text
     return text.replace(old, new, times)
 
 
 SEVERAL: Final = [row for row in SPOILT if row in PLACED and row[0] in (3, 5, 6, 8, 9, 10, 11, 16, 22)][::2]
-"""Of the checks that name a line."""
+"""For checks that name a line."""
 WHOLE: Final = [row for row in SPOILT if row[0] in (2, 15, 17, 18) and row[1:] != (CODE, "{{ code }}", "")][::2]
-"""Of those that tell what is not there, or too much."""
+"""For checks of missing or excessive parts."""
 
 
 @pytest.mark.parametrize(("number", "file", "old", "new"), [*SEVERAL, *WHOLE], ids=lambda value: str(value)[:60])
 def test_a_defect_of_one_application_is_assigned_to_it(
     tmp_path: Path, number: int, file: str, old: str, new: str
 ) -> None:
-    files = {f"applications/app1/{file}": spoilt(file, old, new)}
+    files = {f"applications/app1/{file}": with_defect(file, old, new)}
     found = check(lint_context(tmp_path, files), kinds=kinds_of(file), languages=["en"])
     assert {(one.check, one.file, one.owners) for one in found} == {
         (number, f"mine/applications/app1/{file}", ("applications/app1",))
@@ -99,13 +99,13 @@ def test_a_mail_without_its_code_is_reported_as_a_fault_of_its_file(tmp_path: Pa
     )
     assert [fault.path for fault in reported] == [f"mine/applications/app1/{CODE}"]
     assert "does not show its code" in reported[0].problem
-    assert not [finding for finding in found if finding.check == 2], "the bundled template stands in"
+    assert not [finding for finding in found if finding.check == 2], "the bundled template is used"
 
 
 def test_a_defect_of_all_mails_is_reported_once_without_owner(tmp_path: Path) -> None:
     old, new = '<table role="presentation" width="480"', '<table width="480"'
     files = {
-        "layout.html.jinja": spoilt("layout.html.jinja", old, new),
+        "layout.html.jinja": with_defect("layout.html.jinja", old, new),
         "applications/app1/locales/en.toml": '[SignIn]\ntitle = "Your code"\n',
     }
     [found] = check(lint_context(tmp_path, files), kinds=["SignIn"], languages=["en"])
@@ -114,7 +114,7 @@ def test_a_defect_of_all_mails_is_reported_once_without_owner(tmp_path: Path) ->
 
 def test_a_defect_of_all_mails_is_not_assigned_to_an_owner(tmp_path: Path) -> None:
     files = {
-        "Generic/text.jinja": spoilt("Generic/text.jinja", "{{ code }}", ""),
+        "Generic/text.jinja": with_defect("Generic/text.jinja", "{{ code }}", ""),
         "applications/app1/Generic/html.jinja": "{% extends 'bundled/Generic/html.jinja' %}",
     }
     [found] = check(lint_context(tmp_path, files), kinds=["SignIn"], languages=["en"])
@@ -125,7 +125,7 @@ def test_a_defect_in_a_shared_file_names_the_owners_changed_file(tmp_path: Path)
     """The text lacks the address that the inherited layout's HTML leads to."""
     files = {
         "layout.html.jinja": "{% extends 'bundled/layout.html.jinja' %}",
-        "organizations/org1/layout.text.jinja": spoilt(
+        "organizations/org1/layout.text.jinja": with_defect(
             "layout.text.jinja", "{{ words.questions }} {{ brand.support_email }}", ""
         ),
     }
@@ -136,7 +136,7 @@ def test_a_defect_in_a_shared_file_names_the_owners_changed_file(tmp_path: Path)
 
 
 NONE: Final = 10 * 20 * len(Sample)
-"""Mails where no single owner has anything."""
+"""Mails without an owner's templates."""
 
 
 @pytest.mark.parametrize(

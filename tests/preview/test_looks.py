@@ -1,4 +1,4 @@
-"""What a copy of a mail looks like, whatever the browser prefers."""
+"""How a copy of a mail looks, independent of the browser's preference."""
 
 from mailroom.lint.samples import Sample
 from mailroom.preview import View, view, with_look

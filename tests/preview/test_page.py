@@ -1,4 +1,4 @@
-"""The preview's page: what it asks for, and whom it refuses."""
+"""The preview's page: its requests, and those that it refuses."""
 
 import json
 import re
@@ -70,7 +70,7 @@ async def test_a_mail_that_cannot_be_rendered_is_an_error(payload: Any, told: st
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "", "localhost.evil.example:1"])
 async def test_another_name_is_refused(host: str) -> None:
-    """DNS rebinding: a foreign page that has its name point here."""
+    """DNS rebinding: the name of another site resolves to this machine."""
     assert (await request("GET", "/", host=host)).status_code == 400
 
 

@@ -33,7 +33,7 @@ def render(
     reply_to: Address | None = None,
     **more: Any,
 ) -> Email:
-    """Write one mail, with everything in its payload unless another is given."""
+    """Render one mail; without a payload, with all fields."""
     given = full(template) if payload is None else payload
     subject = message(template, {**given, **more}, priority=priority)
     return renderer.render(subject, sender=sender, reply_to=reply_to)

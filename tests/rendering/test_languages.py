@@ -31,7 +31,7 @@ WORDS: Final = {
     file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted((BUNDLED / "locales").glob("*.toml"))
 }
 SENTENCES_WITHOUT_SPACES: Final = ("ja", "ko", "zh-CN", "zh-HK", "zh-TW")
-"""A preheader says in twenty of their signs what takes forty letters."""
+"""Twenty of their characters are as wide as forty letters."""
 
 CODE: Final = {
     "ar": "رمز",
@@ -103,7 +103,7 @@ ITALIAN: Final = make_renderer(default_locale="it")
 
 
 def texts(table: dict[str, Any]) -> Iterator[str]:
-    """Yield every text below a table of words."""
+    """Yield every text below a table of translations."""
     for word in table.values():
         if isinstance(word, str):
             yield word
@@ -112,7 +112,7 @@ def texts(table: dict[str, Any]) -> Iterator[str]:
 
 
 def placeholders(word: Any) -> set[str]:
-    """Return the placeholders of a word but `minutes`, which "one minute" may say in letters."""
+    """Return the placeholders of a text except `minutes`, which may be a word ("one minute")."""
     forms = [word] if isinstance(word, str) else list(texts(word))
     return {field for form in forms for _, field, _, _ in string.Formatter().parse(form) if field} - {"minutes"}
 
@@ -182,7 +182,7 @@ TABLE: Final = {
     "gsw": "de",
     **{tag: tag for tag in LOGTO},
 }
-"""What a reader asks for and gets; of Belarusian, Slovak or Catalan the default rather than a neighbour's."""
+"""Requested language -> the mail's. For Belarusian, Slovak and Catalan that is the default, not a neighbour's."""
 
 
 @pytest.mark.parametrize("wanted", sorted(TABLE))
@@ -203,7 +203,7 @@ def test_the_readers_languages_have_precedence_over_logtos_locale() -> None:
 
 
 def written_in(payload: dict[str, Any]) -> str:
-    """Return the language of a mail by a writer whose default is Italian."""
+    """Return the language of a mail by a renderer whose default language is Italian."""
     return ITALIAN.render(message("SignIn", payload | {"code": "1"}), sender=SENDER, reply_to=None).language
 
 
@@ -316,7 +316,7 @@ def test_a_name_runs_in_its_own_direction_within_a_line_from_right_to_left(tag: 
 
 @pytest.mark.parametrize("tag", ["en", "ko", "tr-TR"])
 def test_a_name_from_right_to_left_does_not_turn_a_line_from_left_to_right(tag: str) -> None:
-    """A subject that begins with such a name would else run from right to left as a whole."""
+    """Otherwise a subject that begins with such a name would run from right to left."""
     email = render(tag, "OrganizationInvitation", {"organization": "מגדל 24-7", "inviter": "Grace"})
     for said in (email.subject, email.text, html.unescape(email.html)):
         assert "\u2068מגדל 24-7\u2069" in said
@@ -344,7 +344,7 @@ def test_a_page_needs_no_transfer_encoding(tag: str, kind: str) -> None:
 
 @pytest.mark.parametrize("tag", sorted(LOGTO))
 def test_no_letter_but_the_codes_is_spaced(tag: str) -> None:
-    """Letter-spacing tears the letters of Arabic apart."""
+    """Letter-spacing separates the joined letters of Arabic."""
     assert render(tag, "SignIn").html.count("letter-spacing") == 1
     assert "letter-spacing" not in render(tag, "OrganizationInvitation").html
 

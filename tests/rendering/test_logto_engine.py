@@ -327,7 +327,7 @@ HEADERS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def everything(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Lay a template in which every header takes a payload's value."""
+    """Write a template in which every header contains a value of the payload."""
     global EVERYTHING  # noqa: PLW0603 - Hypothesis and function-scoped fixtures do not mix
     more = 'send_from = "{{user.name}} <{{user.name}}@acme.example>"\nreply_to = "{{user.mail}}"'
     files = logto(more=more, content=PLACES.replace("{{x}}", "{{user.name}}") + "<p>{{code}}</p>")

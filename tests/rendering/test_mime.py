@@ -67,7 +67,7 @@ def mailboxes(raw: bytes, header: str) -> list[Address]:
 
 
 def assert_wire(raw: bytes, *, seven_bit: bool = True) -> None:
-    """Hold the promises of `Email.raw`: CRLF alone, lines of at most 998 octets, 7bit, no NUL."""
+    """Assert what `Email.raw` guarantees: CRLF alone, lines of at most 998 octets, 7bit, no NUL."""
     assert raw.endswith(b"\r\n")
     assert b"\0" not in raw
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", raw)
@@ -130,7 +130,7 @@ def test_every_message_parses_back_to_the_same_values(  # noqa: PLR0917 - Hypoth
     subject=one_line, name=one_line.map(lambda text: text[:8].strip()), text=many_lines, html=many_lines.filter(bool)
 )
 def test_the_message_equals_that_of_the_standard_library(subject: str, name: str, text: str, html: str) -> None:
-    """Longer names are left out: it folds them wrongly itself, losing quotes (gh-80222) and spaces."""
+    """Longer names are left out: the standard library folds them wrongly, losing quotes (gh-80222) and spaces."""
     headers = (("Content-Language", "en"), ("Auto-Submitted", "auto-generated"))
     raw = build(sender=Address("a@b.example", name), subject=subject, text=text, html=html, headers=headers)
     ours = parsed(raw)

@@ -296,7 +296,7 @@ def hostile_overlay(tmp_path_factory: pytest.TempPathFactory) -> TemplateRendere
 def test_no_payload_does_more_in_an_overlay_than_it_is_shown(hostile_overlay: TemplateRenderer, value: Any) -> None:
     payload = {"code": "314159", "x": value, "link": value}
     email = render(hostile_overlay, "SignIn", payload)
-    assert email.html.startswith('<!doctype html><html lang="'), "the bundled template did not stand in"
+    assert email.html.startswith('<!doctype html><html lang="'), "the bundled template was not used"
     found = Skeleton(email.html)
     harmless = Skeleton(render(hostile_overlay, "SignIn", payload | {"x": "w", "link": ""}).html)
     assert found.tags == harmless.tags

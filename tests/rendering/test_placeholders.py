@@ -20,7 +20,7 @@ INHERITED = (
     "constructor", "toString", "valueOf", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString",
     "__proto__", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__",
 )  # fmt: skip
-"""What every object of JavaScript's answers to; Logto prints the functions' source."""
+"""Properties that every JavaScript object inherits; Logto prints the functions' source."""
 
 ROOTS = ["code", "application", "user", "x", "0", "_", "Code", "a1_b", "list", "uiLocales"]
 STEPS = ["name", "id", "branding", "0", "1", "07", "10", "length", "", "-1", "foo", "Name"]
@@ -73,7 +73,7 @@ def _placeholder(dice: random.Random) -> str:
 
 
 def as_logto(pairs: list[tuple[str, dict[str, Any]]]) -> list[str | None]:
-    """Return what Logto makes of them."""
+    """Return what Logto's package renders."""
     given = "".join(json.dumps(pair) + "\n" for pair in pairs)
     told = subprocess.run(
         ["node", "placeholders.mjs"],

@@ -136,7 +136,7 @@ def test_the_bundled_template_is_used_if_the_operators_lacks_an_invitations_link
 def test_a_template_of_logtos_shows_an_applications_own_scheme_where_it_is_allowed(
     tmp_path: Path, schemes: tuple[str, ...]
 ) -> None:
-    """Where it is not, its button would lead nowhere: the bundled template has the address to be copied."""
+    """Otherwise its button would have no target; the bundled template shows the address as text."""
     files = {
         f"{INVITATION}/logto/default.toml": 'subject = "Join"\n',
         f"{INVITATION}/logto/default.html": '<a href="{{link}}">Join</a>',
@@ -158,7 +158,7 @@ def test_an_invitation_without_a_link_keeps_the_operators_template(tmp_path: Pat
 
 
 def test_a_template_at_the_provider_is_not_judged(tmp_path: Path) -> None:
-    """The provider has the words; should it ignore its template, the mail is whole all the same."""
+    """The content comes from the provider's template; the mail is complete even if the provider ignores it."""
     renderer = renderer_with(tmp_path, FORGETFUL["an overlay"])
     asked = message("SignIn", full("SignIn"))
     email = renderer.render(asked, sender=SENDER, reply_to=None, template_at_provider="d-1")

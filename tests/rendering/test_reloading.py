@@ -157,7 +157,7 @@ def test_a_file_saved_with_the_same_fault_is_reported_again(tmp_path: Path, bad:
 
 
 def test_a_reload_compiles_only_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling holds Python's lock, and so up codes."""
+    """Compiling holds the GIL, which delays codes."""
     renderer = renderer_with(
         tmp_path, {**code_part("old"), "Welcome/html.jinja": "{{ name }}", "parts/x.html.jinja": "x"}
     )

@@ -33,7 +33,7 @@ def render(template: str, payload: Any, **changes: Any) -> Email:
 
 
 class Page(HTMLParser):
-    """Everything in a page that could act."""
+    """Everything in a page that could run or lead somewhere."""
 
     void: ClassVar[frozenset[str]] = frozenset({"meta", "img", "br"})
 
@@ -72,7 +72,7 @@ def page(email: Email) -> Page:
 
 
 def assert_sound(email: Email) -> None:
-    """Hold what every mail promises, whatever it was made of."""
+    """Assert what holds for every mail, whatever its payload."""
     assert_wire(email.raw)
     mail = message_from_bytes(email.raw, policy=policy.default)
     assert not mail.defects
@@ -280,7 +280,7 @@ def test_an_invitations_invalid_url_is_shown_as_text_to_copy(tag: str, link: Any
 )
 @pytest.mark.parametrize("template_at_provider", ["", "d-1"])
 def test_an_invitation_whose_link_cannot_be_shown_is_not_rendered(link: Any, template_at_provider: str) -> None:
-    """Neither here, nor by a template at the provider, which would get it as it came."""
+    """Neither here nor by a template at the provider, which would receive it unsanitized."""
     invitation = message("OrganizationInvitation", full("OrganizationInvitation") | {"link": link})
     with pytest.raises(MissingVariable, match="the link cannot be shown"):
         RENDERER.render(invitation, sender=SENDER, reply_to=None, template_at_provider=template_at_provider)
@@ -340,7 +340,7 @@ def test_without_any_name_it_is_the_senders_domain() -> None:
 
 
 def test_an_organizations_mail_says_who_vouches_for_it() -> None:
-    """Anybody may call an organization after a bank; the platform's name is only the operator's to choose."""
+    """Anybody may name an organization after a bank; only the operator chooses the platform's name."""
     email = render("SignIn", full("SignIn") | {"organization": {"name": "Big Bank"}})
     assert "Sent by Riverside Web." in email.text
     assert "Sent by Riverside Web." in page(email).text
@@ -439,7 +439,7 @@ payloads = st.dictionaries(
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([*KINDS, "Unknown"]), payloads)
 def test_no_payload_breaks_a_mail(kind: str, payload: Any) -> None:
-    """Nothing that JSON can say adds a header, a recipient, a tag or a link that is not https."""
+    """No JSON value adds a header, a recipient, a tag or a link that is not https."""
     try:
         email = render(kind, payload)
     except MissingVariable:

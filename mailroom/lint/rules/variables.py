@@ -107,7 +107,7 @@ def _is_unknown(
 def compare_languages(
     sources: SourceLines, kind: str, by_language: Mapping[str, MailSources], default_language: str
 ) -> Iterator[Finding]:
-    """Check 22. The reference is what most languages use; `by_language` maps languages to mail_sources."""
+    """Check 22. The reference is what most languages use; `by_language` has the kind's texts in each language."""
     keys = {key for mail_sources in by_language.values() for key in mail_sources.translations}
     for key in sorted(keys):
         used = {

@@ -61,9 +61,9 @@ _RAW_TEXT_ELEMENTS: Final = frozenset(
 def find_positions(html: str) -> Iterator[Position]:
     """Yield the position of each `MARK`, in order. Content of Outlook's conditional comments counts as HTML."""
     at = 0
-    while start := _TAG_OR_MARK.search(html, at):
-        at = start.start()
-        if start[0] == MARK:
+    while token := _TAG_OR_MARK.search(html, at):
+        at = token.start()
+        if token[0] == MARK:
             yield Position.TEXT
             at += 1
         elif match := _CONDITION.match(html, at):
