@@ -150,18 +150,7 @@ def _cpu_microseconds(jobs: Mapping[str, Callable[[], object]], repeats: int = _
 
 
 def _by_mailroom(email: Email) -> bytes:
-    return mime.serialize(
-        sender=email.sender,
-        recipient=email.recipient,
-        reply_to=email.reply_to,
-        subject=email.subject,
-        date=_MESSAGE.created_at,
-        message_id=email.message_id,
-        headers=email.headers,
-        text=email.text,
-        html=email.html,
-        boundary=email.id,
-    )
+    return mime.serialize(email, _MESSAGE.created_at)
 
 
 def _by_email_message(email: Email) -> bytes:

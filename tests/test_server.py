@@ -18,7 +18,7 @@ from mailroom import config
 from mailroom.clock import SystemClock
 from mailroom.outbox.sqlite.lock import Lock
 from mailroom.rendering.renderer import BUNDLED
-from tests.rendering.overlays import lay, write
+from tests.rendering.overlays import render, write_files
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = """
@@ -34,10 +34,10 @@ type = "capture"
 
 def test_the_server_writes_with_the_operators_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lay(tmp_path / "mine", {"SignIn/html.jinja": "ours {{ code }}", "layout.html.jinja": "{% if %}"})
-    lay(tmp_path, {"mailroom.toml": f'templates = "mine"\n{SETTINGS}'})
+    write_files(tmp_path / "mine", {"SignIn/html.jinja": "ours {{ code }}", "layout.html.jinja": "{% if %}"})
+    write_files(tmp_path, {"mailroom.toml": f'templates = "mine"\n{SETTINGS}'})
     made = server.warm(config.load(environ={}), SystemClock())
-    assert write(made.writer).html == "ours 314159"
+    assert render(made.writer).html == "ours 314159"
     assert [fault.path for fault in made.writer.faults] == ["mine/layout.html.jinja, line 1"]
 
 
@@ -284,12 +284,12 @@ def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_the_operators_templates_are_checked_once_it_listens_and_when_they_change(tmp_path: Path) -> None:
-    lay(tmp_path, {"mine/applications/app1/SignIn/en/html.jinja": "{{ code }}\n{{ code + 1 }}"})
+    write_files(tmp_path, {"mine/applications/app1/SignIn/en/html.jinja": "{{ code }}\n{{ code + 1 }}"})
     async with process(tmp_path, "--dev", settings='templates = "mine"\n') as running:
         await _says(running, "mine/applications/app1/SignIn/en/html.jinja, line 2")
         said = running.said()
         assert said.index("server.listening") < said.index("template.faulty")
-        lay(tmp_path, {"mine/layout.html.jinja": (BUNDLED / "layout.html.jinja").read_text() + "{{ 1 // 0 }}"})
+        write_files(tmp_path, {"mine/layout.html.jinja": (BUNDLED / "layout.html.jinja").read_text() + "{{ 1 // 0 }}"})
         async with asyncio.timeout(30), httpx.AsyncClient(trust_env=False, timeout=30) as client:
             payload = {"code": "123456", "application": {"id": "app1", "name": "Riverside"}}
             mail = {"to": "ada@example.com", "type": "SignIn", "payload": payload}

@@ -56,7 +56,7 @@ def _lint(settings: Settings, faults: list[Fault]) -> list[Finding]:
     try:
         renderer = template_sources.build_renderer(settings, on_fault=faults.append)
     except RenderingError as error:
-        return [rendered.unwritable(error)]
+        return [rendered.render_failure(error)]
     domains = template_sources.sender_domains(settings)
     context = rendered.LintContext(renderer, settings.sender, settings.reply_to, domains)
     with progress_bar(runner.count(context)) as advance:

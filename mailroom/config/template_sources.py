@@ -21,7 +21,7 @@ def build_renderer(settings: Settings, *, on_fault: Callable[[Fault], None] = lo
         sender_domains=sender_domains(settings),
         link_schemes=settings.link_schemes,
         overlay=settings.templates,
-        tell=on_fault,
+        on_fault=on_fault,
     )
 
 

@@ -1,8 +1,8 @@
 """Checks templates: renders every mail with sample payloads and applies 22 rules. Needs no network.
 
-`running.check(desk)` returns the findings for all kinds, languages and samples; `changed` is the part that a server
-runs. The rules are in `making` (1, 2), `variables` (3, 22), `hostile` (4), `reading` (5, 6, 17, 18), `document` (7, 8,
-12, 14, 15, 21), `pictures` (9, 10), `links` (11), `css` (13), `contrast` (16) and `wire` (19, 20).
+`runner.check(context)` returns the findings for all kinds, languages and samples; `changed_templates` is the part that
+a server runs. In `rules`: rendered (1, 2), variables (3, 22), injection (4), inbox (5, 6, 17, 18), document (7, 8, 12,
+14, 15, 21), images (9, 10), link_targets (11), css (13), contrast (16), message_format (19, 20).
 """
 
 from collections.abc import Iterable, Mapping
@@ -61,12 +61,7 @@ class Finding:
         """File and line, as far as known."""
         return f"{self.file}, line {self.line}" if self.line else self.file
 
-    @property
-    def core(self) -> tuple[int, str, int | None, str]:
-        """Rule, location and problem, without the mails in which it was found."""
-        return self.check, self.file, self.line, self.problem
-
-    def told(self) -> dict[str, Any]:
+    def as_log_fields(self) -> dict[str, Any]:
         """Return the fields for a log line."""
         return {
             "check": self.check,
@@ -81,12 +76,12 @@ class Finding:
 
 def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings by rule, with equal findings of several mails merged into one."""
-    first: dict[tuple[int, str, int | None, str], Finding] = {}
+    merged: dict[tuple[int, str, int | None, str], Finding] = {}
     for finding in findings:
         # Without a line, the problem's text identifies the finding.
         key = (finding.check, finding.file, finding.line, "" if finding.line else finding.problem)
-        previous = first.setdefault(key, finding)
-        first[key] = replace(
+        previous = merged.setdefault(key, finding)
+        merged[key] = replace(
             previous,
             kinds=_union(previous.kinds, finding.kinds),
             languages=_union(previous.languages, finding.languages),
@@ -94,7 +89,7 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
             is_warning=previous.is_warning and finding.is_warning,
             owners=_union(previous.owners, finding.owners) if previous.owners and finding.owners else (),
         )
-    return sorted(first.values(), key=lambda finding: (finding.check, finding.file, finding.line or 0))
+    return sorted(merged.values(), key=lambda finding: (finding.check, finding.file, finding.line or 0))
 
 
 def _union(some: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:

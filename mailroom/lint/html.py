@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from xml.etree.ElementTree import Element
 
 import html5lib
@@ -29,15 +28,14 @@ _TEXT_BETWEEN_CELLS: Final = re.compile(
 _REFERENCE: Final = re.compile(r"&#([0-9]{3,7});")
 _TEXT: Final = re.compile(r">([^<]*)<")
 _LANGUAGE: Final = re.compile(r"""\slang=(?:"[^"]*"|'[^']*')""")
-_FIRST_UNCONTROLLED: Final = 0xA0
+_LETTERS: Final = range(0xA0, 0xD800)
+"""All characters up to the surrogates, except ASCII and control characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class HtmlError:
-    """A parse error that browsers repair by guessing."""
+class HtmlError(NamedTuple):
+    """A parse error that browsers repair by guessing, and the line of the HTML that has it."""
 
     line: str
-    """The line of the HTML."""
     message: str
 
 
@@ -108,8 +106,7 @@ class HtmlPage:
 
     def texts(self) -> Iterator[tuple[ElementWrapper, str]]:
         """Yield each text node of the body with its element, in document order."""
-        body = self.first("body")
-        if body is not None:
+        for body in self.all("body"):
             yield from _iterate_texts(body)
 
     @cached_property
@@ -123,10 +120,9 @@ class HtmlPage:
 
 
 def _decode_reference(match: re.Match[str]) -> str:
-    """Return the character of a non-ASCII reference; invalid references stay, to be reported."""
+    """Return the character of a letter's reference; others stay, because some are invalid and are reported."""
     number = int(match[1])
-    is_character = _FIRST_UNCONTROLLED <= number < 0xD800 or 0xE000 <= number < 0x110000  # noqa: PLR2004 - surrogates
-    return chr(number) if is_character and number & 0xFFFE != 0xFFFE else match[0]  # noqa: PLR2004 - noncharacters
+    return chr(number) if number in _LETTERS else match[0]
 
 
 def skeleton(html: str) -> str:

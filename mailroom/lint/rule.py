@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mailroom.lint.samples import Sample
 from mailroom.message import Email, Message
-from mailroom.rendering.inventory import Ingredients
-from mailroom.text import bounded
+from mailroom.rendering.inventory import MailSources
 
 if TYPE_CHECKING:
     from mailroom.lint.html import HtmlPage
@@ -23,7 +22,7 @@ class RenderedMail:
     sample: Sample
     message: Message
     email: Email
-    ingredients: Ingredients
+    mail_sources: MailSources
     domains: frozenset[str]
     """Domains that mail may be sent from."""
 
@@ -37,21 +36,16 @@ class RenderedMail:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A violation in one mail; `running` adds the mail and the template's line."""
+    """A violation in one mail; the linter adds the mail and the template's line."""
 
     check: int
     problem: str
     remedy: str
     html: str = ""
     """The line of the rendered HTML or text that is concerned."""
-    word: str = ""
+    translation: str = ""
     """The key of the translation that is concerned."""
     is_warning: bool = False
 
 
 Rule: TypeAlias = Callable[[RenderedMail], Iterator[Violation]]
-
-
-def excerpt(text: str, longest: int = 40) -> str:
-    """Return the beginning of a text on one line, for a finding."""
-    return bounded(text, longest)

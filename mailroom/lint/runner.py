@@ -1,11 +1,12 @@
-"""Applies the rules to every kind, language and sample: `check(desk)` returns the findings."""
+"""Applies the rules to every kind, language and sample: `check(context)` returns the findings."""
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 from typing import Final, TypeAlias
 
 from mailroom.lint import Finding, merge_findings
+from mailroom.lint.changed_mails import find_changed_mails
 from mailroom.lint.html import skeleton
 from mailroom.lint.rule import RenderedMail, Rule, Violation
 from mailroom.lint.rules.contrast import check_contrast
@@ -27,9 +28,9 @@ from mailroom.lint.rules.rendered import LintContext, check_code_and_link
 from mailroom.lint.rules.variables import check_unreplaced_variables, compare_languages, find_unknown_variables
 from mailroom.lint.samples import Sample
 from mailroom.lint.source_lines import SourceLines
-from mailroom.lint.touched import find_changed_mails
 from mailroom.rendering.engines.jinja_engine import ENDING
-from mailroom.rendering.inventory import Ingredients, Owner
+from mailroom.rendering.inventory import MailSources
+from mailroom.rendering.overlay import Owner
 
 _HOSTILE_RULES: Final[tuple[Rule, ...]] = (check_injection, check_round_trip)
 """Rules for mails of hostile payloads."""
@@ -60,7 +61,7 @@ _STRUCTURE_RULES: Final[tuple[Rule, ...]] = (
 
 
 def check(
-    desk: LintContext,
+    context: LintContext,
     *,
     kinds: Collection[str] = (),
     languages: Collection[str] = (),
@@ -74,18 +75,18 @@ def check(
     """
     findings: list[Finding] = []
     structures: Structures = {}
-    for owner_desk, mails in _owner_desks(desk):
+    for owner_context, mails in _mails_by_owner(context):
         selected = {
-            kind: tuple(tag for tag in tags if not languages or tag in languages)
+            kind: [tag for tag in tags if not languages or tag in languages]
             for kind, tags in mails.items()
             if not kinds or kind in kinds
         }
-        examiner = Linter(SourceLines(owner_desk.inventory), structures)
-        new = list(_check_mails(owner_desk, selected, examiner, default_language, progress))
-        if owner := owner_desk.owner:
-            known = {one for finding in findings if not finding.owners for one in _identities(finding)}
+        linter = Linter(SourceLines(owner_context.inventory), structures)
+        new = list(_check_mails(owner_context, selected, linter, default_language, progress))
+        if owner := owner_context.owner:
+            known = {key for finding in findings if not finding.owners for key in _identities(finding)}
             new = [
-                _assign_to_owner(owner, finding, owner_desk, examiner.sources)
+                _assign_to_owner(owner, finding, owner_context, linter.sources)
                 for finding in new
                 if known.isdisjoint(_identities(finding))
             ]
@@ -93,55 +94,59 @@ def check(
     return merge_findings(findings)
 
 
-def count(desk: LintContext) -> int:
+def count(context: LintContext) -> int:
     """Return the number of mails to check."""
-    tags = (tags for _, mails in _owner_desks(desk) for tags in mails.values())
+    tags = (tags for _, mails in _mails_by_owner(context) for tags in mails.values())
     return len(Sample) * sum(map(len, tags))
 
 
-def _owner_desks(desk: LintContext) -> Iterator[tuple[LintContext, Mapping[str, tuple[str, ...]]]]:
-    """Yield each owner's desk with the mails to check: kind -> languages."""
-    common = desk.inventory
-    yield desk, common.kinds
-    for owner in desk.writer.owners:
-        owner_desk = replace(desk, owner=owner)
-        yield owner_desk, find_changed_mails(owner_desk.inventory, common)
+def _mails_by_owner(context: LintContext) -> Iterator[tuple[LintContext, Mapping[str, Sequence[str]]]]:
+    """Yield a context for all mails, then one for each owner, with the mails to check: kind -> languages."""
+    common = context.inventory
+    yield context, common.kinds
+    for owner in context.renderer.owners:
+        owner_context = replace(context, owner=owner)
+        mails: dict[str, list[str]] = {}
+        for kind, language, mail_sources in find_changed_mails(owner_context.inventory, common):
+            if mail_sources:
+                mails.setdefault(kind, []).append(language)
+        yield owner_context, mails
 
 
 def _check_mails(
-    desk: LintContext,
-    selected: Mapping[str, tuple[str, ...]],
-    examiner: "Linter",
+    context: LintContext,
+    selected: Mapping[str, Sequence[str]],
+    linter: "Linter",
     default_language: str,
     progress: Callable[[], None],
 ) -> Iterator[Finding]:
-    known = desk.inventory.kinds
-    for kind, tags in selected.items():
-        by_language = {tag: desk.ingredients(kind, tag) for tag in known[kind]}
-        for language in tags:
-            yield from examiner.variables(kind, language, by_language[language])
+    languages_of = context.inventory.kinds
+    for kind, languages in selected.items():
+        by_language = {language: context.mail_sources(kind, language) for language in languages_of[kind]}
+        for language in languages:
+            yield from linter.variables(kind, language, by_language[language])
             for sample in Sample:
-                result = desk.mail(kind, language, sample)
-                yield from [result] if isinstance(result, Finding) else examiner.findings(result)
+                result = context.render(kind, language, sample)
+                yield from [result] if isinstance(result, Finding) else linter.findings(result)
                 progress()
-        for finding in compare_languages(examiner.sources, kind, by_language, default_language):
-            if set(finding.languages) & set(tags):
+        for finding in compare_languages(linter.sources, kind, by_language, default_language):
+            if set(finding.languages) & set(languages):
                 yield finding
 
 
-def _assign_to_owner(owner: Owner, finding: Finding, desk: LintContext, sources: SourceLines) -> Finding:
+def _assign_to_owner(owner: Owner, finding: Finding, context: LintContext, sources: SourceLines) -> Finding:
     """Assign a finding to an owner; if it is in a file that all mails share, name the owner's template instead."""
-    label = desk.inventory.folders[0][0]
-    if finding.samples and finding.file.endswith(ENDING) and not finding.file.startswith(label):
-        upper = sources.uppermost(desk.ingredients(finding.kinds[0], finding.languages[0]).templates)
-        if upper.startswith(label):
+    folder, _ = context.inventory.folders[0]
+    if finding.samples and finding.file.endswith(ENDING) and not finding.file.startswith(folder):
+        upper = sources.uppermost(context.mail_sources(finding.kinds[0], finding.languages[0]).templates)
+        if upper.startswith(folder):
             finding = replace(finding, file=upper, line=None)
     return replace(finding, owners=(owner.folder,))
 
 
 def _identities(finding: Finding) -> Iterator[Hashable]:
     """Yield keys that identify a finding: its location, or without a line the mails that have it."""
-    yield finding.core
+    yield finding.check, finding.file, finding.line, finding.problem
     if finding.line is None:
         for kind, language in product(finding.kinds, finding.languages):
             yield finding.check, finding.problem, kind, language
@@ -170,21 +175,17 @@ class Linter:
         return [replace(finding, samples=(mail.sample.value,)) for finding in self._mails[key]]
 
     def _apply_rules(self, mail: RenderedMail) -> Iterator[Finding]:
-        if mail.sample is Sample.HOSTILE:
-            rules = _HOSTILE_RULES
-        else:
-            rules = _TEXT_RULES
-            for violation in self._check_structure(mail):
-                yield self._add_location(violation, mail)
-        for rule in rules:
-            for violation in rule(mail):
-                yield self._add_location(violation, mail)
+        is_hostile = mail.sample is Sample.HOSTILE
+        violations = [] if is_hostile else self._check_structure(mail)
+        rules = _HOSTILE_RULES if is_hostile else _TEXT_RULES
+        for violation in chain(violations, *(rule(mail) for rule in rules)):
+            yield self._add_location(violation, mail)
 
-    def variables(self, kind: str, language: str, ingredients: Ingredients) -> Iterator[Finding]:
+    def variables(self, kind: str, language: str, mail_sources: MailSources) -> Iterator[Finding]:
         """Yield the unknown variables in a kind's templates."""
-        key = kind, ingredients.templates, frozenset(ingredients.words)
+        key = kind, mail_sources.templates, frozenset(mail_sources.translations)
         if key not in self._unknown_variables:
-            self._unknown_variables[key] = list(find_unknown_variables(self.sources, kind, language, ingredients))
+            self._unknown_variables[key] = list(find_unknown_variables(self.sources, kind, language, mail_sources))
         for finding in self._unknown_variables[key]:
             yield replace(finding, languages=(language,))
 
@@ -195,12 +196,12 @@ class Linter:
         return self._structures[key]
 
     def _add_location(self, violation: Violation, mail: RenderedMail) -> Finding:
-        if violation.word:
-            file, line = self.sources.word(mail.language, mail.kind, violation.word)
+        if violation.translation:
+            file, line = self.sources.translation(mail.language, mail.kind, violation.translation)
         elif violation.html:
-            file, line = self.sources.place(mail.ingredients, mail.email.html, violation.html)
+            file, line = self.sources.template_line(mail.mail_sources, mail.email.html, violation.html)
         else:
-            file, line = self.sources.uppermost(mail.ingredients.templates), None
+            file, line = self.sources.uppermost(mail.mail_sources.templates), None
         return Finding(
             violation.check,
             violation.problem,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mailroom.logto import CODE_TYPES, INVITATION, USER_CREATED
 from mailroom.message import Message, Payload, Priority
-from mailroom.rendering.inventory import Owner
+from mailroom.rendering.overlay import Owner
 
 
 class Sample(StrEnum):
@@ -63,10 +63,10 @@ _OWNERS: Final = {"application": _APPLICATION, "organization": _ORGANIZATION}
 
 
 def message(
-    kind: str, sample: Sample, language: str, given: Payload | None = None, owner: Owner | None = None
+    kind: str, sample: Sample, language: str, changed_payload: Payload | None = None, owner: Owner | None = None
 ) -> Message:
-    """Return a message as the endpoints build it, in this language; `given` replaces the sample's payload."""
-    message_payload = payload(kind, sample, language, owner) if given is None else given
+    """Return a message as the endpoints build it, in this language; `changed_payload` replaces the sample's."""
+    message_payload = payload(kind, sample, language, owner) if changed_payload is None else changed_payload
     priority = Priority.CODE if kind in CODE_TYPES else Priority.EVENT
     return Message(
         id=_ID,

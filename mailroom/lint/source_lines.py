@@ -6,27 +6,32 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, TemplateError, nodes
+from jinja2 import nodes
 
-from mailroom.rendering.engines.jinja_engine import references
-from mailroom.rendering.inventory import Ingredients, Inventory
+from mailroom.rendering.engines.jinja_engine import dependencies, parse, references
+from mailroom.rendering.inventory import Inventory, MailSources
 
 _JINJA_TAG: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 _SHORTEST_MATCH: Final = 12
 """Minimum characters of a template line to be recognized: shorter ones like `</td></tr>` are everywhere."""
-_PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - only parses
+_parse: Final = lru_cache(maxsize=1024)(parse)
+"""Layers share most templates."""
 
 
 class SourceLines:
     """The source texts of an inventory's templates and translations."""
 
     def __init__(self, inventory: Inventory) -> None:
-        self._templates = inventory.sources
+        self._templates = inventory.layers.sources
         self._folders = inventory.folders
-        self._level = inventory.level
+        self._levels = inventory.layers.levels
         self.files = lru_cache(maxsize=512)(self._find_files)
-        self.word = lru_cache(maxsize=4096)(self._find_translation)
+        self.translation = lru_cache(maxsize=4096)(self._find_translation)
         self._lines = lru_cache(maxsize=512)(self._split_lines)
+
+    def _find_files(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return templates and all that they extend and include."""
+        return dependencies(self._templates, *names)
 
     def file(self, name: str) -> str:
         """Return a template's file as the renderer names it."""
@@ -34,7 +39,7 @@ class SourceLines:
 
     def uppermost(self, names: tuple[str, ...]) -> str:
         """Return, of these templates and their dependencies, the file in the uppermost layer."""
-        return self.file(max(self.files(names) or names, key=self._level))
+        return self.file(max(self.files(names) or names, key=lambda name: self._levels.get(name, 0)))
 
     def tree(self, name: str) -> nodes.Template:
         """Return a parsed template; an empty one if it is not valid Jinja."""
@@ -44,22 +49,11 @@ class SourceLines:
         """Return a Jinja template's text; empty for other templates."""
         return self._templates[name].text if name in self._templates else ""
 
-    def _find_files(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return templates and all that they extend and include."""
-        files: dict[str, None] = {}
-        waiting = list(names)
-        while waiting:
-            name = waiting.pop(0)
-            if name not in files and name in self._templates:
-                files[name] = None
-                waiting += [other for other in references(self._text(name)) if other]
-        return tuple(files)
-
     def has_computed_references(self, names: tuple[str, ...]) -> bool:
         """Return whether one of these computes the name of another when it is rendered: `{% include part %}`."""
         return any(None in references(self._text(file)) for file in self.files(names))
 
-    def place(self, ingredients: Ingredients, html: str, line: str) -> tuple[str, int | None]:
+    def template_line(self, mail_sources: MailSources, html: str, line: str) -> tuple[str, int | None]:
         """Return file and line of the template line that most likely produced this line of HTML.
 
         If the line cannot be recognized, the nearest one above it is used, else the kind's first file without a line.
@@ -67,14 +61,14 @@ class SourceLines:
         lines = html.split("\n")
         at = next((number for number, other in enumerate(lines) if line in other), -1)
         for other in (line, *reversed(lines[: max(at, 0)])):
-            match = self._find_line(ingredients, other)
+            match = self._find_line(mail_sources, other)
             if match:
                 return self.file(match[0]), match[1]
-        return self.file(ingredients.templates[0]), None
+        return self.file(mail_sources.templates[0]), None
 
-    def _find_line(self, ingredients: Ingredients, rendered: str) -> tuple[str, int] | None:
+    def _find_line(self, mail_sources: MailSources, rendered: str) -> tuple[str, int] | None:
         best, score = None, 0
-        for file in self.files(ingredients.templates):
+        for file in self.files(mail_sources.templates):
             for number, pieces in self._lines(file):
                 length = _match_length(pieces, rendered)
                 if length > score:
@@ -94,15 +88,6 @@ class SourceLines:
                 if line := lines.get((table, key)):
                     return file, line
         return name, None
-
-
-@lru_cache(maxsize=1024)
-def _parse(text: str) -> nodes.Template:
-    """Parse a template; cached, because layers share most templates."""
-    try:
-        return _PARSER.parse(text)
-    except TemplateError:
-        return nodes.Template([])
 
 
 def _read(file: Path) -> str:

@@ -1,4 +1,7 @@
-"""Shows a mail as its reader will see it, before there is one: in light and dark, inverted, without pictures."""
+"""Shows a mail as its reader will see it: in light and dark, inverted, without images.
+
+result = view(context, "SignIn", "en", Sample.FULL)  # a View, or a Finding if it cannot be rendered
+"""
 
 import json
 import re
@@ -17,61 +20,49 @@ from mailroom.lint.source_lines import SourceLines
 from mailroom.message import Payload
 
 LOOKS: Final = ("light", "dark", "inverted")
-"""`inverted`: what a client makes of a mail that it believes to know no dark mode."""
+"""`inverted`: how a client shows a mail that it assumes to have no dark mode."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One mail, ready to be looked at."""
+    """A rendered mail with its findings."""
 
     mail: RenderedMail
     findings: list[Finding]
 
-    @property
-    def preheader(self) -> str:
-        """What the inbox shows beside the subject."""
-        return preheader(self.mail)
-
-    @property
-    def headers(self) -> str:
-        """The message's headers as they go over the wire, decoded."""
-        parsed = message_from_bytes(self.mail.email.raw, policy=policy.default)
-        return "\n".join(f"{name}: {value}" for name, value in parsed.items())
-
-    def seen(self, look: str, *, pictures: bool = True) -> str:
-        """Return the HTML as it is seen in one of `LOOKS`. Only for looking at: it is not the mail any more."""
-        return seen(self.mail.email.html, look, pictures=pictures)
-
     def as_json(self) -> dict[str, Any]:
         """Return what the page shows."""
         email = self.mail.email
+        headers = message_from_bytes(email.raw, policy=policy.default).items()
         return {
             "from": email.sender.name or email.sender.email,
             "address": email.sender.email,
             "subject": email.subject,
-            "preheader": self.preheader,
-            "looks": {look: [self.seen(look), self.seen(look, pictures=False)] for look in LOOKS},
+            "preheader": preheader(self.mail),
+            "looks": {look: [with_look(email.html, look, images=images) for images in (True, False)] for look in LOOKS},
             "text": email.text,
             "source": email.html,
-            "headers": self.headers,
+            "headers": "\n".join(f"{name}: {value}" for name, value in headers),
             "raw": email.raw.decode("utf-8", "replace"),
             "size": {"html": len(email.html.encode()), "message": len(email.raw)},
-            "findings": [{**finding.told(), "is_warning": finding.is_warning} for finding in self.findings],
+            "findings": [{**finding.as_log_fields(), "is_warning": finding.is_warning} for finding in self.findings],
         }
 
 
-def view(desk: LintContext, kind: str, language: str, sample: Sample, given: Payload | None = None) -> View | Finding:
-    """Write one mail and check it; a finding where it cannot be written. `given` overrules the sample's payload."""
-    made = desk.mail(kind, language, sample, given)
-    if isinstance(made, Finding):
-        return made
-    inventory = desk.writer.inventory(made.message.payload)
-    return View(made, Linter(SourceLines(inventory)).findings(made))
+def view(
+    context: LintContext, kind: str, language: str, sample: Sample, changed_payload: Payload | None = None
+) -> View | Finding:
+    """Render and check one mail; return a finding if it cannot be rendered. A changed payload replaces the sample's."""
+    mail = context.render(kind, language, sample, changed_payload)
+    if isinstance(mail, Finding):
+        return mail
+    inventory = context.renderer.inventory(mail.message.payload)
+    return View(mail, Linter(SourceLines(inventory)).findings(mail))
 
 
-def sample_payload(desk: LintContext, kind: str, language: str, sample: Sample) -> str:
+def sample_payload(context: LintContext, kind: str, language: str, sample: Sample) -> str:
     """Return a sample's payload as JSON, for a person to change."""
-    return json.dumps(payload(kind, sample, language, desk.owner), indent=2, ensure_ascii=False)
+    return json.dumps(payload(kind, sample, language, context.owner), indent=2, ensure_ascii=False)
 
 
 _DARK: Final = re.compile(r"@media\s*\(\s*prefers-color-scheme\s*:\s*dark\s*\)", re.IGNORECASE)
@@ -81,28 +72,25 @@ _INVERTED: Final = (
     "<style>html{filter:invert(1) hue-rotate(180deg);background:#fff}"
     "img[src]{filter:invert(1) hue-rotate(180deg)}</style>"
 )
-_STAND_INS: Final[Mapping[str, str]] = {
-    DARK_LOGO: "f2f2f5",
-    LOGO: "1a1a22",
-}
-"""The samples' logos -> the colour of a drawing that stands for them: they exist nowhere."""
+_LOGO_COLORS: Final[Mapping[str, str]] = {DARK_LOGO: "f2f2f5", LOGO: "1a1a22"}
+"""The samples' logos, which do not exist -> the colour of the drawing that replaces them."""
 
 
-def seen(html: str, look: str, *, pictures: bool = True) -> str:
-    """Return a copy of a mail's HTML that looks so whatever the browser prefers."""
-    dark = look == "dark"
-    html = _DARK.sub("@media all" if dark else "@media not all", html)
-    html = _SCHEMES.sub(rf"\1{'dark' if dark else 'light'}", html)
+def with_look(html: str, look: str, *, images: bool = True) -> str:
+    """Return a copy of a mail's HTML that has one of `LOOKS`, whatever the browser prefers."""
+    is_dark = look == "dark"
+    html = _DARK.sub("@media all" if is_dark else "@media not all", html)
+    html = _SCHEMES.sub(rf"\1{'dark' if is_dark else 'light'}", html)
     if look == "inverted":
         html = html.replace("</head>", f"{_INVERTED}</head>", 1)
-    if not pictures:
+    if not images:
         return _SOURCE.sub(r"\1", html)
-    for address, ink in _STAND_INS.items():
-        html = html.replace(f'src="{address}"', f'src="{_drawing(ink)}"')
+    for address, color in _LOGO_COLORS.items():
+        html = html.replace(f'src="{address}"', f'src="{_draw_logo(color)}"')
     return html
 
 
-def _drawing(ink: str) -> str:
-    disc = f"<circle cx='18' cy='18' r='15' fill='%23{ink}'/>"
-    bar = f"<rect x='44' y='11' width='96' height='14' rx='7' fill='%23{ink}'/>"
+def _draw_logo(color: str) -> str:
+    disc = f"<circle cx='18' cy='18' r='15' fill='%23{color}'/>"
+    bar = f"<rect x='44' y='11' width='96' height='14' rx='7' fill='%23{color}'/>"
     return f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='144' height='36'>{disc}{bar}</svg>"

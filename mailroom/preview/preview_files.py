@@ -8,6 +8,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mailroom.lint import Finding
+from mailroom.lint.rules.inbox import preheader
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample
 from mailroom.preview import View, view
@@ -23,43 +24,40 @@ class Row:
     language: str
     sample: str
     name: str
-    """Of its files, without their endings."""
+    """Of its files, without their suffixes; empty if the mail could not be rendered."""
     subject: str
     preheader: str
     findings: list[Finding]
 
 
 def write(
-    desk: LintContext,
+    context: LintContext,
     folder: Path,
-    wanted: Iterable[tuple[str, str, Sample]],
+    mails: Iterable[tuple[str, str, Sample]],
     *,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Row]:
-    """Write these mails and an index.html below a folder; what lay there under the same names is written over."""
+    """Write these mails and an index.html into a folder; files of the same names are overwritten."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for kind, language, sample in wanted:
-        name = f"{kind}.{language}.{sample.value}"
-        found = view(desk, kind, language, sample)
-        rows.append(_row(kind, language, sample, name, found))
-        if isinstance(found, View):
-            email = found.mail.email
+    for kind, language, sample in mails:
+        result = view(context, kind, language, sample)
+        if isinstance(result, View):
+            name = f"{kind}.{language}.{sample.value}"
+            email = result.mail.email
             (folder / f"{name}.html").write_text(email.html, encoding="utf-8")
             (folder / f"{name}.txt").write_text(email.text, encoding="utf-8")
             (folder / f"{name}.eml").write_bytes(email.raw)
+            row = Row(kind, language, sample.value, name, email.subject, preheader(result.mail), result.findings)
+        else:
+            row = Row(kind, language, sample.value, "", "", "", [result])
+        rows.append(row)
         progress()
     page = environment().get_template("index.html").render(rows=rows)
     (folder / "index.html").write_text(page, encoding="utf-8")
     return rows
 
 
-def _row(kind: str, language: str, sample: Sample, name: str, found: View | Finding) -> Row:
-    if isinstance(found, Finding):
-        return Row(kind, language, sample.value, "", "", "", [found])
-    return Row(kind, language, sample.value, name, found.mail.email.subject, found.preheader, found.findings)
-
-
 def environment() -> Environment:
-    """Return what the preview's own pages are made with."""
+    """Return the environment of the preview's own pages."""
     return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)

@@ -1,6 +1,6 @@
 """Runs template work in one background thread, with a short GIL switch interval: the event loop stays responsive.
 
-    future = submit(writer.refresh)
+    future = submit(renderer.refresh)
 
 By default a thread that runs Python code keeps the GIL for 5 ms while another waits for it (`sys.setswitchinterval`).
 A code acquires it about ten times on its way, so the interval is 0.1 ms while work is running here. Measured: p99 of

@@ -9,17 +9,15 @@ import msgspec
 
 from mailroom.address import LONGEST_NAME, ascii_form, mailbox
 from mailroom.errors import MissingVariable, RenderingError
-from mailroom.message import Address, Message
+from mailroom.message import Address, Message, Payload
 from mailroom.rendering import Brand
 from mailroom.rendering.engines.logto_engine import LogtoTemplate
 from mailroom.rendering.engines.markup import html_to_text, inline_css, neutralize_links
-from mailroom.rendering.engines.placeholders import PlaceholderTemplate
+from mailroom.rendering.engines.placeholders import PLACEHOLDER, fill
 from mailroom.rendering.identity import identify, person
 from mailroom.rendering.layers import ImportedTemplate, MailTemplate
 from mailroom.rendering.links import Link
 from mailroom.rendering.sanitize import code, line, name
-
-_AS_REFERENCES: Final = "xmlcharrefreplace"
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -57,7 +55,7 @@ def render_jinja(
     # These values are sanitized here; other payload fields are escaped and bounded when they are printed.
     values = {
         "app": identity.app,
-        "organization": identity.organization,
+        "organization": identity.app,
         "platform": identity.platform,
         "inviter": person(payload.get("inviter")),
         "name": person(payload.get("user")),
@@ -67,7 +65,7 @@ def render_jinja(
     if not values["code"] and "{code}" in kind.subject:
         raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
     isolated = _isolate(values, locale.direction)
-    translations = {**kind.fixed, **{key: text.format_map(isolated) for key, text in kind.open.items()}}
+    translations = {**kind.fixed, **{key: text.format_map(isolated) for key, text in kind.patterns.items()}}
     variables: dict[str, Any] = {
         **payload,
         **values,
@@ -108,9 +106,9 @@ def render_logto(
     if link.shown:
         payload = {**payload, "link": link.shown}
     if template.send_from:
-        sender = _template_sender(template, template.send_from, message, rules, sender)
+        sender = _template_sender(template, payload, rules, sender)
     if template.reply_to:
-        reply_to = _template_reply_to(template, template.reply_to, message, rules) or reply_to
+        reply_to = _template_reply_to(template, payload, rules) or reply_to
     try:
         return Content(
             subject=template.filled_subject(payload) or identify(payload, rules.brand, sender).app,
@@ -124,13 +122,11 @@ def render_logto(
         raise RenderingError(f"{template.place}: the payload is nested too deeply") from None
 
 
-def _template_sender(
-    template: LogtoTemplate, source: PlaceholderTemplate, message: Message, rules: SenderRules, sender: Address
-) -> Address:
+def _template_sender(template: LogtoTemplate, payload: Payload, rules: SenderRules, sender: Address) -> Address:
     """Return a template's From; one without "@" is a display name only, as in Logto's SendGrid connector."""
-    filled = line(source.fill(message.payload))
+    filled = line(fill(template.send_from, payload))
     if filled and "@" not in filled:
-        return Address(sender.email, _display_name(filled, source))
+        return Address(sender.email, _display_name(filled, template.send_from))
     try:
         address = mailbox(filled)
         domain = _domain(address)
@@ -142,19 +138,17 @@ def _template_sender(
             RenderingError(f"{template.place}: the domain of send_from is not in sender_domains; `from` is used")
         )
         return sender
-    return Address(address.email, _display_name(address.name, source))
+    return Address(address.email, _display_name(address.name, template.send_from))
 
 
-def _template_reply_to(
-    template: LogtoTemplate, source: PlaceholderTemplate, message: Message, rules: SenderRules
-) -> Address | None:
+def _template_reply_to(template: LogtoTemplate, payload: Payload, rules: SenderRules) -> Address | None:
     try:
-        address = mailbox(line(source.fill(message.payload)))
+        address = mailbox(line(fill(template.reply_to, payload)))
         _domain(address)
     except ValueError:
         rules.on_fault(RenderingError(f"{template.place}: reply_to is not a mailbox; that of the settings is used"))
         return None
-    return Address(address.email, _display_name(address.name, source))
+    return Address(address.email, _display_name(address.name, template.reply_to))
 
 
 def _domain(address: Address) -> str:
@@ -165,24 +159,23 @@ def _domain(address: Address) -> str:
     return ascii_address.rpartition("@")[2].lower()
 
 
-def _display_name(text: str, source: PlaceholderTemplate) -> str:
+def _display_name(text: str, source: str) -> str:
     """Return a display name for a header, sanitized if it contains payload values."""
-    return (name(text) if source.placeholders else text)[:LONGEST_NAME].strip()
+    return (name(text) if PLACEHOLDER.search(source) else text)[:LONGEST_NAME].strip()
 
 
 def _restore_references(html: str, *, before: str) -> str:
     """Restore the character references that css-inline decoded, if the HTML was ASCII before."""
-    return html.encode("ascii", _AS_REFERENCES).decode() if before.isascii() else html
+    return html.encode("ascii", "xmlcharrefreplace").decode() if before.isascii() else html
 
 
 def _isolate(values: Mapping[str, str], direction: str) -> Mapping[str, str]:
     """Wrap values in isolates (UAX 9: U+2068, U+2069) where their direction may differ from the sentence's."""
-    if direction == "rtl":
-        return {key: f"\u2068{value}\u2069" if value else value for key, value in values.items()}
-    return {
-        key: value if value.isascii() or not _RIGHT_TO_LEFT.search(value) else f"\u2068{value}\u2069"
-        for key, value in values.items()
-    }
+    isolated = dict(values)
+    for key, value in values.items():
+        if value and (direction == "rtl" or (not value.isascii() and _RIGHT_TO_LEFT.search(value))):
+            isolated[key] = f"\u2068{value}\u2069"
+    return isolated
 
 
 _RIGHT_TO_LEFT: Final = re.compile(

@@ -28,8 +28,6 @@ class Identity(msgspec.Struct, frozen=True):
 
     app: str
     """What the reader signs in to: the name of the organization, else of the application, else of the brand."""
-    organization: str
-    """The organization that the reader is invited to; equals `app` if the payload has none."""
     platform: str
     """The name of the application or brand, which only the operator can choose.
 
@@ -43,15 +41,14 @@ def identify(payload: Payload, brand: Brand, sender: Address) -> Identity:
     """Return names and logo for a payload; `organization` may be a string, and every field may be missing or null."""
     organization, application = payload.get("organization"), payload.get("application")
     platform = _application_name(application) or brand.name or sender.name or sender.email.partition("@")[2]
-    organization_name = name(organization) or name(_get(organization, "name"))
-    app = organization_name or platform
+    app = name(organization) or name(_get(organization, "name")) or platform
+    brand_logo = {"logoUrl": brand.logo_url, "darkLogoUrl": brand.dark_logo_url}
     return Identity(
         app=app,
-        organization=organization_name or app,
         platform=platform,
-        logo=_logo(_get(organization, "branding"), organization_name or platform)
+        logo=_logo(_get(organization, "branding"), app)
         or _logo(_get(application, "branding"), platform)
-        or _brand_logo(brand, platform),
+        or _logo(brand_logo, brand.name or platform),
     )
 
 
@@ -69,11 +66,6 @@ def _application_name(application: Any) -> str:
 def _logo(branding: Any, owner: str) -> Logo | None:
     url = logo(_get(branding, "logoUrl"))
     return Logo(url=url, dark_url=logo(_get(branding, "darkLogoUrl")), name=owner) if url else None
-
-
-def _brand_logo(brand: Brand, owner: str) -> Logo | None:
-    url = logo(brand.logo_url)
-    return Logo(url=url, dark_url=logo(brand.dark_logo_url), name=brand.name or owner) if url else None
 
 
 def _get(value: Any, key: str) -> Any:

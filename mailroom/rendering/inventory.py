@@ -1,40 +1,20 @@
-"""Lists which mails a stack of template layers can render, and from which files; for `check` and `preview`."""
+"""Lists which mails the template layers can render, and from which files; for `check` and `preview`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailroom.message import Message, Payload
-from mailroom.rendering.engines.jinja_engine import Source
+from mailroom.message import Message
 from mailroom.rendering.layers import ImportedTemplate, Layers
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """An application or an organization that has templates of its own."""
-
-    what: str
-    """`application` or `organization`, as in Logto's payloads."""
-    id: str
-
-    @property
-    def folder(self) -> str:
-        """Its folder within the operator's templates: `applications/<id>`."""
-        return f"{self.what}s/{self.id}"
-
-    @property
-    def payload(self) -> Payload:
-        """The smallest payload that selects its templates."""
-        return {self.what: {"id": self.id}}
-
-
-@dataclass(frozen=True, slots=True)
-class Ingredients:
+class MailSources:
     """The templates and translations of one kind of mail in one language."""
 
     templates: tuple[str, ...]
     """Names of the rendered templates, without those they extend or include; for a Logto template its file."""
-    words: Mapping[str, str]
+    translations: Mapping[str, str]
     """Key -> text with its placeholders."""
     direction: str = ""
     """Writing direction, `ltr` or `rtl`; empty for a Logto template."""
@@ -42,46 +22,37 @@ class Ingredients:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The mails that one stack of layers can render."""
+    """The mails that a template layer and those below it can render."""
 
-    stack: Layers
+    layers: Layers
     folders: tuple[tuple[str, Path], ...]
     """(prefix of file names in messages, folder) of each layer, the uppermost first."""
 
     @property
     def below(self) -> "Inventory | None":
         """The inventory without the uppermost layer."""
-        return Inventory(self.stack.below, self.folders[1:]) if self.stack.below else None
+        return Inventory(self.layers.below, self.folders[1:]) if self.layers.below else None
 
     def is_same(self, other: "Inventory | None") -> bool:
         """Return whether both inventories render the same mails."""
-        return other is not None and self.stack.content == other.stack.content
+        return other is not None and self.layers.content == other.layers.content
 
     @property
     def kinds(self) -> Mapping[str, tuple[str, ...]]:
         """Kind -> languages, for every kind that has translations or a Logto template."""
-        stack = self.stack
-        imported = {kind: dict.fromkeys(stack.languages_of_imported(kind)) for kind in stack.logto}
-        return dict(stack.kinds) | {
-            kind: tuple(dict.fromkeys(stack.kinds.get(kind, ())) | tags) for kind, tags in imported.items() if tags
-        }
+        kinds = dict(self.layers.kinds)
+        for kind in self.layers.logto:
+            if tags := self.layers.languages_of_imported(kind):
+                kinds[kind] = tuple(dict.fromkeys((*kinds.get(kind, ()), *tags)))
+        return kinds
 
-    @property
-    def sources(self) -> Mapping[str, Source]:
-        """The effective Jinja templates by name."""
-        return self.stack.sources
-
-    def level(self, name: str) -> int:
-        """Return the number of the layer that a Jinja template comes from; 0 is the bundled one."""
-        return self.stack.levels.get(name, 0)
-
-    def ingredients(self, message: Message) -> Ingredients:
+    def mail_sources(self, message: Message) -> MailSources:
         """Return the templates and translations that a message is rendered from; empty if none match."""
-        match = self.stack.find(message)
+        match = self.layers.find(message)
         if match is None:
-            return Ingredients((), {})
+            return MailSources((), {})
         if isinstance(match, ImportedTemplate):
-            return Ingredients((match.template.place,), {})
+            return MailSources((match.template.place,), {})
         fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in match.fixed.items()}
-        templates = tuple(page.name for page in (match.html, match.text) if page)
-        return Ingredients(templates, {**fixed, **match.open}, match.locale.direction)
+        templates = tuple(template.name for template in (match.html, match.text) if template)
+        return MailSources(templates, {**fixed, **match.patterns}, match.locale.direction)

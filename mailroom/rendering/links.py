@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from mailroom.address import ascii_form
-from mailroom.rendering.sanitize import LONGEST_VALUE, one_line, replace_surrogates
+from mailroom.rendering.sanitize import LONGEST_VALUE, is_too_large, one_line, replace_surrogates
 
 LONGEST_LINK: Final = LONGEST_VALUE
 """Characters after percent-encoding. Links with signed tokens can have thousands."""
@@ -34,9 +34,12 @@ _NORMALIZED: Final = re.compile(
     r"(?:[/?#][A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?\Z",
     re.IGNORECASE,
 )
-_PARTS: Final = re.compile(r"(https?)://([^/?#\\]*)([^?#]*)(.*)\Z", re.IGNORECASE | re.DOTALL)
+_PARTS: Final = re.compile(
+    r"(https?)://([^/?#\\]*?)(?::([0-9]{0,5}))?"  # scheme, host, port
+    r"((?:[/\\][^?#]*)?)((?:[?#].*)?)\Z",  # path; query and fragment
+    re.IGNORECASE | re.DOTALL,
+)
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
-_AUTHORITY: Final = re.compile(r"(.*?)(:[0-9]{0,5})?\Z")
 _OUTER_SPACE: Final = "".join(map(chr, range(0x21))) + "\x7f\xa0\u2028\u2029\u3000\ufeff"
 _INNER_SPACE: Final = re.compile(r"[\t\r\n]+")
 _UNQUOTED: Final = "._~:/?#[]@!$&'()*+,;=%-"
@@ -95,16 +98,10 @@ def _normalize_web_url(text: str) -> str:
     parts = _PARTS.match(text)
     if not parts:
         return ""
-    scheme, authority, path, rest = parts.groups()
-    host, port = _split_port(authority)
-    url = f"{scheme}://{_host_to_ascii(host)}{port}{_percent_encode(path.replace(chr(92), '/') + rest)}"
+    scheme, host, port, path, rest = parts.groups()
+    authority = f"{_host_to_ascii(host)}:{port}" if port else _host_to_ascii(host)
+    url = f"{scheme}://{authority}{_percent_encode(path.replace(chr(92), '/') + rest)}"
     return url if _NORMALIZED.match(url) else ""
-
-
-def _split_port(authority: str) -> tuple[str, str]:
-    match = _AUTHORITY.match(authority)
-    assert match  # the pattern matches every text
-    return match[1], "" if match[2] in (None, ":") else match[2]
 
 
 def _host_to_ascii(host: str) -> str:
@@ -134,9 +131,7 @@ def _percent_encode(text: str) -> str:
 
 def _text_to_copy(value: Any) -> str:
     """Return one line that can be copied; empty for other types, dangerous schemes, and texts that are too long."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return ""
-    if isinstance(value, int) and value.bit_length() > LONGEST_LINK:  # str() would raise ValueError
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or is_too_large(value):
         return ""
     if isinstance(value, str) and len(value) > LONGEST_LINK:
         return ""

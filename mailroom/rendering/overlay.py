@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias, TypeVar
 
 from mailroom.errors import Fault, RenderingError
+from mailroom.message import Payload
 from mailroom.rendering.engines import logto_engine
 from mailroom.rendering.engines.jinja_engine import ENDING, Source, check
 from mailroom.rendering.engines.logto_engine import LogtoTemplate
-from mailroom.rendering.engines.markup import MARK, Place, places
+from mailroom.rendering.engines.markup import MARK, Position, find_positions
 from mailroom.rendering.languages import translations
 from mailroom.rendering.languages.negotiation import is_tag
 from mailroom.rendering.languages.translations import Tables
@@ -31,6 +32,7 @@ DEFAULT: Final = "default"
 
 LONGEST_FILE: Final = 512 * 1024
 _MAX_FILES: Final = 20_000
+_MAX_DEPTH: Final = 8
 
 _OWNER_FOLDERS: Final = ("applications", "organizations")
 _CONTENT_SUFFIXES: Final = ("html", "txt")
@@ -48,6 +50,25 @@ FileStamp: TypeAlias = frozenset[tuple[str, int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """An application or an organization that has templates of its own."""
+
+    what: str
+    """`application` or `organization`, as in Logto's payloads."""
+    id: str
+
+    @property
+    def folder(self) -> str:
+        """Its folder within the operator's templates: `applications/<id>`."""
+        return f"{self.what}s/{self.id}"
+
+    @property
+    def payload(self) -> Payload:
+        """The smallest payload that selects its templates."""
+        return {self.what: {"id": self.id}}
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """The valid templates of one folder."""
 
@@ -55,8 +76,8 @@ class Layer:
     """Jinja templates by name: `SignIn/html.jinja`."""
     tables: Mapping[str, Tables] = field(default_factory=dict)
     """By language tag."""
-    logto: Mapping[tuple[str, str], LogtoTemplate] = field(default_factory=dict)
-    """By kind and language tag or `default`."""
+    logto: Mapping[str, Mapping[str, LogtoTemplate]] = field(default_factory=dict)
+    """By kind, then by language tag or `default`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +85,17 @@ class Overlay:
     """The content of an operator's folder when it was read."""
 
     root: Layer
-    applications: Mapping[str, Layer]
-    organizations: Mapping[str, Layer]
+    owners: Mapping[Owner, Layer]
     faults: tuple[Fault, ...]
     stamp: FileStamp
-    last_valid: Mapping[str, str] = field(repr=False)
-    """Name -> text of the last valid version of each file."""
+    last_valid: Mapping[PurePosixPath, str] = field(repr=False)
+    """The text of the last valid version of each file."""
+
+
+def to_fault(error: RenderingError) -> Fault:
+    """Return an error of the form `place: problem` as a fault."""
+    place, _, problem = str(error).partition(": ")
+    return Fault(place, problem)
 
 
 def stamp(folder: Path) -> FileStamp:
@@ -92,10 +118,8 @@ def read(folder: Path, *, minutes: int, before: Overlay | None = None) -> Overla
 
 def bundled(folder: Path, *, minutes: int) -> Layer:
     """Read the bundled templates. Raises RenderingError for the first fault."""
-    reader = _FolderReader(folder, minutes, {}, label="")
-    overlay = reader.overlay(frozenset())
-    if overlay.faults:
-        first = overlay.faults[0]
+    overlay = _FolderReader(folder, minutes, {}, label="").overlay(frozenset())
+    for first in overlay.faults:
         raise RenderingError(f"{first.path}: {first.problem}")
     return overlay.root
 
@@ -122,44 +146,44 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield entry.relative_to(folder).as_posix(), entry
 
 
-_MAX_DEPTH: Final = 8
-
-
 class _FolderReader:
     """Reads a folder once and collects its faults."""
 
-    def __init__(self, folder: Path, minutes: int, last_valid: Mapping[str, str], *, label: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, minutes: int, last_valid: Mapping[PurePosixPath, str], *, label: str | None = None
+    ) -> None:
         self._folder = folder
         self._minutes = minutes
         self._last_valid = last_valid
         self._label = f"{folder.name}/" if label is None else label
         self._faults: list[Fault] = []
-        self._valid: dict[str, str] = {}
-        self._texts: dict[str, str] = {}
+        self._valid: dict[PurePosixPath, str] = {}
+        self._texts: dict[PurePosixPath, str] = {}
 
     def overlay(self, now: FileStamp) -> Overlay:
         if not self._folder.is_dir():
             self._faults.append(Fault(str(self._folder), "is not a folder; the bundled templates are used"))
         for name, file in _files(self._folder):
-            text = self._read_text(name, file)
-            if text is not None:
-                self._texts[name] = text
-        names: dict[tuple[str, ...], list[PurePosixPath]] = {}
-        for name in self._texts:
-            path = PurePosixPath(name)
-            owner = path.parts[:2] if path.parts[0] in _OWNER_FOLDERS and len(path.parts) > 2 else ()  # noqa: PLR2004 - owner's folder, id, file
-            names.setdefault(owner, []).append(path)
-        layers = {owner: self._build_layer(owner, paths) for owner, paths in names.items()}
+            if (text := self._read_text(PurePosixPath(name), file)) is not None:
+                self._texts[PurePosixPath(name)] = text
+        paths_of: dict[Owner | None, list[PurePosixPath]] = {}
+        for path in self._texts:
+            folder, *inner = path.parts
+            owner = Owner(folder.removesuffix("s"), inner[0]) if folder in _OWNER_FOLDERS and inner[1:] else None
+            paths_of.setdefault(owner, []).append(path)
+        root = self._build_layer(PurePosixPath(), paths_of.pop(None, []))
+        owners = {
+            owner: self._build_layer(PurePosixPath(owner.folder), paths) for owner, paths in paths_of.items() if owner
+        }
         return Overlay(
-            root=layers.get((), Layer()),
-            applications={owner[1]: layer for owner, layer in layers.items() if owner[:1] == ("applications",)},
-            organizations={owner[1]: layer for owner, layer in layers.items() if owner[:1] == ("organizations",)},
+            root=root,
+            owners=owners,
             faults=tuple(self._faults),
             stamp=now,
             last_valid=self._valid,
         )
 
-    def _read_text(self, name: str, file: Path) -> str | None:
+    def _read_text(self, path: PurePosixPath, file: Path) -> str | None:
         try:
             with file.open("rb") as opened:
                 octets = opened.read(LONGEST_FILE + 1)
@@ -168,31 +192,31 @@ class _FolderReader:
             problem = f"is longer than {LONGEST_FILE} octets"
         except (OSError, UnicodeDecodeError) as error:
             problem = f"cannot be read as UTF-8 text ({type(error).__name__})"
-        self._report(RenderingError(f"{self._label}{name}: {problem}"))
-        return self._last_valid.get(name)
+        self._report(path, problem)
+        return self._last_valid.get(path)
 
-    def _build_layer(self, owner: tuple[str, ...], paths: list[PurePosixPath]) -> Layer:
+    def _build_layer(self, folder: PurePosixPath, paths: list[PurePosixPath]) -> Layer:
         templates: dict[str, Source] = {}
         tables: dict[str, Tables] = {}
-        logto_templates: dict[tuple[str, str], LogtoTemplate] = {}
+        logto_templates: dict[str, dict[str, LogtoTemplate]] = {}
         for path in paths:
-            name = path.relative_to(*owner[:1]).relative_to(*owner[1:]) if owner else path
+            name = path.relative_to(folder).as_posix()
             if path.suffix == ENDING:
                 if source := self._parse_or_fall_back([path], self._parse_template):
-                    templates[name.as_posix()] = source
-            elif _TRANSLATIONS_NAME.fullmatch(name.as_posix()):
+                    templates[name] = source
+            elif _TRANSLATIONS_NAME.fullmatch(name):
                 if parsed := self._parse_or_fall_back([path], self._parse_tables):
                     tables[path.stem] = parsed
-            elif match := _LOGTO_NAME.fullmatch(name.as_posix()):
+            elif match := _LOGTO_NAME.fullmatch(name):
                 settings = path.with_name(f"{path.name.rpartition('.')[0]}.toml")
                 if path == settings:
                     contents = [path.with_suffix(f".{ending}") for ending in _CONTENT_SUFFIXES]
                     if template := self._parse_or_fall_back([path, *contents], self._parse_logto):
-                        logto_templates[match["kind"], match["tag"]] = template
-                elif settings.as_posix() not in self._texts:
-                    self._report(RenderingError(f"{self._label}{path}: is not used; {settings.name} is missing"))
+                        logto_templates.setdefault(match["kind"], {})[match["tag"]] = template
+                elif settings not in self._texts:
+                    self._report(path, f"is not used; {settings.name} is missing")
             else:
-                self._report(RenderingError(f"{self._label}{path}: is not used; no template has this name"))
+                self._report(path, "is not used; no template has this name")
         return Layer(templates, tables, logto_templates)
 
     def _parse_or_fall_back(
@@ -200,52 +224,50 @@ class _FolderReader:
     ) -> T | None:
         """Parse these files, or their last valid versions."""
         for texts in (self._texts, self._last_valid):
-            given = {path: texts[path.as_posix()] for path in paths if path.as_posix() in texts}
-            if paths[0] not in given:
+            files = {path: texts[path] for path in paths if path in texts}
+            if paths[0] not in files:
                 continue
             try:
-                parsed = parse(given)
+                parsed = parse(files)
             except RenderingError as error:
                 if texts is self._texts:
-                    self._report(error)
+                    self._faults.append(to_fault(error))
                 continue
-            self._valid.update({path.as_posix(): text for path, text in given.items()})
+            self._valid |= files
             return parsed
         return None
 
-    def _parse_template(self, given: dict[PurePosixPath, str]) -> Source:
-        [(path, text)] = given.items()
+    def _parse_template(self, files: dict[PurePosixPath, str]) -> Source:
+        [(path, text)] = files.items()
         source = Source(text, f"{self._label}{path}")
-        if text == self._last_valid.get(path.as_posix()):
+        if text == self._last_valid.get(path):
             return source
         check(source)
         if path.name.endswith("html.jinja"):
-            for place in places(_EXPRESSION.sub(MARK, _STATEMENT.sub("", text))):
-                if place in (Place.UNQUOTED, Place.NOWHERE):
+            for place in find_positions(_EXPRESSION.sub(MARK, _STATEMENT.sub("", text))):
+                if place in (Position.UNQUOTED, Position.NOWHERE):
                     raise RenderingError(f"{source.place}: puts a value into {place.value}, which is not safe")
         return source
 
-    def _parse_tables(self, given: dict[PurePosixPath, str]) -> Tables:
-        [(path, text)] = given.items()
+    def _parse_tables(self, files: dict[PurePosixPath, str]) -> Tables:
+        [(path, text)] = files.items()
         place = f"{self._label}{path}"
         if self._label and not is_tag(path.stem):  # bundled file names are not checked
             raise RenderingError(f"{place}: its name is not a language tag (BCP 47)")
         return translations.parse(text, tag=path.stem, place=place, minutes=self._minutes)
 
-    def _parse_logto(self, given: dict[PurePosixPath, str]) -> LogtoTemplate:
-        sources = {path.suffix[1:]: Source(text, f"{self._label}{path}") for path, text in given.items()}
-        [tag] = {path.stem for path in given}
+    def _parse_logto(self, files: dict[PurePosixPath, str]) -> LogtoTemplate:
+        sources = {path.suffix[1:]: Source(text, f"{self._label}{path}") for path, text in files.items()}
+        [tag] = {path.stem for path in files}
         if tag != DEFAULT and not is_tag(tag):
             raise RenderingError(
                 f"{sources['toml'].place}: its name is neither a language tag (BCP 47) nor `{DEFAULT}`"
             )
         template = logto_engine.parse(tag, sources.pop("toml"), sources)
         for placeholder in template.html.unfilled_placeholders() if template.html else ():
-            self._report(
-                RenderingError(f"{template.place}: {placeholder} stays empty, because it is in {Place.NOWHERE.value}")
-            )
+            problem = f"{placeholder} stays empty, because it is in {Position.NOWHERE.value}"
+            self._faults.append(Fault(template.place, problem))
         return template
 
-    def _report(self, error: RenderingError) -> None:
-        place, _, problem = str(error).partition(": ")
-        self._faults.append(Fault(place, problem))
+    def _report(self, path: PurePosixPath, problem: str) -> None:
+        self._faults.append(Fault(f"{self._label}{path}", problem))

@@ -3,7 +3,7 @@
 A kind of mail is a table of translations in `locales/<tag>.toml` and, optionally, a folder `<Kind>/` with `html.jinja`
 and `text.jinja`; without one `Generic`'s templates are used. Logto types without translations become `Generic`.
 
-    renderer = TemplateWriter(brand=brand, code_lifetime=timedelta(minutes=10), message_id_domain="acme.example")
+    renderer = TemplateRenderer(brand=brand, code_lifetime=timedelta(minutes=10), message_id_domain="acme.example")
     email = renderer.render(message, sender=sender, reply_to=None)
 """
 
@@ -25,11 +25,11 @@ from mailroom.rendering import Brand, mime
 from mailroom.rendering.background import submit
 from mailroom.rendering.colors import palette
 from mailroom.rendering.content import Content, SenderRules, render_jinja, render_logto
-from mailroom.rendering.inventory import Inventory, Owner
+from mailroom.rendering.inventory import Inventory
 from mailroom.rendering.languages.negotiation import choose
-from mailroom.rendering.layers import ImportedTemplate, Layers, MailTemplate, TemplateParts
+from mailroom.rendering.layers import ImportedTemplate, Layers, TemplateParts
 from mailroom.rendering.links import LONGEST_LINK, Link, is_given, link
-from mailroom.rendering.overlay import FileStamp, Overlay, bundled, read, stamp
+from mailroom.rendering.overlay import FileStamp, Overlay, Owner, bundled, read, stamp, to_fault
 from mailroom.rendering.purpose import shows_code, shows_link
 from mailroom.rendering.sanitize import code
 from mailroom.rendering.template_set import TemplateSet
@@ -39,9 +39,14 @@ BUNDLED: Final = Path(__file__).parents[2] / "templates" / "mails"
 _SANS: Final = "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 _MONO: Final = "ui-monospace,SFMono-Regular,Menlo,Consolas,'Liberation Mono',monospace"
 
-
 _POLL_SECONDS: Final = 0.5
 """Interval of checks for a changed overlay. It is read at the second check, so within a second."""
+_MAX_REPORTED: Final = 200
+_AUTOMATIC_HEADERS: Final = (
+    # RFC 3834, and Exchange's equivalent: suppress out-of-office replies.
+    ("Auto-Submitted", "auto-generated"),
+    ("X-Auto-Response-Suppress", "OOF, AutoReply"),
+)
 
 log = structlog.get_logger()
 
@@ -64,10 +69,10 @@ class TemplateRenderer:
         sender_domains: Collection[str] = (),
         link_schemes: Collection[str] = (),
         overlay: Path | None = None,
-        tell: Callable[[Fault], None] = log_fault,
+        on_fault: Callable[[Fault], None] = log_fault,
         templates: Path = BUNDLED,
     ) -> None:
-        """Load all templates. Each fault in the overlay is passed to `tell`, and the layer below is used instead.
+        """Load all templates. Each fault in the overlay is passed to `on_fault`, and the layer below is used instead.
 
         `sender_domains`: domains that templates may send from, in addition to the sender's. `link_schemes`: allowed in
         links in addition to http and https. Raises RenderingError for faulty bundled templates or an unknown locale.
@@ -77,7 +82,7 @@ class TemplateRenderer:
         self._rules = SenderRules(brand, domains, frozenset(link_schemes), self._report)
         self._folder = overlay
         self._templates = templates
-        self._on_fault = tell
+        self._on_fault = on_fault
         self._minutes = max(1, int(code_lifetime.total_seconds() // 60))
         constants = {
             "brand": brand.model_dump(),
@@ -85,8 +90,8 @@ class TemplateRenderer:
             "sans": _SANS,
             "mono": _MONO,
         }
-        self._kit = TemplateParts(constants, default_locale)
-        self._base = Layers(bundled(templates, minutes=self._minutes), self._kit)
+        self._parts = TemplateParts(constants, default_locale)
+        self._base = Layers(bundled(templates, minutes=self._minutes), self._parts)
         self._reported_before: Collection[Fault] = ()
         """Faults reported before the last reload, in files that it did not change: they are not reported again."""
         self._reported: dict[Fault, None] = {}
@@ -106,13 +111,13 @@ class TemplateRenderer:
     def inventory(self, payload: Payload) -> Inventory:
         """Return the kinds and templates for mails with this payload; `{}` selects no owner's templates."""
         template_set = self._template_set
-        stack = template_set.stacks(payload)[0]
+        layers = template_set.candidates(payload)[0]
         folders = [("", self._templates)]
         if top := self._folder:
             owners = template_set.owners_of(payload)
             own = [(f"{top.name}/{owner.folder}/", top / owner.folder) for owner in owners]
             folders = [*own, (f"{top.name}/", top), *folders]
-        return Inventory(stack, tuple(folders[-stack.level - 1 :]))
+        return Inventory(layers, tuple(folders[-layers.level - 1 :]))
 
     async def wait_for_change(self, clock: Clock) -> None:
         """Return after the overlay has changed and was reloaded (in a thread)."""
@@ -141,9 +146,9 @@ class TemplateRenderer:
 
     def _load(self, previous: Overlay | None) -> TemplateSet:
         overlay = read(self._folder, minutes=self._minutes, before=previous) if self._folder else None
-        kit = self._kit.for_reload()
-        template_set = TemplateSet(self._base, overlay, kit)
-        self._kit = kit
+        parts = self._parts.for_reload()
+        template_set = TemplateSet(self._base, overlay, parts)
+        self._parts = parts
         changed = overlay.stamp ^ previous.stamp if overlay and previous else frozenset()
         places = {f"{self._folder.name}/{name}" for name, *_ in changed} if self._folder else set()
         self._reported_before = [one for one in self._reported if one.path.partition(", line ")[0] not in places]
@@ -155,8 +160,7 @@ class TemplateRenderer:
 
     def _report(self, error: RenderingError) -> None:
         """Report a fault once."""
-        place, _, problem = str(error).partition(": ")
-        fault = Fault(place, problem)
+        fault = to_fault(error)
         if fault not in self._reported and len(self._reported) < _MAX_REPORTED:
             self._reported[fault] = None
             if fault not in self._reported_before:
@@ -177,17 +181,21 @@ class TemplateRenderer:
         if message.is_code and not code(message.payload.get("code")):
             raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
         link = self._sanitize_link(message)
-        if not template_at_provider:
-            return self._build_email(message, recipient, self._render_content(message, link, sender, reply_to))
         try:
             content = self._render_content(message, link, sender, reply_to)
-        except RenderingError:  # the content comes from the provider's template
-            language = choose(message.languages, self._template_set.root.tags, self._template_set.root.default)
+        except RenderingError:
+            if not template_at_provider:
+                raise
+            # The content comes from the provider's template.
+            root = self._template_set.root
+            language = choose(message.languages, tuple(root.locales), root.default)
             content = Content("", "", "", language, sender, reply_to)
+        email = self._build_email(message, recipient, content)
+        if not template_at_provider:
+            return email
         variables = {"locale": content.language, **message.payload}
         if link.shown:
             variables["link"] = link.shown
-        email = self._build_email(message, recipient, content)
         return replace(email, template_at_provider=template_at_provider, variables=variables)
 
     def _sanitize_link(self, message: Message) -> Link:
@@ -205,23 +213,25 @@ class TemplateRenderer:
         """Render with the first layers that succeed."""
         template_set = self._template_set
         first: RenderingError | None = None
-        for stack in template_set.stacks(message.payload):
+        for layers in template_set.candidates(message.payload):
             try:
-                return self._render_with_layers(stack, message, link, sender, reply_to)
+                return self._render_with_layers(layers, message, link, sender, reply_to)
             except MissingVariable:
                 raise
             except RenderingError as error:
                 first = first or error
-                if stack is not template_set.base:
+                if layers is not template_set.base:
                     self._report(error)
-        assert first  # there is always at least one stack
+        assert first  # there is always at least one candidate
         raise first
 
     def _render_with_layers(
-        self, stack: Layers, message: Message, link: Link, sender: Address, reply_to: Address | None
+        self, layers: Layers, message: Message, link: Link, sender: Address, reply_to: Address | None
     ) -> Content:
         """Render with these layers. Raises RenderingError also if an operator's template does not show code or link."""
-        template = self._find_template(stack, message)
+        template = layers.find(message)
+        if template is None:
+            raise RenderingError(f"locales/{layers.default}.toml has no translations for [{message.template[:60]}]")
         if isinstance(template, ImportedTemplate):
             place = template.template.place
             content = render_logto(template, message, link, rules=self._rules, sender=sender, reply_to=reply_to)
@@ -234,29 +244,11 @@ class TemplateRenderer:
             raise RenderingError(f"{place}: the mail does not show its {missing}, so another template is used")
         return content
 
-    def _find_template(self, stack: Layers, message: Message) -> MailTemplate | ImportedTemplate:
-        if template := stack.find(message):
-            return template
-        raise RenderingError(f"locales/{stack.default}.toml has no translations for [{message.template[:60]}]")
-
     def _build_email(self, message: Message, recipient: str, content: Content) -> Email:
-        message_id = f"<{message.id}@{self._message_id_domain}>"
         headers = (("Content-Language", content.language), *_AUTOMATIC_HEADERS, ("X-Entity-Ref-ID", message.id))
-        raw = mime.serialize(
-            sender=content.sender,
-            recipient=recipient,
-            reply_to=content.reply_to,
-            subject=content.subject,
-            date=message.created_at,
-            message_id=message_id,
-            headers=headers,
-            text=content.text,
-            html=content.html,
-            boundary=message.id,
-        )
-        return Email(
+        email = Email(
             id=message.id,
-            message_id=message_id,
+            message_id=f"<{message.id}@{self._message_id_domain}>",
             sender=content.sender,
             recipient=recipient,
             reply_to=content.reply_to,
@@ -266,8 +258,9 @@ class TemplateRenderer:
             headers=headers,
             language=content.language,
             template=message.template,
-            raw=raw,
+            raw=b"",
         )
+        return replace(email, raw=mime.serialize(email, message.created_at))
 
 
 def _missing_variable(content: Content, message: Message, link: Link) -> str:
@@ -277,12 +270,3 @@ def _missing_variable(content: Content, message: Message, link: Link) -> str:
     if message.priority is Priority.EVENT or not link.shown or shows_link(content, link.shown):
         return ""
     return "link" if link.href else "link_text (the payload's link is not a valid URL)"
-
-
-_AUTOMATIC_HEADERS: Final = (
-    # RFC 3834, and Exchange's equivalent: suppress out-of-office replies.
-    ("Auto-Submitted", "auto-generated"),
-    ("X-Auto-Response-Suppress", "OOF, AutoReply"),
-)
-
-_MAX_REPORTED: Final = 200

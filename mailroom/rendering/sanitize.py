@@ -60,7 +60,7 @@ def to_printable(value: Any) -> Any:
     Logto sends null for a user's empty fields; Jinja would print None.
     """
     if type(value) is not str:
-        return "" if value is None or isinstance(value, _NOT_PRINTABLE) or _is_too_large(value) else value
+        return "" if value is None or isinstance(value, _NOT_PRINTABLE) or is_too_large(value) else value
     return clean_text(value)
 
 
@@ -74,7 +74,7 @@ def clean_text(value: str) -> str:
 _NOT_PRINTABLE: Final = (dict, list, tuple, MethodType, BuiltinMethodType)
 
 
-def _is_too_large(value: Any) -> bool:
+def is_too_large(value: Any) -> bool:
     """Return whether a number has more digits than Python converts to a string (4300)."""
     return isinstance(value, int) and value.bit_length() > LONGEST_VALUE
 

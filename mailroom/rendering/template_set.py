@@ -1,78 +1,67 @@
-"""The template set of one moment: bundled templates, the operator's above them, those of single owners on top."""
+"""The templates as they were last read: the bundled ones, the operator's above them, those of single owners on top."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from mailroom.errors import Fault, RenderingError
 from mailroom.message import Payload
-from mailroom.rendering.inventory import Owner
+from mailroom.rendering.languages.negotiation import choose
 from mailroom.rendering.layers import Layers, TemplateParts
-from mailroom.rendering.overlay import Layer, Overlay
+from mailroom.rendering.overlay import Layer, Overlay, Owner, to_fault
 
 
 class TemplateSet:
     """Selects the layers for a payload. Immutable, except that combinations of two owners are built on demand."""
 
-    def __init__(self, base: Layers, overlay: Overlay | None, kit: TemplateParts) -> None:
-        """Stack the overlay on the bundled templates. Raises RenderingError for an unknown default locale."""
-        self._kit = kit
+    def __init__(self, base: Layers, overlay: Overlay | None, parts: TemplateParts) -> None:
+        """Put the overlay above the bundled templates. Raises RenderingError for an unknown default locale."""
+        self._parts = parts
         self.overlay = overlay
         self.faults: list[Fault] = list(overlay.faults) if overlay else []
         self.base = base
-        self.root = self._stack_layer(overlay.root, self.base) if overlay else self.base
-        if not self.root.has_language(kit.default_locale):
-            known = ", ".join(self.root.tags)
-            raise RenderingError(f"default_locale: {kit.default_locale!r} has no translations; available: {known}")
+        self.root = self._add_layer(overlay.root, self.base) if overlay else self.base
+        languages = tuple(self.root.locales)
+        if not choose((parts.default_locale,), languages, ""):
+            known = ", ".join(languages)
+            raise RenderingError(f"default_locale: {parts.default_locale!r} has no translations; available: {known}")
         self._default = (self.base,) if self.root is self.base else (self.root, self.base)
-        self._applications = self._stack_owners(overlay.applications) if overlay else {}
-        self._organizations = self._stack_owners(overlay.organizations) if overlay else {}
-        self._pairs: dict[tuple[str, str], Layers] = {}
-
-    def stacks(self, payload: Payload) -> tuple[Layers, ...]:
-        """Return the layers to render a mail with, the preferred first; the next is used if one fails."""
-        if self._applications or self._organizations:
-            layers = self._owner_layers(_id(payload.get("application")), _id(payload.get("organization")))
-            if layers is not self.root:
-                return (layers, *self._default)
-        return self._default
-
-    @property
-    def owners(self) -> tuple[Owner, ...]:
+        self.owners: tuple[Owner, ...] = tuple(sorted(overlay.owners, key=lambda one: one.folder)) if overlay else ()
         """The applications and organizations that have templates of their own."""
-        applications = (Owner("application", name) for name in self._applications)
-        return (*applications, *(Owner("organization", name) for name in self._organizations))
+        self._by_owners: dict[tuple[Owner, ...], Layers] = {
+            (owner,): self._add_layer(layer, self.root) for owner, layer in (overlay.owners if overlay else {}).items()
+        }
+
+    def candidates(self, payload: Payload) -> tuple[Layers, ...]:
+        """Return the layers to render a mail with, the preferred first; the next is used if one fails."""
+        owners = self.owners_of(payload)
+        if not owners:
+            return self._default
+        layers = self._by_owners.get(owners) or self._merge_owners(*owners)
+        return self._default if layers is self.root else (layers, *self._default)
 
     def owners_of(self, payload: Payload) -> tuple[Owner, ...]:
         """Return the owners whose templates apply to a mail, the organization first."""
+        if not self.owners:
+            return ()
         named = [Owner(what, _id(payload.get(what))) for what in ("organization", "application")]
-        return tuple(owner for owner in named if owner in self.owners)
+        return tuple(owner for owner in named if (owner,) in self._by_owners)
 
-    def _owner_layers(self, application: str, organization: str) -> Layers:
-        below = self._applications.get(application)
-        top = self._organizations.get(organization)
-        if not below or not top:
-            return top or below or self.root
-        if pair := self._pairs.get((application, organization)):
-            return pair
+    def _merge_owners(self, organization: Owner, application: Owner) -> Layers:
+        """Put an organization's layer above an application's; their faults are already reported."""
         assert self.overlay  # owners exist only in an overlay
-        # Its faults were reported when each of the two layers was stacked on the root.
-        pair = self._pairs[application, organization] = Layers(
-            self.overlay.organizations[organization], self._kit, below
-        )
-        return pair
+        below = self._by_owners[application,]
+        layers = Layers(self.overlay.owners[organization], self._parts, below)
+        self._by_owners[organization, application] = layers
+        return layers
 
-    def _stack_owners(self, layers: Mapping[str, Layer]) -> dict[str, Layers]:
-        return {owner: self._stack_layer(layer, self.root) for owner, layer in layers.items()}
-
-    def _stack_layer(self, layer: Layer, below: Layers) -> Layers:
+    def _add_layer(self, layer: Layer, below: Layers) -> Layers:
         try:
-            stack = Layers(layer, self._kit, below)
+            layers = Layers(layer, self._parts, below)
         except RenderingError as error:
-            place, _, problem = str(error).partition(": ")
-            self.faults.append(Fault(place, problem))
+            self.faults.append(to_fault(error))
             return below
-        self.faults += stack.faults
-        return stack
+        self.faults += layers.faults
+        return layers
 
 
 def _id(owner: Any) -> str:

@@ -9,7 +9,7 @@ from mailroom.config import template_sources
 from mailroom.config.model import Settings
 from mailroom.errors import Fault, SettingsError
 from mailroom.message import Address
-from tests.rendering.overlays import lay, write
+from tests.rendering.overlays import render, write_files
 
 SETTINGS = """
 from = "Acme <no-reply@acme.example>"
@@ -49,10 +49,10 @@ def test_a_template_may_send_from_the_configured_domains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sender: str, *, is_allowed: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    lay(tmp_path / "mine", TEMPLATE)
+    write_files(tmp_path / "mine", TEMPLATE)
     faults: list[Fault] = []
     renderer = template_sources.build_renderer(settings(tmp_path), on_fault=faults.append)
-    email = write(renderer, user={"id": sender}, sender=Address("no-reply@acme.example"))
+    email = render(renderer, user={"id": sender}, sender=Address("no-reply@acme.example"))
     assert (email.sender.email.partition("@")[0] == "team") == is_allowed
     assert bool(faults) != is_allowed
 

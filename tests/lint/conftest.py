@@ -11,26 +11,26 @@ from mailroom.lint import Finding
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.runner import check
 from mailroom.rendering.renderer import BUNDLED
-from tests.rendering.samples import SENDER, writer
+from tests.rendering.samples import SENDER, make_renderer
 
 
 @dataclass
 class Copy:
-    """The templates, to be spoilt."""
+    """A copy of the templates, for tests that add defects."""
 
     folder: Path
 
     def replace(self, file: str, old: str, new: str, *, times: int = -1) -> None:
         path = self.folder / file
         text = path.read_text(encoding="utf-8")
-        assert old in text, f"{old!r} is not in {file}: the test spoils nothing"
+        assert old in text, f"{old!r} is not in {file}: the test changes nothing"
         path.write_text(text.replace(old, new, times), encoding="utf-8")
 
-    def desk(self) -> LintContext:
-        return LintContext(writer(templates=self.folder), SENDER)
+    def context(self) -> LintContext:
+        return LintContext(make_renderer(templates=self.folder), SENDER)
 
     def check(self, kinds: Collection[str], languages: Collection[str] = ("en", "ar")) -> list[Finding]:
-        return check(self.desk(), kinds=kinds, languages=languages)
+        return check(self.context(), kinds=kinds, languages=languages)
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from typing import Final
 from mailroom.lint.rule import RenderedMail
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample
-from tests.rendering.samples import SENDER, writer
+from tests.rendering.samples import SENDER, make_renderer
 
 NODE: Final = Path(__file__).parents[1] / "node"
 HIGHEST: Final = 1.0
 """SpamAssassin's threshold for spam is 5."""
 
 MISTAKEN: Final = {"MIXED_ES": frozenset({"ru", "uk-UA"})}
-"""Rules that say nothing of mail in these languages.
+"""Rules that are wrong about mail in these languages.
 
 MIXED_ES looks for Latin words with some of their e replaced: more than 20 "e", and 1.4 times as many of what is "like
 an e". In UTF-8 it takes two of the commonest Cyrillic letters for an e: ie, and by its second byte, B8, also i. So an
@@ -42,9 +42,9 @@ _ASKED: Final = (
 
 
 def main() -> int:
-    """Ask about every kind in every language; return 1 if anybody objects."""
-    desk = LintContext(writer(), SENDER)
-    made = [desk.mail(kind, tag, Sample.FULL) for kind, tags in desk.inventory.kinds.items() for tag in tags]
+    """Check every kind in every language; return 1 if there is a complaint."""
+    context = LintContext(make_renderer(), SENDER)
+    made = [context.render(kind, tag, Sample.FULL) for kind, tags in context.inventory.kinds.items() for tag in tags]
     mails = [mail for mail in made if isinstance(mail, RenderedMail)]
     objections = [finding.problem for finding in made if not isinstance(finding, RenderedMail)]
     objections += [*spam(mails), *invalid(mails)]
@@ -64,7 +64,7 @@ def spam(mails: list[RenderedMail]) -> Iterator[str]:
 
 
 def _judged(mails: list[RenderedMail]) -> list[dict[str, float]]:
-    """Return the rules that each mail meets, and what they score.
+    """Return the rules that match each mail, with their scores.
 
     SpamAssassin hands a mailbox back in the order of a hash, another one each time: so mails carry a number.
     """
@@ -87,12 +87,12 @@ def _judged(mails: list[RenderedMail]) -> list[dict[str, float]]:
 
 
 def delivered(mail: RenderedMail) -> bytes:
-    """Return a mail as it lies in a mailbox; without the Received of its way, for made-up addresses score."""
+    """Return a mail as it is in a mailbox, without Received headers: fictitious addresses raise the score."""
     return mail.email.raw.replace(b"\r\n", b"\n").replace(b"\nFrom ", b"\n>From ")
 
 
 def invalid(mails: list[RenderedMail]) -> Iterator[str]:
-    """Yield what html-validate says."""
+    """Yield html-validate's complaints."""
     program = NODE / "node_modules" / ".bin" / "html-validate"
     if not program.exists():
         yield "html-validate is not installed: make node"

@@ -16,8 +16,8 @@ from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample
 from mailroom.rendering.renderer import BUNDLED
 from tests.clock import FakeClock
-from tests.rendering.overlays import lay
-from tests.rendering.samples import SENDER, writer
+from tests.rendering.overlays import write_files
+from tests.rendering.samples import SENDER, make_renderer
 
 FAILS = "{{ code }}\n{{ code + 1 }}"
 LAYOUT = (BUNDLED / "layout.html.jinja").read_text(encoding="utf-8")
@@ -25,22 +25,22 @@ LANGUAGES = 20
 KINDS = 10
 
 
-def desk(folder: Path, files: dict[str, str], told: list[Fault] | None = None) -> LintContext:
-    tell = [].append if told is None else told.append
-    return LintContext(writer(overlay=lay(folder / "mine", files), tell=tell), SENDER)
+def lint_context(folder: Path, files: dict[str, str], reported: list[Fault] | None = None) -> LintContext:
+    on_fault = [].append if reported is None else reported.append
+    return LintContext(make_renderer(overlay=write_files(folder / "mine", files), on_fault=on_fault), SENDER)
 
 
 @pytest.fixture
 def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     """Return the kind, language and owner of each mail that is rendered from now on."""
     found: list[tuple[str, str, str]] = []
-    mail = LintContext.mail
+    mail = LintContext.render
 
     def noted(self: LintContext, kind: str, language: str, sample: Sample) -> object:
         found.append((kind, language, self.owner.id if self.owner else ""))
         return mail(self, kind, language, sample)
 
-    monkeypatch.setattr(LintContext, "mail", noted)
+    monkeypatch.setattr(LintContext, "render", noted)
     return found
 
 
@@ -52,10 +52,10 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
         ("applications/app1/Welcome/html.jinja", "mine/applications/app1/Welcome/html.jinja, line 2"),
     ],
 )
-async def test_a_template_that_fails_is_told_before_a_mail_meets_it(tmp_path: Path, file: str, faulty: str) -> None:
-    told: list[Fault] = []
-    await check_changed_templates(desk(tmp_path, {file: FAILS}, told), {}, FakeClock())
-    assert [fault.path for fault in told] == [faulty]
+async def test_a_failing_template_is_reported_before_a_mail_uses_it(tmp_path: Path, file: str, faulty: str) -> None:
+    reported: list[Fault] = []
+    await check_changed_templates(lint_context(tmp_path, {file: FAILS}, reported), {}, FakeClock())
+    assert [fault.path for fault in reported] == [faulty]
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,16 @@ async def test_a_template_that_fails_is_told_before_a_mail_meets_it(tmp_path: Pa
         ({"SignIn/html.jinja": "{{ code }}", "SignIn/de/html.jinja": "{{ code }}"}, LANGUAGES, 2),
     ],
 )
-async def test_what_mailroom_brings_is_not_rendered(
+async def test_unchanged_bundled_mails_are_not_rendered(
     tmp_path: Path, rendered: list[tuple[str, str, str]], files: dict[str, str], mails: int, of_nulls: int
 ) -> None:
-    await check_changed_templates(desk(tmp_path, files), {}, FakeClock())
+    await check_changed_templates(lint_context(tmp_path, files), {}, FakeClock())
     assert len(set(rendered)) == mails
     assert len(rendered) == mails + of_nulls
 
 
-async def test_what_did_not_change_is_not_rendered_again(tmp_path: Path, rendered: list[tuple[str, str, str]]) -> None:
-    writing = desk(
+async def test_unchanged_mails_are_not_rendered_again(tmp_path: Path, rendered: list[tuple[str, str, str]]) -> None:
+    context = lint_context(
         tmp_path,
         {
             "SignIn/html.jinja": "{{ code }}",
@@ -88,16 +88,16 @@ async def test_what_did_not_change_is_not_rendered_again(tmp_path: Path, rendere
         },
     )
     checked: changed_templates.Checked = {}
-    await check_changed_templates(writing, checked, FakeClock())
+    await check_changed_templates(context, checked, FakeClock())
     rendered.clear()
-    lay(tmp_path / "mine", {"organizations/org1/Welcome/fr/html.jinja": "other"})
-    assert writing.writer.refresh() or writing.writer.refresh()
-    await check_changed_templates(writing, checked, FakeClock())
+    write_files(tmp_path / "mine", {"organizations/org1/Welcome/fr/html.jinja": "other"})
+    assert context.renderer.refresh() or context.renderer.refresh()
+    await check_changed_templates(context, checked, FakeClock())
     assert set(rendered) == {("Welcome", "fr", "org1")}
 
 
 class WorkingClock(FakeClock):
-    """A clock on which a millisecond passes at each look."""
+    """A clock that advances by a millisecond at each reading."""
 
     def monotonic(self) -> float:
         """Return a millisecond more than the last time."""
@@ -108,9 +108,9 @@ class WorkingClock(FakeClock):
 async def test_the_event_loop_is_free_again_after_a_few_renderings(
     tmp_path: Path, rendered: list[tuple[str, str, str]]
 ) -> None:
-    writing = desk(tmp_path, {"layout.html.jinja": LAYOUT + "\n"})
+    context = lint_context(tmp_path, {"layout.html.jinja": LAYOUT + "\n"})
     clock = WorkingClock()
-    checking = asyncio.create_task(check_changed_templates(writing, {}, clock))
+    checking = asyncio.create_task(check_changed_templates(context, {}, clock))
     slices: list[int] = []
     while True:
         before = len(rendered)
@@ -127,10 +127,10 @@ async def test_the_event_loop_is_free_again_after_a_few_renderings(
 
 
 @asynccontextmanager
-async def watching(writing: LintContext, clock: FakeClock) -> AsyncIterator[list[EventDict]]:
-    """Watch for a while, and see what is logged."""
+async def watching(context: LintContext, clock: FakeClock) -> AsyncIterator[list[EventDict]]:
+    """Watch templates during the block; yield the log."""
     with structlog.testing.capture_logs() as logs:
-        task = asyncio.create_task(watch_templates(writing, clock))
+        task = asyncio.create_task(watch_templates(context, clock))
         try:
             yield logs
         finally:
@@ -138,38 +138,38 @@ async def watching(writing: LintContext, clock: FakeClock) -> AsyncIterator[list
             await asyncio.wait((task,))
 
 
-async def test_a_change_with_a_fault_is_told_within_2_seconds_and_once(tmp_path: Path) -> None:
-    told: list[Fault] = []
-    writing = desk(tmp_path, {"SignIn/html.jinja": "{{ code }}"}, told)
+async def test_a_faulty_change_is_reported_once_within_2_seconds(tmp_path: Path) -> None:
+    reported: list[Fault] = []
+    context = lint_context(tmp_path, {"SignIn/html.jinja": "{{ code }}"}, reported)
     clock = FakeClock()
-    async with watching(writing, clock) as logs:
+    async with watching(context, clock) as logs:
         await clock.until_asleep()
-        assert not told
+        assert not reported
         for file, text in (("Welcome/fr/html.jinja", FAILS), ("Welcome/de/html.jinja", "ok")):
-            lay(tmp_path / "mine", {file: text})
+            write_files(tmp_path / "mine", {file: text})
             began = clock.monotonic()
             while not logs:
                 await clock.advance(0.5)
                 await clock.until_asleep()
             assert clock.monotonic() - began <= 1
             assert logs.pop()["event"] == "templates.read"
-            assert [fault.path for fault in told] == ["mine/Welcome/fr/html.jinja, line 2"]
+            assert [fault.path for fault in reported] == ["mine/Welcome/fr/html.jinja, line 2"]
 
 
-async def test_a_check_that_fails_is_told_and_the_next_change_is_checked(
+async def test_a_failing_check_is_logged_and_the_next_change_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Fault] = []
-    writing = desk(tmp_path, {"SignIn/html.jinja": "{{ code }}"}, told)
+    reported: list[Fault] = []
+    context = lint_context(tmp_path, {"SignIn/html.jinja": "{{ code }}"}, reported)
     clock = FakeClock()
     with monkeypatch.context() as broken:
-        broken.setattr(LintContext, "mail", lambda *_: 1 / 0)
-        async with watching(writing, clock) as logs:
+        broken.setattr(LintContext, "render", lambda *_: 1 / 0)
+        async with watching(context, clock) as logs:
             await clock.until_asleep()
             assert [(line["event"], line["log_level"]) for line in logs] == [("templates.check_failed", "error")]
             broken.undo()
-            lay(tmp_path / "mine", {"Welcome/html.jinja": FAILS})
+            write_files(tmp_path / "mine", {"Welcome/html.jinja": FAILS})
             for _ in range(4):
                 await clock.advance(60)
                 await clock.until_asleep()
-    assert [fault.path for fault in told] == ["mine/Welcome/html.jinja, line 2"]
+    assert [fault.path for fault in reported] == ["mine/Welcome/html.jinja, line 2"]

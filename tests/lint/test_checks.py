@@ -12,7 +12,7 @@ from mailroom.lint.runner import check
 from mailroom.message import Address, Email, Message
 from mailroom.rendering.renderer import TemplateRenderer
 from tests.lint.conftest import Copy
-from tests.rendering.samples import SENDER, writer
+from tests.rendering.samples import SENDER, make_renderer
 
 LAYOUT: Final = "layout.html.jinja"
 CODE: Final = "parts/code.html.jinja"
@@ -85,7 +85,7 @@ def kinds_of(file: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(("number", "file", "old", "new"), SPOILT, ids=lambda value: str(value)[:60])
-def test_what_is_spoilt_is_caught_by_its_check_alone(copy: Copy, number: int, file: str, old: str, new: str) -> None:
+def test_each_defect_is_found_by_its_own_check_only(copy: Copy, number: int, file: str, old: str, new: str) -> None:
     copy.replace(file, old, new)
     found = copy.check(kinds_of(file))
     assert {finding.check for finding in found} == {number}, found
@@ -93,7 +93,7 @@ def test_what_is_spoilt_is_caught_by_its_check_alone(copy: Copy, number: int, fi
 
 
 ELSEWHERE: Final = (2, 14, 15, 17, 18)
-"""Checks of what is not there, or of the whole: they name the kind's own file."""
+"""Checks of missing parts or of the whole mail; they name the kind's own file."""
 PLACED: Final = [
     row
     for row in SPOILT
@@ -108,25 +108,25 @@ PLACED: Final = [
 
 @pytest.mark.parametrize(("number", "file", "old", "new"), PLACED, ids=lambda value: str(value)[:60])
 def test_the_place_is_named(copy: Copy, number: int, file: str, old: str, new: str) -> None:
-    """File, and the line within three of where it was spoilt: hostile values break lines of their own."""
+    """File, and the line within three of the defect: hostile values add line breaks."""
     copy.replace(file, old, new, times=1)
-    spoilt = (copy.folder / file).read_text(encoding="utf-8").partition(new)[0].count("\n") + 1 if new else None
+    defect_line = (copy.folder / file).read_text(encoding="utf-8").partition(new)[0].count("\n") + 1 if new else None
     found = copy.check(kinds_of(file))
     assert any(finding.file == file for finding in found), found
-    if spoilt:
+    if defect_line:
         near = [finding for finding in found if finding.file == file and finding.line is not None]
-        assert any(abs((finding.line or 0) - spoilt) <= 3 for finding in near), (spoilt, near)
+        assert any(abs((finding.line or 0) - defect_line) <= 3 for finding in near), (defect_line, near)
 
 
 class Mangling(TemplateRenderer):
-    """Writes what no template can make."""
+    """Renders mails that no template can produce."""
 
     mangle: Callable[[Email], Email]
 
-    def write(
+    def render(
         self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
     ) -> Email:
-        email = super().write(message, sender=sender, reply_to=reply_to, template_at_provider=template_at_provider)
+        email = super().render(message, sender=sender, reply_to=reply_to, template_at_provider=template_at_provider)
         return self.mangle(email)
 
 
@@ -169,30 +169,30 @@ MANGLED: Final[list[tuple[int, Callable[[Email], Email]]]] = [
 
 @pytest.mark.parametrize(("number", "mangle"), MANGLED)
 def test_a_message_that_says_something_else_is_caught(number: int, mangle: Callable[[Email], Email]) -> None:
-    author = writer_of(Mangling)
-    author.mangle = mangle
-    found = check(LintContext(author, SENDER), kinds=["SignIn"], languages=["en"])
+    renderer = writer_of(Mangling)
+    renderer.mangle = mangle
+    found = check(LintContext(renderer, SENDER), kinds=["SignIn"], languages=["en"])
     assert {finding.check for finding in found} == {number}, found
 
 
 def test_an_event_mail_may_be_unsubscribed_from_with_one_click_only() -> None:
-    author = writer_of(Mangling)
-    author.mangle = headers(("List-Unsubscribe", "<https://acme.example/u>"))
-    [found] = check(LintContext(author, SENDER), kinds=["Welcome"], languages=["en"])
+    renderer = writer_of(Mangling)
+    renderer.mangle = headers(("List-Unsubscribe", "<https://acme.example/u>"))
+    [found] = check(LintContext(renderer, SENDER), kinds=["Welcome"], languages=["en"])
     assert (found.check, found.problem) == (20, "List-Unsubscribe lacks one-click")
-    author.mangle = headers(*ONE_CLICK)
-    assert not check(LintContext(author, SENDER), kinds=["Welcome"], languages=["en"])
+    renderer.mangle = headers(*ONE_CLICK)
+    assert not check(LintContext(renderer, SENDER), kinds=["Welcome"], languages=["en"])
 
 
 def test_a_provider_may_send_from_a_domain_of_its_own() -> None:
-    author = writer_of(Mangling)
-    author.mangle = from_elsewhere
-    desk = LintContext(author, SENDER, domains=frozenset({"other.example"}))
-    assert not check(desk, kinds=["SignIn"], languages=["en"])
+    renderer = writer_of(Mangling)
+    renderer.mangle = from_elsewhere
+    context = LintContext(renderer, SENDER, domains=frozenset({"other.example"}))
+    assert not check(context, kinds=["SignIn"], languages=["en"])
 
 
 def writer_of(kind: type[Mangling]) -> Any:
-    made = writer()
+    made = make_renderer()
     made.__class__ = kind
     return made
 
@@ -202,7 +202,7 @@ def test_every_check_is_tried() -> None:
     assert tried == set(CHECKS)
 
 
-def test_one_fault_in_the_layout_is_told_once(copy: Copy) -> None:
+def test_a_fault_in_the_layout_is_reported_once(copy: Copy) -> None:
     copy.replace(LAYOUT, '<table role="presentation" width="480"', '<table width="480"')
     [found] = copy.check(("SignIn", "Register"), ("en", "de", "ar"))
     assert found.kinds == ("SignIn", "Register")

@@ -9,9 +9,9 @@ from mailroom.lint.rule import RenderedMail
 from mailroom.lint.rules.contrast import check_contrast
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample
-from tests.rendering.samples import SENDER, writer
+from tests.rendering.samples import SENDER, make_renderer
 
-MADE = LintContext(writer(), SENDER).mail("SignIn", "en", Sample.FULL)
+MADE = LintContext(make_renderer(), SENDER).render("SignIn", "en", Sample.FULL)
 
 
 def problems(body: str, style: str = "", meta: str = "") -> list[str]:
@@ -43,7 +43,7 @@ AWARE = '<meta name="color-scheme" content="light dark">'
         ('<img alt="Acme" style="color:#ddd">', "", "“Acme” is #DDDDDD"),
     ],
 )
-def test_text_that_cannot_be_read_is_told(body: str, style: str, told: str) -> None:
+def test_unreadable_text_is_reported(body: str, style: str, told: str) -> None:
     found = problems(body, style)
     assert bool(found) == bool(told), found
     assert told in (found or [""])[0]
@@ -61,11 +61,11 @@ def test_text_that_cannot_be_read_is_told(body: str, style: str, told: str) -> N
         '<div style="background:linear-gradient(#000,#111)"><p style="color:#fff">on a gradient</p></div>',
     ],
 )
-def test_what_is_hidden_large_or_on_a_picture_is_let_be(body: str) -> None:
+def test_hidden_and_large_texts_and_texts_on_images_are_not_reported(body: str) -> None:
     assert not problems(body)
 
 
-def test_a_page_that_says_it_can_be_dark_is_dark_where_nothing_else_is_said() -> None:
+def test_a_page_that_supports_dark_mode_has_a_dark_canvas() -> None:
     assert not problems("<p>x</p>")
     assert not problems("<p>x</p>", meta=AWARE)
     [told] = problems('<p style="color:#333">x</p>', meta=AWARE)

@@ -5,7 +5,7 @@ import pytest
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.runner import check
 from mailroom.rendering import Brand
-from tests.rendering.samples import BRAND, SENDER, writer
+from tests.rendering.samples import BRAND, SENDER, make_renderer
 
 BRANDS = {
     "named": BRAND,
@@ -18,12 +18,12 @@ BRANDS = {
 
 def test_every_kind_in_every_language_is_without_a_finding() -> None:
     seen: list[None] = []
-    desk = LintContext(writer(), SENDER)
-    assert not check(desk, progress=lambda: seen.append(None))
-    assert len(seen) == 4 * sum(len(tags) for tags in desk.inventory.kinds.values()) >= 800
+    context = LintContext(make_renderer(), SENDER)
+    assert not check(context, progress=lambda: seen.append(None))
+    assert len(seen) == 4 * sum(len(tags) for tags in context.inventory.kinds.values()) >= 800
 
 
 @pytest.mark.parametrize("brand", BRANDS)
 def test_every_brand_is_served_as_well(brand: str) -> None:
-    desk = LintContext(writer(brand=BRANDS[brand]), SENDER)
-    assert not check(desk, languages=["en", "fa-IR"])
+    context = LintContext(make_renderer(brand=BRANDS[brand]), SENDER)
+    assert not check(context, languages=["en", "fa-IR"])

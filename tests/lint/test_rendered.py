@@ -3,7 +3,7 @@
 import pytest
 
 from mailroom.errors import RenderingError
-from mailroom.lint.rules.rendered import unwritable
+from mailroom.lint.rules.rendered import render_failure
 from mailroom.logto import CODE_TYPES
 from tests.lint.conftest import Copy
 
@@ -15,7 +15,7 @@ def test_a_template_that_fails_is_found_with_its_line(copy: Copy) -> None:
     assert "null" in found.samples
     assert found.line
     assert len(found.languages) >= 20
-    assert found.told()["place"] == f"Welcome/html.jinja, line {found.line}"
+    assert found.as_log_fields()["place"] == f"Welcome/html.jinja, line {found.line}"
 
 
 def test_a_mail_without_its_code_is_found(copy: Copy) -> None:
@@ -33,6 +33,8 @@ def test_a_mail_without_its_code_is_found(copy: Copy) -> None:
         ("the recipient is no address", "", None, "the recipient is no address"),
     ],
 )
-def test_the_writers_words_are_taken_apart(error: str, file: str, line: int | None, problem: str) -> None:
-    found = unwritable(RenderingError(error))
+def test_the_renderers_error_is_split_into_file_line_and_problem(
+    error: str, file: str, line: int | None, problem: str
+) -> None:
+    found = render_failure(RenderingError(error))
     assert (found.file, found.line, found.problem) == (file, line, problem)

@@ -31,7 +31,7 @@ def test_messages_are_as_the_doors_make_them(kind: str) -> None:
     assert (made.priority is Priority.INVITATION) == (kind == "OrganizationInvitation")
 
 
-def test_a_payload_can_be_given() -> None:
+def test_a_payload_replaces_that_of_the_sample() -> None:
     assert message("SignIn", Sample.FULL, "en", {"code": "1"}).payload == {"code": "1"}
 
 

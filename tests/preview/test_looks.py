@@ -1,7 +1,7 @@
-"""What a copy of a mail looks like, whatever the browser prefers."""
+"""How a copy of a mail looks, independent of the browser's preference."""
 
 from mailroom.lint.samples import Sample
-from mailroom.preview import View, seen, view
+from mailroom.preview import View, view, with_look
 from tests.lint.conftest import Copy
 
 HTML = (
@@ -11,38 +11,38 @@ HTML = (
 )
 
 
-def test_dark_and_light_do_not_ask_the_browser() -> None:
-    assert "@media all{.ink" in seen(HTML, "dark")
-    assert ":root{color-scheme:dark}" in seen(HTML, "dark")
-    assert "@media not all{.ink" in seen(HTML, "light")
-    assert ":root{color-scheme:light}" in seen(HTML, "light")
+def test_dark_and_light_are_independent_of_the_browser() -> None:
+    assert "@media all{.ink" in with_look(HTML, "dark")
+    assert ":root{color-scheme:dark}" in with_look(HTML, "dark")
+    assert "@media not all{.ink" in with_look(HTML, "light")
+    assert ":root{color-scheme:light}" in with_look(HTML, "light")
 
 
 def test_inverted_is_the_light_mail_through_a_filter() -> None:
-    assert "@media not all{.ink" in seen(HTML, "inverted")
-    assert "html{filter:invert(1)" in seen(HTML, "inverted")
-    assert "filter" not in seen(HTML, "light")
+    assert "@media not all{.ink" in with_look(HTML, "inverted")
+    assert "html{filter:invert(1)" in with_look(HTML, "inverted")
+    assert "filter" not in with_look(HTML, "light")
 
 
 def test_inverted_leaves_pictures_as_they_are_and_not_their_texts() -> None:
-    assert "img[src]{filter:invert(1)" in seen(HTML, "inverted")
-    assert '<img class="light" alt' in seen(HTML, "inverted", pictures=False)
+    assert "img[src]{filter:invert(1)" in with_look(HTML, "inverted")
+    assert '<img class="light" alt' in with_look(HTML, "inverted", images=False)
 
 
 def test_without_pictures_their_texts_stay() -> None:
-    found = seen(HTML, "light", pictures=False)
+    found = with_look(HTML, "light", images=False)
     assert "src=" not in found
     assert '<img class="light" alt="Acme">' in found
 
 
-def test_the_samples_logo_which_exists_nowhere_is_drawn() -> None:
-    assert "cdn.example.com" not in seen(HTML, "light")
-    assert 'src="data:image/svg+xml,' in seen(HTML, "light")
+def test_the_samples_logo_is_replaced_by_a_drawing() -> None:
+    assert "cdn.example.com" not in with_look(HTML, "light")
+    assert 'src="data:image/svg+xml,' in with_look(HTML, "light")
 
 
 def test_a_view_has_the_inbox_row_the_headers_and_the_findings(copy: Copy) -> None:
     copy.replace("layout.html.jinja", 'role="presentation" width="480"', 'width="480"')
-    found = view(copy.desk(), "SignIn", "de", Sample.FULL)
+    found = view(copy.context(), "SignIn", "de", Sample.FULL)
     assert isinstance(found, View)
     told = found.as_json()
     assert told["from"] == "Acme"

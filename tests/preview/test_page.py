@@ -1,4 +1,4 @@
-"""The preview's page: what it asks for, and whom it refuses."""
+"""The preview's page: its requests, and those that it refuses."""
 
 import json
 import re
@@ -10,9 +10,9 @@ import pytest
 from handlers.console.preview import Preview
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample
-from tests.rendering.samples import SENDER, writer
+from tests.rendering.samples import SENDER, make_renderer
 
-APP = Preview(LintContext(writer(), SENDER), kind="SignIn", language="en", sample=Sample.FULL).app()
+APP = Preview(LintContext(make_renderer(), SENDER), kind="SignIn", language="en", sample=Sample.FULL).app()
 
 
 async def request(
@@ -64,13 +64,13 @@ async def test_a_changed_payload_is_shown() -> None:
         (7, "The payload is no JSON"),
     ],
 )
-async def test_what_cannot_be_written_is_told(payload: Any, told: str) -> None:
+async def test_a_mail_that_cannot_be_rendered_is_an_error(payload: Any, told: str) -> None:
     assert told in (await shown(payload=payload))["error"]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "", "localhost.evil.example:1"])
 async def test_another_name_is_refused(host: str) -> None:
-    """DNS rebinding: a foreign page that has its name point here."""
+    """DNS rebinding: the name of another site resolves to this machine."""
     assert (await request("GET", "/", host=host)).status_code == 400
 
 
@@ -88,7 +88,7 @@ async def test_another_name_is_refused(host: str) -> None:
         ("GET", "/etc/passwd", "", b"", 404),
     ],
 )
-async def test_what_the_page_does_not_send_is_refused(
+async def test_requests_that_the_page_does_not_send_are_refused(
     method: str, path: str, content_type: str, body: bytes, status: int
 ) -> None:
     response = await request(method, path, body, host="127.0.0.1:1", content_type=content_type)

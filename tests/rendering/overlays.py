@@ -6,10 +6,10 @@ from typing import Any
 
 from mailroom.message import Address, Email, Priority
 from mailroom.rendering.renderer import TemplateRenderer
-from tests.rendering.samples import SENDER, full, message, writer
+from tests.rendering.samples import SENDER, full, make_renderer, message
 
 
-def lay(folder: Path, files: Mapping[str, str]) -> Path:
+def write_files(folder: Path, files: Mapping[str, str]) -> Path:
     """Write the files, and return the folder."""
     for name, text in files.items():
         file = folder / name
@@ -18,13 +18,13 @@ def lay(folder: Path, files: Mapping[str, str]) -> Path:
     return folder
 
 
-def over(folder: Path, files: Mapping[str, str], **changes: Any) -> TemplateRenderer:
-    """Return a writer with these files laid over the bundled ones."""
-    return writer(overlay=lay(folder, files), **changes)
+def renderer_with(folder: Path, files: Mapping[str, str], **changes: Any) -> TemplateRenderer:
+    """Return a renderer with these files above the bundled ones."""
+    return make_renderer(overlay=write_files(folder, files), **changes)
 
 
-def write(
-    author: TemplateRenderer,
+def render(
+    renderer: TemplateRenderer,
     template: str = "SignIn",
     payload: Mapping[str, Any] | None = None,
     *,
@@ -33,7 +33,7 @@ def write(
     reply_to: Address | None = None,
     **more: Any,
 ) -> Email:
-    """Write one mail, with everything in its payload unless another is given."""
+    """Render one mail; without a payload, with all fields."""
     given = full(template) if payload is None else payload
     subject = message(template, {**given, **more}, priority=priority)
-    return author.write(subject, sender=sender, reply_to=reply_to)
+    return renderer.render(subject, sender=sender, reply_to=reply_to)

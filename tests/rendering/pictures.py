@@ -13,7 +13,7 @@ from typing import Final
 from mailroom.lint.samples import DARK_LOGO, LOGO
 from mailroom.message import Message
 from mailroom.rendering.renderer import TemplateRenderer
-from tests.rendering.samples import KINDS, SENDER, full, message, writer
+from tests.rendering.samples import KINDS, SENDER, full, make_renderer, message
 
 FOLDER: Final = Path("build/previews")
 LANGUAGES: Final = ("en", "de", "ar", "ja", "zh-TW")
@@ -30,15 +30,15 @@ def main() -> int:
         return 1
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    author = writer()
+    renderer = make_renderer()
     for tag in sys.argv[1:] or LANGUAGES:
         for kind in KINDS:
-            _photograph(browser, f"{kind}-{tag}", author, message(kind, full(kind) | {"locale": tag}))
+            _photograph(browser, f"{kind}-{tag}", renderer, message(kind, full(kind) | {"locale": tag}))
         bare = {"organization": {"name": "Lighthouse GmbH", "branding": {"logoUrl": LOGO}}, "locale": tag}
-        _photograph(browser, f"invitation-without-link-{tag}", author, message("OrganizationInvitation", bare))
+        _photograph(browser, f"invitation-without-link-{tag}", renderer, message("OrganizationInvitation", bare))
         both = {"name": "Riverside Web", "branding": {"logoUrl": LOGO, "darkLogoUrl": DARK_LOGO}}
         branded = full("SignIn") | {"application": both, "locale": tag}
-        _photograph(browser, f"two-logos-{tag}", author, message("SignIn", branded))
+        _photograph(browser, f"two-logos-{tag}", renderer, message("SignIn", branded))
     return 0
 
 
@@ -46,9 +46,9 @@ _STAND_INS: Final = {LOGO: "%231a1a22", DARK_LOGO: "%23f2f2f5"}
 """Logos that exist nowhere -> the colour of the drawing that is photographed instead."""
 
 
-def _photograph(browser: str, name: str, author: TemplateRenderer, subject: Message) -> None:
+def _photograph(browser: str, name: str, renderer: TemplateRenderer, subject: Message) -> None:
     page = FOLDER / f"{name}.html"
-    html = author.write(subject, sender=SENDER, reply_to=None).html
+    html = renderer.render(subject, sender=SENDER, reply_to=None).html
     for address, ink in _STAND_INS.items():
         html = html.replace(address, _drawing(ink))
     page.write_text(html, encoding="utf-8")

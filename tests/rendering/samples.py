@@ -36,8 +36,8 @@ CREATED: Final = 1_790_000_000.0
 CAPTURES: Final = sorted((Path(__file__).parents[1] / "logto-wire" / "email").glob("*.http"))
 
 
-def writer(**changes: Any) -> TemplateRenderer:
-    """Return a writer with everything usual but the changes."""
+def make_renderer(**changes: Any) -> TemplateRenderer:
+    """Return a renderer with the usual settings except the changes."""
     usual: dict[str, Any] = {
         "brand": BRAND,
         "code_lifetime": timedelta(minutes=10),
@@ -53,7 +53,7 @@ def message(
     recipient: str = "ada@example.com",
     priority: Priority | None = None,
 ) -> Message:
-    """Return a message as the doors make it."""
+    """Return a message as the endpoints build it."""
     return Message(
         id=ID,
         template=template,
@@ -73,7 +73,7 @@ def captured(file: Path) -> Message:
 
 
 def full(template: str) -> dict[str, Any]:
-    """Return a payload in which nothing is missing."""
+    """Return a payload with all fields."""
     payload: dict[str, Any] = {
         "locale": "en",
         "application": {"id": "x42ogopvrdataet06r5rt", "name": "Riverside Web"},

@@ -9,7 +9,7 @@ from mailroom.errors import RenderingError
 from mailroom.lint.samples import Sample, message
 from mailroom.rendering.engines import jinja_engine as compiling
 from mailroom.rendering.engines.jinja_engine import BoundTemplate, Engine, Source
-from tests.rendering.samples import SENDER, writer
+from tests.rendering.samples import SENDER, make_renderer
 
 CONSTANTS = {"lang": "ko", "words": {"title": "Your <code>", "unasked": ""}}
 VARIABLES: Mapping[str, Any] = {
@@ -102,53 +102,57 @@ def engine_of(templates: Mapping[str, str]) -> Engine:
 
 
 @pytest.mark.parametrize("templates", FLAT.values(), ids=FLAT.keys())
-def test_one_template_prints_what_all_of_them_print(templates: Mapping[str, str]) -> None:
+def test_a_merged_template_prints_the_same(templates: Mapping[str, str]) -> None:
     engine = engine_of(templates)
     assert engine.merge_template("html.jinja", CONSTANTS) is not None
-    assert engine.page("html.jinja", CONSTANTS).render(dict(VARIABLES)) == engine.render("html.jinja", dict(VARIABLES))
+    assert BoundTemplate(engine, "html.jinja", CONSTANTS).render(dict(VARIABLES)) == engine.render(
+        "html.jinja", dict(VARIABLES)
+    )
 
 
 @pytest.mark.parametrize("templates", AS_THEY_ARE.values(), ids=AS_THEY_ARE.keys())
-def test_what_only_its_own_run_can_tell_stays_as_it_is(templates: Mapping[str, str]) -> None:
+def test_a_template_with_scopes_of_its_own_is_not_merged(templates: Mapping[str, str]) -> None:
     engine = engine_of(templates)
     assert engine.merge_template("html.jinja", CONSTANTS) is None
-    assert engine.page("html.jinja", CONSTANTS).render(dict(VARIABLES)) == engine.render("html.jinja", dict(VARIABLES))
+    assert BoundTemplate(engine, "html.jinja", CONSTANTS).render(dict(VARIABLES)) == engine.render(
+        "html.jinja", dict(VARIABLES)
+    )
 
 
-def test_a_frame_that_extends_itself_is_told_and_not_followed_for_ever() -> None:
+def test_a_template_that_extends_itself_is_an_error() -> None:
     engine = engine_of({"html.jinja": '{% extends "html.jinja" %}'})
     with pytest.raises(RenderingError, match=r"html\.jinja"):
-        engine.page("html.jinja", {}).render({})
+        BoundTemplate(engine, "html.jinja", {}).render({})
 
 
-def test_what_fails_in_a_mail_is_told_with_the_line_in_its_own_file() -> None:
+def test_an_error_of_a_merged_template_names_the_line_of_the_original_file() -> None:
     engine = engine_of(
         {
             "html.jinja": '{% extends "a.html.jinja" %}{% block b %}{{ code }}{% endblock %}',
             "a.html.jinja": "one\ntwo\n{{ 1 // code|length }}{% block b %}{% endblock %}",
         }
     )
-    page = engine.page("html.jinja", {})
+    page = BoundTemplate(engine, "html.jinja", {})
     assert page.render({"code": "1"}) == "one\ntwo\n11"
     with pytest.raises(RenderingError, match=r"a\.html\.jinja, line 3: ZeroDivisionError"):
         page.render({"code": ""})
 
 
-def test_a_template_that_does_not_exist_is_told() -> None:
+def test_a_missing_template_is_an_error() -> None:
     engine = engine_of({"html.jinja": '{% include "gone.html.jinja" %}'})
     with pytest.raises(RenderingError, match=r"html\.jinja, line 1: TemplateNotFound"):
-        engine.page("html.jinja", {}).render({})
+        BoundTemplate(engine, "html.jinja", {}).render({})
 
 
 def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = writer()
+    made = make_renderer()
     messages = [
         message(kind, sample, language)
         for kind, languages in made.inventory({}).kinds.items()
         for language in languages
         for sample in Sample
     ]
-    fast = [made.write(one, sender=SENDER, reply_to=None) for one in messages]
+    fast = [made.render(one, sender=SENDER, reply_to=None) for one in messages]
     rendered: set[str] = set()
 
     def as_written(page: BoundTemplate, variables: dict[str, Any]) -> str:
@@ -157,14 +161,14 @@ def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPat
         return page._engine.render(page.name, variables)
 
     monkeypatch.setattr(BoundTemplate, "render", as_written)
-    assert fast == [made.write(one, sender=SENDER, reply_to=None) for one in messages]
+    assert fast == [made.render(one, sender=SENDER, reply_to=None) for one in messages]
     assert len(messages) >= 800
     assert len(rendered) >= 6
 
 
-def test_only_what_is_written_often_is_made_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_frequently_rendered_templates_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "_MERGE_AFTER", 3)
-    page = engine_of(FLAT["a plain one"]).page("html.jinja", CONSTANTS)
+    page = BoundTemplate(engine_of(FLAT["a plain one"]), "html.jinja", CONSTANTS)
     merged = []
     for _ in range(4):
         page.render(dict(VARIABLES))
@@ -175,7 +179,7 @@ def test_only_what_is_written_often_is_made_one(monkeypatch: pytest.MonkeyPatch)
 def test_a_mail_does_not_wait_for_the_merged_template(monkeypatch: pytest.MonkeyPatch) -> None:
     submitted: list[Callable[[], None]] = []
     monkeypatch.setattr(compiling, "submit", submitted.append)
-    page = engine_of(FLAT["a plain one"]).page("html.jinja", CONSTANTS)
+    page = BoundTemplate(engine_of(FLAT["a plain one"]), "html.jinja", CONSTANTS)
     before = page.render(dict(VARIABLES))
     assert not is_merged(page)
     [merge] = submitted
@@ -184,7 +188,7 @@ def test_a_mail_does_not_wait_for_the_merged_template(monkeypatch: pytest.Monkey
     assert page.render(dict(VARIABLES)) == before
 
 
-def test_a_template_too_deep_to_be_made_one_is_told_as_it_is_written() -> None:
+def test_a_template_too_deep_to_be_merged_is_rendered_unmerged() -> None:
     """Each file can be compiled, all of them together cannot."""
     begin, end = "{% if code %}" * 60, "{% endif %}" * 60
     engine = engine_of(
@@ -193,4 +197,4 @@ def test_a_template_too_deep_to_be_made_one_is_told_as_it_is_written() -> None:
             "p.html.jinja": f"{begin}{{{{ code }}}}{end}",
         }
     )
-    assert engine.page("html.jinja", {}).render({"code": "123456"}) == "123456"
+    assert BoundTemplate(engine, "html.jinja", {}).render({"code": "123456"}) == "123456"

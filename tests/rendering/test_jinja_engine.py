@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mailroom.errors import RenderingError
-from mailroom.rendering.engines.jinja_engine import LONGEST_PART, Engine
+from mailroom.rendering.engines.jinja_engine import LONGEST_PART, Engine, Source
 
 CONSTANTS = {"font": "'Segoe UI'", "brand": {"name": "Acme & Co"}}
 
@@ -15,7 +15,14 @@ def render(folder: Path, source: str, variables: dict[str, Any] | None = None, n
     file = folder / name
     file.parent.mkdir(exist_ok=True)
     file.write_text(source, encoding="utf-8")
-    return Engine(folder, CONSTANTS).render(name, variables or {})
+    return compiled(folder).render(name, variables or {})
+
+
+def compiled(folder: Path) -> Engine:
+    """Return the templates of a folder, compiled."""
+    names = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*.jinja")}
+    sources = {name: Source(file.read_text(encoding="utf-8"), name) for name, file in names.items()}
+    return Engine(sources, CONSTANTS)
 
 
 def html(folder: Path, source: str, variables: dict[str, Any] | None = None) -> str:
@@ -50,18 +57,11 @@ def test_null_and_missing_values_print_nothing(tmp_path: Path, source: str) -> N
     assert render(tmp_path, source, {"user": {"name": None}}) == ""
 
 
-def test_a_missing_value_can_be_given_another(tmp_path: Path) -> None:
+def test_a_missing_value_can_have_a_default(tmp_path: Path) -> None:
     assert render(tmp_path, "{{ organization.name or 'x' }}{{ user.name or 'y' }}", {"user": {"name": None}}) == "xy"
 
 
-def test_what_was_missing_is_remembered_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a.text.jinja").write_text("{{ user.nick }}{{ orga.name }}{% if quiet %}{% endif %}", encoding="utf-8")
-    engine = Engine(tmp_path, {})
-    engine.render("a.text.jinja", {"user": {}})
-    assert engine.missing == {"nick", "orga"}
-
-
-def test_a_key_goes_before_an_attribute(tmp_path: Path) -> None:
+def test_a_key_has_precedence_over_an_attribute(tmp_path: Path) -> None:
     assert render(tmp_path, "{{ user.items }}", {"user": {"items": "three"}}) == "three"
 
 
@@ -70,13 +70,13 @@ def test_a_template_still_has_the_methods_of_values(tmp_path: Path) -> None:
     assert render(tmp_path, source, {"user": {"a": 1, "b": 2}}) == "a=1;b=2;"
 
 
-def test_constants_are_folded_and_escaped_where_html_is(tmp_path: Path) -> None:
+def test_constants_are_escaped_in_html_only(tmp_path: Path) -> None:
     source = "{{ font }}|{{ brand.name }}|{{ brand.color }}"
     assert html(tmp_path, source) == "&#39;Segoe UI&#39;|Acme &amp; Co|"
     assert render(tmp_path, source) == "'Segoe UI'|Acme & Co|"
 
 
-def test_a_payload_overrules_no_constant(tmp_path: Path) -> None:
+def test_a_payload_does_not_override_constants(tmp_path: Path) -> None:
     assert (
         render(tmp_path, "{{ font }}{{ brand.name }}", {"font": "x", "brand": {"name": "y"}}) == "'Segoe UI'Acme & Co"
     )
@@ -96,7 +96,7 @@ def test_a_payload_overrules_no_constant(tmp_path: Path) -> None:
         "{% include 'nothing.jinja' %}",
     ],
 )
-def test_what_a_template_must_not_do_is_an_error_with_its_line(tmp_path: Path, source: str) -> None:
+def test_a_forbidden_operation_is_an_error_with_its_line(tmp_path: Path, source: str) -> None:
     try:
         assert render(tmp_path, f"one\ntwo {source}", {"user": {}}).strip() == "one\ntwo"
     except RenderingError as error:
@@ -107,7 +107,7 @@ def test_numbers_may_be_multiplied(tmp_path: Path) -> None:
     assert render(tmp_path, "{{ 6 * n }}", {"n": 7}) == "42"
 
 
-def test_an_error_never_tells_a_value(tmp_path: Path) -> None:
+def test_an_error_contains_no_value(tmp_path: Path) -> None:
     with pytest.raises(RenderingError) as caught:
         render(tmp_path, "\n\n{{ code + 1 }}{{ {}[code] }}", {"code": "314159"})
     assert str(caught.value) == "X/text.jinja, line 3: TypeError"
@@ -130,13 +130,13 @@ def test_a_part_is_bounded_whatever_the_payload(tmp_path: Path, source: str) -> 
 def test_a_faulty_template_is_found_at_once_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "bad.html.jinja").write_text("one\n{% if %}", encoding="utf-8")
     with pytest.raises(RenderingError, match=r"^bad\.html\.jinja, line 2: "):
-        Engine(tmp_path, {})
+        compiled(tmp_path)
 
 
-def test_what_is_not_ascii_becomes_a_reference_in_html(tmp_path: Path) -> None:
+def test_non_ascii_characters_become_references_in_html(tmp_path: Path) -> None:
     assert html(tmp_path, "é{{ x }}", {"x": "日\ud800"}) == "&#233;&#26085;&#65533;"
 
 
-def test_but_not_where_a_style_would_be_garbled(tmp_path: Path) -> None:
+def test_non_ascii_characters_stay_if_a_style_has_some(tmp_path: Path) -> None:
     source = "<style>p{font-family:'微软雅黑'}</style>é"
     assert html(tmp_path, source) == source

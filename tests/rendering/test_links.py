@@ -77,7 +77,7 @@ def test_a_link_is_repaired_as_browsers_do(given_link: str, href: str) -> None:
         pytest.param("https://a.example/" + "é" * 7000, "https://a.example/" + "é" * 7000, id="too long when encoded"),
     ],
 )
-def test_what_cannot_be_a_link_is_to_be_copied(given_link: Any, text: str) -> None:
+def test_an_invalid_url_is_shown_as_text_to_copy(given_link: Any, text: str) -> None:
     assert link(given_link) == Link(text=text)
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_a_link_is_to_be_copied(given_link: Any, text: str) -> No
         {"href": "https://a.example/"},
     ],
 )
-def test_what_is_dangerous_too_long_or_no_text_is_not_shown(given_link: Any) -> None:
+def test_dangerous_long_and_non_text_links_are_not_shown(given_link: Any) -> None:
     assert is_given(given_link)
     assert link(given_link, ["acme"]) == Link()
 
@@ -127,7 +127,7 @@ def test_no_value_makes_a_link_that_leaves_its_attribute_or_its_host(value: Any)
 
 @unhurried
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\\#?%")))
-def test_a_repaired_path_means_what_was_given(path: str) -> None:
+def test_a_normalized_path_has_the_same_meaning(path: str) -> None:
     found = address(f"https://a.example/x{path}x")
     assert unquote(urlsplit(found).path) == f"/x{path}x"
 

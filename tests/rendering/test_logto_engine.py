@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from mailroom.errors import MissingVariable, RenderingError
 from mailroom.message import Address
 from mailroom.rendering.engines.logto_engine import HtmlTemplate
-from tests.rendering.overlays import over, write
-from tests.rendering.samples import SENDER, full, unhurried, writer
+from tests.rendering.overlays import render, renderer_with
+from tests.rendering.samples import SENDER, full, make_renderer, unhurried
 from tests.rendering.test_mime import mailboxes, parsed
 from tests.rendering.test_sanitize import json_values
 
-PLAIN = writer()
+PLAIN = make_renderer()
 SUBJECT = 'subject = "Code {{code}} for {{application.name}}"\n'
 CONTENT = '<p>Hi {{user.name}}, <b>{{ code }}</b> <a href="{{link}}">join</a> {{nobody.name}}</p>'
 GENERIC = {"Generic/logto/default.toml": SUBJECT, "Generic/logto/default.html": CONTENT}
@@ -31,9 +31,9 @@ def logto(kind: str = "SignIn", tag: str = "default", more: str = "", content: s
 
 
 def test_an_imported_template_is_filled_and_its_text_part_taken_from_it(tmp_path: Path) -> None:
-    author = over(tmp_path, logto())
-    email = write(author, user={"name": "<b>Ada"}, link="https://a.example/?a=1&b=2")
-    assert author.faults == ()
+    renderer = renderer_with(tmp_path, logto())
+    email = render(renderer, user={"name": "<b>Ada"}, link="https://a.example/?a=1&b=2")
+    assert renderer.faults == ()
     assert email.subject == "Code 314159 for Riverside Web"
     assert email.html == (
         '<p>Hi &lt;b&gt;Ada, <b>314159</b> <a href="https://a.example/?a=1&amp;b=2">join</a> {{nobody.name}}</p>'
@@ -46,7 +46,7 @@ def test_plain_text_is_one_part_without_escaping(tmp_path: Path) -> None:
         "SignIn/logto/default.toml": SUBJECT + 'content_type = "text/plain"',
         "SignIn/logto/default.txt": "<{{code}}>",
     }
-    email = write(over(tmp_path, files))
+    email = render(renderer_with(tmp_path, files))
     assert (email.html, email.text) == ("", "<314159>")
     mail = parsed(email.raw)
     assert mail.get_content_type() == "text/plain"
@@ -54,14 +54,23 @@ def test_plain_text_is_one_part_without_escaping(tmp_path: Path) -> None:
 
 
 def test_a_missing_content_type_means_html_and_text_beside_it_is_the_text_part(tmp_path: Path) -> None:
-    email = write(over(tmp_path, {**logto(), "SignIn/logto/default.txt": "plain {{code}}"}))
+    email = render(renderer_with(tmp_path, {**logto(), "SignIn/logto/default.txt": "plain {{code}}"}))
     assert email.text == "plain 314159"
     assert "<b>314159</b>" in email.html
 
 
 def test_raw_keys_are_not_escaped_and_all_others_are(tmp_path: Path) -> None:
-    author = over(tmp_path, logto(more='raw = ["user.name"]', content="{{user.name}}{{application.name}}{{code}}"))
-    assert write(author, user={"name": "<b>"}, application={"name": "<i>"}).html == "<b>&lt;i&gt;314159"
+    renderer = renderer_with(
+        tmp_path, logto(more='raw = ["user.name"]', content="{{user.name}}{{application.name}}{{code}}")
+    )
+    assert render(renderer, user={"name": "<b>"}, application={"name": "<i>"}).html == "<b>&lt;i&gt;314159"
+
+
+def test_a_value_after_a_raw_one_is_escaped_for_its_own_position(tmp_path: Path) -> None:
+    content = '{{user.name}}<p onclick="{{application.name}}">{{code}}</p>'
+    renderer = renderer_with(tmp_path, logto(more='raw = ["user.name"]', content=content))
+    email = render(renderer, user={"name": "<b>"}, application={"name": "alert(1)"})
+    assert email.html == '<b><p onclick="">314159</p>'
 
 
 @pytest.mark.parametrize(
@@ -78,48 +87,51 @@ def test_the_language_is_chosen_as_for_our_own_words(tmp_path: Path, languages: 
     files: dict[str, str] = {}
     for tag in ("fr", "de", "zh-TW", "default"):
         files |= logto(tag=tag, content=f"{tag} {{{{code}}}}")
-    author = over(tmp_path, files)
-    email = write(author, "SignIn", {"code": "1", **languages})
+    renderer = renderer_with(tmp_path, files)
+    email = render(renderer, "SignIn", {"code": "1", **languages})
     assert email.html == f"{chosen} 1"
     assert email.language == ("en" if chosen == "default" else chosen)
 
 
-def test_the_default_language_goes_before_the_default_template(tmp_path: Path) -> None:
+def test_the_default_language_has_precedence_over_the_default_template(tmp_path: Path) -> None:
     files = {**logto(content="default {{code}}"), **logto(tag="en", content="english {{code}}")}
-    assert write(over(tmp_path, files), "SignIn", {"code": "1", "locale": "es"}).html == "english 1"
+    assert render(renderer_with(tmp_path, files), "SignIn", {"code": "1", "locale": "es"}).html == "english 1"
 
 
 def test_a_code_without_a_template_gets_that_of_generic_as_logto_has_it(tmp_path: Path) -> None:
-    author = over(tmp_path, GENERIC)
-    assert write(author, "BindMfa").subject == "Code 314159 for Riverside Web"
-    assert write(author, "Whatever", full("SignIn")).subject == "Code 314159 for Riverside Web"
+    renderer = renderer_with(tmp_path, GENERIC)
+    assert render(renderer, "BindMfa").subject == "Code 314159 for Riverside Web"
+    assert render(renderer, "Whatever", full("SignIn")).subject == "Code 314159 for Riverside Web"
     for kind in ("OrganizationInvitation", "Welcome"):
-        assert write(author, kind).raw == write(PLAIN, kind).raw, "not mails of codes"
+        assert render(renderer, kind).raw == render(PLAIN, kind).raw, "not mails of codes"
 
 
 def test_a_kind_that_the_operator_has_in_jinja_is_not_generics(tmp_path: Path) -> None:
-    author = over(tmp_path, {**GENERIC, "SignIn/html.jinja": "own {{ code }}"})
-    assert write(author).html == "own 314159"
+    renderer = renderer_with(tmp_path, {**GENERIC, "SignIn/html.jinja": "own {{ code }}"})
+    assert render(renderer).html == "own 314159"
 
 
-def test_within_a_folder_logtos_goes_first_and_an_upper_folder_before_it(tmp_path: Path) -> None:
+def test_a_logto_template_has_precedence_within_a_folder_only(tmp_path: Path) -> None:
     files = {
         **logto(content="logto {{code}}"),
         "SignIn/html.jinja": "jinja {{ code }}",
         "organizations/org1/SignIn/html.jinja": "org {{ code }}",
     }
-    author = over(tmp_path, files)
-    assert write(author).html == "logto 314159"
-    assert write(author, organization={"id": "org1"}).html == "org 314159"
+    renderer = renderer_with(tmp_path, files)
+    assert render(renderer).html == "logto 314159"
+    assert render(renderer, organization={"id": "org1"}).html == "org 314159"
 
 
-def test_an_imported_event_mail_is_written_too(tmp_path: Path) -> None:
-    assert write(over(tmp_path, logto("Welcome", content="Hi {{user.name}}")), "Welcome").html == "Hi Grace Höpper"
+def test_an_imported_template_of_an_event_is_rendered(tmp_path: Path) -> None:
+    assert (
+        render(renderer_with(tmp_path, logto("Welcome", content="Hi {{user.name}}")), "Welcome").html
+        == "Hi Grace Höpper"
+    )
 
 
 def test_a_code_without_its_code_is_missing_here_too(tmp_path: Path) -> None:
     with pytest.raises(MissingVariable):
-        write(over(tmp_path, logto()), "SignIn", {})
+        render(renderer_with(tmp_path, logto()), "SignIn", {})
 
 
 @pytest.mark.parametrize(
@@ -134,14 +146,14 @@ def test_a_code_without_its_code_is_missing_here_too(tmp_path: Path) -> None:
         ("subject", "Expected"),
     ],
 )
-def test_a_fault_in_its_settings_is_told(tmp_path: Path, settings: str, complaint: str) -> None:
-    author = over(tmp_path, {"SignIn/logto/default.toml": settings, "SignIn/logto/default.html": "x"})
-    assert complaint in author.faults[0].problem
-    assert write(author).raw == write(PLAIN).raw
+def test_a_fault_in_a_logto_templates_settings_is_reported(tmp_path: Path, settings: str, complaint: str) -> None:
+    renderer = renderer_with(tmp_path, {"SignIn/logto/default.toml": settings, "SignIn/logto/default.html": "x"})
+    assert complaint in renderer.faults[0].problem
+    assert render(renderer).raw == render(PLAIN).raw
 
 
 def test_a_name_that_is_no_language_is_a_fault(tmp_path: Path) -> None:
-    assert "neither a language tag" in over(tmp_path, logto(tag="english_words")).faults[0].problem
+    assert "neither a language tag" in renderer_with(tmp_path, logto(tag="english_words")).faults[0].problem
 
 
 @pytest.mark.parametrize(
@@ -166,44 +178,44 @@ def test_a_name_that_is_no_language_is_a_fault(tmp_path: Path) -> None:
 )
 def test_send_from_is_the_whole_from_within_our_domains(tmp_path: Path, send_from: str, sender: Address) -> None:
     escaped = send_from.replace("\r", "\\r").replace("\n", "\\n")
-    author = over(
+    renderer = renderer_with(
         tmp_path, logto(more=f'send_from = "{escaped}"'), sender_domains=["acme.example", "Mail.acme.example"]
     )
-    email = write(author, user={"mail": "x@evil.example"})
+    email = render(renderer, user={"mail": "x@evil.example"})
     assert email.sender == sender or email.sender.name.replace("\u2060", "") == sender.name.replace("\u2060", "")
     assert email.sender.email == sender.email
     assert [found.email for found in mailboxes(email.raw, "From")] == [sender.email]
     assert parsed(email.raw).keys().count("From") == 1
     assert not parsed(email.raw)["Bcc"]
-    assert bool(author.faults) == (sender == SENDER)
+    assert bool(renderer.faults) == (sender == SENDER)
 
 
 def test_reply_to_is_honoured_and_else_the_general_one(tmp_path: Path) -> None:
-    author = over(tmp_path, logto(more='reply_to = "{{user.mail}}"'))
+    renderer = renderer_with(tmp_path, logto(more='reply_to = "{{user.mail}}"'))
     general = Address("help@acme.example")
-    assert write(author, reply_to=general, user={"mail": "Ada <ada@b.example>"}).reply_to == Address(
+    assert render(renderer, reply_to=general, user={"mail": "Ada <ada@b.example>"}).reply_to == Address(
         "ada@b.example", "Ada"
     )
-    assert not author.faults
-    assert write(author, reply_to=general, user={"mail": "a@b.example, c@d.example"}).reply_to == general
-    assert "reply_to is not a mailbox" in author.faults[0].problem
+    assert not renderer.faults
+    assert render(renderer, reply_to=general, user={"mail": "a@b.example, c@d.example"}).reply_to == general
+    assert "reply_to is not a mailbox" in renderer.faults[0].problem
 
 
 def test_a_subject_that_comes_out_empty_is_the_names(tmp_path: Path) -> None:
     files = {**logto(), "SignIn/logto/default.toml": 'subject = "{{user.nobody}}"'}
-    assert write(over(tmp_path, files)).subject == "Riverside Web"
+    assert render(renderer_with(tmp_path, files)).subject == "Riverside Web"
 
 
 def test_style_is_put_inline(tmp_path: Path) -> None:
     html = "<html><head><style>.c{color:red}</style></head><body><p class='c'>{{code}}</p></body></html>"
-    assert '<p class="c" style="color: red;">314159</p>' in write(over(tmp_path, logto(content=html))).html
+    assert '<p class="c" style="color: red;">314159</p>' in render(renderer_with(tmp_path, logto(content=html))).html
 
 
 ODD = "{#outlook {% if %} {{user-name}} {{#if code}} {{{code}}} {{ code {{unknown.root}} %} #}"
 
 
-def test_what_only_looks_like_a_template_language_stays(tmp_path: Path) -> None:
-    email = write(over(tmp_path, logto(content=ODD)))
+def test_other_template_syntax_is_left_unchanged(tmp_path: Path) -> None:
+    email = render(renderer_with(tmp_path, logto(content=ODD)))
     assert email.html == ODD.replace("{{{code}}}", "{314159}")
 
 
@@ -244,7 +256,7 @@ HOSTILE = [
 
 @given(st.one_of(st.sampled_from(HOSTILE), st.text(), st.lists(st.sampled_from(HOSTILE)).map("".join)))
 @example(":")
-def test_no_value_adds_a_tag_an_attribute_or_a_script_wherever_it_stands(value: str) -> None:
+def test_no_value_adds_a_tag_an_attribute_or_a_script_at_any_position(value: str) -> None:
     made = HtmlTemplate(PLACES, frozenset()).fill({"x": value})
     harmless = Skeleton(MARKUP.fill({"x": "w"}))
     found = Skeleton(made)
@@ -265,16 +277,16 @@ def test_no_value_adds_a_tag_an_attribute_or_a_script_wherever_it_stands(value: 
 MARKUP = HtmlTemplate(PLACES, frozenset())
 
 
-def test_placeholders_that_are_never_filled_are_told(tmp_path: Path) -> None:
-    author = over(tmp_path, logto(content='<p onclick="{{code}}">{{code}}</p>'))
-    assert "{{code}} stays empty" in author.faults[0].problem
-    assert write(author).html == '<p onclick="">314159</p>'
+def test_placeholders_that_are_never_filled_are_reported(tmp_path: Path) -> None:
+    renderer = renderer_with(tmp_path, logto(content='<p onclick="{{code}}">{{code}}</p>'))
+    assert "{{code}} stays empty" in renderer.faults[0].problem
+    assert render(renderer).html == '<p onclick="">314159</p>'
 
 
 @unhurried
 @given(payload=st.dictionaries(st.sampled_from(["user", "application", "organization", "link", "x"]), json_values))
 def test_no_payload_breaks_an_imported_mail(payload: dict[str, Any]) -> None:
-    email = write(EVERYTHING, "SignIn", {**payload, "code": "314159"})
+    email = render(EVERYTHING, "SignIn", {**payload, "code": "314159"})
     mail = parsed(email.raw)
     assert sorted(mail.keys()) == sorted(set(mail.keys())), "no header twice"
     assert set(mail.keys()) <= HEADERS
@@ -287,13 +299,13 @@ def test_no_payload_breaks_an_imported_mail(payload: dict[str, Any]) -> None:
     assert email.html.count("<script") == 1, "the template's own"
 
 
-def test_a_payload_that_is_nested_without_end_gives_way_to_the_bundled_template(tmp_path: Path) -> None:
+def test_the_bundled_template_is_used_for_a_payload_nested_too_deeply(tmp_path: Path) -> None:
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]
-    author = over(tmp_path, logto(content="{{x}}"))
-    assert write(author, "SignIn", {"code": "1", "x": deep}).html == write(PLAIN, "SignIn", {"code": "1"}).html
-    assert "nested too deeply" in author.faults[0].problem
+    renderer = renderer_with(tmp_path, logto(content="{{x}}"))
+    assert render(renderer, "SignIn", {"code": "1", "x": deep}).html == render(PLAIN, "SignIn", {"code": "1"}).html
+    assert "nested too deeply" in renderer.faults[0].problem
 
 
 def test_a_payload_makes_no_mail_slow() -> None:
@@ -315,12 +327,12 @@ HEADERS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def everything(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Lay a template in which every header takes a payload's value."""
+    """Write a template in which every header contains a value of the payload."""
     global EVERYTHING  # noqa: PLW0603 - Hypothesis and function-scoped fixtures do not mix
     more = 'send_from = "{{user.name}} <{{user.name}}@acme.example>"\nreply_to = "{{user.mail}}"'
     files = logto(more=more, content=PLACES.replace("{{x}}", "{{user.name}}") + "<p>{{code}}</p>")
     files["SignIn/logto/default.toml"] = files["SignIn/logto/default.toml"].replace("for", "{{user.name}} for {{x}}")
-    EVERYTHING = over(tmp_path_factory.mktemp("everything"), files)
+    EVERYTHING = renderer_with(tmp_path_factory.mktemp("everything"), files)
 
 
 EVERYTHING = PLAIN

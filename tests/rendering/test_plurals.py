@@ -32,7 +32,7 @@ CLDR = {
 
 
 @pytest.mark.parametrize("tag", CLDR)
-def test_a_number_takes_the_form_that_cldr_says(tag: str) -> None:
+def test_a_number_has_the_form_of_cldr(tag: str) -> None:
     for form, numbers in CLDR[tag].items():
         assert {rule(tag).form(number) for number in numbers} == {form}
 

@@ -9,10 +9,10 @@ from mailroom.errors import Fault
 from mailroom.message import Address
 from mailroom.rendering.content import Content
 from mailroom.rendering.purpose import shows_code, shows_link
-from tests.rendering.overlays import over, write
-from tests.rendering.samples import SENDER, full, message, writer
+from tests.rendering.overlays import render, renderer_with
+from tests.rendering.samples import SENDER, full, make_renderer, message
 
-PLAIN = writer()
+PLAIN = make_renderer()
 LINK = "https://app.example.com/join?a=1&b='2'"
 
 
@@ -52,7 +52,7 @@ def test_a_code_that_nobody_sees_is_not_shown(draft: Content) -> None:
     assert not shows_code(draft, "314159")
 
 
-def test_a_code_of_letters_may_be_written_in_capitals() -> None:
+def test_a_code_of_letters_may_be_shown_in_capitals() -> None:
     assert shows_code(_draft(text="A1B2C3"), "a1b2c3")
     assert shows_code(_draft(text="***"), "***")
     assert not shows_code(_draft(text="*"), "***")
@@ -86,31 +86,29 @@ FORGETFUL: dict[str, Mapping[str, str]] = {
 
 
 @pytest.mark.parametrize("files", FORGETFUL.values(), ids=FORGETFUL)
-def test_a_code_goes_out_by_the_bundled_template_if_the_operators_lacks_it(
-    tmp_path: Path, files: Mapping[str, str]
-) -> None:
-    told: list[Fault] = []
-    email = write(over(tmp_path / "mine", files, tell=told.append))
-    assert email.raw == write(PLAIN).raw
+def test_the_bundled_template_is_used_if_the_operators_lacks_the_code(tmp_path: Path, files: Mapping[str, str]) -> None:
+    reported: list[Fault] = []
+    email = render(renderer_with(tmp_path / "mine", files, on_fault=reported.append))
+    assert email.raw == render(PLAIN).raw
     assert "314159" in email.text
-    [fault] = told
+    [fault] = reported
     assert fault.path.startswith("mine/")
     assert "does not show its code" in fault.problem
 
 
-def test_the_layer_in_between_stands_in_first(tmp_path: Path) -> None:
+def test_the_next_lower_layer_is_used_first(tmp_path: Path) -> None:
     files = {"applications/app1/SignIn/html.jinja": "<p>Hello</p>", "SignIn/html.jinja": "<b>{{ code }}</b>"}
-    author = over(tmp_path / "mine", files)
+    renderer = renderer_with(tmp_path / "mine", files)
     payload = full("SignIn") | {"application": {"id": "app1", "name": "One"}}
-    assert write(author, payload=payload).html == "<b>314159</b>"
-    assert [fault.path for fault in author.faults] == ["mine/applications/app1/SignIn/html.jinja"]
+    assert render(renderer, payload=payload).html == "<b>314159</b>"
+    assert [fault.path for fault in renderer.faults] == ["mine/applications/app1/SignIn/html.jinja"]
 
 
 def test_a_code_in_the_html_is_enough(tmp_path: Path) -> None:
     """`mailroom check` says that the text lacks it."""
-    author = over(tmp_path, {"SignIn/html.jinja": "<p>{{ code }}</p>", "SignIn/text.jinja": "Hello"})
-    assert (write(author).html, write(author).text) == ("<p>314159</p>", "Hello")
-    assert author.faults == ()
+    renderer = renderer_with(tmp_path, {"SignIn/html.jinja": "<p>{{ code }}</p>", "SignIn/text.jinja": "Hello"})
+    assert (render(renderer).html, render(renderer).text) == ("<p>314159</p>", "Hello")
+    assert renderer.faults == ()
 
 
 INVITATION = "OrganizationInvitation"
@@ -125,45 +123,45 @@ LINKLESS: dict[str, Mapping[str, str]] = {
 
 
 @pytest.mark.parametrize("files", LINKLESS.values(), ids=LINKLESS)
-def test_an_invitation_goes_out_by_the_bundled_template_if_the_operators_lacks_its_link(
+def test_the_bundled_template_is_used_if_the_operators_lacks_an_invitations_link(
     tmp_path: Path, files: Mapping[str, str]
 ) -> None:
-    author = over(tmp_path / "mine", files)
-    email = write(author, INVITATION)
+    renderer = renderer_with(tmp_path / "mine", files)
+    email = render(renderer, INVITATION)
     assert f'href="{full(INVITATION)["link"]}"' in email.html
-    assert ["does not show its link," in fault.problem for fault in author.faults] == [True]
+    assert ["does not show its link," in fault.problem for fault in renderer.faults] == [True]
 
 
 @pytest.mark.parametrize("schemes", [(), ("acme",)])
 def test_a_template_of_logtos_shows_an_applications_own_scheme_where_it_is_allowed(
     tmp_path: Path, schemes: tuple[str, ...]
 ) -> None:
-    """Where it is not, its button would lead nowhere: the bundled template has the address to be copied."""
+    """Otherwise its button would have no target; the bundled template shows the address as text."""
     files = {
         f"{INVITATION}/logto/default.toml": 'subject = "Join"\n',
         f"{INVITATION}/logto/default.html": '<a href="{{link}}">Join</a>',
     }
-    author = over(tmp_path, files, link_schemes=schemes)
-    email = write(author, INVITATION, link="acme://join?t={1}")
+    renderer = renderer_with(tmp_path, files, link_schemes=schemes)
+    email = render(renderer, INVITATION, link="acme://join?t={1}")
     if not schemes:
         assert "acme://join?t={1}" in email.html
         assert "\nacme://join?t={1}\n" in email.text
-        assert "link_text" in author.faults[0].problem
+        assert "link_text" in renderer.faults[0].problem
     else:
         assert email.html == '<a href="acme://join?t=%7B1%7D">Join</a>'
 
 
 def test_an_invitation_without_a_link_keeps_the_operators_template(tmp_path: Path) -> None:
-    author = over(tmp_path, LINKLESS["an overlay"])
-    assert write(author, INVITATION, link=None).html.startswith("<p>")
-    assert author.faults == ()
+    renderer = renderer_with(tmp_path, LINKLESS["an overlay"])
+    assert render(renderer, INVITATION, link=None).html.startswith("<p>")
+    assert renderer.faults == ()
 
 
 def test_a_template_at_the_provider_is_not_judged(tmp_path: Path) -> None:
-    """The provider has the words; should it ignore its template, the mail is whole all the same."""
-    author = over(tmp_path, FORGETFUL["an overlay"])
+    """The content comes from the provider's template; the mail is complete even if the provider ignores it."""
+    renderer = renderer_with(tmp_path, FORGETFUL["an overlay"])
     asked = message("SignIn", full("SignIn"))
-    email = author.write(asked, sender=SENDER, reply_to=None, template_at_provider="d-1")
+    email = renderer.render(asked, sender=SENDER, reply_to=None, template_at_provider="d-1")
     assert email.template_at_provider == "d-1"
     assert email.variables["code"] == "314159"
     assert "314159" in email.text

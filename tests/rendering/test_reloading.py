@@ -12,48 +12,48 @@ from jinja2 import Environment
 from mailroom.errors import Fault
 from mailroom.rendering.renderer import TemplateRenderer
 from tests.clock import FakeClock
-from tests.rendering.overlays import lay, over, write
-from tests.rendering.samples import writer
+from tests.rendering.overlays import render, renderer_with, write_files
+from tests.rendering.samples import make_renderer
 
 
 def code_part(text: str) -> dict[str, str]:
     return {"SignIn/html.jinja": text + " {{ code }}"}
 
 
-def settle(author: TemplateRenderer) -> bool:
-    """Let the writer look twice: it reads what has not changed between two looks."""
-    return author.refresh() or author.refresh()
+def settle(renderer: TemplateRenderer) -> bool:
+    """Let the renderer check twice: it reads a folder that has not changed between two checks."""
+    return renderer.refresh() or renderer.refresh()
 
 
 def test_a_changed_file_is_read_at_the_second_look(tmp_path: Path) -> None:
-    author = over(tmp_path, code_part("old"))
-    assert not settle(author)
-    lay(tmp_path, code_part("newer"))
-    assert not author.refresh(), "it may still be being written"
-    assert write(author).html == "old 314159"
-    assert author.refresh()
-    assert write(author).html == "newer 314159"
-    assert not settle(author)
+    renderer = renderer_with(tmp_path, code_part("old"))
+    assert not settle(renderer)
+    write_files(tmp_path, code_part("newer"))
+    assert not renderer.refresh(), "it may still be being written"
+    assert render(renderer).html == "old 314159"
+    assert renderer.refresh()
+    assert render(renderer).html == "newer 314159"
+    assert not settle(renderer)
 
 
 def test_a_change_of_the_same_length_is_seen_by_its_time(tmp_path: Path) -> None:
-    author = over(tmp_path, code_part("old"))
-    lay(tmp_path, code_part("new"))
+    renderer = renderer_with(tmp_path, code_part("old"))
+    write_files(tmp_path, code_part("new"))
     os.utime(tmp_path / "SignIn" / "html.jinja", (1, 1))
-    assert settle(author)
-    assert write(author).html == "new 314159"
+    assert settle(renderer)
+    assert render(renderer).html == "new 314159"
 
 
 def test_new_files_and_removed_ones_are_seen(tmp_path: Path) -> None:
-    author = over(tmp_path, {})
-    plain = write(author).raw
-    lay(tmp_path, {**code_part("new"), "locales/en.toml": '[SignIn]\nsubject = "{code}"\n'})
-    assert settle(author)
-    assert (write(author).html, write(author).subject) == ("new 314159", "314159")
+    renderer = renderer_with(tmp_path, {})
+    plain = render(renderer).raw
+    write_files(tmp_path, {**code_part("new"), "locales/en.toml": '[SignIn]\nsubject = "{code}"\n'})
+    assert settle(renderer)
+    assert (render(renderer).html, render(renderer).subject) == ("new 314159", "314159")
     (tmp_path / "SignIn" / "html.jinja").unlink()
     (tmp_path / "locales" / "en.toml").unlink()
-    assert settle(author)
-    assert write(author).raw == plain
+    assert settle(renderer)
+    assert render(renderer).raw == plain
 
 
 @pytest.mark.parametrize(
@@ -65,96 +65,102 @@ def test_new_files_and_removed_ones_are_seen(tmp_path: Path) -> None:
         ("SignIn/logto/default.toml", 'subject = "good {{code}}"', "subject = 1"),
     ],
 )
-def test_the_last_good_version_is_kept_and_the_fault_told_once(tmp_path: Path, name: str, good: str, bad: str) -> None:
-    author = over(tmp_path, {"SignIn/logto/default.html": "{{code}}", name: good} if "logto" in name else {name: good})
-    before = write(author).raw
-    lay(tmp_path, {name: bad})
+def test_the_last_valid_version_is_used_and_the_fault_reported_once(
+    tmp_path: Path, name: str, good: str, bad: str
+) -> None:
+    renderer = renderer_with(
+        tmp_path, {"SignIn/logto/default.html": "{{code}}", name: good} if "logto" in name else {name: good}
+    )
+    before = render(renderer).raw
+    write_files(tmp_path, {name: bad})
     with structlog.testing.capture_logs() as logs:
-        assert settle(author)
-        assert write(author).raw == before
-        lay(tmp_path, {"README.md": "x", "parts/x.html.jinja": "x"})
-        assert settle(author)
-    assert write(author).raw == before
+        assert settle(renderer)
+        assert render(renderer).raw == before
+        write_files(tmp_path, {"README.md": "x", "parts/x.html.jinja": "x"})
+        assert settle(renderer)
+    assert render(renderer).raw == before
     assert [line["log_level"] for line in logs if line["event"] == "template.faulty"] == ["error"]
-    assert len(author.faults) == 1
-    lay(tmp_path, {name: good})
-    assert settle(author)
-    assert not author.faults
+    assert len(renderer.faults) == 1
+    write_files(tmp_path, {name: good})
+    assert settle(renderer)
+    assert not renderer.faults
 
 
 def test_other_files_are_renewed_beside_a_faulty_one(tmp_path: Path) -> None:
-    author = over(tmp_path, {**code_part("old"), "layout.html.jinja": "{% if %}"})
-    lay(tmp_path, code_part("newer"))
-    assert settle(author)
-    assert write(author).html == "newer 314159"
-    assert len(author.faults) == 1
+    renderer = renderer_with(tmp_path, {**code_part("old"), "layout.html.jinja": "{% if %}"})
+    write_files(tmp_path, code_part("newer"))
+    assert settle(renderer)
+    assert render(renderer).html == "newer 314159"
+    assert len(renderer.faults) == 1
 
 
 def test_a_folder_that_vanishes_leaves_the_bundled_templates(tmp_path: Path) -> None:
-    author = over(tmp_path / "mine", code_part("old"))
+    renderer = renderer_with(tmp_path / "mine", code_part("old"))
     (tmp_path / "mine").rename(tmp_path / "gone")
-    assert settle(author)
-    assert write(author).raw == write(writer()).raw
+    assert settle(renderer)
+    assert render(renderer).raw == render(make_renderer()).raw
     (tmp_path / "gone").rename(tmp_path / "mine")
-    assert settle(author)
-    assert write(author).html == "old 314159"
+    assert settle(renderer)
+    assert render(renderer).html == "old 314159"
 
 
 def test_a_default_language_that_vanishes_keeps_the_last_words(tmp_path: Path) -> None:
     words = 'direction = "ltr"\n[SignIn]\nsubject = "{code}!"\npreheader = "p"\ntitle = "t"\n'
-    author = over(tmp_path, {"locales/nl.toml": words}, default_locale="nl")
+    renderer = renderer_with(tmp_path, {"locales/nl.toml": words}, default_locale="nl")
     (tmp_path / "locales" / "nl.toml").unlink()
-    assert not settle(author)
-    assert write(author, "SignIn", {"code": "1"}).subject == "1!"
-    assert "default_locale" in author.faults[0].path
+    assert not settle(renderer)
+    assert render(renderer, "SignIn", {"code": "1"}).subject == "1!"
+    assert "default_locale" in renderer.faults[0].path
 
 
 async def test_a_change_is_read_within_a_second(tmp_path: Path) -> None:
-    author = over(tmp_path, code_part("old"))
+    renderer = renderer_with(tmp_path, code_part("old"))
     clock = FakeClock()
     began = clock.monotonic()
-    waiting = asyncio.create_task(author.wait_for_change(clock))
+    waiting = asyncio.create_task(renderer.wait_for_change(clock))
     await clock.until_asleep()
-    lay(tmp_path, code_part("newer"))
+    write_files(tmp_path, code_part("newer"))
     for _ in range(2):
         assert not waiting.done()
         await clock.until_asleep()
         await clock.advance(0.5)
     await waiting
-    assert write(author).html == "newer 314159"
+    assert render(renderer).html == "newer 314159"
     assert clock.monotonic() - began <= 1
 
 
 def test_without_a_folder_there_is_nothing_to_read() -> None:
-    assert not writer().refresh()
+    assert not make_renderer().refresh()
 
 
-def test_a_fault_that_a_mail_met_is_told_once_for_all_readings(tmp_path: Path) -> None:
-    told: list[Fault] = []
-    author = over(tmp_path, {"SignIn/html.jinja": "{{ code + 1 }}"}, tell=told.append)
-    write(author)
-    lay(tmp_path, {"Welcome/html.jinja": "x"})
-    assert settle(author)
-    write(author)
-    [fault] = told
+def test_a_fault_of_rendering_is_reported_once_across_reloads(tmp_path: Path) -> None:
+    reported: list[Fault] = []
+    renderer = renderer_with(tmp_path, {"SignIn/html.jinja": "{{ code + 1 }}"}, on_fault=reported.append)
+    render(renderer)
+    write_files(tmp_path, {"Welcome/html.jinja": "x"})
+    assert settle(renderer)
+    render(renderer)
+    [fault] = reported
     assert fault.path == f"{tmp_path.name}/SignIn/html.jinja, line 1"
-    assert author.faults == (fault,)
+    assert renderer.faults == (fault,)
 
 
 @pytest.mark.parametrize("bad", ["{{ code + 1 }}", "{% if %}"])
-def test_a_file_that_is_saved_with_the_same_fault_is_told_again(tmp_path: Path, bad: str) -> None:
-    told: list[Fault] = []
-    author = over(tmp_path, {"SignIn/html.jinja": bad}, tell=told.append)
-    write(author)
-    lay(tmp_path, {"SignIn/html.jinja": f"{bad}<br>"})
-    assert settle(author)
-    write(author)
-    assert told == [told[0]] * 2
+def test_a_file_saved_with_the_same_fault_is_reported_again(tmp_path: Path, bad: str) -> None:
+    reported: list[Fault] = []
+    renderer = renderer_with(tmp_path, {"SignIn/html.jinja": bad}, on_fault=reported.append)
+    render(renderer)
+    write_files(tmp_path, {"SignIn/html.jinja": f"{bad}<br>"})
+    assert settle(renderer)
+    render(renderer)
+    assert reported == [reported[0]] * 2
 
 
-def test_a_reading_compiles_what_changed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling holds Python's lock, and so up codes."""
-    author = over(tmp_path, {**code_part("old"), "Welcome/html.jinja": "{{ name }}", "parts/x.html.jinja": "x"})
+def test_a_reload_compiles_only_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling holds the GIL, which delays codes."""
+    renderer = renderer_with(
+        tmp_path, {**code_part("old"), "Welcome/html.jinja": "{{ name }}", "parts/x.html.jinja": "x"}
+    )
     compiled: set[str | None] = set()
     compile_ = Environment.compile
 
@@ -164,7 +170,7 @@ def test_a_reading_compiles_what_changed_and_nothing_else(tmp_path: Path, monkey
 
     monkeypatch.setattr(Environment, "compile", noted)
     for text in ("newer", "newest"):
-        lay(tmp_path, code_part(text))
-        assert settle(author)
+        write_files(tmp_path, code_part(text))
+        assert settle(renderer)
         assert compiled == {f"{tmp_path.name}/SignIn/html.jinja"}
-        assert write(author).html == f"{text} 314159"
+        assert render(renderer).html == f"{text} 314159"

@@ -21,19 +21,19 @@ from mailroom.rendering import Brand
 from mailroom.rendering.engines.jinja_engine import LONGEST_PART
 from mailroom.rendering.links import LONGEST_LINK, is_given
 from mailroom.rendering.renderer import BUNDLED
-from tests.rendering.samples import BRAND, CAPTURES, CODE_KINDS, KINDS, SENDER, captured, full, message, writer
+from tests.rendering.samples import BRAND, CAPTURES, CODE_KINDS, KINDS, SENDER, captured, full, make_renderer, message
 from tests.rendering.test_mime import assert_wire, bodies
 from tests.rendering.test_sanitize import json_values
 
-WRITER = writer()
+RENDERER = make_renderer()
 
 
-def write(template: str, payload: Any, **changes: Any) -> Email:
-    return WRITER.render(message(template, payload, **changes), sender=SENDER, reply_to=None)
+def render(template: str, payload: Any, **changes: Any) -> Email:
+    return RENDERER.render(message(template, payload, **changes), sender=SENDER, reply_to=None)
 
 
 class Page(HTMLParser):
-    """Everything in a page that could act."""
+    """Everything in a page that could run or lead somewhere."""
 
     void: ClassVar[frozenset[str]] = frozenset({"meta", "img", "br"})
 
@@ -72,7 +72,7 @@ def page(email: Email) -> Page:
 
 
 def assert_sound(email: Email) -> None:
-    """Hold what every mail promises, whatever it was made of."""
+    """Assert what holds for every mail, whatever its payload."""
     assert_wire(email.raw)
     mail = message_from_bytes(email.raw, policy=policy.default)
     assert not mail.defects
@@ -131,9 +131,9 @@ def test_every_request_that_a_real_logto_sent_becomes_a_mail(file: Path) -> None
     subject = captured(file)
     if subject.payload.get("link") == "javascript:alert(1)":
         with pytest.raises(MissingVariable, match="cannot be shown"):
-            WRITER.render(subject, sender=SENDER, reply_to=None)
+            RENDERER.render(subject, sender=SENDER, reply_to=None)
         return
-    email = WRITER.render(subject, sender=SENDER, reply_to=None)
+    email = RENDERER.render(subject, sender=SENDER, reply_to=None)
     assert_sound(email)
     code = subject.payload.get("code")
     if code:
@@ -151,10 +151,10 @@ def test_there_are_captured_requests() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_words_and_looks_of_its_own(kind: str) -> None:
-    email = write(kind, full(kind))
+    email = render(kind, full(kind))
     assert_sound(email)
     found = page(email)
-    assert email.subject != write("Generic", full("Generic")).subject or kind == "Generic"
+    assert email.subject != render("Generic", full("Generic")).subject or kind == "Generic"
     assert len(email.subject) <= 60
     assert len(email.html) < 8000
     assert len("".join(re.findall("<style>(.*?)</style>", email.html, re.DOTALL))) < 8192
@@ -175,8 +175,8 @@ def test_every_kind_has_words_and_looks_of_its_own(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CODE_KINDS)
-def test_a_code_mail_says_why_how_long_and_what_if_not(kind: str) -> None:
-    email = write(kind, full(kind))
+def test_a_code_mail_states_reason_validity_and_what_to_do_if_unrequested(kind: str) -> None:
+    email = render(kind, full(kind))
     for said in (email.text, page(email).text):
         assert "Enter this code" in said
         assert "valid for 10 minutes" in said
@@ -187,27 +187,27 @@ def test_a_code_mail_says_why_how_long_and_what_if_not(kind: str) -> None:
 
 
 def test_the_code_is_one_run_from_left_to_right() -> None:
-    assert re.search(r'<td [^>]*dir="ltr"[^>]*monospace[^>]*>314159</td>', write("SignIn", full("SignIn")).html)
+    assert re.search(r'<td [^>]*dir="ltr"[^>]*monospace[^>]*>314159</td>', render("SignIn", full("SignIn")).html)
 
 
 @pytest.mark.parametrize(
     ("lifetime", "said"), [(60, "1 minute."), (150, "2 minutes."), (3600, "60 minutes."), (30, "1 minute.")]
 )
 def test_the_validity_is_that_of_the_settings(lifetime: int, said: str) -> None:
-    author = writer(code_lifetime=timedelta(seconds=lifetime))
-    assert f"valid for {said}" in author.render(message("SignIn", {"code": "1"}), sender=SENDER, reply_to=None).text
+    renderer = make_renderer(code_lifetime=timedelta(seconds=lifetime))
+    assert f"valid for {said}" in renderer.render(message("SignIn", {"code": "1"}), sender=SENDER, reply_to=None).text
 
 
 def test_the_same_message_gives_the_same_bytes_in_every_thread() -> None:
     subject = message("SignIn", full("SignIn"))
     with ThreadPoolExecutor(8) as pool:
-        mails = list(pool.map(lambda _: writer().render(subject, sender=SENDER, reply_to=None), range(32)))
-    assert {mail.raw for mail in mails} == {WRITER.render(subject, sender=SENDER, reply_to=None).raw}
+        mails = list(pool.map(lambda _: make_renderer().render(subject, sender=SENDER, reply_to=None), range(32)))
+    assert {mail.raw for mail in mails} == {RENDERER.render(subject, sender=SENDER, reply_to=None).raw}
 
 
-def test_the_envelope_of_a_mail_is_told_beside_its_bytes() -> None:
+def test_an_email_has_its_envelope_beside_its_bytes() -> None:
     subject = message("SignIn", full("SignIn"), recipient="Jörg@Müller.example")
-    email = WRITER.render(subject, sender=SENDER, reply_to=Address("help@acme.example", "Help"))
+    email = RENDERER.render(subject, sender=SENDER, reply_to=Address("help@acme.example", "Help"))
     assert email.recipient == "Jörg@xn--mller-kva.example"
     assert (email.id, email.message_id) == (subject.id, f"<{subject.id}@acme.example>")
     assert (email.template, email.language, email.sender) == ("SignIn", "en", SENDER)
@@ -224,11 +224,11 @@ def test_the_envelope_of_a_mail_is_told_beside_its_bytes() -> None:
 @pytest.mark.parametrize("code", [None, "", "\n", [], {}, True])
 def test_a_code_mail_without_its_code_is_refused_without_a_value_in_the_text(kind: str, code: Any) -> None:
     with pytest.raises(MissingVariable, match=f"^{kind}: the payload has no code"):
-        write(kind, full(kind) | {"code": code})
+        render(kind, full(kind) | {"code": code})
 
 
-def test_a_type_that_nobody_knows_is_written_as_generic() -> None:
-    email = write("FutureThing", {"code": "271828"})
+def test_an_unknown_type_is_rendered_as_generic() -> None:
+    email = render("FutureThing", {"code": "271828"})
     assert email.subject == "271828 is your Acme verification code"
     assert email.template == "FutureThing"
 
@@ -236,12 +236,12 @@ def test_a_type_that_nobody_knows_is_written_as_generic() -> None:
 def test_an_event_without_words_is_the_operators_fault() -> None:
     subject = message("Goodbye", {}, priority=Priority.EVENT)
     with pytest.raises(RenderingError, match=r"en\.toml has no translations for \[Goodbye\]"):
-        WRITER.render(subject, sender=SENDER, reply_to=None)
+        RENDERER.render(subject, sender=SENDER, reply_to=None)
 
 
 @pytest.mark.parametrize("link", [None, "", " \n", {}])
 def test_an_invitation_without_a_link_tells_how_to_get_in(link: Any) -> None:
-    email = write("OrganizationInvitation", full("OrganizationInvitation") | {"link": link})
+    email = render("OrganizationInvitation", full("OrganizationInvitation") | {"link": link})
     assert_sound(email)
     assert page(email).links == ["mailto:help@acme.example"]
     assert "Sign in to Riverside Web with ada@example.com to view the invitation." in email.text
@@ -259,7 +259,7 @@ INVITATION_LINKS: Final = [
 @pytest.mark.parametrize("tag", ["de", "ar"])
 @pytest.mark.parametrize(("link", "href"), INVITATION_LINKS, ids=[link[:40] for link, _ in INVITATION_LINKS])
 def test_an_invitation_has_its_link_in_both_parts_and_on_its_button(tag: str, link: str, href: str) -> None:
-    email = write("OrganizationInvitation", full("OrganizationInvitation") | {"link": link, "locale": tag})
+    email = render("OrganizationInvitation", full("OrganizationInvitation") | {"link": link, "locale": tag})
     assert email.language == tag
     assert f"\n{href}\n" in email.text
     assert page(email).links == [href, href, "mailto:help@acme.example"]
@@ -268,8 +268,8 @@ def test_an_invitation_has_its_link_in_both_parts_and_on_its_button(tag: str, li
 
 @pytest.mark.parametrize("tag", ["de", "ar"])
 @pytest.mark.parametrize("link", ["acme://join?t=<1>&u=2", "app.example.com/join", "https://a@evil.example/", 4711])
-def test_what_cannot_be_a_link_stands_in_an_invitation_to_be_copied(tag: str, link: Any) -> None:
-    email = write("OrganizationInvitation", full("OrganizationInvitation") | {"link": link, "locale": tag})
+def test_an_invitations_invalid_url_is_shown_as_text_to_copy(tag: str, link: Any) -> None:
+    email = render("OrganizationInvitation", full("OrganizationInvitation") | {"link": link, "locale": tag})
     assert f"\n{link}\n" in email.text
     assert str(link) in page(email).text
     assert page(email).links == ["mailto:help@acme.example"]
@@ -279,37 +279,37 @@ def test_what_cannot_be_a_link_stands_in_an_invitation_to_be_copied(tag: str, li
     "link", ["javascript:alert(1)", "data:text/html,x", {"href": "x"}, True, "https://a/" + "x" * 9000]
 )
 @pytest.mark.parametrize("template_at_provider", ["", "d-1"])
-def test_an_invitation_whose_link_cannot_be_shown_is_not_written(link: Any, template_at_provider: str) -> None:
-    """Neither here, nor by a template at the provider, which would get it as it came."""
+def test_an_invitation_whose_link_cannot_be_shown_is_not_rendered(link: Any, template_at_provider: str) -> None:
+    """Neither here nor by a template at the provider, which would receive it unsanitized."""
     invitation = message("OrganizationInvitation", full("OrganizationInvitation") | {"link": link})
     with pytest.raises(MissingVariable, match="the link cannot be shown"):
-        WRITER.render(invitation, sender=SENDER, reply_to=None, template_at_provider=template_at_provider)
+        RENDERER.render(invitation, sender=SENDER, reply_to=None, template_at_provider=template_at_provider)
 
 
 def test_an_applications_own_scheme_is_a_link_where_the_settings_allow_it() -> None:
-    author = writer(link_schemes=["acme"])
+    renderer = make_renderer(link_schemes=["acme"])
     invitation = message("OrganizationInvitation", full("OrganizationInvitation") | {"link": "acme://join?t={1}"})
-    email = author.render(invitation, sender=SENDER, reply_to=None)
+    email = renderer.render(invitation, sender=SENDER, reply_to=None)
     assert page(email).links[:2] == ["acme://join?t=%7B1%7D"] * 2
-    told = author.render(invitation, sender=SENDER, reply_to=None, template_at_provider="d-1")
+    told = renderer.render(invitation, sender=SENDER, reply_to=None, template_at_provider="d-1")
     assert told.variables["link"] == "acme://join?t=%7B1%7D"
 
 
 def test_an_invitation_shows_a_code_that_its_caller_put_in() -> None:
-    email = write("OrganizationInvitation", full("OrganizationInvitation") | {"code": "A1B2C3"})
+    email = render("OrganizationInvitation", full("OrganizationInvitation") | {"code": "A1B2C3"})
     assert "A1B2C3" in email.text
     assert "A1B2C3" in page(email).text
 
 
 def test_an_inviter_is_named_in_the_body_alone() -> None:
-    email = write("OrganizationInvitation", full("OrganizationInvitation"))
+    email = render("OrganizationInvitation", full("OrganizationInvitation"))
     assert "Grace Höpper has invited you to join Lighthouse GmbH." in email.text
     assert "Grace" not in email.raw.decode().partition("\r\n\r\n")[0]
     assert "grace@example.com" not in email.text
 
 
 def test_organization_and_inviter_may_be_plain_strings() -> None:
-    email = write("OrganizationInvitation", {"organization": "Night Shift", "inviter": "Grace"})
+    email = render("OrganizationInvitation", {"organization": "Night Shift", "inviter": "Grace"})
     assert email.subject == "You are invited to join Night Shift"
     assert "Grace has invited you to join Night Shift." in email.text
 
@@ -327,21 +327,21 @@ def test_organization_and_inviter_may_be_plain_strings() -> None:
     ],
 )
 def test_the_name_is_the_organizations_the_applications_or_the_brands(payload: Any, brand: str, app: str) -> None:
-    author = writer(brand=Brand(name=brand))
-    email = author.render(message("SignIn", payload | {"code": "1"}), sender=SENDER, reply_to=None)
+    renderer = make_renderer(brand=Brand(name=brand))
+    email = renderer.render(message("SignIn", payload | {"code": "1"}), sender=SENDER, reply_to=None)
     assert email.subject == f"1 is your {app} sign-in code"
 
 
 def test_without_any_name_it_is_the_senders_domain() -> None:
-    email = writer(brand=Brand()).render(
+    email = make_renderer(brand=Brand()).render(
         message("SignIn", {"code": "1"}), sender=Address("no-reply@acme.example"), reply_to=None
     )
     assert email.subject == "1 is your acme.example sign-in code"
 
 
 def test_an_organizations_mail_says_who_vouches_for_it() -> None:
-    """Anybody may call an organization after a bank; the platform's name is only the operator's to choose."""
-    email = write("SignIn", full("SignIn") | {"organization": {"name": "Big Bank"}})
+    """Anybody may name an organization after a bank; only the operator chooses the platform's name."""
+    email = render("SignIn", full("SignIn") | {"organization": {"name": "Big Bank"}})
     assert "Sent by Riverside Web." in email.text
     assert "Sent by Riverside Web." in page(email).text
 
@@ -364,8 +364,8 @@ def logo(name: str, *, dark: bool = False) -> dict[str, Any]:
     ],
 )
 def test_the_logo_is_the_organizations_the_applications_or_the_brands(payload: Any, pictures: dict[str, str]) -> None:
-    author = writer(brand=BRAND.model_copy(update={"logo_url": "https://cdn.example.com/brand.png"}))
-    email = author.render(message("SignIn", payload | {"code": "1"}), sender=SENDER, reply_to=None)
+    renderer = make_renderer(brand=BRAND.model_copy(update={"logo_url": "https://cdn.example.com/brand.png"}))
+    email = renderer.render(message("SignIn", payload | {"code": "1"}), sender=SENDER, reply_to=None)
     assert_sound(email)
     found = {str(image["src"]).rpartition("/")[2]: image["alt"] for image in page(email).all("img")}
     assert found == pictures
@@ -377,8 +377,8 @@ def test_a_brand_with_a_logo_that_nobody_would_see_is_refused(address: str) -> N
         Brand(logo_url=address)
 
 
-def test_without_a_logo_the_name_stands_in_its_place() -> None:
-    found = page(write("SignIn", full("SignIn")))
+def test_without_a_logo_the_name_is_shown() -> None:
+    found = page(render("SignIn", full("SignIn")))
     assert not found.all("img")
     assert found.text.count("Riverside Web") == 3
 
@@ -416,9 +416,9 @@ def test_a_hostile_text_stays_text_everywhere(kind: str, evil: str) -> None:
     payload |= {"code": "314159"} if kind in CODE_KINDS else {}
     if kind == "OrganizationInvitation" and len(evil) > LONGEST_LINK:
         with pytest.raises(MissingVariable):
-            write(kind, payload)
+            render(kind, payload)
         return
-    email = write(kind, payload)
+    email = render(kind, payload)
     assert_sound(email)
     assert "49" not in email.subject
     assert len(email.subject) < 200
@@ -439,9 +439,9 @@ payloads = st.dictionaries(
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([*KINDS, "Unknown"]), payloads)
 def test_no_payload_breaks_a_mail(kind: str, payload: Any) -> None:
-    """Nothing that JSON can say adds a header, a recipient, a tag or a link that is not https."""
+    """No JSON value adds a header, a recipient, a tag or a link that is not https."""
     try:
-        email = write(kind, payload)
+        email = render(kind, payload)
     except MissingVariable:
         assert kind != "Welcome"
         assert kind != "OrganizationInvitation" or is_given(payload["link"])
@@ -452,7 +452,7 @@ def test_no_payload_breaks_a_mail(kind: str, payload: Any) -> None:
 def test_a_payload_of_300_kilobytes_makes_a_small_mail() -> None:
     payload: dict[str, Any] = {"organization": {"name": "x" * 300_000}, "data": ["y" * 100] * 3000, "code": "314159"}
     assert len(json.dumps(payload)) > 600_000
-    email = write("SignIn", payload)
+    email = render("SignIn", payload)
     assert len(email.raw) < 10_000
 
 
@@ -462,7 +462,7 @@ def test_nulls_and_missing_objects_are_harmless(kind: str) -> None:
     nothing = dict.fromkeys(["application", "organization", "user", "inviter", "link", "locale", "uiLocales"])
     hollow = {"user": {"name": None, "username": None}, "inviter": {"name": None}, "organization": {"name": None}}
     for payload in (empty, empty | nothing, empty | hollow):
-        email = write(kind, payload)
+        email = render(kind, payload)
         assert_sound(email)
         assert "None" not in email.text + email.html + email.subject
 
@@ -481,7 +481,7 @@ def change(file: Path, before: str, after: str) -> None:
 
 def test_a_right_to_left_language_mirrors_the_page_but_not_the_code(mails: Path) -> None:
     change(mails / "locales" / "en.toml", '"ltr"', '"rtl"')
-    email = writer(templates=mails).render(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None)
+    email = make_renderer(templates=mails).render(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None)
     found = page(email)
     assert found.all("html")[0]["dir"] == found.all("table")[0]["dir"] == "rtl"
     assert 'align="left"' not in email.html
@@ -490,13 +490,13 @@ def test_a_right_to_left_language_mirrors_the_page_but_not_the_code(mails: Path)
     assert email.subject == "314159 is your \u2068Riverside Web\u2069 sign-in code"
 
 
-def test_a_reader_gets_their_language_where_there_are_words_in_it(mails: Path) -> None:
+def test_a_mail_is_in_the_readers_language_if_it_has_translations(mails: Path) -> None:
     german = mails / "locales" / "de.toml"
     german.write_bytes((mails / "locales" / "en.toml").read_bytes())
     change(german, "is your {app} sign-in code", "ist dein Anmeldecode für {app}")
-    author = writer(templates=mails)
+    renderer = make_renderer(templates=mails)
     payload = full("SignIn") | {"locale": "en", "uiLocales": "xx de-AT"}
-    email = author.render(message("SignIn", payload), sender=SENDER, reply_to=None)
+    email = renderer.render(message("SignIn", payload), sender=SENDER, reply_to=None)
     assert email.subject == "314159 ist dein Anmeldecode für Riverside Web"
     assert email.language == "de"
     assert dict(email.headers)["Content-Language"] == "de"
@@ -506,7 +506,7 @@ def test_a_reader_gets_their_language_where_there_are_words_in_it(mails: Path) -
 def test_a_kind_with_a_folder_looks_its_own_way(mails: Path) -> None:
     (mails / "SignIn").mkdir()
     (mails / "SignIn" / "text.jinja").write_text("{{ code }} for {{ user.name }}{{ user.none }}", encoding="utf-8")
-    email = writer(templates=mails).render(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None)
+    email = make_renderer(templates=mails).render(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None)
     assert email.text == "314159 for Grace Höpper"
     assert "Enter this code" in email.html, "the other part is still Generic's"
 
@@ -519,7 +519,7 @@ def test_a_kind_that_only_has_words_works_for_an_event(mails: Path) -> None:
     for part in ("html", "text"):
         (mails / "Goodbye" / f"{part}.jinja").write_text("{{ words.reason }}", encoding="utf-8")
     subject = message("Goodbye", {}, priority=Priority.EVENT)
-    assert writer(templates=mails).render(subject, sender=SENDER, reply_to=None).text == "Bye."
+    assert make_renderer(templates=mails).render(subject, sender=SENDER, reply_to=None).text == "Bye."
 
 
 @pytest.mark.parametrize(
@@ -530,35 +530,35 @@ def test_a_kind_that_only_has_words_works_for_an_event(mails: Path) -> None:
         ("locales/en.toml", 'title = "Your sign-in code"\n', "", r"en\.toml: \[SignIn\] lacks title"),
     ],
 )
-def test_faults_are_found_when_the_writer_is_made(
+def test_faults_are_found_when_the_renderer_is_created(
     mails: Path, file: str, before: str, after: str, complaint: str
 ) -> None:
     change(mails / file, before, after)
     with pytest.raises(RenderingError, match=complaint):
-        writer(templates=mails)
+        make_renderer(templates=mails)
 
 
 def test_a_folder_without_generic_is_refused(mails: Path) -> None:
     (mails / "Generic" / "text.jinja").unlink()
     with pytest.raises(RenderingError, match=r"Generic/text\.jinja is missing"):
-        writer(templates=mails)
+        make_renderer(templates=mails)
 
 
 def test_a_default_language_without_words_is_refused() -> None:
     with pytest.raises(RenderingError, match="default_locale: 'sk' has no translations; available: ar"):
-        writer(default_locale="sk")
+        make_renderer(default_locale="sk")
 
 
 def test_a_template_that_fails_tells_its_line_and_no_value(mails: Path) -> None:
     change(mails / "Generic" / "html.jinja", "{{ words.reason }}", "{{ code + 1 }}")
     with pytest.raises(RenderingError) as caught:
-        writer(templates=mails).render(message("SignIn", {"code": "314159"}), sender=SENDER, reply_to=None)
+        make_renderer(templates=mails).render(message("SignIn", {"code": "314159"}), sender=SENDER, reply_to=None)
     assert str(caught.value) == "Generic/html.jinja, line 4: TypeError"
 
 
-def test_a_template_cannot_be_made_to_write_a_book(mails: Path) -> None:
+def test_a_rendered_text_is_bounded(mails: Path) -> None:
     change(mails / "Generic" / "html.jinja", "{{ words.reason }}", "{% for x in data %}{{ x }}{% endfor %}")
     with pytest.raises(RenderingError, match=str(LONGEST_PART)):
-        writer(templates=mails).render(
+        make_renderer(templates=mails).render(
             message("SignIn", {"code": "1", "data": ["x" * 500] * 600}), sender=SENDER, reply_to=None
         )

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mailroom.errors import RenderingError
-from mailroom.rendering.languages.translations import compare, load
+from mailroom.rendering.languages.translations import Locale, compare, parse
+from mailroom.rendering.overlay import bundled
 
 GOOD = """
 direction = "ltr"
@@ -21,24 +22,23 @@ validity = "not long"
 """
 
 
-def put(folder: Path, text: str, tag: str = "en") -> Path:
-    (folder / f"{tag}.toml").write_text(text, encoding="utf-8")
-    return folder
+def locale(text: str, tag: str = "en", *, minutes: int = 10) -> Locale:
+    return parse(text, tag=tag, place=f"locales/{tag}.toml", minutes=minutes).locale()
 
 
-def test_a_kind_has_the_common_words_and_its_own(tmp_path: Path) -> None:
-    locale = load(put(tmp_path, GOOD), minutes=10)["en"]
-    assert locale.tag == "en"
-    assert locale.direction == "ltr"
-    assert locale.kinds == {
+def test_a_kind_has_the_common_texts_and_its_own() -> None:
+    english = locale(GOOD)
+    assert english.tag == "en"
+    assert english.direction == "ltr"
+    assert english.kinds == {
         "SignIn": {"validity": "10 minutes", "subject": "{code} for {app}", "preheader": "Valid: 10 minutes."},
         "Register": {"validity": "not long", "subject": "{{literal}} {code}"},
     }
 
 
 @pytest.mark.parametrize(("minutes", "form"), [(1, "1 minute"), (2, "2 minutes")])
-def test_the_form_goes_with_the_number(tmp_path: Path, minutes: int, form: str) -> None:
-    assert load(put(tmp_path, GOOD), minutes=minutes)["en"].kinds["SignIn"]["validity"] == form
+def test_the_plural_form_is_that_of_the_number(minutes: int, form: str) -> None:
+    assert locale(GOOD, minutes=minutes).kinds["SignIn"]["validity"] == form
 
 
 @pytest.mark.parametrize(
@@ -60,27 +60,26 @@ def test_the_form_goes_with_the_number(tmp_path: Path, minutes: int, form: str) 
         ("[SignIn]", "[SignIn", "at line 6"),
     ],
 )
-def test_a_fault_is_told_with_file_and_line(tmp_path: Path, before: str, after: str, complaint: str) -> None:
+def test_a_fault_has_file_and_line(before: str, after: str, complaint: str) -> None:
     with pytest.raises(RenderingError) as caught:
-        load(put(tmp_path, GOOD.replace(before, after, 1)), minutes=10)
+        locale(GOOD.replace(before, after, 1))
     assert "en.toml" in str(caught.value)
     assert complaint in str(caught.value)
 
 
-def test_a_polish_sentence_needs_its_three_forms(tmp_path: Path) -> None:
+def test_a_polish_text_needs_three_plural_forms() -> None:
     with pytest.raises(RenderingError, match="one, few, many"):
-        load(put(tmp_path, GOOD, "pl-PL"), minutes=10)
+        locale(GOOD, "pl-PL")
 
 
 def test_a_file_that_is_not_utf_8_is_a_fault(tmp_path: Path) -> None:
-    (tmp_path / "en.toml").write_bytes(b"\xff")
+    (tmp_path / "locales").mkdir()
+    (tmp_path / "locales" / "en.toml").write_bytes(b"\xff")
     with pytest.raises(RenderingError, match=r"en\.toml: cannot be read"):
-        load(tmp_path, minutes=10)
+        bundled(tmp_path, minutes=10)
 
 
-def test_a_locale_that_lacks_a_word_of_another_is_a_fault(tmp_path: Path) -> None:
-    put(tmp_path, GOOD)
-    put(tmp_path, GOOD.replace('preheader = "Valid: {validity}."', ""), "de")
-    locales = load(tmp_path, minutes=10)
+def test_a_locale_that_lacks_a_text_of_another_is_a_fault() -> None:
+    german = locale(GOOD.replace('preheader = "Valid: {validity}."', ""), "de")
     with pytest.raises(RenderingError, match=r"de\.toml: \[SignIn\] lacks preheader"):
-        compare(locales["de"], locales["en"])
+        compare(german, locale(GOOD), "SignIn")

@@ -1,1 +1,1 @@
-"""The 22 checks, by what they look at."""
+"""The 22 checks, grouped by what they examine."""

@@ -5,7 +5,7 @@ on images and gradients, rules that depend on the screen's width, and colour inv
 preview shows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -14,14 +14,16 @@ from cssselect2 import ElementWrapper
 from tinycss2.color3 import parse_color
 
 from mailroom.lint.html import inline
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.rules.css import DARK, SCHEMES, Sheets, sheets, value
 from mailroom.rendering.colors import READABLE, contrast
+from mailroom.text import bounded
 
 LARGE: Final = 3.0
 """Minimum contrast ratio of large text: 24 px, or 18.66 px and bold (WCAG 2.2 §1.4.3)."""
 
 Rgb: TypeAlias = tuple[float, float, float]
+Rgba: TypeAlias = tuple[float, float, float, float]
 
 _BLACK: Final[Rgb] = (0, 0, 0)
 _WHITE: Final[Rgb] = (1, 1, 1)
@@ -29,6 +31,15 @@ _CANVAS: Final[Rgb] = (0.071, 0.071, 0.071)
 """Blink's background for pages that declare a dark colour scheme: #121212."""
 _LINK: Final[Rgb] = (0, 0, 0.933)
 _DARK_LINK: Final[Rgb] = (0.62, 0.62, 1)
+
+_HIDING: Final[Mapping[str, tuple[str, ...]]] = {
+    "display": ("none",),
+    "visibility": ("hidden",),
+    "max-height": ("0", "0px"),
+    "font-size": ("0", "0px", "1px"),
+    "opacity": ("0",),
+}
+"""Declarations that hide an element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,7 @@ def check_contrast(mail: RenderedMail) -> Iterator[Violation]:
             needed = LARGE if text_style.size >= 24 or (text_style.size >= 18.66 and text_style.is_bold) else READABLE  # noqa: PLR2004 - from WCAG
             if ratio < needed:
                 colors = f"{_hex(text_style.color)} on {_hex(text_style.background)}"
-                problem = f"in {scheme} mode “{excerpt(text, 30)}” is {colors}: a contrast of {ratio:.1f}"
+                problem = f"in {scheme} mode “{bounded(text, 30)}” is {colors}: a contrast of {ratio:.1f}"
                 remedy = f"choose colours with at least {needed}" + (", by a class in the dark style" * is_dark)
                 yield Violation(16, problem, remedy, html=mail.page.tag_of(element))
 
@@ -70,21 +81,12 @@ def is_hidden(element: ElementWrapper) -> bool:
 
 
 def _has_hiding_style(element: ElementWrapper) -> bool:
-    declared = {name: _css_text(tokens) for name, (tokens, _) in inline(element).items()}
-    return (
-        declared.get("display") == "none"
-        or declared.get("visibility") == "hidden"
-        or declared.get("max-height") in ("0", "0px")
-        or declared.get("font-size") in ("0", "0px", "1px")
-        or declared.get("opacity") == "0"
-    )
+    return any(_css_text(tokens) in _HIDING.get(name, ()) for name, (tokens, _) in inline(element).items())
 
 
 def _supports_dark_mode(mail: RenderedMail) -> bool:
     names = {meta.etree_element.get("name"): meta.etree_element.get("content", "") for meta in mail.page.all("meta")}
-    return "dark" in names.get("color-scheme", "") or any(
-        "color-scheme:light dark" in one for one in mail.page.style_sheets
-    )
+    return "dark" in names.get("color-scheme", "") or "color-scheme:light dark" in "".join(mail.page.style_sheets)
 
 
 def _visible_texts(
@@ -118,7 +120,7 @@ def _compute_style(element: ElementWrapper, style: Sheets, outer: _TextStyle, *,
     if isinstance(declared, str):
         background = None
     elif declared is not None:
-        background = declared[:3] if declared[3] >= 1 else _blend(declared, background)
+        background = _blend(declared, background)
     color = outer.color
     if element.local_name == "a" and "href" in node.attrib:
         color = _DARK_LINK if dark else _LINK
@@ -127,30 +129,25 @@ def _compute_style(element: ElementWrapper, style: Sheets, outer: _TextStyle, *,
     if not tokens and element.local_name == "font":
         declared_color = _parse_color_attribute(node.get("color"))
     if declared_color is not None:
-        is_opaque = declared_color[3] >= 1 or background is None
-        color = declared_color[:3] if is_opaque else _blend(declared_color, background) or declared_color[:3]
-    return _TextStyle(
-        color, background, _font_size(element, style, outer.size), _is_bold(element, style, outer.is_bold)
-    )
+        color = _blend(declared_color, background) or declared_color[:3]
+    size, is_bold = _font_size(element, style, outer.size), _is_bold(element, style, outer.is_bold)
+    return _TextStyle(color, background, size, is_bold)
 
 
-def _declared_background(element: ElementWrapper, style: Sheets) -> tuple[float, float, float, float] | str | None:
+def _declared_background(element: ElementWrapper, style: Sheets) -> Rgba | str | None:
     """Return the element's own background colour, a string for an image, or None."""
-    tokens = value(element, style, "background-color") or value(element, style, "background")
-    image = value(element, style, "background-image")
-    for declared in (tokens, image):
-        if declared and any(token.type in ("url", "function") and _is_image(token) for token in declared):
-            return "image"
-    if tokens:
-        return _parse_color(tokens)
-    return _parse_color_attribute(element.etree_element.get("bgcolor"))
+    tokens = value(element, style, "background-color") or value(element, style, "background") or []
+    if any(map(_is_image, [*tokens, *(value(element, style, "background-image") or ())])):
+        return "image"
+    return _parse_color(tokens) if tokens else _parse_color_attribute(element.etree_element.get("bgcolor"))
 
 
 def _is_image(token: Any) -> bool:
-    return token.type == "url" or "gradient" in token.lower_name or token.lower_name == "url"
+    is_function = token.type == "function" and ("gradient" in token.lower_name or token.lower_name == "url")
+    return token.type == "url" or is_function
 
 
-def _parse_color(tokens: list[Any]) -> tuple[float, float, float, float] | None:
+def _parse_color(tokens: list[Any]) -> Rgba | None:
     """Return the first colour among tokens, or None; `inherit` and `currentColor` are ignored."""
     for token in tokens:
         color = parse_color(token)
@@ -159,16 +156,19 @@ def _parse_color(tokens: list[Any]) -> tuple[float, float, float, float] | None:
     return None
 
 
-def _parse_color_attribute(written: str | None) -> tuple[float, float, float, float] | None:
-    return _parse_color(tinycss2.parse_component_value_list(written)) if written else None
+def _parse_color_attribute(color: str | None) -> Rgba | None:
+    return _parse_color(tinycss2.parse_component_value_list(color)) if color else None
 
 
-def _blend(color: tuple[float, float, float, float], background: Rgb | None) -> Rgb | None:
+def _blend(color: Rgba, background: Rgb | None) -> Rgb | None:
+    """Return a colour on its background; None for a translucent one on an image."""
+    red, green, blue, alpha = color
+    if alpha >= 1:
+        return red, green, blue
     if background is None:
         return None
-    red, green, blue, alpha = color
-    mixed = [part * alpha + below * (1 - alpha) for part, below in zip((red, green, blue), background, strict=True)]
-    return mixed[0], mixed[1], mixed[2]
+    red, green, blue = (part * alpha + below * (1 - alpha) for part, below in zip(color[:3], background, strict=True))
+    return red, green, blue
 
 
 def _font_size(element: ElementWrapper, style: Sheets, outer: float) -> float:

@@ -40,9 +40,8 @@ class Sheets:
         self.rules: list[StyleRule] = []
         self._matcher = Matcher()
         for sheet in sheets:
-            self._add(
-                tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True), scheme, in_media=False
-            )
+            nodes = tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True)
+            self._add(nodes, scheme, in_media=False)
 
     def _add(self, nodes: list[Any], scheme: str, *, in_media: bool) -> None:
         for node in nodes:
@@ -51,9 +50,8 @@ class Sheets:
                     inner = tinycss2.parse_rule_list(node.content, skip_comments=True, skip_whitespace=True)
                     self._add(inner, scheme, in_media=True)
             elif node.type == "qualified-rule":
-                rule = StyleRule(
-                    tinycss2.serialize(node.prelude).strip(), declarations(tinycss2.serialize(node.content)), in_media
-                )
+                selectors = tinycss2.serialize(node.prelude).strip()
+                rule = StyleRule(selectors, declarations(tinycss2.serialize(node.content)), in_media)
                 self.rules.append(rule)
                 try:
                     for selector in compile_selector_list(node.prelude):
@@ -67,33 +65,23 @@ class Sheets:
         return [rule for _, _, pseudo, rule in matches if pseudo is None]
 
 
-@lru_cache(maxsize=64)
-def sheets(texts: tuple[str, ...], scheme: str) -> Sheets:
-    """Parse style sheets; cached, because the mails of a kind share them."""
-    return Sheets(texts, scheme)
+sheets: Final = lru_cache(maxsize=64)(Sheets)
+"""The mails of a kind share their style sheets."""
 
 
 def _applies(media: str, scheme: str) -> bool:
     """Return whether a media query (without white space) matches every screen in this scheme."""
-    parts = media.removeprefix("only").split(",")
-    return any(
-        part in ("all", "screen", f"(prefers-color-scheme:{scheme})", f"screenand(prefers-color-scheme:{scheme})")
-        for part in parts
-    )
+    matching = {"all", "screen", f"(prefers-color-scheme:{scheme})", f"screenand(prefers-color-scheme:{scheme})"}
+    return not matching.isdisjoint(media.removeprefix("only").split(","))
 
 
 def value(element: ElementWrapper, style: Sheets, name: str) -> list[Any] | None:
-    """Return a property's tokens by the cascade: important rules, then inline, then other rules."""
-    inline_value = inline(element).get(name)
-    if inline_value and inline_value[1]:
-        return inline_value[0]
-    rules = [rule.declarations[name] for rule in style.of(element) if name in rule.declarations]
-    important = [tokens for tokens, is_important in rules if is_important]
-    if important:
-        return important[-1]
-    if inline_value:
-        return inline_value[0]
-    return rules[-1][0] if rules else None
+    """Return a property's tokens by the cascade: important ones win, and inline ones over rules."""
+    sources = [*(rule.declarations for rule in style.of(element)), inline(element)]
+    declared = [source[name] for source in sources if name in source]
+    important = [tokens for tokens, is_important in declared if is_important]
+    normal = [tokens for tokens, is_important in declared if not is_important]
+    return next(reversed([*normal, *important]), None)
 
 
 def check_css_support(mail: RenderedMail) -> Iterator[Violation]:

@@ -5,10 +5,12 @@ from typing import Final
 
 import langcodes
 import tinycss2
+from cssselect2 import ElementWrapper
 
 from mailroom.lint.html import text_of
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.samples import Sample
+from mailroom.text import bounded
 
 LARGEST_STYLE: Final = 8 * 1024
 """Octets; Gmail drops a longer one."""
@@ -30,18 +32,18 @@ def check_language_and_title(mail: RenderedMail) -> Iterator[Violation]:
     html = page.first("html")
     attributes = html.etree_element.attrib if html is not None else {}
     line = page.line_with("<html")
+    remedy = 'write <html lang="{{ lang }}" dir="{{ dir }}">'
     if attributes.get("lang", "").lower() != mail.email.language.lower():
         problem = f"the HTML has lang={attributes.get('lang', '')!r}, but the mail is in {mail.email.language}"
-        yield Violation(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html=line)
+        yield Violation(7, problem, remedy, html=line)
     expected = direction(mail.email.language)
     if attributes.get("dir", "ltr").lower() != expected:
         problem = f"the HTML has dir={attributes.get('dir', '')!r}, but {mail.email.language} is {expected}"
-        yield Violation(7, problem, 'write <html lang="{{ lang }}" dir="{{ dir }}">', html=line)
+        yield Violation(7, problem, remedy, html=line)
     title = page.first("title")
     if title is None or not text_of(title).strip():
-        yield Violation(
-            7, "the HTML has no title", "write <title>{{ words.title }}</title>", html=page.line_with("<title")
-        )
+        remedy = "write <title>{{ words.title }}</title>"
+        yield Violation(7, "the HTML has no title", remedy, html=page.line_with("<title"))
 
 
 def direction(tag: str) -> str:
@@ -64,22 +66,26 @@ def check_no_active_content(mail: RenderedMail) -> Iterator[Violation]:
     """Check 12."""
     remedy = "remove it: mail clients do, and spam filters penalize it"
     for element in mail.page.elements:
-        name, attributes = element.local_name, element.etree_element.attrib
-        handlers = sorted(attribute for attribute in attributes if attribute.startswith("on"))
-        if name in _ACTIVE_ELEMENTS:
-            yield Violation(12, f"there is a <{name}>", remedy, html=mail.page.tag_of(element))
-        elif name == "link" and "stylesheet" in attributes.get("rel", "").lower():
-            yield Violation(12, "a style sheet is linked", remedy, html=mail.page.tag_of(element))
-        elif name == "meta" and attributes.get("http-equiv", "").lower() == "refresh":
-            yield Violation(12, "the page redirects to another", remedy, html=mail.page.tag_of(element))
-        elif handlers and mail.sample is not Sample.HOSTILE:
-            problem = f"<{name}> has the event handler {handlers[0]}"
+        if problem := _find_active_content(element, mail.sample):
             yield Violation(12, problem, remedy, html=mail.page.tag_of(element))
     for sheet in mail.page.style_sheets:
         for rule in tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True):
             if rule.type == "at-rule" and rule.lower_at_keyword in ("import", "font-face"):
                 problem = f"the style has an @{rule.lower_at_keyword}"
                 yield Violation(12, problem, remedy, html=mail.page.line_with(f"@{rule.at_keyword}"))
+
+
+def _find_active_content(element: ElementWrapper, sample: Sample) -> str:
+    """Return why an element is active content; empty if it is not."""
+    name, attributes = element.local_name, element.etree_element.attrib
+    if name in _ACTIVE_ELEMENTS:
+        return f"there is a <{name}>"
+    if name == "link" and "stylesheet" in attributes.get("rel", "").lower():
+        return "a style sheet is linked"
+    if name == "meta" and attributes.get("http-equiv", "").lower() == "refresh":
+        return "the page redirects to another"
+    handlers = sorted(attribute for attribute in attributes if attribute.startswith("on"))
+    return f"<{name}> has the event handler {handlers[0]}" if handlers and sample is not Sample.HOSTILE else ""
 
 
 def check_style_size(mail: RenderedMail) -> Iterator[Violation]:
@@ -104,4 +110,4 @@ def check_html_errors(mail: RenderedMail) -> Iterator[Violation]:
     """Check 21."""
     for error in mail.page.errors:
         remedy = "close every tag in order, and put text of a table into cells: clients repair such errors differently"
-        yield Violation(21, f"{error.message.rstrip('.')} ({excerpt(error.line)})", remedy, html=error.line)
+        yield Violation(21, f"{error.message.rstrip('.')} ({bounded(error.line, 40)})", remedy, html=error.line)

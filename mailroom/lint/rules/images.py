@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
+from mailroom.text import bounded
 
 _UNSUPPORTED_SUFFIX: Final = re.compile(r"\.(svgz?|webp|avif|heic)\Z", re.IGNORECASE)
 _CSS_URL: Final = re.compile(r"url\(\s*['\"]?([^'\")]*)", re.IGNORECASE)
@@ -23,7 +24,7 @@ def check_image_alt_and_url(mail: RenderedMail) -> Iterator[Violation]:
             continue  # reported by check 10
         parts = urlsplit(source)
         if parts.scheme.lower() != "https" or not parts.netloc:
-            problem = f"an image's URL is {excerpt(source, 60) or 'empty'}"
+            problem = f"an image's URL is {bounded(source, 60) or 'empty'}"
             remedy = "use an absolute https URL"
             yield Violation(9, problem, remedy, html=mail.page.tag_of(image))
 
@@ -39,11 +40,11 @@ def check_image_formats(mail: RenderedMail) -> Iterator[Violation]:
         if element.local_name == "svg":
             yield Violation(10, "there is an <svg>", remedy, html=mail.page.tag_of(element))
         for url in filter(_is_unsupported, map(str.strip, urls)):
-            problem = f"mail clients do not show {excerpt(url, 60)}"
+            problem = f"mail clients do not show {bounded(url, 60)}"
             yield Violation(10, problem, remedy, html=mail.page.tag_of(element))
     for sheet in mail.page.style_sheets:
         for url in filter(_is_unsupported, _CSS_URL.findall(sheet)):
-            yield Violation(10, f"mail clients do not show {excerpt(url, 60)}", remedy, html=mail.page.line_with(url))
+            yield Violation(10, f"mail clients do not show {bounded(url, 60)}", remedy, html=mail.page.line_with(url))
 
 
 def _is_unsupported(url: str) -> bool:

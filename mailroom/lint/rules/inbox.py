@@ -5,9 +5,10 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.rules.contrast import is_hidden
 from mailroom.rendering.sanitize import code
+from mailroom.text import bounded
 
 LONGEST_SUBJECT: Final = 60
 PREHEADER: Final = (40, 130)
@@ -20,17 +21,15 @@ def check_subject(mail: RenderedMail) -> Iterator[Violation]:
     """Check 5."""
     subject = mail.email.subject
     # The renderer replaces an empty subject by the app name, so the translation is tested too.
-    if not subject.strip() or not mail.ingredients.words.get("subject", subject).strip():
-        yield Violation(5, "the subject is empty", "add a text for `subject`", word="subject")
+    if not subject.strip() or not mail.mail_sources.translations.get("subject", subject).strip():
+        yield Violation(5, "the subject is empty", "add a text for `subject`", translation="subject")
     elif _CONTROL.search(subject):
-        yield Violation(
-            5, "the subject is more than one line", "remove line breaks and control characters", word="subject"
-        )
+        remedy = "remove line breaks and control characters"
+        yield Violation(5, "the subject is more than one line", remedy, translation="subject")
     elif len(subject) > LONGEST_SUBJECT:
-        problem = f"the subject has {len(subject)} characters: {excerpt(subject, 70)}"
-        yield Violation(
-            5, problem, f"shorten it: phones show {LONGEST_SUBJECT} at maximum", word="subject", is_warning=True
-        )
+        problem = f"the subject has {len(subject)} characters: {bounded(subject, 70)}"
+        remedy = f"shorten it: phones show {LONGEST_SUBJECT} at maximum"
+        yield Violation(5, problem, remedy, translation="subject", is_warning=True)
 
 
 def check_text_part(mail: RenderedMail) -> Iterator[Violation]:
@@ -43,7 +42,7 @@ def check_text_part(mail: RenderedMail) -> Iterator[Violation]:
     for element, address in mail.page.links:
         shown = address.partition("?")[0].removeprefix("mailto:") if address.startswith("mailto:") else address
         if address.startswith(("https:", "mailto:")) and shown not in text and address != payload_link:
-            problem = f"the HTML links to {excerpt(shown, 60)}, the text does not contain it"
+            problem = f"the HTML links to {bounded(shown, 60)}, the text does not contain it"
             yield Violation(6, problem, "print the URL in text.jinja too", html=mail.page.tag_of(element))
 
 
@@ -57,16 +56,15 @@ def check_preheader(mail: RenderedMail) -> Iterator[Violation]:
     """Check 17."""
     text = preheader(mail)
     if not text:
-        remedy = (
-            'begin the body with <div style="display:none;max-height:0;overflow:hidden">{{ words.preheader }}</div>'
-        )
-        yield Violation(17, "there is no preheader: the inbox shows the first text of the body", remedy)
+        hidden = '<div style="display:none;max-height:0;overflow:hidden">{{ words.preheader }}</div>'
+        problem = "there is no preheader: the inbox shows the first text of the body"
+        yield Violation(17, problem, f"begin the body with {hidden}")
         return
     columns = width(text)
     minimum, maximum = PREHEADER
     if not minimum <= columns <= maximum:
-        problem = f"the preheader is {columns} columns wide: {excerpt(text, 60)}"
-        yield Violation(17, problem, f"use {minimum} to {maximum} columns", word="preheader", is_warning=True)
+        problem = f"the preheader is {columns} columns wide: {bounded(text, 60)}"
+        yield Violation(17, problem, f"use {minimum} to {maximum} columns", translation="preheader", is_warning=True)
 
 
 def check_code_unbroken(mail: RenderedMail) -> Iterator[Violation]:
@@ -83,7 +81,7 @@ def check_code_unbroken(mail: RenderedMail) -> Iterator[Violation]:
     if secret not in mail.email.text and secret in _without_spaces(mail.email.text):
         yield Violation(18, "the code is split in the text", remedy)
     if secret not in mail.email.subject and secret in _without_spaces(mail.email.subject):
-        yield Violation(18, "the code is split in the subject", remedy, word="subject")
+        yield Violation(18, "the code is split in the subject", remedy, translation="subject")
 
 
 def _without_spaces(text: str) -> str:

@@ -7,7 +7,8 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from mailroom.lint.html import text_of
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
+from mailroom.text import bounded
 
 _SAFE_SCHEMES: Final = frozenset({"https", "mailto", "tel"})
 _SHORTENERS: Final = frozenset(
@@ -32,21 +33,19 @@ def _find_problems(url: str, text: str) -> Iterator[tuple[str, str]]:
     if not url or url.startswith("#"):
         yield "a link leads nowhere", "remove it, or put it into {% if link %}: the payload may lack the link"
     elif parts is None or parts.scheme.lower() not in _SAFE_SCHEMES:
-        yield f"a link leads to {excerpt(url, 60)}", "use an absolute https URL: filters distrust others"
+        yield f"a link leads to {bounded(url, 60)}", "use an absolute https URL: filters distrust others"
     elif parts.scheme.lower() == "https":
         host = (parts.hostname or "").lower()
         if not host or _is_ip_address(host):
-            yield f"a link leads to an IP address: {excerpt(url, 60)}", "use a host name"
+            yield f"a link leads to an IP address: {bounded(url, 60)}", "use a host name"
         if host.removeprefix("www.") in _SHORTENERS:
             yield f"{host} is a link shortener", "use the target's URL: filters block link shorteners"
         if parts.username is not None:
             yield "a link has a user name before its host", "remove it: it looks like another host"
         url_text = _URL_TEXT.match(text)
         if url_text and url_text[1].lower().removeprefix("www.") != host.removeprefix("www."):
-            yield (
-                f"a link's text is {excerpt(text)}, but it leads to {host}",
-                "use the same host in the text, or no URL as text",
-            )
+            problem = f"a link's text is {bounded(text, 40)}, but it leads to {host}"
+            yield problem, "use the same host in the text, or no URL as text"
 
 
 def _parse_url(url: str) -> SplitResult | None:

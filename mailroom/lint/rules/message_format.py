@@ -7,7 +7,7 @@ from email.message import Message
 from typing import Any, Final
 
 from mailroom.lint.rule import RenderedMail, Violation
-from mailroom.logto import CODE_TYPES, INVITATION
+from mailroom.logto import MESSAGE_TYPES
 
 LONGEST_LINE: Final = 998
 """Octets, RFC 5322 §2.1.1."""
@@ -28,7 +28,7 @@ def check_round_trip(mail: RenderedMail) -> Iterator[Violation]:
     if [one.addr_spec for one in getattr(recipient, "addresses", ())] != [email.recipient]:
         yield Violation(19, "To does not parse back to the same value", remedy)
     if subject != email.subject:
-        yield Violation(19, "the subject does not parse back to the same value", remedy, word="subject")
+        yield Violation(19, "the subject does not parse back to the same value", remedy, translation="subject")
     if parsed.defects or any(part.defects for part in parsed.walk()):
         yield Violation(19, "the message has defects", remedy)
     if _decode_bodies(parsed) != [_split_lines(email.text), _split_lines(email.html)]:
@@ -63,21 +63,15 @@ def check_headers(mail: RenderedMail) -> Iterator[Violation]:
         yield Violation(20, f"the domain of From is {domain}", remedy)
     inviter = mail.message.payload.get("inviter")
     if isinstance(inviter, dict) and email.sender.email == inviter.get("primaryEmail"):
-        yield Violation(
-            20, "From is the inviter's own address", "use your own address: you cannot sign for another domain"
-        )
+        remedy = "use your own address: you cannot sign for another domain"
+        yield Violation(20, "From is the inviter's own address", remedy)
     headers = {name.lower(): text for name, text in email.headers}
     if headers.get("auto-submitted") != "auto-generated":
-        yield Violation(
-            20, "Auto-Submitted: auto-generated is missing", "add it: without it out-of-office replies come back"
-        )
-    is_requested = mail.kind in CODE_TYPES or mail.kind == INVITATION
-    for name in (name for name in headers if is_requested and _BULK_HEADER.match(name)):
-        yield Violation(
-            20,
-            f"a mail that the reader requested has the header {name}",
-            "remove it: filters classify such mails as advertising",
-        )
+        remedy = "add it: without it out-of-office replies come back"
+        yield Violation(20, "Auto-Submitted: auto-generated is missing", remedy)
+    for name in filter(_BULK_HEADER.match, headers) if mail.kind in MESSAGE_TYPES else ():
+        remedy = "remove it: filters classify such mails as advertising"
+        yield Violation(20, f"a mail that the reader requested has the header {name}", remedy)
     if "list-unsubscribe" in headers and headers.get("list-unsubscribe-post") != "List-Unsubscribe=One-Click":
         remedy = "add List-Unsubscribe-Post: List-Unsubscribe=One-Click (RFC 8058)"
         yield Violation(20, "List-Unsubscribe lacks one-click", remedy)

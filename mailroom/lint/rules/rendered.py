@@ -11,14 +11,15 @@ from mailroom.lint import Finding
 from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.samples import Sample, message
 from mailroom.message import Address, Payload
-from mailroom.rendering.inventory import Ingredients, Inventory, Owner
+from mailroom.rendering.inventory import Inventory, MailSources
 from mailroom.rendering.links import address
+from mailroom.rendering.overlay import Owner
 from mailroom.rendering.renderer import TemplateRenderer
 from mailroom.rendering.sanitize import code
 
 _TAGS: Final = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _SPACE: Final = re.compile(r"\s+")
-_PLACE: Final = re.compile(r"(?P<file>[\w./-]+\.(?:jinja|toml))(?:, line (?P<line>\d+))?: (?P<problem>.*)", re.DOTALL)
+_PLACE: Final = re.compile(r"([\w./-]+\.(?:jinja|toml))(?:, line (\d+))?: (.*)", re.DOTALL)
 _REMEDY: Final = "fix it; until then such messages are held, and their codes are not sent"
 
 
@@ -26,7 +27,7 @@ _REMEDY: Final = "fix it; until then such messages are held, and their codes are
 class LintContext:
     """The renderer under test, with sender and owner."""
 
-    writer: TemplateRenderer
+    renderer: TemplateRenderer
     sender: Address
     reply_to: Address | None = None
     domains: frozenset[str] = frozenset()
@@ -37,25 +38,27 @@ class LintContext:
     @property
     def inventory(self) -> Inventory:
         """The mails that can be rendered."""
-        return self.writer.inventory(self.owner.payload if self.owner else {})
+        return self.renderer.inventory(self.owner.payload if self.owner else {})
 
-    def ingredients(self, kind: str, language: str) -> Ingredients:
+    def mail_sources(self, kind: str, language: str) -> MailSources:
         """Return the templates and translations of such a mail."""
-        return self.inventory.ingredients(message(kind, Sample.FULL, language, owner=self.owner))
+        return self.inventory.mail_sources(message(kind, Sample.FULL, language, owner=self.owner))
 
-    def mail(self, kind: str, language: str, sample: Sample, given: Payload | None = None) -> RenderedMail | Finding:
-        """Render one mail, or return check 1's finding. `given` replaces the sample's payload."""
-        request = message(kind, sample, language, given, self.owner)
+    def render(
+        self, kind: str, language: str, sample: Sample, changed_payload: Payload | None = None
+    ) -> RenderedMail | Finding:
+        """Render one mail, or return check 1's finding. `changed_payload` replaces the sample's payload."""
+        request = message(kind, sample, language, changed_payload, self.owner)
         try:
-            email = self.writer.render(request, sender=self.sender, reply_to=self.reply_to)
+            email = self.renderer.render(request, sender=self.sender, reply_to=self.reply_to)
         except RenderingError as error:
-            return unwritable(error, (kind,), (language,), (sample.value,))
+            return render_failure(error, (kind,), (language,), (sample.value,))
         sender_domain = self.sender.email.rpartition("@")[2].lower()
-        ingredients = self.writer.inventory(request.payload).ingredients(request)
-        return RenderedMail(kind, language, sample, request, email, ingredients, self.domains | {sender_domain})
+        mail_sources = self.renderer.inventory(request.payload).mail_sources(request)
+        return RenderedMail(kind, language, sample, request, email, mail_sources, self.domains | {sender_domain})
 
 
-def unwritable(
+def render_failure(
     error: RenderingError,
     kinds: tuple[str, ...] = (),
     languages: tuple[str, ...] = (),
@@ -64,10 +67,8 @@ def unwritable(
     """Return check 1's finding for an error of the renderer, with the file and line in its text."""
     text = str(error)
     place = _PLACE.match(text)
-    if not place:
-        return Finding(1, text, _REMEDY, kinds, languages, samples)
-    line = int(place["line"]) if place["line"] else None
-    return Finding(1, place["problem"], _REMEDY, kinds, languages, samples, place["file"], line)
+    file, line, problem = place.groups() if place else ("", None, text)
+    return Finding(1, problem, _REMEDY, kinds, languages, samples, file, int(line) if line else None)
 
 
 def check_code_and_link(mail: RenderedMail) -> Iterator[Violation]:

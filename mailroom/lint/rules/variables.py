@@ -10,14 +10,15 @@ from typing import Any, Final
 from jinja2 import meta, nodes
 
 from mailroom.lint import Finding
-from mailroom.lint.rule import RenderedMail, Violation, excerpt
+from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.samples import Sample, payload
 from mailroom.lint.source_lines import SourceLines
 from mailroom.rendering import Brand
 from mailroom.rendering.colors import Palette
 from mailroom.rendering.identity import Logo
-from mailroom.rendering.inventory import Ingredients
+from mailroom.rendering.inventory import MailSources
 from mailroom.rendering.languages.translations import PLACEHOLDERS
+from mailroom.text import bounded
 
 _KNOWN_VARIABLES: Final = PLACEHOLDERS | {
     "link", "link_text", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono",
@@ -38,24 +39,22 @@ def check_unreplaced_variables(mail: RenderedMail) -> Iterator[Violation]:
         return
     parts = {"subject": mail.email.subject, "text": mail.email.text, "HTML": mail.page.body_text}
     for part, text in parts.items():
-        translations = mail.ingredients.words
-        all_translations = " ".join(translations.values())
+        translations = mail.mail_sources.translations
         for pattern in (_UNREPLACED, _MISSING_VALUE):
             match = pattern.search(text)
-            if match and not (pattern is _MISSING_VALUE and match[0] in all_translations):
-                word = next((key for key, text in translations.items() if match[0] in text), "")
+            if match and not (pattern is _MISSING_VALUE and match[0] in " ".join(translations.values())):
+                key = next((key for key, text in translations.items() if match[0] in text), "")
+                problem = f"the {part} shows {bounded(match[0], 40)}"
                 remedy = "use an existing variable, or remove it"
-                yield Violation(
-                    3, f"the {part} shows {excerpt(match[0])}", remedy, html=mail.page.line_with(match[0]), word=word
-                )
+                yield Violation(3, problem, remedy, html=mail.page.line_with(match[0]), translation=key)
 
 
 def find_unknown_variables(
-    sources: SourceLines, kind: str, language: str, ingredients: Ingredients
+    sources: SourceLines, kind: str, language: str, mail_sources: MailSources
 ) -> Iterator[Finding]:
     """Check 3 for templates: variables that no payload has, also in branches that no sample reaches."""
     full_payload = payload(kind, Sample.FULL, language)
-    for template in sources.files(ingredients.templates):
+    for template in sources.files(mail_sources.templates):
         tree = sources.tree(template)
         file = sources.file(template)
         tested = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
@@ -65,22 +64,14 @@ def find_unknown_variables(
                 yield _unknown(file, name.lineno, name.name, kind, language, is_warning=False)
         for node in tree.find_all(nodes.Getattr):
             path = _path(node)
-            if path and _is_unknown(path, full_payload, ingredients, tested):
+            if path and _is_unknown(path, full_payload, mail_sources, tested):
                 is_own_object = path[0] in (*_FIELDS, "words")
                 yield _unknown(file, node.lineno, ".".join(path), kind, language, is_warning=not is_own_object)
 
 
 def _unknown(file: str, line: int, name: str, kind: str, language: str, *, is_warning: bool) -> Finding:
-    return Finding(
-        3,
-        f"the variable {name} does not exist",
-        "check the spelling; docs/templates.md lists the variables",
-        (kind,),
-        (language,),
-        file=file,
-        line=line,
-        is_warning=is_warning,
-    )
+    problem, remedy = f"the variable {name} does not exist", "check the spelling; docs/templates.md lists the variables"
+    return Finding(3, problem, remedy, (kind,), (language,), file=file, line=line, is_warning=is_warning)
 
 
 def _path(node: nodes.Getattr) -> tuple[str, ...]:
@@ -94,11 +85,11 @@ def _path(node: nodes.Getattr) -> tuple[str, ...]:
 
 
 def _is_unknown(
-    path: tuple[str, ...], full_payload: Mapping[str, Any], ingredients: Ingredients, tested: set[str]
+    path: tuple[str, ...], full_payload: Mapping[str, Any], mail_sources: MailSources, tested: set[str]
 ) -> bool:
     root, name = path[0], path[1]
     if root == "words":
-        return name not in ingredients.words and name not in tested
+        return name not in mail_sources.translations and name not in tested
     if root in _FIELDS:
         return name not in _FIELDS[root]
     if root in PLACEHOLDERS and root not in full_payload:
@@ -114,15 +105,15 @@ def _is_unknown(
 
 
 def compare_languages(
-    sources: SourceLines, kind: str, by_language: Mapping[str, Ingredients], default_language: str
+    sources: SourceLines, kind: str, by_language: Mapping[str, MailSources], default_language: str
 ) -> Iterator[Finding]:
-    """Check 22. The reference is what most languages use; `by_language` maps languages to ingredients."""
-    keys = {key for ingredients in by_language.values() for key in ingredients.words}
+    """Check 22. The reference is what most languages use; `by_language` has the kind's texts in each language."""
+    keys = {key for mail_sources in by_language.values() for key in mail_sources.translations}
     for key in sorted(keys):
         used = {
-            tag: _placeholders(ingredients.words[key])
-            for tag, ingredients in by_language.items()
-            if ingredients.words.get(key)
+            tag: _placeholders(mail_sources.translations[key])
+            for tag, mail_sources in by_language.items()
+            if mail_sources.translations.get(key)
         }
         if not used:
             continue
@@ -132,16 +123,10 @@ def compare_languages(
             usual = used.get(default_language, usual)
         for tag, names in used.items():
             if names != usual:
-                file, line = sources.word(tag, kind, key)
-                yield Finding(
-                    22,
-                    f"{key} {_difference(names, usual)}, unlike in the other languages",
-                    "use the same {placeholders} in every language, in any order",
-                    (kind,),
-                    (tag,),
-                    file=file,
-                    line=line,
-                )
+                file, line = sources.translation(tag, kind, key)
+                problem = f"{key} {_difference(names, usual)}, unlike in the other languages"
+                remedy = "use the same {placeholders} in every language, in any order"
+                yield Finding(22, problem, remedy, (kind,), (tag,), file=file, line=line)
 
 
 def _difference(names: frozenset[str], usual: frozenset[str]) -> str:

@@ -1,1 +1,1 @@
-"""What a template is made of: Jinja's syntax in a sandbox, and Logto's own placeholders."""
+"""The template engines: Jinja in a sandbox, and Logto's own placeholders."""

@@ -5,23 +5,24 @@ and `raw`; and the content, `<tag>.html` or `<tag>.txt`. In HTML, values are esc
 """
 
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import chain, repeat
+from typing import Final
 
 from mailroom.errors import RenderingError
 from mailroom.message import Payload
 from mailroom.rendering.engines.jinja_engine import LONGEST_PART, Source
 from mailroom.rendering.engines.markup import (
     MARK,
-    Place,
+    Position,
+    find_positions,
     html_to_text,
     inline_css,
     is_styled,
     neutralize_links,
-    places,
 )
-from mailroom.rendering.engines.placeholders import Placeholder, PlaceholderTemplate
+from mailroom.rendering.engines.placeholders import PLACEHOLDER, fill
 from mailroom.rendering.sanitize import clean_text, line, replace_surrogates
 
 HTML: Final = "text/html"
@@ -33,35 +34,26 @@ class HtmlTemplate:
     """HTML with placeholders, each escaped by its position."""
 
     def __init__(self, source: str, raw: frozenset[str]) -> None:
-        pieces = PlaceholderTemplate(source).pieces
-        marked = "".join(MARK if isinstance(piece, Placeholder) else piece.replace(MARK, " ") for piece in pieces)
-        positions = places(marked)
+        self._source = source
+        literals, keys = PLACEHOLDER.split(source)[::2], PLACEHOLDER.split(source)[1::2]
+        positions = find_positions(MARK.join(literal.replace(MARK, " ") for literal in literals))
         # Placeholders that the scanner does not reach count as text.
-        self._pieces: list[str | tuple[Placeholder, Callable[[str], str]]] = [
-            piece
-            if isinstance(piece, str)
-            else (piece, _unescaped if piece.key in raw else next(positions, Place.TEXT).escape_value)
-            for piece in pieces
+        self._escapes = [
+            _unescaped if key in raw else place.escape_value
+            for key, place in zip(keys, chain(positions, repeat(Position.TEXT)), strict=False)
         ]
         self._is_styled = is_styled(source)
 
     def unfilled_placeholders(self) -> Iterator[str]:
         """Yield the placeholders that are never filled, because no value is safe at their position."""
-        for piece in self._pieces:
-            if not isinstance(piece, str) and piece[1] == Place.NOWHERE.escape_value:
-                yield piece[0].source
+        for match, escape in zip(PLACEHOLDER.finditer(self._source), self._escapes, strict=True):
+            if escape == Position.NOWHERE.escape_value:
+                yield match[0]
 
     def fill(self, payload: Payload, schemes: frozenset[str] = frozenset()) -> str:
         """Return HTML with the values filled in; links with a scheme that is not allowed become `#`."""
-        output = []
-        for piece in self._pieces:
-            if isinstance(piece, str):
-                output.append(piece)
-                continue
-            placeholder, escape = piece
-            text = placeholder.text(payload)
-            output.append(placeholder.source if text is None else escape(clean_text(text)))
-        html = neutralize_links(_check_length("".join(output)), schemes)
+        escapes = (lambda text, escape=escape: escape(clean_text(text)) for escape in self._escapes)
+        html = neutralize_links(_check_length(fill(self._source, payload, escapes)), schemes)
         return inline_css(html) if self._is_styled else html
 
 
@@ -71,16 +63,18 @@ class LogtoTemplate:
 
     place: str
     """Its file, for error messages."""
-    subject: PlaceholderTemplate
+    subject: str
     html: HtmlTemplate | None
     """None for plain text."""
-    text: PlaceholderTemplate
-    reply_to: PlaceholderTemplate | None
-    send_from: PlaceholderTemplate | None
+    text: str
+    reply_to: str
+    """Empty: that of the settings."""
+    send_from: str
+    """Likewise."""
 
     def filled_subject(self, payload: Payload) -> str:
         """Return the subject on one line."""
-        return line(self.subject.fill(payload, clean_text))
+        return line(fill(self.subject, payload, repeat(clean_text)))
 
     def filled_html(self, payload: Payload, schemes: frozenset[str] = frozenset()) -> str:
         """Return the HTML part; empty for plain text. Raises RenderingError if it is too long."""
@@ -88,7 +82,7 @@ class LogtoTemplate:
 
     def filled_text(self, payload: Payload) -> str:
         """Return the text part. Raises RenderingError if it is too long."""
-        return replace_surrogates(_check_length(self.text.fill(payload, clean_text)))
+        return replace_surrogates(_check_length(fill(self.text, payload, repeat(clean_text))))
 
 
 def parse(tag: str, settings: Source, contents: dict[str, Source]) -> LogtoTemplate:
@@ -119,20 +113,14 @@ def parse(tag: str, settings: Source, contents: dict[str, Source]) -> LogtoTempl
     if suffix not in contents:
         raise RenderingError(f"{settings.place}: the file {tag}.{suffix} is missing")
     content = contents[suffix].text
-    plain_text = contents.get("txt")
-    text = content if content_type == PLAIN else plain_text.text if plain_text else html_to_text(content)
     return LogtoTemplate(
         place=contents[suffix].place,
-        subject=PlaceholderTemplate(table["subject"]),
+        subject=table["subject"],
         html=HtmlTemplate(content, frozenset(raw)) if content_type == HTML else None,
-        text=PlaceholderTemplate(text),
-        reply_to=_template(table.get("reply_to")),
-        send_from=_template(table.get("send_from")),
+        text=contents["txt"].text if "txt" in contents else html_to_text(content),
+        reply_to=table.get("reply_to", ""),
+        send_from=table.get("send_from", ""),
     )
-
-
-def _template(source: Any) -> PlaceholderTemplate | None:
-    return PlaceholderTemplate(source) if source else None
 
 
 def _unescaped(value: str) -> str:

@@ -1,7 +1,7 @@
 """Processes HTML of operators' templates: positions of values, link schemes, CSS inlining, conversion to text.
 
-An escaped value is still dangerous in an attribute without quotes, a style, a script or a link. `places` finds the
-position of each value, so that it can be escaped for that position or refused.
+An escaped value is still dangerous in an attribute without quotes, a style, a script or a link. `find_positions` finds
+the position of each value, so that it can be escaped for that position or refused.
 """
 
 import re
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from css_inline import CSSInliner
 
 MARK: Final = "\ue000"
-"""Placeholder character for a value in the input of `places`."""
+"""Placeholder character for a value in the input of `find_positions`."""
 
 
-class Place(Enum):
+class Position(Enum):
     """The position of a value in HTML, which decides how it is escaped."""
 
     TEXT = "text"
@@ -32,11 +32,11 @@ class Place(Enum):
 
     def escape_value(self, value: str) -> str:
         """Return a value escaped for this position; empty if it is not allowed here."""
-        if self is Place.TEXT:
+        if self is Position.TEXT:
             return escape(value)
-        if self is Place.UNQUOTED:
+        if self is Position.UNQUOTED:
             return _UNSAFE_UNQUOTED.sub(lambda match: f"&#{ord(match[0])};", value)
-        if self is Place.STYLE:
+        if self is Position.STYLE:
             harmless = _STYLE_WORD.fullmatch(value) or (address(value) == value and not _STYLE_SYNTAX.search(value))
             return escape(value) if harmless else ""
         return ""
@@ -58,51 +58,53 @@ _RAW_TEXT_ELEMENTS: Final = frozenset(
 )
 
 
-def places(html: str) -> Iterator[Place]:
+def find_positions(html: str) -> Iterator[Position]:
     """Yield the position of each `MARK`, in order. Content of Outlook's conditional comments counts as HTML."""
     at = 0
-    while found := _TAG_OR_MARK.search(html, at):
-        at = found.start()
-        if found[0] == MARK:
-            yield Place.TEXT
+    while token := _TAG_OR_MARK.search(html, at):
+        at = token.start()
+        if token[0] == MARK:
+            yield Position.TEXT
             at += 1
         elif match := _CONDITION.match(html, at):
             at = match.end()
         elif html.startswith("<!--", at):
-            at = yield from _scan_until(html, at + 4, "-->", Place.TEXT)
+            at = yield from _scan_until(html, at + 4, "-->", Position.TEXT)
         elif html.startswith(("<!", "<?"), at):
-            at = yield from _scan_until(html, at + 2, ">", Place.NOWHERE)
+            at = yield from _scan_until(html, at + 2, ">", Position.NOWHERE)
         elif match := _TAG.match(html, at):
-            yield from [Place.NOWHERE] * match[1].count(MARK)
+            yield from [Position.NOWHERE] * match[1].count(MARK)
             at = yield from _scan_attributes(html, match.end())
             name = match[1].lower()
             if name in _RAW_TEXT_ELEMENTS and html[match.start() + 1] != "/":
-                place = Place.STYLE if name == "style" else Place.NOWHERE
-                at = yield from _scan_until(html, at, f"</{name}", place, past=False)
+                position = Position.STYLE if name == "style" else Position.NOWHERE
+                at = yield from _scan_until(html, at, f"</{name}", position, past=False)
         else:
             at += 1
 
 
-def _scan_until(html: str, at: int, end: str, place: Place, *, past: bool = True) -> Generator[Place, None, int]:
-    found = re.compile(re.escape(end), re.IGNORECASE).search(html, at)
-    stop = found.start() if found else len(html)
-    yield from [place] * html.count(MARK, at, stop)
-    return (found.end() if past else stop) if found else stop
+def _scan_until(
+    html: str, at: int, end: str, position: Position, *, past: bool = True
+) -> Generator[Position, None, int]:
+    match = re.compile(re.escape(end), re.IGNORECASE).search(html, at)
+    stop = match.start() if match else len(html)
+    yield from [position] * html.count(MARK, at, stop)
+    return match.end() if match and past else stop
 
 
-def _scan_attributes(html: str, at: int) -> Generator[Place, None, int]:
+def _scan_attributes(html: str, at: int) -> Generator[Position, None, int]:
     while match := _ATTRIBUTE.match(html, at):
         name = match["name"].lower()
-        yield from [Place.NOWHERE] * name.count(MARK)
+        yield from [Position.NOWHERE] * name.count(MARK)
         quoted = (match["double"] or match["single"] or "").count(MARK)
         bare = (match["bare"] or "").count(MARK)
         if name.startswith("on") or name == "srcdoc":
-            yield from [Place.NOWHERE] * (quoted + bare)
+            yield from [Position.NOWHERE] * (quoted + bare)
         elif name == "style":
-            yield from [Place.STYLE if quoted else Place.NOWHERE] * (quoted + bare)
+            yield from [Position.STYLE if quoted else Position.NOWHERE] * (quoted + bare)
         else:
-            yield from [Place.TEXT] * quoted
-            yield from [Place.UNQUOTED] * bare
+            yield from [Position.TEXT] * quoted
+            yield from [Position.UNQUOTED] * bare
         at = match.end()
     end = html.find(">", at)
     return end + 1 if end >= 0 else len(html)

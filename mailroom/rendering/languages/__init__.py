@@ -1,1 +1,1 @@
-"""The words of the mails in each language, and which language a reader gets."""
+"""The translations of the mails, and the choice of a reader's language."""

@@ -1,14 +1,22 @@
-"""CLDR's plural rules for the non-negative integers below a million: `rule("pl").form(5)` is `many`."""
+"""CLDR's plural rules for the non-negative integers below a million: `rule("pl").form(5)` is `many`.
+
+A rule is written as in gettext's PO files: an expression of `n` that gives the index of the form.
+"""
 
 from collections.abc import Callable
+from gettext import c2py
 from typing import Final, NamedTuple
 
 
 class PluralRule(NamedTuple):
-    """A language's plural forms, and a function that gives the form of a number."""
+    """A language's plural forms, and a function that gives the index of a number's form."""
 
     forms: tuple[str, ...]
-    form: Callable[[int], str]
+    select: Callable[[int], int]
+
+    def form(self, number: int) -> str:
+        """Return the form of a number."""
+        return self.forms[self.select(number)]
 
 
 def rule(tag: str) -> PluralRule:
@@ -16,58 +24,19 @@ def rule(tag: str) -> PluralRule:
     return _RULES.get(tag) or _RULES.get(tag.partition("-")[0]) or _GERMANIC
 
 
-def _one_if_1(number: int) -> str:
-    return "one" if number == 1 else "other"
-
-
-def _one_if_0_or_1(number: int) -> str:
-    return "one" if number in (0, 1) else "other"
-
-
-def _always_other(_: int) -> str:
-    return "other"
-
-
-def _czech(number: int) -> str:
-    return "one" if number == 1 else "few" if number in (2, 3, 4) else "other"
-
-
-def _polish(number: int) -> str:
-    form = _slavic(number)
-    return "one" if number == 1 else "many" if form == "one" else form
-
-
-def _slavic(number: int) -> str:
-    last, teens = number % 10, number % 100 in (11, 12, 13, 14)
-    if last == 1 and not teens:
-        return "one"
-    return "few" if last in (2, 3, 4) and not teens else "many"
-
-
-def _arabic(number: int) -> str:
-    if number <= 2:  # noqa: PLR2004 - from CLDR's rule
-        return ("zero", "one", "two")[number]
-    last = number % 100
-    return "few" if 3 <= last <= 10 else "many" if last > 10 else "other"  # noqa: PLR2004 - likewise
-
-
-_GERMANIC: Final = PluralRule(("one", "other"), _one_if_1)
-_FRENCH: Final = PluralRule(("one", "other"), _one_if_0_or_1)
-_ASIAN: Final = PluralRule(("other",), _always_other)
-_SLAVIC: Final = PluralRule(("one", "few", "many"), _slavic)
+_GERMANIC: Final = PluralRule(("one", "other"), c2py("n != 1"))
+_FRENCH: Final = PluralRule(("one", "other"), c2py("n > 1"))
+_ASIAN: Final = PluralRule(("other",), c2py("0"))
+_SLAVIC_REST: Final = "n%10 >= 2 && n%10 <= 4 && (n%100 < 12 || n%100 > 14) ? 1 : 2"
+_SLAVIC: Final = PluralRule(("one", "few", "many"), c2py(f"n%10 == 1 && n%100 != 11 ? 0 : {_SLAVIC_REST}"))
+_POLISH: Final = PluralRule(("one", "few", "many"), c2py(f"n == 1 ? 0 : {_SLAVIC_REST}"))
+_CZECH: Final = PluralRule(("one", "few", "other"), c2py("n == 1 ? 0 : n >= 2 && n <= 4 ? 1 : 2"))
+_ARABIC: Final = PluralRule(
+    ("zero", "one", "two", "few", "many", "other"),
+    c2py("n <= 2 ? n : n%100 >= 3 && n%100 <= 10 ? 3 : n%100 > 10 ? 4 : 5"),
+)
 
 _RULES: Final = {
-    "ar": PluralRule(("zero", "one", "two", "few", "many", "other"), _arabic),
-    "cs": PluralRule(("one", "few", "other"), _czech),
-    "fa": _FRENCH,
-    "fr": _FRENCH,
-    "ja": _ASIAN,
-    "ko": _ASIAN,
-    "pl": PluralRule(("one", "few", "many"), _polish),
-    "pt": _FRENCH,
-    "pt-PT": _GERMANIC,
-    "ru": _SLAVIC,
-    "th": _ASIAN,
-    "uk": _SLAVIC,
-    "zh": _ASIAN,
-}
+    "ar": _ARABIC, "cs": _CZECH, "fa": _FRENCH, "fr": _FRENCH, "ja": _ASIAN, "ko": _ASIAN, "pl": _POLISH,
+    "pt": _FRENCH, "pt-PT": _GERMANIC, "ru": _SLAVIC, "th": _ASIAN, "uk": _SLAVIC, "zh": _ASIAN,
+}  # fmt: skip

@@ -10,7 +10,6 @@ import string
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from mailroom.errors import RenderingError
@@ -61,7 +60,7 @@ class Tables:
     tables: Mapping[str, Mapping[str, str]]
     """Kind, or `common`, -> key -> text."""
 
-    def over(self, below: "Tables | None") -> "Tables":
+    def merge_over(self, below: "Tables | None") -> "Tables":
         """Return these tables merged over those of a lower layer in the same language, key by key."""
         if below is None:
             return self
@@ -91,56 +90,39 @@ class Tables:
         return Locale(self.tag, self.direction, kinds)
 
 
-def load(folder: Path, *, minutes: int) -> dict[str, Locale]:
-    """Return the locales of a folder by tag. Raises RenderingError with file and line."""
-    locales = {}
-    for file in sorted(folder.glob("*.toml")):
-        place = f"{folder.name}/{file.name}"
-        try:
-            source = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RenderingError(f"{place}: cannot be read as UTF-8 text ({type(error).__name__})") from error
-        locales[file.stem] = parse(source, tag=file.stem, place=place, minutes=minutes).locale()
-    return locales
-
-
 def parse(source: str, *, tag: str, place: str, minutes: int) -> Tables:
     """Parse one file. Raises RenderingError with file and line."""
-    return _Parser(source, tag, place, minutes).tables()
+    return _Parser(source, tag, place, minutes).parse()
 
 
-def compare(locale: Locale, reference: Locale, *kinds: str) -> None:
-    """Raise RenderingError if a kind of this locale (or one of `kinds`) lacks a text, or the reference lacks the kind.
+def compare(locale: Locale, reference: Locale, kind: str) -> None:
+    """Raise RenderingError if a kind of this locale lacks a text of the reference, or the reference lacks the kind.
 
     A mail is never in two languages, and the reference is what readers get for kinds that their language lacks.
     """
-    for kind in kinds or locale.kinds:
-        if kind not in reference.kinds:
-            raise RenderingError(
-                f"locales/{locale.tag}.toml has [{kind}], but {reference.tag}.toml, the default, does not"
-            )
-        for key in reference.kinds[kind]:
-            if key not in locale.kinds[kind]:
-                raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}, which {reference.tag}.toml has")
+    if kind not in reference.kinds:
+        raise RenderingError(f"locales/{locale.tag}.toml has [{kind}], but {reference.tag}.toml, the default, does not")
+    for key in reference.kinds[kind]:
+        if key not in locale.kinds[kind]:
+            raise RenderingError(f"locales/{locale.tag}.toml: [{kind}] lacks {key}, which {reference.tag}.toml has")
 
 
+@dataclass(slots=True)
 class _Parser:
     """Parses one file; errors carry the line."""
 
-    def __init__(self, source: str, tag: str, place: str, minutes: int) -> None:
-        self._source = source
-        self._name = place
-        self._tag = tag
-        self._minutes = minutes
-        self._rule = rule(tag)
-        self._table_line = 0
-        self._lines = source.splitlines()
+    source: str
+    tag: str
+    place: str
+    minutes: int
+    table_line: int = 0
+    """Line of the table that is being parsed."""
 
-    def tables(self) -> Tables:
+    def parse(self) -> Tables:
         try:
-            content = tomllib.loads(self._source)
+            content = tomllib.loads(self.source)
         except tomllib.TOMLDecodeError as error:
-            raise RenderingError(f"{self._name}: {error}") from error
+            raise RenderingError(f"{self.place}: {error}") from error
         direction = content.get("direction", "")
         if direction not in ("", *_DIRECTIONS):
             raise self._error("direction", 'must be "ltr" or "rtl"')
@@ -148,23 +130,24 @@ class _Parser:
         if not isinstance(digits, str) or len(digits) not in (0, len(string.digits)):
             raise self._error("digits", "must be the ten digits from 0 to 9")
         tables = {kind: self._parse_table(kind, texts) for kind, texts in content.items() if kind not in _PROPERTIES}
-        return Tables(self._tag, self._name, direction, digits, self._minutes, tables)
+        return Tables(self.tag, self.place, direction, digits, self.minutes, tables)
 
     def _parse_table(self, kind: str, texts: Any) -> dict[str, str]:
         if not isinstance(texts, dict):
             raise self._error(kind, "is not a table of texts")
-        headings = (number for number, text in enumerate(self._lines, 1) if text.startswith(f"[{kind}]"))
-        self._table_line = next(headings, 0)
+        headings = (number for number, text in enumerate(self.source.splitlines(), 1) if text.startswith(f"[{kind}]"))
+        self.table_line = next(headings, 0)
         return {key: self._parse_text(key, value) for key, value in texts.items()}
 
     def _parse_text(self, key: str, value: Any) -> str:
         if isinstance(value, str):
             return self._check_placeholders(key, value, PLACEHOLDERS | {"validity"})
-        if not isinstance(value, dict) or set(value) != set(self._rule.forms):
-            raise self._error(key, f"must be a text, or a table with the forms {', '.join(self._rule.forms)}")
+        plural = rule(self.tag)
+        if not isinstance(value, dict) or set(value) != set(plural.forms):
+            raise self._error(key, f"must be a text, or a table with the forms {', '.join(plural.forms)}")
         for form in value.values():
             self._check_placeholders(key, form, PLACEHOLDERS | {"minutes"})
-        chosen: str = value[self._rule.form(self._minutes)]
+        chosen: str = value[plural.form(self.minutes)]
         return chosen.replace("{minutes}", _MINUTES)
 
     def _check_placeholders(self, key: str, text: Any, allowed: frozenset[str]) -> str:
@@ -181,6 +164,6 @@ class _Parser:
 
     def _error(self, what: str, problem: str) -> RenderingError:
         """Return an error with the line: the first in the table that contains `what`."""
-        lines = enumerate(self._lines, 1)
-        line = next((number for number, text in lines if number > self._table_line and what in text), self._table_line)
-        return RenderingError(f"{self._name}, line {line}: {what.removeprefix('{')} {problem}")
+        lines = enumerate(self.source.splitlines(), 1)
+        line = next((number for number, text in lines if number > self.table_line and what in text), self.table_line)
+        return RenderingError(f"{self.place}, line {line}: {what.removeprefix('{')} {problem}")
