@@ -38,7 +38,7 @@ def test_the_same_value_is_sealed_differently_each_time() -> None:
 )
 def test_a_changed_value_does_not_open(spoil: Callable[[bytes], bytes]) -> None:
     """Changed, cut or emptied."""
-    with pytest.raises(SealBroken, match="column of id does not open"):
+    with pytest.raises(SealBroken, match="column of id cannot be decrypted"):
         SEAL.open("id", "column", spoil(SEAL.seal("id", "column", b"secret")))
 
 
@@ -88,5 +88,5 @@ def test_a_data_key_is_unwrapped_by_any_of_the_secrets() -> None:
 @pytest.mark.parametrize("secrets", [[], ["new"], ["old ", "OLD"]])
 def test_without_the_secret_the_operator_is_told_what_to_do(secrets: list[str]) -> None:
     """In one sentence."""
-    with pytest.raises(SealBroken, match="put back the one that it was last served with"):
+    with pytest.raises(SealBroken, match="put back the one that was used last"):
         unwrap(wrap(new_data_key(), "old"), secrets)
