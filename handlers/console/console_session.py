@@ -136,7 +136,7 @@ def _ended(session_id: str) -> bytes:
 async def _password(request: Request) -> bytes:
     """Return the form's password; empty where there is none, which is nobody's password."""
     try:
-        content = await request_body.body(request.scope["headers"], request.receive)
+        content = await request_body.body(request.scope, request.receive)
         form = parse_qs(content.decode("utf-8", "replace"), max_num_fields=_FIELDS)
     except (RequestError, request_body.Disconnected, ValueError):
         return b""

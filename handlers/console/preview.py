@@ -70,13 +70,13 @@ class Preview:
         if request.headers.get("content-type") != "application/json":
             return _error(415, "The preview takes JSON.")
         try:
-            fields = json.loads(await request_body.body(request.scope["headers"], request.receive))
+            fields = json.loads(await request_body.body(request.scope, request.receive))
             kind, language, sample = str(fields["kind"]), str(fields["language"]), Sample(fields["sample"])
             payload = fields.get("payload")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return _error(400, "This is not a request of the preview's page.")
         except RequestError as error:
-            return _error(error.refusal.status, error.refusal.sentence)
+            return _error(error.response.status, error.response.sentence)
         if language not in self._desk.inventory.kinds.get(kind, ()):
             return _error(404, "There is no such kind in this language.")
         return JSONResponse(self._rendered(kind, language, sample, payload), headers=_HEADERS)

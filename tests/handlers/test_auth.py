@@ -87,8 +87,8 @@ def test_blanks_around_the_authorization_do_not_count(header: str) -> None:
     """Neither where it is received, nor where it was typed into the settings."""
     accepted = Connector.model_validate({"authorization": "\n Bearer test-token "}).authorization
     Authorization(accepted).check({"headers": [(b"authorization", header.encode())]})
-    with served() as doors:
-        assert doors.email(b'{"to": "ada@example.com"}', authorization=header).status == 200
+    with served() as server:
+        assert server.email(b'{"to": "ada@example.com"}', authorization=header).status == 200
 
 
 REFUSED = {
@@ -103,18 +103,18 @@ REFUSED = {
 def test_a_refusal_names_the_caller_that_the_proxy_vouches_for(name: str) -> None:
     method, path, headers, caller = REFUSED[name]
     connector = {"authorization": AUTHORIZATION, "allowed_ips": [LOGTO], "trusted_proxies": ["127.0.0.0/8"]}
-    with served(connector=connector, metrics_token="t0ken") as doors, capture_logs() as logged:
+    with served(connector=connector, metrics_token="t0ken") as server, capture_logs() as logged:
         for forwarded in (f"{LOGTO}, {caller}", f"{LOGTO}, \x9b2J" + "x" * 1000):
-            doors.ask(method, path, body=b"{}", **{**headers, "x-forwarded-for": forwarded})
+            server.ask(method, path, body=b"{}", **{**headers, "x-forwarded-for": forwarded})
         assert [line["caller"] for line in logged if line["event"].endswith(".refused")] == [caller, "unknown"]
 
 
 def test_only_the_allowed_networks_may_post() -> None:
     body = b'{"to": "ada@example.com"}'
     connector = {"authorization": AUTHORIZATION, "allowed_ips": ["203.0.113.0/24"], "trusted_proxies": ["127.0.0.0/8"]}
-    with served(connector=connector) as doors:
-        assert doors.email(body, x_forwarded_for="203.0.113.5").status == 200
-        refused = doors.email(body, x_forwarded_for="203.0.114.5")
+    with served(connector=connector) as server:
+        assert server.email(body, x_forwarded_for="203.0.113.5").status == 200
+        refused = server.email(body, x_forwarded_for="203.0.114.5")
         assert (refused.status, refused.body) == (401, b"The mail server does not accept requests from this address.")
-        assert doors.email(body).status == 401
-        assert len(doors.parts.kept) == 1
+        assert server.email(body).status == 401
+        assert len(server.parts.stored) == 1

@@ -8,6 +8,7 @@ import pytest
 from handlers.auth import AUTHORIZED
 from handlers.connection_table import MOST_HELD
 from handlers.http_protocol import LARGEST_HEAD, MOST_LINES
+from handlers.request_body import REFUSAL
 from tests.handlers.connection import Connected
 
 POST = b"POST /%b HTTP/1.1\r\nHost: a\r\n%b\r\n"
@@ -370,15 +371,17 @@ class TestTime:
         assert connection.end() == "closed"
         assert connection.statuses == [200, 200]
 
-    async def test_a_body_that_no_endpoint_bounds_is_a_408(self) -> None:
+    async def test_a_body_that_takes_longer_than_ten_seconds_is_a_408(self) -> None:
         connection = Connected()
         await connection.send(POST % (b"a", b"Content-Length: 9\r\n"))
-        connection.pass_seconds(14)
+        scope = connection.protocol.scope
+        connection.pass_seconds(9)
         assert not connection.written
         connection.pass_seconds(1)
         await connection.settle()
         assert connection.statuses == [408]
         assert connection.app.disconnects == 1
+        assert scope[REFUSAL].status == 408  # type: ignore[typeddict-item]  # a key of ours
 
     async def test_a_body_that_drips_after_its_answer_is_bounded(self) -> None:
         connection = Connected()
