@@ -6,12 +6,14 @@ same time limit, so only the first ones can be overdue, and no connection needs 
 
 import contextlib
 import resource
-from collections.abc import Hashable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from mailroom.metrics import Metrics
+
+if TYPE_CHECKING:
+    from handlers.http_connection import TrackedConnection
 
 HEAD_SECONDS: Final = 10.0
 """For the head of a request, from its first octet; of a new connection from the start."""
@@ -44,29 +46,7 @@ _REPORT_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
-class Connection(Hashable, Protocol):
-    """What the table uses of a connection."""
-
-    held: int
-    """Octets of its unfinished requests."""
-    account: "MemoryBudget | None"
-    """The budget that contains them."""
-
-    @property
-    def is_authorized(self) -> bool:
-        """Whether the current request has Logto's authorization."""
-
-    def expire(self) -> None:
-        """End a wait that took too long: refuse an unfinished request with 408, close an idle connection."""
-
-    def shed(self) -> None:
-        """Refuse an unfinished request with 503, to spare memory."""
-
-    def evict(self) -> None:
-        """Refuse an unfinished request with 503 or close an idle connection, and release the descriptor at once."""
-
-
-class WaitingList(dict[Connection, float]):
+class WaitingList(dict["TrackedConnection", float]):
     """Connection → deadline (seconds), in the order of the deadlines."""
 
     def __init__(self, seconds: float) -> None:
@@ -127,7 +107,7 @@ class ConnectionTable:
         self._report("descriptors")
         return True
 
-    def hold(self, connection: Connection, octets: int) -> None:
+    def hold(self, connection: "TrackedConnection", octets: int) -> None:
         """Count what a connection holds now. Beyond the budget, refuse the requests that are unfinished for longest.
 
         Complete requests without a response may exceed it by half: 64 mails of 300 kB may arrive before the
@@ -145,7 +125,7 @@ class ConnectionTable:
             victim.shed()
             self._report("memory")
 
-    def _longest_unused(self) -> Connection | None:
+    def _longest_unused(self) -> "TrackedConnection | None":
         for waiting, seconds in ((self.idle, _UNUSED_SECONDS), (self.closing, 1.0), (self.blocked, 1.0)):
             first = next(iter(waiting), None)
             if first is not None and waiting[first] - waiting.seconds + seconds <= self.now:
@@ -155,7 +135,7 @@ class ConnectionTable:
         lists = (self.idle, self.heads) if are_few else (self.heads, self.idle)
         return next((first for waiting in (*lists, self.closing, self.blocked) for first in waiting), None)
 
-    def _longest_unfinished(self, *, is_authorized: bool) -> Connection | None:
+    def _longest_unfinished(self, *, is_authorized: bool) -> "TrackedConnection | None":
         """Return what to shed: for requests without Logto's authorization never one that has it."""
         body = next((connection for connection in self.bodies if connection.is_authorized is is_authorized), None)
         head = None if is_authorized else next((connection for connection in self.heads if connection.held), None)
@@ -163,7 +143,7 @@ class ConnectionTable:
             return body or head
         return body if self.bodies[body] - _BODY_SECONDS <= self.heads[head] - HEAD_SECONDS else head
 
-    def _oldest_body(self) -> Connection | None:
+    def _oldest_body(self) -> "TrackedConnection | None":
         anonymous = (connection for connection in self.bodies if not connection.is_authorized)
         return next(anonymous, None) or next(iter(self.bodies), None)
 

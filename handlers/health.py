@@ -59,11 +59,9 @@ class HealthEndpoints:
 
         A server that gets no requests means refused connections, and those leak; a 503 on `/email` does not.
         """
-        if self._readiness.draining:
-            return PlainTextResponse("draining\n", status_code=503)
-        if not self._readiness.started:
-            return PlainTextResponse("starting\n", status_code=503)
-        return PlainTextResponse("ready\n")
+        if self._readiness.started and not self._readiness.draining:
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse("draining\n" if self._readiness.draining else "starting\n", status_code=503)
 
     async def metrics(self, request: Request) -> Response:
         """Return the counters, and the current depths of the outbox. Needs `metrics_token` if it is set."""

@@ -29,7 +29,9 @@ class TrackedConnection(WholeResponses):
     def __init__(self, table: ConnectionTable, **options: Any) -> None:
         super().__init__(**options)
         self.held = 0
+        """Octets of unfinished requests."""
         self.account: MemoryBudget | None = None
+        """The budget that contains them."""
         # uvicorn sets these with the first request.
         self.url, self.headers = b"", []
         self.scope = {}  # type: ignore[typeddict-item]

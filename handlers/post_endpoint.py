@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from handlers import request_body
 from handlers.auth import AllowedNetworks
 from handlers.responses import ErrorResponse, RequestError, send_error, send_json
 from mailroom.clock import Clock
@@ -58,7 +58,7 @@ class PostEndpoint(ABC):
             log.error(self.not_stored_event, reason=str(error))  # noqa: TRY400 - the text says it all
             self._metrics.refused(_OUTBOX_UNAVAILABLE.status)
             await send_error(send, _OUTBOX_UNAVAILABLE)
-        except request_body.Disconnected:
+        except ClientDisconnect:
             return
         else:
             await send_json(send, content)
@@ -67,5 +67,5 @@ class PostEndpoint(ABC):
     async def accept(self, scope: Scope, receive: Receive) -> bytes:
         """Authenticate, parse, and enqueue a request; return the JSON of its response.
 
-        Raises RequestError, CannotKeep or Disconnected.
+        Raises RequestError, CannotKeep or ClientDisconnect.
         """

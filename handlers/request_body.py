@@ -10,6 +10,7 @@ The time that a body may take is bounded by `ConnectionTable`. An endpoint may r
 from typing import Any, Final, TypeVar
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from handlers.responses import ErrorResponse, RequestError
@@ -32,12 +33,8 @@ _NOT_UNDERSTOOD: Final = ErrorResponse(400, "The request does not have the expec
 T = TypeVar("T")
 
 
-class Disconnected(Exception):
-    """The client closed the connection; nobody can read a response."""
-
-
 async def body(scope: Scope, receive: Receive) -> bytes:
-    """Return the request's body. Raises RequestError (408, 413, 503) or Disconnected."""
+    """Return the request's body. Raises RequestError (408, 413, 503) or ClientDisconnect."""
     length = header(scope, b"content-length")
     if length and length.isdigit() and int(length[:_MOST_DIGITS]) > LONGEST_BODY:
         raise RequestError(_TOO_LARGE)
@@ -47,7 +44,7 @@ async def body(scope: Scope, receive: Receive) -> bytes:
     while has_more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise RequestError(scope[REFUSAL]) if REFUSAL in scope else Disconnected
+            raise RequestError(scope[REFUSAL]) if REFUSAL in scope else ClientDisconnect
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > LONGEST_BODY:

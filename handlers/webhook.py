@@ -71,7 +71,7 @@ class WebhookEndpoint(PostEndpoint):
         return msgspec.json.encode({"id": stored.id} if stored.fresh else {"ignored": "this was handled before"})
 
     async def _verified(self, scope: Scope, receive: Receive) -> dict[str, Any]:
-        """Return the event if its signature, form and age are right. Raises RequestError or Disconnected."""
+        """Return the event if its signature, form and age are right. Raises RequestError or ClientDisconnect."""
         if not self._keys:
             raise RequestError(_NOT_SET_UP)
         content = await request_body.body(scope, receive)

@@ -136,22 +136,22 @@ class Email(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     """The message's id: the idempotency key for providers that support one."""
-    message_id: str
+    message_id: str = ""
     """RFC 5322 Message-ID with its angle brackets."""
     sender: Address
     recipient: str
     """The envelope recipient (RFC 5321), domain in its ASCII form."""
-    reply_to: Address | None
-    subject: str
-    html: str
+    reply_to: Address | None = None
+    subject: str = ""
+    html: str = ""
     """Empty: the mail is plain text."""
-    text: str
-    headers: tuple[tuple[str, str], ...]
+    text: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
     """The headers beside From, To, Reply-To, Subject, Date and Message-ID, for providers that take fields."""
-    language: str
+    language: str = ""
     """The tag of its language."""
     template: str
-    raw: bytes
+    raw: bytes = b""
     """The complete mail as RFC 5322 text: CRLF, lines of at most 998 octets, 7bit."""
     template_at_provider: str = ""
     """The provider's name of a template of its own, which is used instead of subject and bodies."""
@@ -166,21 +166,7 @@ class Email(msgspec.Struct, frozen=True, kw_only=True):
 
 def unwritten(message: Message, sender: Address) -> Email:
     """Return a mail without content, for a provider that forwards the message to a service with its own templates."""
-    return Email(
-        id=message.id,
-        message_id="",
-        sender=sender,
-        recipient=message.recipient,
-        reply_to=None,
-        subject="",
-        html="",
-        text="",
-        headers=(),
-        language="",
-        template=message.template,
-        raw=b"",
-        message=message,
-    )
+    return Email(id=message.id, sender=sender, recipient=message.recipient, template=message.template, message=message)
 
 
 class Receipt(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from handlers import request_body
@@ -46,7 +47,7 @@ async def test_pieces_are_joined(late: bool) -> None:  # noqa: FBT001 - a parame
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("messages", [[], [_part(b"a", more=True)]])
 async def test_a_client_that_disconnects_gets_no_response(messages: list[Message], late: bool) -> None:  # noqa: FBT001 - a parameter of pytest
-    with pytest.raises(request_body.Disconnected):
+    with pytest.raises(ClientDisconnect):
         await request_body.body(_scope(), _receive(*messages, DISCONNECT, late=late))
 
 
