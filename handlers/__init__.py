@@ -5,7 +5,6 @@ from collections.abc import Callable
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from handlers.auth import AllowedNetworks
 from handlers.dev_only import LoopbackOnly
 from handlers.email import EmailEndpoint
 from handlers.health import HealthEndpoints, Readiness
@@ -28,14 +27,7 @@ def application(
     readiness: Readiness,
 ) -> ASGIApp:
     """Return all endpoints as one app."""
-    health = HealthEndpoints(
-        outbox=outbox,
-        clock=clock,
-        metrics=metrics,
-        readiness=readiness,
-        token=settings.metrics_token,
-        networks=AllowedNetworks(settings.connector),
-    )
+    health = HealthEndpoints(settings=settings, outbox=outbox, clock=clock, metrics=metrics, readiness=readiness)
     routes = [
         Route("/livez", health.livez, methods=["GET"]),
         Route("/readyz", health.readyz, methods=["GET"]),
@@ -71,7 +63,7 @@ def _console_routes(settings: Settings, outbox: Outbox, clock: Clock, entropy: C
     """Return the operator's pages if there is a password, or in development."""
     if not (settings.dev or settings.console.password):
         return []
-    from handlers.console import Console  # noqa: PLC0415 - most servers have none
+    from handlers.console.pages import Console  # noqa: PLC0415 - most servers have none
 
     console = Console(settings=settings, outbox=outbox, clock=clock, entropy=entropy)
     return [

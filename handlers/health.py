@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from handlers.auth import AllowedNetworks
 from mailroom.clock import Clock
+from mailroom.config.model import Settings
 from mailroom.errors import OutboxError
 from mailroom.metrics import Metrics
 from mailroom.outbox import Outbox
@@ -34,21 +34,15 @@ class HealthEndpoints:
     """The endpoints about the server itself."""
 
     def __init__(
-        self,
-        *,
-        outbox: Outbox,
-        clock: Clock,
-        metrics: Metrics,
-        readiness: Readiness,
-        token: SecretStr | None,
-        networks: AllowedNetworks,
+        self, *, settings: Settings, outbox: Outbox, clock: Clock, metrics: Metrics, readiness: Readiness
     ) -> None:
         self._outbox = outbox
         self._clock = clock
         self._metrics = metrics
         self._readiness = readiness
+        token = settings.metrics_token
         self._expected = f"Bearer {token.get_secret_value()}".encode() if token else None
-        self._networks = networks
+        self._networks = AllowedNetworks(settings.connector)
 
     async def livez(self, _request: Request) -> Response:
         """Respond 200 while the process runs."""

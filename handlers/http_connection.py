@@ -6,7 +6,9 @@ reset before the client has read the response.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from handlers.auth import AUTHORIZED
 from handlers.connection_table import ConnectionTable, MemoryBudget, WaitingList
@@ -23,7 +25,7 @@ _TOO_SLOW: Final = ErrorResponse(408, "The request took too long.")
 _BUSY: Final = ErrorResponse(503, "The mail server is busy. Please try again.", ((b"retry-after", b"5"),))
 
 
-class TrackedConnection(WholeResponses):
+class TrackedConnection(HttpToolsProtocol):
     """A connection in a table. A subclass parses, and decides when a request is refused."""
 
     def __init__(self, table: ConnectionTable, **options: Any) -> None:
@@ -58,7 +60,9 @@ class TrackedConnection(WholeResponses):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Add to the table; evict another connection if there are too many."""
         has_room = self._table.make_room(len(self.connections))
-        super().connection_made(transport)
+        self._real_transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
+        super().connection_made(self._real_transport)
+        self.transport = cast("asyncio.Transport", WholeResponses(self._real_transport, self.close_transport))
         self._real_transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         self._update_waiting()
         if not has_room:

@@ -1,32 +1,16 @@
-"""Sends the head of a response together with its body; uvicorn writes them one after the other.
+"""Writes the head of a response together with its body; uvicorn writes them one after the other.
 
 Measured by bench row a: 7 % more CPU a request without it.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, cast
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import Final
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
-class WholeResponses(HttpToolsProtocol):
-    """uvicorn's HTTP with one write a response."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Put a joining transport between uvicorn and the real one."""
-        self._real_transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
-        super().connection_made(self._real_transport)
-        self.transport = cast("asyncio.Transport", _JoiningTransport(self._real_transport, self.close_transport))
-
-    def close_transport(self) -> None:
-        """Close; everything has been written."""
-        self._real_transport.close()
-
-
-class _JoiningTransport:
+class WholeResponses:
     """What uvicorn uses of a transport. A head is written with what follows in the same iteration of the loop."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
@@ -37,6 +21,7 @@ class _JoiningTransport:
         self.set_protocol = transport.set_protocol
 
     def write(self, data: bytes) -> None:
+        """Write, or keep a head for now."""
         if self._head:
             data, self._head = self._head + data, b""
         elif data.endswith(_END_OF_HEAD):
@@ -46,6 +31,7 @@ class _JoiningTransport:
         self._transport.write(data)
 
     def close(self) -> None:
+        """Write the head if there is one, and close."""
         self._flush()
         self._close()
 

@@ -99,7 +99,6 @@ class Guesses:
 
 _MINUTE: Final = 60.0
 _MOST_LINES: Final = 100
-_OTHERS: Final = "others"
 
 
 class FailureLog:
@@ -114,24 +113,19 @@ class FailureLog:
     def add(self, caller: str) -> None:
         """Count a failed login."""
         if caller not in self._counts and len(self._counts) >= _MOST_LINES:
-            caller = _OTHERS
+            caller = "others"
         if caller in self._counts:
             self._counts[caller] += 1
         else:
             self._counts[caller] = 0
-            _log(caller, 1)
+            log.warning("console.login_failed", caller=caller, count=1)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._each_minute(), name="console guesses")
+            self._task = asyncio.create_task(self._log_each_minute(), name="console guesses")
 
-    async def _each_minute(self) -> None:
+    async def _log_each_minute(self) -> None:
         while self._counts:
             await self._clock.sleep(_MINUTE)
-            counts, self._counts = self._counts, {}
+            counts = {caller: count for caller, count in self._counts.items() if count}
             for caller, count in counts.items():
-                if count:
-                    _log(caller, count)
-                    self._counts[caller] = 0
-
-
-def _log(caller: str, count: int) -> None:
-    log.warning("console.login_failed", caller=caller, count=count)
+                log.warning("console.login_failed", caller=caller, count=count)
+            self._counts = dict.fromkeys(counts, 0)

@@ -11,7 +11,9 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.server import ServerState
 
-from handlers.whole_responses import WholeResponses
+from handlers.connection_table import ConnectionTable
+from handlers.http_protocol import BoundedHttpProtocol
+from mailroom.metrics import Metrics
 from tests.handlers.connection import Recording
 from tests.handlers.serving import request
 
@@ -36,12 +38,13 @@ async def stream(_: Request) -> Response:
 ROUTES = [Route("/", text), Route("/stream", stream), Route("/read", read, methods=["POST"])]
 
 
-def connected() -> tuple[Recording, WholeResponses, ServerState]:
+def connected() -> tuple[Recording, BoundedHttpProtocol, ServerState]:
     """Return a new connection."""
-    config = uvicorn.Config(Starlette(routes=ROUTES), http=WholeResponses, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(Starlette(routes=ROUTES), ws="none", lifespan="off", log_config=None)
     config.load()
     state, transport = ServerState(), Recording()
-    protocol = WholeResponses(config, state, {})
+    table = ConnectionTable(0.0, most=10, metrics=Metrics())
+    protocol = BoundedHttpProtocol(table, config=config, server_state=state, app_state={})
     protocol.connection_made(transport)
     return transport, protocol, state
 
@@ -57,8 +60,6 @@ async def written_for(*requests: bytes, hang_up: bool = False) -> Recording:
         while state.tasks:
             await asyncio.gather(*state.tasks)
         await asyncio.sleep(0)
-    if protocol.timeout_keep_alive_task:
-        protocol.timeout_keep_alive_task.cancel()
     return transport
 
 
@@ -113,7 +114,7 @@ async def test_a_response_that_closes_the_connection_is_sent_before() -> None:
 
 async def test_invalid_http_is_answered() -> None:
     transport = await written_for(b"nonsense\r\n\r\n")
-    assert transport.closed
+    assert transport.half_closed
     (packet,) = transport.writes
     assert packet.startswith(b"HTTP/1.1 400 ")
 
