@@ -23,7 +23,7 @@ WIRE = Path(__file__).parents[1] / "logto-wire"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -31,7 +31,7 @@ class Answer:
 
 
 class Client:
-    """One kept connection."""
+    """One connection that is kept alive."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)

@@ -30,7 +30,7 @@ def full_server(count: int) -> list[Connected]:
 
 
 def evicted(connections: list[Connected]) -> list[int]:
-    """Return which of them were ended, and forget them as the transport would."""
+    """Return which of them were ended, and report that to the protocol as the transport would."""
     ended = [number for number, connection in enumerate(connections) if connection.transport.closed]
     for number in ended:
         if connections[number].protocol in connections[0].state.connections:
@@ -39,7 +39,7 @@ def evicted(connections: list[Connected]) -> list[int]:
 
 
 async def test_a_connection_idle_for_more_than_six_seconds_is_evicted_first() -> None:
-    """Logto closes what it has not used for 5 s."""
+    """Logto closes a connection that it has not used for 5 s."""
     connections = full_server(4)
     await connections[1].send(b"GET /")
     await connections[2].send(GET)
@@ -72,7 +72,7 @@ async def test_then_the_oldest_incomplete_head_then_the_oldest_idle_one() -> Non
 
 
 async def test_a_new_connection_is_spared_as_long_as_others_idle() -> None:
-    """Its head is on the way. Found with a crowd that leaves only one place to all that come."""
+    """Its head is on the way. Found when many idle connections left one place for all new ones."""
     connections = full_server(8)
     for connection in connections[:7]:
         await connection.send(GET)
@@ -139,7 +139,7 @@ async def test_evictions_are_counted_and_logged_once_a_minute() -> None:
 def test_the_limit_of_open_files_is_raised_and_some_are_reserved(
     limits: tuple[int, int], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """-1 is unlimited; where that cannot be had (macOS), the limit stays."""
+    """-1 is unlimited; where the system refuses that (macOS), the limit is unchanged."""
     current = limits
 
     def set_limits(_: int, wanted: tuple[int, int]) -> None:

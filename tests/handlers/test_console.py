@@ -70,13 +70,13 @@ def test_the_list_shows_the_newest_first(dev: Running) -> None:
     assert "Nov 18, 11:06:40" in page
 
 
-def test_an_empty_list_tells_how_to_get_a_mail() -> None:
+def test_an_empty_list_shows_how_to_send_a_mail() -> None:
     with served(dev=True) as server:
         page = html.unescape(server.ask("GET", "/console/captured", host="localhost:8000").body.decode())
         assert "curl http://localhost:8000/email" in page
 
 
-def test_a_mail_is_shown_as_it_looks_as_text_and_as_source(dev: Running) -> None:
+def test_a_mail_is_shown_rendered_as_text_and_as_source(dev: Running) -> None:
     page = dev.ask("GET", "/console/captured/one").body.decode()
     frame = re.search(r"<iframe ([^>]*)>", page)
     assert frame
@@ -93,13 +93,13 @@ def test_a_mail_without_html_shows_its_text(dev: Running) -> None:
 
 
 @pytest.mark.parametrize("path", ["/console/captured", "/console/captured/one"])
-def test_a_subject_reads_in_its_own_direction(dev: Running, path: str) -> None:
-    """A code before Arabic words stands at their right."""
+def test_a_subject_has_its_own_text_direction(dev: Running, path: str) -> None:
+    """A code before Arabic text is shown at its right."""
     assert "<bdi>Your code is 123456</bdi>" in dev.ask("GET", path).body.decode()
 
 
 @pytest.mark.parametrize("path", ["/console/captured", "/console/captured/two"])
-def test_a_hostile_mail_stays_text(dev: Running, path: str) -> None:
+def test_a_hostile_mail_is_escaped(dev: Running, path: str) -> None:
     answer = dev.ask("GET", path)
     assert answer.status == 200
     assert b"<script" not in answer.body
@@ -117,7 +117,7 @@ def test_every_page_forbids_scripts_frames_and_caching(dev: Running, path: str) 
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_mail_is_downloaded_as_it_is(dev: Running) -> None:
+def test_a_mail_is_downloaded_unchanged(dev: Running) -> None:
     answer = dev.ask("GET", "/console/captured/two.eml")
     assert answer.body == dev.parts.captured.mails[1][1]
     assert answer.headers["content-type"] == "message/rfc822"
@@ -125,7 +125,7 @@ def test_a_mail_is_downloaded_as_it_is(dev: Running) -> None:
 
 
 @pytest.mark.parametrize("name", ["gone", "gone.eml", "..%2f..%2fetc%2fpasswd", "%00", "'%20or%201=1--", "x" * 3000])
-def test_a_mail_that_is_not_there_is_a_404(dev: Running, name: str) -> None:
+def test_an_unknown_mail_is_a_404(dev: Running, name: str) -> None:
     assert dev.ask("GET", f"/console/captured/{name}").status == 404
 
 
@@ -135,14 +135,14 @@ def test_without_a_password_there_is_no_console(server: Running, path: str) -> N
 
 
 @pytest.mark.parametrize("path", ["/console/captured", "/console/captured/one", "/console/captured/one.eml"])
-def test_strangers_are_asked_for_the_password(closed: Running, path: str) -> None:
+def test_a_request_without_a_session_is_redirected_to_the_login(closed: Running, path: str) -> None:
     for cookie in ("", "mailroom_console=", "mailroom_console=MTc5OTk5OTk5OQ.forged", "mailroom_console=\xe4"):
         answer = closed.ask("GET", path, cookie=cookie)
         assert (answer.status, answer.headers["location"]) == (303, "/console/login")
         assert b"123456" not in answer.body
 
 
-def test_the_password_opens_and_signing_out_closes(closed: Running) -> None:
+def test_the_password_begins_a_session_and_signing_out_ends_it(closed: Running) -> None:
     assert b'type="password"' in closed.ask("GET", "/console/login").body
     answer = _sign_in(closed)
     assert (answer.status, answer.headers["location"]) == (303, "/console/captured")
@@ -160,7 +160,7 @@ def test_the_password_opens_and_signing_out_closes(closed: Running) -> None:
 
 
 def test_while_the_outbox_cannot_be_read_nothing_is_shown(closed: Running) -> None:
-    """Nobody knows whether the session has ended."""
+    """The session may have ended."""
     cookie = _cookie(_sign_in(closed))
     closed.parts.silent = True
     try:
@@ -169,7 +169,7 @@ def test_while_the_outbox_cannot_be_read_nothing_is_shown(closed: Running) -> No
         closed.parts.silent = False
 
 
-def test_a_session_whose_end_cannot_be_kept_says_so(closed: Running) -> None:
+def test_a_sign_out_that_cannot_be_stored_is_a_503(closed: Running) -> None:
     cookie = _cookie(_sign_in(closed))
     closed.parts.full = True
     try:
@@ -178,15 +178,15 @@ def test_a_session_whose_end_cannot_be_kept_says_so(closed: Running) -> None:
         closed.parts.full = False
 
 
-def test_a_hundred_connections_that_guess_do_not_hold_up_the_password() -> None:
-    """Their answers wait; the clock stands still, so they would wait for ever."""
+def test_a_hundred_guessing_connections_do_not_delay_the_right_password() -> None:
+    """Their responses are delayed for ever, because the clock does not advance."""
     with served(console={"password": PASSWORD}) as server, ExitStack() as stack:
         for _ in range(100):
             _guess(stack.enter_context(Client(server.port)))
         assert _sign_in(server).status == 303
 
 
-def test_guesses_beyond_the_limit_are_not_looked_at() -> None:
+def test_guesses_beyond_the_limit_are_not_compared() -> None:
     with served(console={"password": PASSWORD}) as server, ExitStack() as stack:
         known = _sign_in(server)
         for _ in range(256):  # so many answers wait
@@ -237,8 +237,8 @@ def test_a_form_from_another_site_is_refused(closed: Running) -> None:
     assert "set-cookie" not in closed.ask("POST", "/console/logout", sec_fetch_site="cross-site").headers
 
 
-def test_a_provider_in_its_sandbox_is_told_of(dev: Running) -> None:
-    """Whoever waits for a mail looks here first."""
+def test_a_provider_in_its_sandbox_is_named(dev: Running) -> None:
+    """Operators who miss a mail look here first."""
     sendgrid = module_of("sendgrid").Settings
     key = {"type": "sendgrid", "api_key": "SG.0123456789"}
     providers = {

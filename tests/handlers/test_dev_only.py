@@ -28,7 +28,7 @@ def dev() -> Iterator[Running]:
         "host.docker.internal:8000",
     ],
 )
-def test_any_authorization_is_taken_from_this_machine(dev: Running, host: str) -> None:
+def test_any_authorization_is_accepted_from_this_machine(dev: Running, host: str) -> None:
     assert dev.ask("POST", "/email", body=BODY, host=host).status == 200
     assert dev.ask("POST", "/email", body=BODY, host=host, authorization="anything").status == 200
 
@@ -51,13 +51,13 @@ def test_another_sites_page_cannot_post(dev: Running) -> None:
     assert dev.ask("GET", "/console/captured", sec_fetch_site="cross-site").status == 200
 
 
-def test_two_hosts_are_one_too_many(dev: Running) -> None:
+def test_two_host_headers_are_refused(dev: Running) -> None:
     with Client(dev.port) as client:
         client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
         assert client.answer().status in (400, 403)
 
 
-def test_the_first_page_points_to_the_mails(dev: Running) -> None:
+def test_the_first_page_links_to_the_mails(dev: Running) -> None:
     answer = dev.ask("GET", "/")
     assert answer.status == 200
     assert b'href="/console/captured"' in answer.body

@@ -1,4 +1,4 @@
-"""What the platform and Prometheus ask."""
+"""The endpoints for the platform and Prometheus."""
 
 from mailroom.metrics import Metrics
 from tests.handlers.serving import Running, served
@@ -23,7 +23,7 @@ def test_it_is_not_ready_while_it_starts_or_drains(server: Running) -> None:
     server.readiness.draining = False
 
 
-def test_trouble_with_the_outbox_is_no_reason_to_be_unready(server: Running) -> None:
+def test_a_failing_outbox_does_not_make_it_unready(server: Running) -> None:
     server.parts.full = server.parts.silent = True
     assert server.ask("GET", "/readyz").status == 200
 
@@ -40,12 +40,12 @@ def test_metrics_show_what_waits_and_what_is_held(server: Running) -> None:
     assert _value(server, "mailroom_draining") == 0
 
 
-def test_metrics_answer_while_the_outbox_does_not(server: Running) -> None:
+def test_metrics_respond_while_the_outbox_does_not(server: Running) -> None:
     server.parts.silent = True
     assert b"mailroom_accept_seconds" in server.ask("GET", "/metrics").body
 
 
-def test_metrics_ask_for_the_token_if_there_is_one() -> None:
+def test_metrics_need_the_token_if_there_is_one() -> None:
     with served(metrics_token="s3cret") as server:
         refused = server.ask("GET", "/metrics")
         assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
@@ -54,14 +54,14 @@ def test_metrics_ask_for_the_token_if_there_is_one() -> None:
         assert server.ask("GET", "/livez").status == 200
 
 
-def test_a_worker_listens_for_health_only() -> None:
+def test_a_worker_has_the_health_endpoints_only() -> None:
     with served(role="worker") as server:
         assert server.ask("GET", "/readyz").status == 200
         assert server.email(b"{}").status == 404
         assert server.ask("GET", "/console/captured").status == 404
 
 
-def test_a_queue_that_is_empty_has_no_age() -> None:
+def test_an_empty_queue_has_age_zero() -> None:
     metrics = Metrics()
     metrics.observe_outbox({}, {}, None, 1000.0)
     text = metrics.text().decode()

@@ -53,7 +53,7 @@ def test_what_logto_sends_is_verified_and_answered_200(server: Running, path: Pa
         assert list(json.loads(answer.body)) == ["ignored"]
 
 
-def test_one_octet_changed_and_the_signature_does_not_fit(server: Running) -> None:
+def test_the_signature_does_not_match_a_changed_body(server: Running) -> None:
     sent = captured(ADA, "webhook")
     answer = server.raw(sent.replace(b"ada@example.com", b"eve@example.com"))
     assert (answer.status, answer.body) == (401, b"The signature does not match.")
@@ -61,17 +61,17 @@ def test_one_octet_changed_and_the_signature_does_not_fit(server: Running) -> No
 
 
 @pytest.mark.parametrize("signature", [None, "", "0" * 64, "\xe4" * 64, "d527"])
-def test_without_the_signature_nothing_is_kept(server: Running, signature: str | None) -> None:
+def test_without_the_signature_nothing_is_stored(server: Running, signature: str | None) -> None:
     headers = {} if signature is None else {"logto-signature-sha-256": signature}
     assert server.ask("POST", "/webhook", body=json.dumps(_created()).encode(), **headers).status == 401
 
 
-def test_either_key_will_do(server: Running) -> None:
+def test_either_key_is_accepted(server: Running) -> None:
     assert _post(server, _created(), key="another key").status == 200
     assert _post(server, _created(), key="a third key").status == 401
 
 
-def test_without_signing_keys_there_is_no_door() -> None:
+def test_without_signing_keys_the_endpoint_is_a_404() -> None:
     with served(webhook={}) as server:
         assert _post(server, _created(), key="").status == 404
 
@@ -90,7 +90,7 @@ def test_a_user_is_welcomed_once_for_ever(server: Running) -> None:
     assert len(server.parts.stored) == 1
 
 
-def test_the_welcome_speaks_the_language_of_the_code(server: Running) -> None:
+def test_the_welcome_has_the_language_of_the_code(server: Running) -> None:
     server.email(
         b'{"to":"ada@example.com","type":"Register","payload":{"code":"123456","uiLocales":"fr-CA fr","locale":"fr"}}'
     )
@@ -118,13 +118,13 @@ def test_an_event_must_be_fresh(server: Running, created_at: Any, status: int) -
     assert _post(server, _created(createdAt=created_at)).status == status
 
 
-def test_an_event_without_its_moment_is_refused(server: Running) -> None:
+def test_an_event_without_createdat_is_refused(server: Running) -> None:
     event = _created()
     del event["createdAt"]
     assert _post(server, event).status == 400
 
 
-def test_any_age_is_taken_where_it_is_wished() -> None:
+def test_any_age_is_accepted_with_max_age_0() -> None:
     with served(webhook={"signing_keys": [SIGNING_KEY], "max_age": "0"}) as server:
         assert _post(server, _created(createdAt="1999-01-01T00:00:00Z")).status == 200
         assert json.loads(_post(server, _created(createdAt="1999-01-01T00:00:00Z")).body) == {
@@ -152,14 +152,14 @@ def test_any_age_is_taken_where_it_is_wished() -> None:
     ],
     ids=lambda body: str(body[:40]),
 )
-def test_what_is_not_understood_gets_a_plain_400(server: Running, body: bytes) -> None:
+def test_an_invalid_body_is_a_plain_400(server: Running, body: bytes) -> None:
     answer = _post(server, body)
     assert answer.status == 400
     assert answer.body.startswith(b"The ")
     assert _post(server, _created()).status == 200
 
 
-def test_what_cannot_be_kept_is_answered_503_and_may_come_again(server: Running) -> None:
+def test_an_event_that_cannot_be_stored_is_a_503_and_may_be_repeated(server: Running) -> None:
     server.parts.full = True
     answer = _post(server, _created())
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
@@ -171,11 +171,11 @@ def test_a_large_body_is_refused(server: Running) -> None:
     assert _post(server, b" " * 2_000_000).status == 413
 
 
-def test_a_trailing_slash_is_no_redirect(server: Running) -> None:
+def test_a_trailing_slash_is_not_redirected(server: Running) -> None:
     """Logto follows a 301 or 302 with GET and logs a success: the event is lost."""
     assert server.raw(captured(ADA, "webhook/")).status == 200
 
 
-def test_other_methods_are_told_which_one_is_right(server: Running) -> None:
+def test_other_methods_are_a_405_that_names_the_right_one(server: Running) -> None:
     answer = server.ask("GET", "/webhook")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
