@@ -57,7 +57,6 @@ EXIT_SETTINGS: Final = supervisor.EXIT_SETTINGS
 _GC_THRESHOLD: Final = 50_000
 """After the start everything is frozen, so collections may be rare: p99 of a request from 12 to 6 ms."""
 
-Connect: TypeAlias = Callable[[ProviderSettings, ProviderContext], Provider]
 log = structlog.get_logger()
 
 
@@ -92,7 +91,7 @@ async def build(
     wait_seconds: float | None = WAIT_SECONDS,
     *,
     engine: type[SqliteOutbox] = SqliteOutbox,
-    connect: Connect = connect,
+    connect: Callable[[ProviderSettings, ProviderContext], Provider] = connect,
 ) -> Parts:
     """Open the outbox and connect the parts. Raises OutboxError or SealBroken; `wait_seconds` is that of `open`."""
     settings, clock = prepared.settings, prepared.clock

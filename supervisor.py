@@ -25,6 +25,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 EXIT_SETTINGS: Final = 2
@@ -198,18 +199,15 @@ class Supervisor:
             if child.state == "warm":
                 child.shutdown_seconds = float(seconds)
                 if child is self._next:
-                    self._hand_over()
+                    if self._serving:
+                        self._serving.end(signal.SIGTERM)
+                    self._serving, self._next = self._next, None
             elif child.state == "serving":
                 self._has_served = True
 
     def _close_link(self, child: _Child) -> None:
         self._selector.unregister(child.link)
         child.link.close()
-
-    def _hand_over(self) -> None:
-        if self._serving:
-            self._serving.end(signal.SIGTERM)
-        self._serving, self._next = self._next, None
 
     def _reap(self) -> None:
         while self._children:
@@ -287,8 +285,7 @@ def _record_signal(_number: int, _frame: object) -> None:
 
 def _log(level: str, event: str, **fields: str | float) -> None:
     """Write a line as the server does: JSON, or `name=value` pairs on a terminal."""
-    now = time.time()
-    timestamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03}Z"
+    timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if sys.stderr.isatty():
         line = f"{timestamp} [{level}] {event}" + "".join(f" {name}={value}" for name, value in fields.items())
     else:

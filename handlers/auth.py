@@ -60,7 +60,9 @@ class AllowedNetworks:
         `X-Forwarded-For` is read from the right: left of what a trusted proxy wrote, a caller can write anything.
         """
         client = scope.get("client")
-        chain = [*_forwarded(scope), client[0] if client else ""]
+        forwarded = (value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for")
+        chain = [text.strip() for value in forwarded for text in value.split(",")]
+        chain.append(client[0] if client else "")
         if self._hops:
             return _address(chain[-1 - self._hops]) if len(chain) > self._hops else None
         caller = None
@@ -73,11 +75,6 @@ class AllowedNetworks:
     def name_caller(self, scope: Scope) -> str:
         """Return the caller's address for the log (at most 39 characters) or `unknown`; never text of the caller."""
         return str(self.caller(scope) or "unknown")
-
-
-def _forwarded(scope: Scope) -> list[str]:
-    values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    return [text.strip() for value in values for text in value.decode("latin-1").split(",")]
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 Instant: TypeAlias = float
@@ -25,12 +26,8 @@ class Clock(Protocol):
         """Return after so many seconds."""
 
 
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_elapsed: Final = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 """Includes the time during which the machine is suspended, if the system supports it: codes expire meanwhile."""
-
-
-def _elapsed() -> float:
-    return time.clock_gettime(_CLOCK)
 
 
 class SystemClock:

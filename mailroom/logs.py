@@ -42,7 +42,7 @@ DANGEROUS: Final = frozenset(
 )  # fmt: skip
 """Keys whose values are masked; compared without case."""
 
-_LEVELS: Final = {"uvicorn": logging.INFO, "uvicorn.error": logging.INFO, "uvicorn.access": logging.CRITICAL}
+_LEVELS: Final = {"uvicorn": logging.INFO, "uvicorn.access": logging.CRITICAL}
 """Levels of libraries' loggers; others log from WARNING on. The access log has paths, and paths hold tokens."""
 
 
@@ -62,10 +62,7 @@ def configure(stream: IO[Any]) -> "Lines":
     )
     logging.basicConfig(handlers=[_Bridge()], level=logging.WARNING, force=True)
     for name, level in _LEVELS.items():
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
-        logger.setLevel(level)
+        logging.getLogger(name).setLevel(level)
     return lines
 
 

@@ -38,10 +38,7 @@ class State(StrEnum):
     @property
     def settled(self) -> bool:
         """Whether the payload has been erased and nothing more will be sent."""
-        return self not in _UNSETTLED
-
-
-_UNSETTLED: Final = frozenset({State.QUEUED, State.SENDING, State.HELD})
+        return self not in (State.QUEUED, State.SENDING, State.HELD)
 
 
 class Priority(IntEnum):

@@ -92,7 +92,7 @@ _HELD: Final = {
 
 
 class EndpointMetrics:
-    """The counters of one endpoint. Labels are bound once: `labels()` costs more than counting."""
+    """The counters of one endpoint. Its labels are bound at the start, so that Prometheus sees the zeros, too."""
 
     def __init__(self, metrics: Metrics, name: str) -> None:
         self._accepted = {template: metrics.accepted.labels(name, template) for template in (*metrics.templates, OTHER)}
