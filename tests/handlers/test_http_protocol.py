@@ -307,6 +307,12 @@ class TestOrdinary:
         await connection.send(*[b"x" * 100_000] * 5)
         assert not connection.transport.closed
 
+    async def test_after_an_early_response_no_body_is_held(self) -> None:
+        connection = Connected()
+        await connection.send(POST % (b"early", b"Content-Length: 500000\r\n") + b"x" * 200_000)
+        assert connection.statuses == [200]
+        assert not connection.protocol.cycle.body
+
     async def test_after_an_early_response_the_connection_can_be_used_again(self) -> None:
         connection = Connected()
         await connection.send(POST % (b"early", b"Content-Length: 6\r\n") + b"one", b"two" + GET % b"b")
