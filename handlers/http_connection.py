@@ -102,7 +102,7 @@ class TrackedConnection(HttpToolsProtocol):
             self._stage = self._table.idle
         elif self._stage is self._table.bodies:
             self._stage, self._discarded = self._table.closing, 0
-            self.cycle.body = bytearray()  # nobody reads it
+            self.cycle.body = bytearray()  # the endpoint does not read it
         self._update_waiting()
 
     def close_transport(self) -> None:

@@ -27,7 +27,7 @@ _SKEW_SECONDS: Final = 60.0
 _NOT_SET_UP: Final = ErrorResponse(404, "Webhooks are not set up on this mail server.")
 _WRONG_SIGNATURE: Final = ErrorResponse(401, "The signature does not match.")
 _NO_EVENT: Final = ErrorResponse(400, "The request is not an event of Logto.")
-_NO_DATE: Final = ErrorResponse(400, "The event does not tell when it happened.")
+_NO_DATE: Final = ErrorResponse(400, "The event has no valid date.")
 _TOO_OLD: Final = ErrorResponse(400, "The event is too old.")
 _IN_FUTURE: Final = ErrorResponse(400, "The event has a timestamp in the future.")
 

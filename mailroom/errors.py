@@ -87,7 +87,7 @@ class SendingError(MailroomError):
 
 
 class Rejected(SendingError):
-    """Permanent: the provider says that the recipient's address does not work."""
+    """Permanent: according to the provider the recipient's address does not work."""
 
     outcome = "rejected"
 
@@ -110,7 +110,7 @@ class Unavailable(SendingError):
     def __init__(self, words: str, *, code: str = "", hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(words, code=code, hint=hint)
         self.retry_after = retry_after
-        """Seconds for which the provider wants no other attempt."""
+        """Seconds until the provider accepts another attempt."""
 
 
 class Uncertain(SendingError):
