@@ -1,4 +1,4 @@
-"""The machine on one screen: settings → parts → app; `python server.py` serves it."""
+"""Builds the server: settings → parts → ASGI app. `python server.py` serves it."""
 
 import os
 import sys
@@ -6,13 +6,13 @@ import sys
 import supervisor
 
 if __name__ == "__main__" and supervisor.is_wanted(sys.argv, os.environ):
-    # This process keeps the socket and imports nothing more; its child, which serves, gets beyond this line.
+    # The parent keeps the sockets and imports nothing more; only its child, which serves, continues below.
     sys.exit(supervisor.Supervisor().run())
 
 import gc
 
 if __name__ == "__main__":
-    gc.disable()  # while everything is imported: nothing of it is garbage
+    gc.disable()  # imports make no garbage
 
 import mailroom.structlog_alone  # noqa: F401, I001 - before structlog
 
@@ -20,7 +20,6 @@ import argparse
 import asyncio
 import contextlib
 import random
-import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,29 +28,18 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 import uvloop
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 
-from handlers import Endpoints, routes
+from handlers import application
 from handlers.health import Readiness
-from handlers.lifecycle import (
-    ListenError,
-    Shutdown,
-    SwappableApp,
-    Server,
-    PortTaken,
-    adopt_socket,
-    bind_socket,
-    wait_first,
-    inherited_sockets,
-)
-from handlers.dev_only import LoopbackOnly, development_banner
-from mailroom import core_dumps, logs
-from mailroom import config
+from handlers.lifecycle import ListenError, PortTaken, Server, Shutdown, adopt_socket, bind_socket, wait_first
+from handlers.dev_only import development_banner
+from mailroom import config, logs
 from mailroom.config import template_sources
 from mailroom.lint.changed_templates import watch_templates
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.clock import Clock, SystemClock
-from mailroom.courier import Acceptor, Courier, Channel, PriorityLimiter, Routes
+from mailroom.courier import Courier, Channel, PriorityLimiter, Routes
 from mailroom.errors import MailroomError, SealBroken, SettingsError
 from mailroom.message import TEMPLATES
 from mailroom.metrics import Metrics
@@ -67,18 +55,17 @@ from mailroom.text import printable
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = supervisor.EXIT_SETTINGS
 _GC_THRESHOLD: Final = 50_000
-"""With everything frozen after the start collections may be rare: p99 of a request from 12 to 6 ms."""
+"""After the start everything is frozen, so collections may be rare: p99 of a request from 12 to 6 ms."""
 
-Connect: TypeAlias = Callable[[ProviderSettings, ProviderContext], Provider]
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Warm:
-    """What can be made before the outbox is open."""
+class PreparedParts:
+    """What is built before the outbox is open."""
 
     settings: Settings
-    writer: TemplateRenderer
+    renderer: TemplateRenderer
     metrics: Metrics
     clock: Clock
 
@@ -92,23 +79,23 @@ class Parts:
     providers: tuple[Provider, ...]
 
 
-def warm(settings: Settings, clock: Clock) -> Warm:
+def prepare(settings: Settings, clock: Clock) -> PreparedParts:
     """Read the templates. Raises RenderingError."""
-    writer = template_sources.build_renderer(settings)
+    renderer = template_sources.build_renderer(settings)
     metrics = Metrics({*TEMPLATES, *(event.template for event in settings.webhook.events.values())})
-    return Warm(settings, writer, metrics, clock)
+    return PreparedParts(settings, renderer, metrics, clock)
 
 
 async def build(
-    made: Warm,
+    prepared: PreparedParts,
     wait_seconds: float | None = WAIT_SECONDS,
     *,
-    kept_in: type[SqliteOutbox] = SqliteOutbox,
-    connect: Connect = connect,
+    engine: type[SqliteOutbox] = SqliteOutbox,
+    connect: Callable[[ProviderSettings, ProviderContext], Provider] = connect,
 ) -> Parts:
     """Open the outbox and connect the parts. Raises OutboxError or SealBroken; `wait_seconds` is that of `open`."""
-    settings, clock = made.settings, made.clock
-    outbox = await kept_in.open(
+    settings, clock = prepared.settings, prepared.clock
+    outbox = await engine.open(
         settings.database_path, secret_keys=_secret_keys(settings), clock=clock, wait_seconds=wait_seconds
     )
     channels = {
@@ -123,13 +110,13 @@ async def build(
     }
     courier = Courier(
         outbox=outbox,
-        renderer=made.writer,
+        renderer=prepared.renderer,
         channels=channels,
         routes=Routes(settings.routes, default=settings.routes.get("default", tuple(settings.providers))),
         reply_to=settings.reply_to,
         retention=settings.retention,
         clock=clock,
-        metrics=made.metrics,
+        metrics=prepared.metrics,
         jitter=random.random,
         supersedes=settings.supersede,
         delivers=settings.role != "web",
@@ -137,73 +124,70 @@ async def build(
     return Parts(outbox, courier, tuple(channel.provider for channel in channels.values()))
 
 
-Build: TypeAlias = Callable[[Warm, float | None], Coroutine[Any, Any, Parts]]
-"""How the parts are made; the bench exchanges some of them."""
+Build: TypeAlias = Callable[[PreparedParts, float | None], Coroutine[Any, Any, Parts]]
+"""The bench replaces some of the parts."""
 
 
-def application(made: Warm, acceptor: Acceptor, outbox: Outbox, *, standing: Readiness) -> ASGIApp:
-    """Return the doors as one app."""
-    # Without the layers of `Starlette` around them, which cost a tenth of a request.
-    app = Endpoints(
-        routes(
-            settings=made.settings,
-            acceptor=acceptor,
-            outbox=outbox,
-            clock=made.clock,
-            entropy=os.urandom,
-            metrics=made.metrics,
-            standing=standing,
-        )
-    )
-    return LoopbackOnly(app) if made.settings.dev else app
-
-
-class Opening:
-    """Opens the outbox and starts to send, beside the listener, whose app answers 503 until that is done."""
+class Startup:
+    """Opens the outbox and starts to send while the server listens. As an app it responds 503 until that is done."""
 
     def __init__(
         self,
-        made: Warm,
+        prepared: PreparedParts,
         build: Build,
-        standing: Readiness,
+        readiness: Readiness,
         wait_seconds: float | None,
         *,
-        listen: Callable[[], object],
-        failed: Callable[[], object],
+        on_open: Callable[[], object],
+        on_failure: Callable[[], object],
     ) -> None:
-        """Begin; `listen` is called before any mail is sent, `failed` if it can never succeed."""
+        """Begin; `on_open` is called before any mail is sent, `on_failure` if the outbox can never be opened."""
+        endpoints = partial(
+            application,
+            settings=prepared.settings,
+            clock=prepared.clock,
+            entropy=os.urandom,
+            metrics=prepared.metrics,
+            readiness=readiness,
+        )
         unopened: Any = UnavailableOutbox()
-        self.app = SwappableApp(application(made, unopened, unopened, standing=standing))
-        self._trouble = asyncio.Event()
+        self._app = endpoints(acceptor=unopened, outbox=unopened)
+        self._is_failing = asyncio.Event()
         self._parts: Parts | None = None
 
         async def open_and_start() -> None:
-            parts = await open_with_retry(
-                partial(build, made), wait_seconds=wait_seconds, clock=made.clock, in_trouble=self._trouble.set
+            self._parts = parts = await open_with_retry(
+                partial(build, prepared),
+                wait_seconds=wait_seconds,
+                clock=prepared.clock,
+                in_trouble=self._is_failing.set,
             )
-            self._parts = parts
-            listen()
+            on_open()
             await parts.courier.start()
-            self.app.app = application(made, parts.courier, parts.outbox, standing=standing)
-            standing.started = True
+            self._app = endpoints(acceptor=parts.courier, outbox=parts.outbox)
+            readiness.started = True
             gc.collect()
             gc.freeze()
             gc.set_threshold(_GC_THRESHOLD)
 
         self._task = asyncio.create_task(open_and_start(), name="open")
-        self._task.add_done_callback(lambda task: failed() if task.cancelled() or task.exception() else None)
+        self._task.add_done_callback(lambda task: on_failure() if task.cancelled() or task.exception() else None)
 
-    async def ended_or_in_trouble(self) -> None:
-        """Return when there is something to answer."""
-        await wait_first(asyncio.wait((self._task,)), self._trouble.wait())
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await self._app(scope, receive, send)
+
+    async def wait_opened_or_failing(self) -> None:
+        """Return when requests can be answered, be it with 503."""
+        await wait_first(asyncio.wait((self._task,)), self._is_failing.wait())
 
     async def finish(self) -> None:
-        """Let deliveries under way end, and start no more."""
+        """Let current deliveries end, and start no more."""
         if self._parts:
             await self._parts.courier.finish()
 
     async def close(self, seconds_left: float) -> None:
-        """End everything. Raises what kept it from opening."""
+        """Close all parts. Raises the error for which the outbox could not be opened."""
         self._task.cancel()
         await asyncio.wait((self._task,))
         if self._parts:
@@ -218,57 +202,57 @@ class Opening:
 async def serve(
     settings: Settings, *, clock: Clock, fd: int | None, environ: Mapping[str, str], build: Build = build
 ) -> None:
-    """Run until told to end. Raises CannotListen and MailroomErrors."""
-    ending = Shutdown()
-    ending.listen()
-    parent = supervisor.Parent(environ)
-    parent.watch(asyncio.get_running_loop(), ending.hurry)
+    """Serve until a shutdown is requested. Raises ListenError and MailroomErrors."""
+    shutdown = Shutdown()
+    shutdown.install_signal_handlers()
+    parent = supervisor.ParentLink(environ)
+    parent.watch(asyncio.get_running_loop(), shutdown.request_immediate)
     for warning in config.warnings(settings):
-        log.warning("settings.doubtful", problem=warning)
-    sockets = [adopt_socket(descriptor) for descriptor in parent.descriptors] or inherited_sockets(fd, environ)
-    with contextlib.suppress(PortTaken):  # by a predecessor, if it holds the outbox, too
-        _listen(sockets, settings)
-    parent.tell("listening", sockets)
-    made = warm(settings, clock)
-    if parent.replaces:  # better now than when the predecessor has gone
-        check(settings.database_path, _secret_keys(settings))
-    parent.tell(f"warm {settings.shutdown_timeout.total_seconds()}")
+        log.warning("settings.warning", problem=warning)
+    inherited = parent.descriptors or ([fd] if fd is not None else supervisor.systemd_descriptors(environ))
+    sockets = [adopt_socket(descriptor) for descriptor in inherited]
 
-    standing = Readiness()
+    def listen() -> None:
+        if not sockets:
+            sockets.append(bind_socket(settings.host, settings.port))
+
+    with contextlib.suppress(PortTaken):  # by a predecessor, if it also holds the outbox
+        listen()
+    parent.send("listening", sockets)
+    prepared = prepare(settings, clock)
+    if parent.replaces:  # fail before the predecessor ends
+        check(settings.database_path, _secret_keys(settings))
+    shutdown_seconds = settings.shutdown_timeout.total_seconds()
+    parent.send(f"warm {shutdown_seconds}")
+
+    readiness = Readiness()
     wait_seconds = WAIT_SECONDS if parent.is_first else None
-    listen = partial(_listen, sockets, settings)
-    opening = Opening(made, build, standing, wait_seconds, listen=listen, failed=ending.hurry)
+    startup = Startup(prepared, build, readiness, wait_seconds, on_open=listen, on_failure=shutdown.request_immediate)
     seconds_left = 0.0
     watching: asyncio.Task[None] | None = None
     try:
-        # Connections wait in the socket while another process holds the outbox; in other trouble they are answered 503.
-        await wait_first(opening.ended_or_in_trouble(), ending.asked.wait())
-        if not ending.asked.is_set():
+        # Connections wait in the socket while another process holds the outbox; if it fails, they are answered 503.
+        await wait_first(startup.wait_opened_or_failing(), shutdown.requested.wait())
+        if not shutdown.requested.is_set():
             listen()
-            parent.tell("serving", sockets)
+            parent.send("serving", sockets)
             host, port = sockets[0].getsockname()[:2]
             log.info("server.listening", host=host, port=port, role=settings.role)
             if settings.dev:
                 print(development_banner(settings, port), flush=True)  # noqa: T201 - a person reads this
             if settings.templates:
-                desk = LintContext(made.writer, settings.sender, settings.reply_to)
-                watching = asyncio.create_task(watch_templates(desk, clock), name="templates")
-            listener = Server(opening.app, standing=standing, metrics=made.metrics, clock=clock)
+                context = LintContext(prepared.renderer, settings.sender, settings.reply_to)
+                watching = asyncio.create_task(watch_templates(context, clock), name="templates")
+            listener = Server(startup, readiness=readiness, metrics=prepared.metrics, clock=clock)
             seconds_left = await listener.serve_until(
-                ending, sockets, shutdown_seconds=settings.shutdown_timeout.total_seconds(), finish=opening.finish
+                shutdown, sockets, shutdown_seconds=shutdown_seconds, finish=startup.finish
             )
     finally:
         if watching:
             watching.cancel()
             await asyncio.wait((watching,))
-        await opening.close(seconds_left)
+        await startup.close(seconds_left)
     log.info("server.ended")
-
-
-def _listen(sockets: list[socket.socket], settings: Settings) -> None:
-    """Have a socket to listen on: one of our own unless there is one. Raises CannotListen."""
-    if not sockets:
-        sockets.append(bind_socket(settings.host, settings.port))
 
 
 def _secret_keys(settings: Settings) -> list[str]:
@@ -276,9 +260,9 @@ def _secret_keys(settings: Settings) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until told to end; return the exit code."""
+    """Serve until a shutdown is requested; return the exit code."""
     options = _options(argv)
-    core_dumps.forbid()
+    supervisor.forbid_core_dumps()
     lines = logs.configure(sys.stderr)
     try:
         settings = config.load(environ=os.environ, config=options.config, dev=options.dev)
@@ -300,10 +284,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="server.py",
         description="Serve Mailroom: the endpoint of Logto's HTTP email connector and webhooks.",
         allow_abbrev=False,  # the parent looks for --dev
-        epilog="Settings come from mailroom.toml and MAILROOM_… variables; `mailroom check` looks them through. "
-        "SIGHUP starts a process with the settings of then, which takes over when it is ready.",
+        epilog="Settings come from mailroom.toml and MAILROOM_… variables; `mailroom check` checks them. "
+        "SIGHUP starts a process with the current settings, which takes over when it is ready.",
     )
-    parser.add_argument("--dev", action="store_true", help="needs no settings; keeps mails instead of sending them")
+    parser.add_argument("--dev", action="store_true", help="needs no settings; stores mails instead of sending them")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings (MAILROOM_CONFIG, ./mailroom.toml)")
     parser.add_argument("--fd", type=int, metavar="N", help="listen on this inherited socket")
     return parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Who may post: the `Authorization` header's exact text, and the networks that it may come from."""
+"""Checks who may post: the exact text of the `Authorization` header, and the networks that requests may come from."""
 
 import hmac
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ from handlers.responses import ErrorResponse, RequestError
 from mailroom.config.model import Connector
 
 AUTHORIZED: Final = "mailroom.authorized"
-"""In the scope of a request that passed every check: under load its body is kept, and others are refused first."""
+"""In the scope of a request that passed every check: under load, bodies of others are refused first."""
 
 _WRONG_AUTHORIZATION: Final = ErrorResponse(401, "The mail server did not accept the authorization.")
 _WRONG_NETWORK: Final = ErrorResponse(401, "The mail server does not accept requests from this address.")
 
 
 class Authorization:
-    """Compares in constant time with every accepted text, so that nothing is learned from how long it takes."""
+    """Compares the header with every accepted text, in constant time, so that the duration reveals nothing."""
 
     def __init__(self, accepted: Iterable[SecretStr]) -> None:
         texts = [secret.get_secret_value() for secret in accepted]
@@ -29,8 +29,8 @@ class Authorization:
         self._accepted = tuple(form for form in forms if form)
 
     def check(self, scope: Scope) -> None:
-        """Raise Refused (401) unless the request has an accepted header; blanks around it do not count."""
-        given = (header(scope["headers"], b"authorization") or b"").strip()
+        """Raise RequestError (401) unless the request has an accepted header; blanks around it do not count."""
+        given = (header(scope, b"authorization") or b"").strip()
         matches = False
         for accepted in self._accepted:
             matches |= hmac.compare_digest(given, accepted)
@@ -39,7 +39,7 @@ class Authorization:
 
 
 class AllowedNetworks:
-    """Lets requests in from the allowed networks only, also from behind reverse proxies."""
+    """Accepts requests from the allowed networks only (from everywhere if there are none), also behind proxies."""
 
     def __init__(self, connector: Connector) -> None:
         self._allowed = connector.allowed_ips
@@ -47,19 +47,22 @@ class AllowedNetworks:
         self._hops = connector.trusted_hops
 
     def check(self, scope: Scope) -> None:
-        """Raise Refused (401) unless the caller's address is allowed."""
+        """Raise RequestError (401) unless the caller's address is allowed."""
+        if not self._allowed:
+            return
         caller = self.caller(scope)
         if caller is None or not _within(caller, self._allowed):
             raise RequestError(_WRONG_NETWORK)
 
     def caller(self, scope: Scope) -> IPv4Address | IPv6Address | None:
-        """Return the address that the trusted proxies vouch for; None: there is none that can be believed.
+        """Return the address that the trusted proxies report; None if it is not valid.
 
-        `X-Forwarded-For` is read from the right, because everything left of what a trusted proxy wrote is the
-        caller's own invention.
+        `X-Forwarded-For` is read from the right: left of what a trusted proxy wrote, a caller can write anything.
         """
         client = scope.get("client")
-        chain = [*_forwarded(scope), client[0] if client else ""]
+        forwarded = (value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for")
+        chain = [text.strip() for value in forwarded for text in value.split(",")]
+        chain.append(client[0] if client else "")
         if self._hops:
             return _address(chain[-1 - self._hops]) if len(chain) > self._hops else None
         caller = None
@@ -70,19 +73,14 @@ class AllowedNetworks:
         return caller
 
     def name_caller(self, scope: Scope) -> str:
-        """Return the caller's address for the log: never what the caller wrote, at most 39 characters."""
+        """Return the caller's address for the log (at most 39 characters) or `unknown`; never text of the caller."""
         return str(self.caller(scope) or "unknown")
-
-
-def _forwarded(scope: Scope) -> list[str]:
-    values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    return [text.strip() for value in values for text in value.decode("latin-1").split(",")]
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """Parse an address, also `192.0.2.1:443`, `[2001:db8::1]:443` and `::ffff:192.0.2.1`.
 
-    A zone (`fe80::1%eth0`, RFC 4007 §11) is left out: it may be any text of any length.
+    A zone (`fe80::1%eth0`, RFC 4007 §11) is dropped: it may be any text of any length.
     """
     text = text.partition("%")[0]
     if text.startswith("["):

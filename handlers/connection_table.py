@@ -1,73 +1,53 @@
-"""Bounds a server's connections: their number, how long each is waited for, and what their requests hold in memory.
+"""Bounds a server's connections: their number, the time that each may take, and the memory of their requests.
 
-A connection that is waited for stands in one list, the longest waiting first. Every connection of a list is given the
-same time, so only its first ones can be overdue, and no connection needs a timer of its own.
+A connection from which the server awaits something is in one list, the oldest first. All connections of a list have the
+same time limit, so only the first ones can be overdue, and no connection needs a timer of its own.
 """
 
 import contextlib
 import resource
-from collections.abc import Hashable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from mailroom.metrics import Metrics
 
+if TYPE_CHECKING:
+    from handlers.http_connection import TrackedConnection
+
 HEAD_SECONDS: Final = 10.0
-"""For the head of a request, from its first octet; for a new connection from the start."""
+"""For the head of a request, from its first octet; of a new connection from the start."""
 IDLE_SECONDS: Final = 75
 """Between two requests. Well past the idle time of Logto and of the proxies in between."""
-_BODY_SECONDS: Final = 15.0
-"""For a body that no endpoint bounds itself: those in `reading` give it 10 s and answer in their own words."""
+_BODY_SECONDS: Final = 10.0
+"""For the whole body."""
 _BLOCKED_SECONDS: Final = 10.0
 """For a client that does not read its responses."""
 _CLOSING_SECONDS: Final = 10.0
-"""For the rest of a request that was answered already (RFC 9112 §9.6)."""
+"""For the rest of a request after its response (RFC 9112 §9.6)."""
 _UNUSED_SECONDS: Final = 6.0
-"""Logto closes a connection that it has not used for 5 s: nobody misses an older one."""
+"""Logto closes a connection that it has not used for 5 s, so an older one can be closed."""
 _FEW: Final = 4
 """Less than this part of all connections."""
 _LONGEST_TICK_SECONDS: Final = 1.0
-"""Of a longer one the rest is not counted: this process was stopped, and octets may be waiting for it."""
+"""The rest of a longer one does not count: this process was stopped, and its sockets may hold unread octets."""
 
 MOST_CONNECTIONS: Final = 4096
-"""Also where there are more descriptors: an idle connection takes 3 to 6 KiB."""
+"""Even if there are more descriptors: an idle connection takes 3 to 6 KiB."""
 _RESERVED_DESCRIPTORS: Final = 256
 """For the outbox, the providers, the logs, and for connections that are being closed."""
 MOST_HELD: Final = 16 * 1024 * 1024
-"""Octets of all unfinished requests without Logto's authorization; with what Python adds, 20 to 26 MiB."""
+"""Octets of all unfinished requests without Logto's authorization; with Python's overhead 20 to 26 MiB."""
 MOST_HELD_AUTHORIZED: Final = 64 * 1024 * 1024
-"""Octets of those with it, which have an account of their own: more than 200 mails of 300 kB at once."""
+"""Octets of those with it, counted apart: more than 200 mails of 300 kB at once."""
 
 _REPORT_SECONDS: Final = 60.0
 
 log = structlog.get_logger()
 
 
-class Connection(Hashable, Protocol):
-    """What the table knows of a connection."""
-
-    held: int
-    """Octets of unfinished requests that are counted for it."""
-    account: "MemoryBudget | None"
-    """Where they are counted."""
-
-    @property
-    def is_authorized(self) -> bool:
-        """Whether the request under way has shown Logto's authorization."""
-
-    def expire(self) -> None:
-        """End a wait that took too long: refuse an unfinished request with 408, close an idle connection."""
-
-    def shed(self) -> None:
-        """Refuse an unfinished request with 503, to spare memory."""
-
-    def evict(self) -> None:
-        """Refuse an unfinished request with 503, close an idle connection, and give the descriptor back at once."""
-
-
-class WaitingList(dict[Connection, float]):
-    """Connections that are waited for, and until when; in the order of their deadlines."""
+class WaitingList(dict["TrackedConnection", float]):
+    """Connection → deadline (seconds), in the order of the deadlines."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -106,7 +86,7 @@ class ConnectionTable:
         self._reported_at = float("-inf")
 
     def sweep(self, clock: float) -> None:
-        """Expire what is overdue; `clock` is the monotonic time. To be called several times a second."""
+        """Expire overdue connections; `clock` is the monotonic time. Must be called several times a second."""
         self.now += min(clock - self._clock, _LONGEST_TICK_SECONDS)
         self._clock = clock
         for waiting in (self.idle, self.heads, self.bodies, self.blocked, self.closing):
@@ -117,7 +97,7 @@ class ConnectionTable:
             self._unreported, self._reported_at = 0, self.now
 
     def make_room(self, count: int) -> bool:
-        """Evict until a connection more than `count` may stay; False: all are being served."""
+        """Evict a connection if `count` is too many for one more; return False if all are being served."""
         if count < self._most:
             return True
         victim = self._longest_unused() or self._oldest_body()
@@ -127,11 +107,11 @@ class ConnectionTable:
         self._report("descriptors")
         return True
 
-    def hold(self, connection: Connection, octets: int) -> None:
-        """Count what a connection holds now. If all hold too much, refuse what has been unfinished for longest.
+    def hold(self, connection: "TrackedConnection", octets: int) -> None:
+        """Count what a connection holds now. Beyond the budget, refuse the requests that are unfinished for longest.
 
-        Half as much again may be held by requests that are complete and have no response yet: 64 mails of 300 kB may
-        arrive before the first of them can show its authorization.
+        Complete requests without a response may exceed it by half: 64 mails of 300 kB may arrive before the
+        authorization of the first is checked.
         """
         if connection.account is not None:
             connection.account.octets -= connection.held
@@ -145,25 +125,25 @@ class ConnectionTable:
             victim.shed()
             self._report("memory")
 
-    def _longest_unused(self) -> Connection | None:
+    def _longest_unused(self) -> "TrackedConnection | None":
         for waiting, seconds in ((self.idle, _UNUSED_SECONDS), (self.closing, 1.0), (self.blocked, 1.0)):
             first = next(iter(waiting), None)
             if first is not None and waiting[first] - waiting.seconds + seconds <= self.now:
                 return first
-        # Where heads are few, even the oldest may have come just now, and the rest of it is on the way.
+        # If few connections await a head, even the oldest may be new, and the rest of its head may be on the way.
         are_few = len(self.heads) <= self._most // _FEW
         lists = (self.idle, self.heads) if are_few else (self.heads, self.idle)
         return next((first for waiting in (*lists, self.closing, self.blocked) for first in waiting), None)
 
-    def _longest_unfinished(self, *, is_authorized: bool) -> Connection | None:
-        """Nobody pushes out a body with Logto's authorization but those that have it, too."""
+    def _longest_unfinished(self, *, is_authorized: bool) -> "TrackedConnection | None":
+        """Return what to shed: for requests without Logto's authorization never one that has it."""
         body = next((connection for connection in self.bodies if connection.is_authorized is is_authorized), None)
         head = None if is_authorized else next((connection for connection in self.heads if connection.held), None)
         if body is None or head is None:
             return body or head
         return body if self.bodies[body] - _BODY_SECONDS <= self.heads[head] - HEAD_SECONDS else head
 
-    def _oldest_body(self) -> Connection | None:
+    def _oldest_body(self) -> "TrackedConnection | None":
         anonymous = (connection for connection in self.bodies if not connection.is_authorized)
         return next(anonymous, None) or next(iter(self.bodies), None)
 
@@ -173,7 +153,7 @@ class ConnectionTable:
 
 
 def connection_limit() -> int:
-    """Raise this process's limit of open files as far as it may; return how many connections that has room for."""
+    """Raise this process's limit of open files to the hard limit; return how many connections it allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS: the kernel's own limit is lower
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,15 +1,14 @@
-"""In `--dev` any authorization is taken, so only this machine is let in, and only when it speaks to us directly."""
+"""`--dev` accepts any authorization, so it accepts requests from this machine only, and only direct ones."""
 
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handlers import request_body
 from handlers.responses import ErrorResponse, send_error
 from mailroom.config.model import Settings
 
-_OURSELVES: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]", b"host.docker.internal"})
-"""The last one is how a Logto in Docker Desktop calls this machine; no foreign page can be opened under it."""
+_LOOPBACK_NAMES: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]", b"host.docker.internal"})
+"""The last one is how a Logto in Docker Desktop reaches this machine; no foreign page can be opened under it."""
 _FORWARDED: Final = frozenset({b"forwarded", b"x-real-ip", b"via"})
 
 _FOREIGN: Final = ErrorResponse(403, "Mailroom runs with --dev: open it as http://localhost, it answers no other name.")
@@ -17,22 +16,20 @@ _RELAYED: Final = ErrorResponse(403, "Mailroom runs with --dev and answers no fo
 
 
 class LoopbackOnly:
-    """Refuses what came through a proxy, under a foreign name (DNS rebinding), or from another site's page."""
+    """Refuses requests that came through a proxy, under a foreign name (DNS rebinding), or from another site's page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        refusal = _objection(scope) if scope["type"] == "http" else None
-        if refusal:
-            await request_body.discard(receive)
-            await send_error(send, refusal)
+        if error := _refusal(scope):
+            await send_error(send, error)
         else:
             await self._app(scope, receive, send)
 
 
-def _objection(scope: Scope) -> ErrorResponse | None:
+def _refusal(scope: Scope) -> ErrorResponse | None:
     hosts = []
     for name, value in scope["headers"]:
         if name in _FORWARDED or name.startswith(b"x-forwarded-"):
@@ -41,17 +38,16 @@ def _objection(scope: Scope) -> ErrorResponse | None:
             return _FOREIGN
         if name == b"host":
             hosts.append(value)
-    return None if len(hosts) == 1 and _name(hosts[0]) in _OURSELVES else _FOREIGN
+    return None if len(hosts) == 1 and _without_port(hosts[0]) in _LOOPBACK_NAMES else _FOREIGN
 
 
-def _name(host: bytes) -> bytes:
-    """Return the host without its port."""
+def _without_port(host: bytes) -> bytes:
     name, colon, port = host.rpartition(b":")
     return (name if colon and port.isdigit() else host).lower()
 
 
 def development_banner(settings: Settings, port: int) -> str:
-    """Return what a developer is told at the start."""
+    """Return the text that `--dev` prints at the start."""
     base = f"http://localhost:{port}"
     webhook = f"{base}/webhook" if settings.webhook.signing_keys else "off until MAILROOM_WEBHOOK__SIGNING_KEYS is set"
     return f"""

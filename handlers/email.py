@@ -1,38 +1,31 @@
-"""`POST /email`: what Logto's HTTP email connector calls. The hot path: plain ASGI, one decode, one wait."""
+"""`POST /email`: what Logto's HTTP email connector calls, one request a mail."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from handlers import request_body
-from handlers.auth import AUTHORIZED, AllowedNetworks, Authorization
-from handlers.responses import OUTBOX_UNAVAILABLE, ErrorResponse, RequestError, send_error, send_json
+from handlers.auth import AUTHORIZED, Authorization
+from handlers.post_endpoint import PostEndpoint
+from handlers.responses import ErrorResponse, RequestError
 from mailroom.address import usable
-from mailroom.clock import Clock
 from mailroom.config.model import Settings
-from mailroom.courier import Acceptor
-from mailroom.errors import CannotKeep
 from mailroom.logto import CODE_TYPES, CONSOLE_TEST_CODE, GENERIC, INVITATION
 from mailroom.message import Message, Priority, languages_of, new_id
-from mailroom.metrics import EndpointMetrics
 from mailroom.rendering.sanitize import code
 
 READING_SECONDS: Final = 30.0
-"""A code that is worth less than this is not sent: nobody could type it in time."""
+"""A code is not sent in the last seconds of its lifetime: nobody could type it in time."""
 _LONGEST_TYPE: Final = 64
 _LONGEST_IP: Final = 45
 
 _NO_CODE: Final = ErrorResponse(400, "The email was not sent because its verification code is missing.")
 _NO_ADDRESS: Final = ErrorResponse(400, "The recipient is not an email address that mail can be sent to.")
 
-log = structlog.get_logger()
-
 
 class Envelope(msgspec.Struct):
-    """The fixed outer fields of a request; the payload stays what it is, any JSON."""
+    """The fixed outer fields of a request; the payload is any JSON object."""
 
     to: str
     type: str | None = None
@@ -40,65 +33,34 @@ class Envelope(msgspec.Struct):
     ip: Any = None
 
 
-class EmailEndpoint:
+class EmailEndpoint(PostEndpoint):
     """Authenticate, parse, enqueue, respond."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        acceptor: Acceptor,
-        clock: Clock,
-        entropy: Callable[[int], bytes],
-        metrics: EndpointMetrics,
-    ) -> None:
-        self._acceptor = acceptor
-        self._clock = clock
-        self._entropy = entropy
-        self._metrics = metrics
+    refused_event = "email.refused"
+    not_stored_event = "email.not_stored"
+
+    def __init__(self, *, settings: Settings, **shared: Any) -> None:
+        super().__init__(settings=settings, **shared)
         self._authorization = None if settings.dev else Authorization(settings.connector.authorization)
-        self._networks = AllowedNetworks(settings.connector)
-        self._is_restricted = bool(settings.connector.allowed_ips)
         self._code_seconds = settings.lifetimes.code.total_seconds() - READING_SECONDS
         self._invitation_seconds = settings.lifetimes.invitation.total_seconds()
         self._decoder = msgspec.json.Decoder(Envelope)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        try:
-            await self._authorize(scope, receive)
-            content = await request_body.body(scope["headers"], receive)
-            began = self._clock.monotonic()
-            message = self._understood(content)
-            kept = await self._acceptor.accept(message, repeat_of=content if _has_code(message) else None)
-        except RequestError as error:
-            caller = self._networks.name_caller(scope)
-            log.warning("email.refused", status=error.refusal.status, reason=error.refusal.sentence, caller=caller)
-            self._metrics.refused(error.refusal.status)
-            await send_error(send, error.refusal)
-        except CannotKeep as error:
-            log.error("email.unkept", reason=str(error))  # noqa: TRY400 - the text says it all
-            self._metrics.refused(OUTBOX_UNAVAILABLE.status)
-            await send_error(send, OUTBOX_UNAVAILABLE)
-        except request_body.Disconnected:
-            return
-        else:
-            await send_json(send, b'{"id":"%b"}' % kept.id.encode())
-            self._metrics.answered(message.template, self._clock.monotonic() - began, fresh=kept.fresh)
-
-    async def _authorize(self, scope: Scope, receive: Receive) -> None:
-        try:
-            if self._is_restricted:
-                self._networks.check(scope)
-            if self._authorization:
-                self._authorization.check(scope)
-        except RequestError:
-            await request_body.discard(receive)
-            raise
+    async def accept(self, scope: Scope, receive: Receive) -> bytes:
+        """Store the mail; return its id as JSON."""
+        self._networks.check(scope)
+        if self._authorization:
+            self._authorization.check(scope)
         scope[AUTHORIZED] = True
+        content = await request_body.body(scope, receive)
+        began = self._clock.monotonic()
+        message = self._parse(content)
+        stored = await self._acceptor.accept(message, repeat_of=content if _has_code(message) else None)
+        self._metrics.answered(message.template, self._clock.monotonic() - began, fresh=stored.fresh)
+        return b'{"id":"%b"}' % stored.id.encode()
 
-    def _understood(self, content: bytes) -> Message:
-        envelope = request_body.decoded(content, self._decoder)
+    def _parse(self, content: bytes) -> Message:
+        envelope = request_body.decode(content, self._decoder)
         payload = envelope.payload or {}
         request_body.check_depth(content, payload)
         if not usable(envelope.to):
@@ -107,28 +69,28 @@ class EmailEndpoint:
             raise RequestError(_NO_CODE)
         now = self._clock.now()
         template = _template(envelope.type)
-        invitation = template == INVITATION
+        is_invitation = template == INVITATION
         return Message(
             id=new_id(now, self._entropy(10)),
             template=template,
-            priority=Priority.INVITATION if invitation else Priority.CODE,
+            priority=Priority.INVITATION if is_invitation else Priority.CODE,
             recipient=envelope.to,
             payload=payload,
             created_at=now,
-            expires_at=now + (self._invitation_seconds if invitation else self._code_seconds),
+            expires_at=now + (self._invitation_seconds if is_invitation else self._code_seconds),
             ip=envelope.ip if isinstance(envelope.ip, str) and len(envelope.ip) <= _LONGEST_IP else None,
             languages=languages_of(payload),
         )
 
 
 def _template(name: str | None) -> str:
-    """Return the message's type where it can be one; it will name a folder of templates."""
+    """Return the message's type if it can be the name of a folder of templates, else Generic."""
     if name and len(name) <= _LONGEST_TYPE and name.isascii() and name.isalnum():
         return name
     return GENERIC
 
 
 def _has_code(message: Message) -> bool:
-    """Tell whether the same body within a minute is the same request: each real resend has a new code."""
+    """Return whether the same body within a minute is the same request: each real resend has a new code."""
     code = message.payload.get("code")
     return isinstance(code, str) and code not in ("", CONSOLE_TEST_CODE)

@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz`, `/metrics`: what the platform and Prometheus ask."""
+"""`/livez`, `/readyz`, `/metrics`: for the platform and for Prometheus."""
 
 import asyncio
 import hmac
@@ -6,67 +6,59 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from handlers.auth import AllowedNetworks
 from mailroom.clock import Clock
+from mailroom.config.model import Settings
 from mailroom.errors import OutboxError
 from mailroom.metrics import Metrics
 from mailroom.outbox import Outbox
 
 _LOOKUP_SECONDS: Final = 2.0
-"""A scrape does not wait longer for a busy outbox; the counters are worth something without it."""
+"""A scrape does not wait longer for a busy outbox; it then returns the counters without the outbox's depths."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether new requests should come here; the one thing that changes while serving."""
+    """Whether new requests should be sent here."""
 
     started: bool = False
     draining: bool = False
 
 
 class HealthEndpoints:
-    """Answers about the server itself."""
+    """The endpoints about the server itself."""
 
     def __init__(
-        self,
-        *,
-        outbox: Outbox,
-        clock: Clock,
-        metrics: Metrics,
-        standing: Readiness,
-        token: SecretStr | None,
-        networks: AllowedNetworks,
+        self, *, settings: Settings, outbox: Outbox, clock: Clock, metrics: Metrics, readiness: Readiness
     ) -> None:
         self._outbox = outbox
         self._clock = clock
         self._metrics = metrics
-        self._standing = standing
+        self._readiness = readiness
+        token = settings.metrics_token
         self._expected = f"Bearer {token.get_secret_value()}".encode() if token else None
-        self._networks = networks
+        self._networks = AllowedNetworks(settings.connector)
 
     async def livez(self, _request: Request) -> Response:
-        """Tell that the process answers at all."""
+        """Respond 200 while the process runs."""
         return PlainTextResponse("alive\n")
 
     async def readyz(self, _request: Request) -> Response:
-        """Tell whether to send requests here; trouble with the outbox is no reason not to.
+        """Respond 503 while starting or draining; not while the outbox fails.
 
-        An unroutable server means refused connections, and those leak; a 503 on `/email` does not.
+        A server that gets no requests means refused connections, and those leak; a 503 on `/email` does not.
         """
-        if self._standing.draining:
-            return PlainTextResponse("draining\n", status_code=503)
-        if not self._standing.started:
-            return PlainTextResponse("starting\n", status_code=503)
-        return PlainTextResponse("ready\n")
+        if self._readiness.started and not self._readiness.draining:
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse("draining\n" if self._readiness.draining else "starting\n", status_code=503)
 
     async def metrics(self, request: Request) -> Response:
-        """Give the counters, and the outbox's depths as they are now."""
+        """Return the counters, and the current depths of the outbox. Needs `metrics_token` if it is set."""
         given = request.headers.get("authorization", "").encode("latin-1")
         if self._expected and not hmac.compare_digest(given, self._expected):
             log.warning("metrics.refused", caller=self._networks.name_caller(request.scope))
@@ -80,5 +72,5 @@ class HealthEndpoints:
                     self._clock.now(),
                 )
         except (OutboxError, TimeoutError) as error:
-            log.warning("metrics.outbox_silent", reason=str(error) or "no answer in time")
+            log.warning("metrics.outbox_timeout", reason=str(error) or "no answer in time")
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

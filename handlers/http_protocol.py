@@ -1,11 +1,11 @@
-"""uvicorn's HTTP/1.1 with bounds on what a client may send before a request is understood, and after it.
+"""uvicorn's HTTP/1.1 with bounds on what a client may send before and after a request is parsed.
 
-uvicorn parses with httptools (llhttp). That gathers a header line for as long as it comes, reports trailers as
-headers, and stops at an `Upgrade` without reading the body. So this class
+uvicorn parses with httptools (llhttp). That buffers a header line of any length, reports trailers as headers, and stops
+at an `Upgrade` without reading the body. So this class
 - counts the octets and lines of a message that are not its body (431, 414),
 - drops trailers (RFC 9110 §6.5.1),
 - ignores an offer to upgrade and reads the body (RFC 9110 §7.8),
-- parses nothing more of a connection once a request on it was refused here.
+- stops parsing a connection when a request on it was refused here.
 """
 
 from typing import Any, Final
@@ -18,7 +18,7 @@ from handlers.responses import ErrorResponse
 
 LARGEST_HEAD: Final = 32 * 1024
 """Octets of a message that are not its body: empty lines before it, request line, header lines, chunk sizes and
-extensions, trailers (RFC 9112 §2.2, §3, §5, §7.1). Counted per read: of pipelined requests twice as many may pass."""
+extensions, trailers (RFC 9112 §2.2, §3, §5, §7.1). Counted per read, so pipelined requests may have twice as many."""
 MOST_LINES: Final = 100
 """Header and trailer lines of a message."""
 _CHUNK_OVERHEAD: Final = 12
@@ -32,19 +32,19 @@ _HEAD_TOO_LARGE: Final = ErrorResponse(431, "The headers of the request are too 
 
 
 class _HeadTooLarge(Exception):
-    """Raised within a callback of the parser."""
+    """Raised in a callback of the parser."""
 
 
 class BoundedHttpProtocol(TrackedConnection):
-    """One connection, as uvicorn makes it."""
+    """One connection; uvicorn makes one for each."""
 
-    def __init__(self, table: ConnectionTable, **given: Any) -> None:
-        super().__init__(table, **given)
+    def __init__(self, table: ConnectionTable, **options: Any) -> None:
+        super().__init__(table, **options)
         self._head_lines = 0
         self._is_replaying = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse, in pieces no larger than a head may be."""
+        """Parse, in pieces of at most `LARGEST_HEAD` octets."""
         if self._stage is self._table.closing:
             self._discarded += len(data)
             if self._discarded > _MOST_DISCARDED:
@@ -62,7 +62,7 @@ class BoundedHttpProtocol(TrackedConnection):
             self._stage = self._table.heads
 
     def on_headers_complete(self) -> None:
-        """Start the request. What comes as headers from here on are trailers, and nobody will see them."""
+        """Start the request. Headers reported after this are trailers: they are dropped."""
         if not self._is_replaying:
             self._head_lines = len(self.headers)
             if self._head_lines > MOST_LINES or (self._framing > LARGEST_HEAD and self._head_size() > LARGEST_HEAD):
@@ -82,11 +82,11 @@ class BoundedHttpProtocol(TrackedConnection):
             super().on_body(body)
 
     def on_chunk_complete(self) -> None:
-        """Do not count what every chunk needs."""
+        """Do not count the octets that every chunk needs."""
         self._framing -= min(self._framing, _CHUNK_OVERHEAD)
 
     def on_message_complete(self) -> None:
-        """Take the end of the message, unless the parser only stops at an offer to upgrade."""
+        """Complete the request, unless the parser only stops at an offer to upgrade."""
         if self.parser.should_upgrade():
             return
         if self._head_lines + len(self.headers) > MOST_LINES:
@@ -118,9 +118,9 @@ class BoundedHttpProtocol(TrackedConnection):
             self._hold()
 
     def _replay_head(self) -> bytes:
-        """Exchange the parser, which has no way back from an offer to upgrade; return the head that the new one needs.
+        """Replace the parser, which cannot continue after an offer to upgrade; return the head that the new one needs.
 
-        Only what says where the body ends (RFC 9112 §6, §9.3); the request has been started.
+        It has only the headers that say where the body ends (RFC 9112 §6, §9.3); the request has been started.
         """
         framing = (b"connection", b"content-length", b"transfer-encoding")
         lines = [b"%b: %b\r\n" % line for line in self.scope["headers"] if line[0] in framing]
@@ -130,7 +130,7 @@ class BoundedHttpProtocol(TrackedConnection):
         return b"POST / HTTP/%b\r\n%b\r\n" % (self.scope["http_version"].encode(), b"".join(lines))
 
     def _head_size(self) -> int:
-        """Return the octets of the head that was parsed; `_framing` may count what follows it."""
+        """Return the octets of the head that was parsed; `_framing` may include what follows it."""
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _too_large(self) -> ErrorResponse:

@@ -1,1 +1,1 @@
-"""What happens to a message, from the moment it is accepted until its last secret is erased; knows no HTTP server."""
+"""Stores, renders and sends messages, and erases their secrets. It does not depend on an HTTP server."""

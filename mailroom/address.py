@@ -31,9 +31,8 @@ def ascii_form(address: str) -> str:
 
     Raises ValueError for an invalid address.
     """
-    plain = _match_simple(address)
-    if plain:
-        return f"{plain[1]}@{plain[2].lower()}"
+    if simple := _match_simple(address):
+        return f"{simple[1]}@{simple[2].lower()}"
     valid = _validate(address)
     return valid.ascii_email or f"{valid.local_part}@{valid.ascii_domain}"
 
@@ -89,8 +88,7 @@ def _match_simple(address: str) -> re.Match[str] | None:
 
 
 def _normalize(address: str) -> str:
-    plain = _match_simple(address)
-    return f"{plain[1]}@{plain[2].lower()}" if plain else _validate(address).normalized
+    return ascii_form(address) if _match_simple(address) else _validate(address).normalized
 
 
 def _validate(address: str) -> "ValidatedEmail":

@@ -1,50 +1,41 @@
-"""The one clock. It is handed down to whoever needs the time, so that every time rule is tested without sleeping."""
+"""The clock that is passed to everything that needs the time, so that tests need not sleep."""
 
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 Instant: TypeAlias = float
-"""A moment: Unix seconds, UTC."""
+"""Unix seconds, UTC."""
 
 
 class Clock(Protocol):
-    """Tells the time and waits."""
+    """Returns the time and waits."""
 
     def now(self) -> Instant:
-        """Return the time by which messages are ordered, due and expire. It never runs backwards and never jumps."""
+        """Return the time for ordering, retries and expiry of messages. It never runs backwards and never jumps."""
 
     def wall(self) -> Instant:
-        """Return the wall clock's time as it is now, for what others compare with their clocks: signatures, tokens."""
+        """Return the wall clock's time, for values that others compare with their clocks: signatures, tokens."""
 
     def monotonic(self) -> float:
-        """Return seconds from an arbitrary start that never run backwards, for what is measured: durations."""
+        """Return seconds since an arbitrary start, for measuring durations."""
 
     async def sleep(self, seconds: float) -> None:
         """Return after so many seconds."""
 
 
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Counts the time during which the machine is suspended, where the system can: a code ages while a laptop sleeps."""
-
-
-def _elapsed() -> float:
-    return time.clock_gettime(_CLOCK)
+_elapsed: Final = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+"""Includes the time during which the machine is suspended, if the system supports it: codes expire meanwhile."""
 
 
 class SystemClock:
     """The machine's own clock.
 
-    `now` is the wall clock's time when this object was made, plus the time elapsed since. What happens to the wall
-    clock afterwards:
-
-    - Set back: `now` goes on. What was queued is due when it would have been, and expires by elapsed time.
-    - Set forward: `now` goes on. Nothing expires or becomes due early. (Following it would end every queued code.)
-    - Slewed, as NTP does to correct small deviations: `now` follows, because the system slews both its clocks.
-
-    So after a jump `now` differs from the wall clock until the process is restarted; the next one begins with
-    the wall clock's time. `wall` follows every change at once.
+    `now` is the wall clock's time when this object was made, plus the time elapsed since. If the wall clock is set
+    later, `now` does not follow until the next start: following it forward would expire every queued code. If it is
+    slewed, as NTP does to correct small deviations, `now` follows, because the system slews both its clocks.
     """
 
     def __init__(self, *, wall: Callable[[], float] = time.time, elapsed: Callable[[], float] = _elapsed) -> None:
@@ -61,7 +52,7 @@ class SystemClock:
         return self._wall()
 
     def monotonic(self) -> float:
-        """Return seconds that never run backwards."""
+        """Return seconds since an arbitrary start."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:

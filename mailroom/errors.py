@@ -1,20 +1,20 @@
-"""Everything that Mailroom raises on purpose.
+"""The exceptions of Mailroom.
 
 MailroomError
-├── SettingsError           the settings have faults; all of them are listed
+├── SettingsError           the settings have faults; all are listed
 ├── OutboxError
-│   ├── CannotKeep          not durable: disk full, file locked or read-only; Logto gets a 503
+│   ├── CannotKeep          not stored: disk full, file locked or read-only; Logto gets a 503
 │   └── OutboxInUse         another process serves from this file
-├── SealBroken              a sealed column does not open: wrong secret_key, or tampered with
-├── RenderingError          a template failed; the operator can mend it
-│   └── MissingVariable     the request lacks what the mail exists for: its code or its link
-├── ImportingError          what is to be imported cannot be read, or Logto does not give it
-└── SendingError            a provider did not take the mail; the four kinds decide what happens next
+├── SealBroken              a sealed column cannot be decrypted: wrong secret_key, or changed data
+├── RenderingError          a template failed; the operator can correct it
+│   └── MissingVariable     the request has no code or link, without which the mail is useless
+├── ImportingError          the source cannot be read, or Logto does not return it
+└── SendingError            a provider did not accept the mail; the kind decides what happens next
     ├── Rejected            the recipient's address does not work: stop
-    ├── Misconfigured       our fault (credentials, unverified sender, no credit): next provider, alert the operator
-    │   └── Declined        this provider refuses this mail, and not for the recipient's address; it may take others
-    ├── Unavailable         try again, not before `retry_after`
-    └── Uncertain           handed over, no answer: it may have been sent
+    ├── Misconfigured       our configuration (credentials, unverified sender, no credit): next provider, alert
+    │   └── Declined        this provider refuses this mail, not for the recipient's address; it may accept others
+    ├── Unavailable         retry, not before `retry_after`
+    └── Uncertain           handed over, no response: it may have been sent
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from typing import ClassVar
 
 
 class MailroomError(Exception):
-    """Base of all errors below; the text tells the operator what to do next."""
+    """Base of the errors below; the text says what the operator can do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with the settings."""
+    """One fault of the settings."""
 
     path: str
     """Where: `providers.main.port`, or a variable's name."""
     problem: str
-    """What is wrong and what to do, without the value where it may be a secret."""
+    """What is wrong and what to do; without the value if that may be a secret."""
 
 
 class SettingsError(MailroomError):
@@ -44,19 +44,19 @@ class SettingsError(MailroomError):
 
 
 class OutboxError(MailroomError):
-    """The outbox could not do what was asked."""
+    """An operation of the outbox failed."""
 
 
 class CannotKeep(OutboxError):
-    """The message is not durable, so nobody may be told that it is."""
+    """The message was not stored durably."""
 
 
 class OutboxInUse(OutboxError):
-    """Another process holds the outbox."""
+    """Another process has locked the outbox."""
 
 
 class SealBroken(MailroomError):
-    """A sealed value does not open with the keys at hand."""
+    """A sealed value cannot be decrypted with these keys."""
 
 
 class RenderingError(MailroomError):
@@ -64,18 +64,18 @@ class RenderingError(MailroomError):
 
 
 class MissingVariable(RenderingError):
-    """The payload lacks a variable without which the mail is worthless (`code`, `link`)."""
+    """The payload has no `code` or `link`, without which the mail is useless."""
 
 
 class ImportingError(MailroomError):
-    """What is to be imported cannot be had; nothing was written."""
+    """An import failed; nothing was written."""
 
 
 class SendingError(MailroomError):
-    """A provider did not take the mail. `words` are the provider's own, bounded, not yet masked."""
+    """A provider did not accept the mail. `words` is its own text, bounded, not yet masked."""
 
     outcome: ClassVar[str]
-    """How the attempt is recorded; one of `mailroom.message.Outcome`."""
+    """The recorded result of the attempt, a `mailroom.message.Outcome`."""
 
     def __init__(self, words: str, *, code: str = "", hint: str = "") -> None:
         super().__init__(words)
@@ -83,17 +83,17 @@ class SendingError(MailroomError):
         self.code = code
         """The provider's own error code (`550 5.1.1`, `MailFromDomainNotVerified`), if it gave one."""
         self.hint = hint
-        """What the operator can do about it, in our own words."""
+        """What the operator can do about it."""
 
 
 class Rejected(SendingError):
-    """Permanent: the provider says that the recipient's address does not work."""
+    """Permanent: according to the provider the recipient's address does not work."""
 
     outcome = "rejected"
 
 
 class Misconfigured(SendingError):
-    """Ours to mend: credentials, an unverified sender, exhausted credit. Blames no recipient."""
+    """Our configuration is wrong: credentials, an unverified sender, exhausted credit. Not the recipient's address."""
 
     outcome = "misconfigured"
 
@@ -103,17 +103,17 @@ class Declined(Misconfigured):
 
 
 class Unavailable(SendingError):
-    """Temporary: the provider did not take the mail, and nothing was sent."""
+    """Temporary: the provider did not accept the mail, and nothing was sent."""
 
     outcome = "unavailable"
 
     def __init__(self, words: str, *, code: str = "", hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(words, code=code, hint=hint)
         self.retry_after = retry_after
-        """Seconds from now before which the provider does not want to be asked again."""
+        """Seconds until the provider accepts another attempt."""
 
 
 class Uncertain(SendingError):
-    """The mail was handed over and no answer came: it may or may not have been sent."""
+    """The mail was handed over and there was no response: it may have been sent."""
 
     outcome = "uncertain"

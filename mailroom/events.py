@@ -1,4 +1,4 @@
-"""Decides which mail a Logto event sends: event in, message or the reason for none out."""
+"""Decides which mail a Logto event sends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,13 +12,13 @@ import structlog
 
 from mailroom.address import usable
 from mailroom.clock import Instant
-from mailroom.config.model import EventRule as Rule
+from mailroom.config.model import EventRule
 from mailroom.logto import USER_CREATED
 from mailroom.message import Message, Priority, languages_of, new_id
 from mailroom.outbox import DedupKey
 
 _LOOKUP_SECONDS: Final = 2.0
-"""The language is worth less than Logto's patience: it waits for 10 s."""
+"""A look-up must not use up the 10 s that Logto waits for a response."""
 
 log = structlog.get_logger()
 
@@ -28,21 +28,21 @@ class Ignored:
     """The event sends nothing."""
 
     reason: str
-    """A few words; Logto keeps them in its hook log."""
+    """A few words; Logto stores them in its hook log."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventMessage:
-    """What the event sends, unless it did so before."""
+    """The event sends this message, unless one of the keys was used before."""
 
     message: Message
     once: tuple[DedupKey, ...]
 
 
-async def answer(
+async def decide(
     event: Mapping[str, Any],
     *,
-    rules: Mapping[str, Rule],
+    rules: Mapping[str, EventRule],
     lifetime: timedelta,
     remembered_until: Instant,
     now: Instant,
@@ -51,9 +51,9 @@ async def answer(
 ) -> EventMessage | Ignored:
     """Return the message that this event sends.
 
-    `rules` are `[webhook.events]`; `last_languages` gives the languages of the last mail to an address: webhooks say
-    nothing about language, but the code that the user registered with did. The same event is known again until
-    `remembered_until`, and a user's creation for ever.
+    `rules` are `[webhook.events]`. `last_languages` returns the languages of the last mail to an address: events name
+    no language, but the request for the code with which the user registered did. Repeats of the event are recognized
+    until `remembered_until`, and those of a user's creation for ever.
     """
     name = event.get("event")
     rule = rules.get(name) if isinstance(name, str) else None
@@ -79,7 +79,7 @@ async def answer(
         created_at=now,
         expires_at=now + lifetime.total_seconds(),
         ip=ip if isinstance(ip, str) else None,
-        languages=languages or await _looked_up(last_languages, address),
+        languages=languages or await _look_up_languages(last_languages, address),
     )
     once = [DedupKey(b"webhook:" + _fingerprint(event), remembered_until)]
     user_id = user.get("id")
@@ -88,20 +88,22 @@ async def answer(
     return EventMessage(message, tuple(once))
 
 
-async def _looked_up(last_languages: Callable[[str], Awaitable[tuple[str, ...]]], address: str) -> tuple[str, ...]:
-    """Return the languages of the last mail, () if they cannot be had: the mail goes out without them."""
+async def _look_up_languages(
+    last_languages: Callable[[str], Awaitable[tuple[str, ...]]], address: str
+) -> tuple[str, ...]:
+    """Return the languages of the last mail, () if the look-up fails: the mail is sent without them."""
     try:
         async with asyncio.timeout(_LOOKUP_SECONDS):
             return await last_languages(address)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the event is kept
+    except Exception as error:  # noqa: BLE001 - the event is stored all the same
         log.warning("webhook.language_unknown", problem=str(error) or type(error).__name__)
         return ()
 
 
 def is_console_test(event: Mapping[str, Any]) -> bool:
-    """Tell whether somebody pressed the console's test button; it signs its events like real ones.
+    """Return whether it was sent by the console's test button, which signs its events like real ones.
 
-    Not by its user agent: end users choose theirs.
+    The user agent does not show it: end users choose theirs.
     """
     path = event.get("path")
     return (
@@ -115,14 +117,14 @@ def _is_made_by_management(event: Mapping[str, Any]) -> bool:
     return "interactionEvent" not in event and ("path" in event or "method" in event)
 
 
-_OBJECTS_OF_THEIR_OWN: Final = ("/custom-data", "/profile")
-"""Routes of the Management API after which `data` is only that object: whatever keys it has, it is not the user."""
+_PARTIAL_ROUTES: Final = ("/custom-data", "/profile")
+"""Routes of the Management API for which `data` is only this part of the user, with any keys."""
 
 
 def _user(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the user: `data` in data events, `user` in the Post… events."""
     route = event.get("matchedRoute")
-    if isinstance(route, str) and route.endswith(_OBJECTS_OF_THEIR_OWN):
+    if isinstance(route, str) and route.endswith(_PARTIAL_ROUTES):
         return {}
     for key in ("data", "user"):
         user = event.get(key)
@@ -132,5 +134,5 @@ def _user(event: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fingerprint(event: Mapping[str, Any]) -> bytes:
-    """Hash the canonical JSON: a body that was stored and sent again may be serialized anew."""
+    """Hash the canonical JSON: a body that was stored and sent again may be serialized differently."""
     return sha256(msgspec.json.encode(event, order="sorted")).digest()

@@ -1,6 +1,6 @@
-"""What moves through the house: plain, frozen data, and the few facts that follow from it.
+"""The data types of the core: messages, attempts, mails, receipts.
 
-What each request makes is a msgspec Struct: it takes 1.3 µs where a frozen dataclass of ten fields takes 11.
+Types that each request creates are msgspec Structs: 1.3 µs, where a frozen dataclass of ten fields takes 11.
 """
 
 import re
@@ -19,12 +19,12 @@ Payload: TypeAlias = Mapping[str, Any]
 
 
 class State(StrEnum):
-    """Where a message stands."""
+    """The state of a message."""
 
     QUEUED = "queued"
     SENDING = "sending"
     HELD = "held"
-    """Waits, payload kept, for an operator, for a repaired configuration or for its lifetime to end."""
+    """Waits for an operator, a corrected configuration or its expiry; the payload is still stored."""
     SENT = "sent"
     DELIVERED = "delivered"
     BOUNCED = "bounced"
@@ -37,31 +37,28 @@ class State(StrEnum):
 
     @property
     def settled(self) -> bool:
-        """Whether the message's payload has been erased and nothing more will be sent."""
-        return self not in _UNSETTLED
-
-
-_UNSETTLED: Final = frozenset({State.QUEUED, State.SENDING, State.HELD})
+        """Whether the payload has been erased and nothing more will be sent."""
+        return self not in (State.QUEUED, State.SENDING, State.HELD)
 
 
 class Priority(IntEnum):
-    """Who goes first: the lower number."""
+    """Lower numbers are sent first."""
 
     CODE = 0
-    """Perishable: everything on `/email` but an invitation."""
+    """Expires within minutes: everything on `/email` except invitations."""
     INVITATION = 1
     EVENT = 2
-    """Lifecycle mail: Welcome and whatever `[webhook.events]` names."""
+    """Mails for webhook events: Welcome, and the others that `[webhook.events]` names."""
 
 
 WELCOME: Final = "Welcome"
-"""Our own mail, for users that were created."""
+"""The mail for a created user; not a message type of Logto."""
 TEMPLATES: Final = (*logto.MESSAGE_TYPES, WELCOME)
 """The bundled templates."""
 
 
 class Outcome(StrEnum):
-    """What came of an attempt. An attempt without one was cut off by the end of its process."""
+    """The result of an attempt. An attempt without one was interrupted by the end of its process."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -71,7 +68,7 @@ class Outcome(StrEnum):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One mail to one recipient, not yet written."""
+    """One mail to one recipient, not yet rendered."""
 
     id: str
     """A UUIDv7: sorts by time of acceptance; also the idempotency key and the Message-ID's left side."""
@@ -79,40 +76,40 @@ class Message(msgspec.Struct, frozen=True):
     """Logto's message type (`SignIn`), or the template that `[webhook.events]` names (`Welcome`)."""
     priority: Priority
     recipient: str
-    """The address as it was typed, valid by email-validator."""
+    """The address as it was typed; valid by email-validator."""
     payload: Payload
     created_at: Instant
     expires_at: Instant
     """No attempt starts from here on: for a code 30 s before its lifetime ends, so that it can still be read."""
     ip: str | None = None
-    """The end user's address as Logto told it."""
+    """The end user's IP address, from Logto's request."""
     languages: tuple[str, ...] = ()
-    """What the reader asked for, best first, as raw tags (`("fr-CA", "en")`); not validated."""
+    """The reader's preferred languages, best first, as raw tags (`("fr-CA", "en")`); not validated."""
 
     @property
     def is_code(self) -> bool:
-        """Whether this is perishable, see `Priority.CODE`."""
+        """Whether the priority is `Priority.CODE`."""
         return self.priority is Priority.CODE
 
     def __repr__(self) -> str:
         return f"Message(id={self.id!r}, template={self.template!r})"
 
     def secrets(self) -> frozenset[str]:
-        """Return the texts that must never be seen: the payload's strings and numbers but the harmless fields.
+        """Return the texts to mask in logs and diagnostics: all strings and numbers of the payload but harmless fields.
 
-        Its keys, too: anybody who invites may choose them. Plain words (`department`) are no secrets.
+        Keys are included, because inviting users can choose them, unless they are plain words (`department`).
         """
-        found: set[str] = set()
-        _hide(self.payload, _HARMLESS, found)
-        return frozenset(found)
+        secrets: set[str] = set()
+        _collect_secrets(self.payload, _HARMLESS, secrets)
+        return frozenset(secrets)
 
     def harmless(self) -> dict[str, Any]:
-        """Return the payload's shape: the known harmless fields as they are, everything else masked, keys included."""
+        """Return the payload with everything masked, keys included, except the known harmless fields."""
         return _masked(self.payload, _HARMLESS)
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One try to hand a message to one provider, recorded before the provider is dialled."""
+    """One attempt to hand a message to one provider, recorded before the connection is opened."""
 
     provider: str
     """The provider's name in the settings."""
@@ -120,7 +117,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     duration_seconds: float | None = None
     outcome: Outcome | None = None
     words: str = ""
-    """The provider's own words, bounded, with the message's secrets masked."""
+    """The provider's own text, bounded, with the message's secrets masked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,64 +129,50 @@ class Address:
 
 
 class Email(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail, written and ready to be sent; the same message and sender always give the same bytes."""
+    """A rendered mail; the same message and sender always give the same bytes."""
 
     id: str
-    """The message's id: the idempotency key for providers that honour one."""
-    message_id: str
+    """The message's id: the idempotency key for providers that support one."""
+    message_id: str = ""
     """RFC 5322 Message-ID with its angle brackets."""
     sender: Address
     recipient: str
     """The envelope recipient (RFC 5321), domain in its ASCII form."""
-    reply_to: Address | None
-    subject: str
-    html: str
+    reply_to: Address | None = None
+    subject: str = ""
+    html: str = ""
     """Empty: the mail is plain text."""
-    text: str
-    headers: tuple[tuple[str, str], ...]
-    """What a provider that takes fields must set beside From, To, Reply-To, Subject, Date and Message-ID."""
-    language: str
-    """The tag of the language that it is written in."""
+    text: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    """The headers beside From, To, Reply-To, Subject, Date and Message-ID, for providers that take fields."""
+    language: str = ""
+    """The tag of its language."""
     template: str
-    raw: bytes
-    """The whole as RFC 5322 text: CRLF, lines of at most 998 octets, 7bit."""
+    raw: bytes = b""
+    """The complete mail as RFC 5322 text: CRLF, lines of at most 998 octets, 7bit."""
     template_at_provider: str = ""
-    """What the provider calls the template of its own that is to be used instead of subject and bodies."""
+    """The provider's name of a template of its own, which is used instead of subject and bodies."""
     variables: Payload = msgspec.field(default_factory=dict)
-    """What that template is filled with: Logto's payload, with `locale` and, if Logto told it, `uiLocales`."""
+    """The variables of that template: Logto's payload, with `locale` and, if Logto sent them, `uiLocales`."""
     message: Message | None = None
-    """What is to be passed on in the mail's place, see `unwritten`."""
+    """The message that is forwarded instead of a rendered mail, see `unrendered`."""
 
     def __repr__(self) -> str:
         return f"Email(id={self.id!r}, template={self.template!r})"
 
 
-def unwritten(message: Message, sender: Address) -> Email:
-    """Return a mail without words, for a provider that passes the message on to a service with templates of its own."""
-    return Email(
-        id=message.id,
-        message_id="",
-        sender=sender,
-        recipient=message.recipient,
-        reply_to=None,
-        subject="",
-        html="",
-        text="",
-        headers=(),
-        language="",
-        template=message.template,
-        raw=b"",
-        message=message,
-    )
+def unrendered(message: Message, sender: Address) -> Email:
+    """Return a mail without content, for a provider that forwards the message to a service with its own templates."""
+    return Email(id=message.id, sender=sender, recipient=message.recipient, template=message.template, message=message)
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """The provider's yes."""
+    """The provider has accepted the mail."""
 
     provider_message_id: str = ""
-    """What the provider calls the mail; later events are matched by it."""
+    """The provider's id of the mail; later events refer to it."""
     words: str = ""
-    """The provider's own words."""
+    """The provider's own text."""
 
 
 MASK: Final = "•••"
@@ -200,7 +183,7 @@ _OWNER: Final[_Harmless] = {
     "branding": dict.fromkeys(("logoUrl", "darkLogoUrl", "favicon", "darkFavicon")),
 }
 _HARMLESS: Final[_Harmless] = {"locale": None, "uiLocales": None, "application": _OWNER, "organization": _OWNER}
-"""The fields of a payload that may be seen when they are texts; None: a text, a mapping: what is harmless in it."""
+"""The fields of a payload that are shown if they are texts. None: a text; a mapping: the harmless fields in it."""
 _NOTHING: Final[_Harmless] = {}
 
 
@@ -221,23 +204,23 @@ def _masked(given: Mapping[str, Any], harmless: _Harmless) -> dict[str, Any]:
     return masked
 
 
-_WORTH_HIDING: Final = 4
-"""Shorter texts are no secrets, and masking them would garble the provider's words."""
+_SHORTEST_SECRET: Final = 4
+"""Shorter texts are not masked: that would make diagnostics unreadable."""
 
 
-def _hide(given: Mapping[str, Any], harmless: _Harmless, found: set[str]) -> None:
+def _collect_secrets(given: Mapping[str, Any], harmless: _Harmless, secrets: set[str]) -> None:
     for key, value in given.items():
-        if key not in logto.PAYLOAD_FIELDS and len(key) >= _WORTH_HIDING and not _PLAIN_WORD.fullmatch(key):
-            found.add(key)
+        if key not in logto.PAYLOAD_FIELDS and len(key) >= _SHORTEST_SECRET and not _PLAIN_WORD.fullmatch(key):
+            secrets.add(key)
         if isinstance(value, dict):
-            _hide(value, harmless.get(key) or _NOTHING, found)
+            _collect_secrets(value, harmless.get(key) or _NOTHING, secrets)
         elif isinstance(value, list):
             for item in value:
-                _hide(item if isinstance(item, dict) else {"": item}, _NOTHING, found)
+                _collect_secrets(item if isinstance(item, dict) else {"": item}, _NOTHING, secrets)
         elif value is not None and not (isinstance(value, str) and harmless.get(key, _NOTHING) is None):
             text = str(value)
-            if len(text) >= _WORTH_HIDING and not isinstance(value, bool):
-                found.add(text)
+            if len(text) >= _SHORTEST_SECRET and not isinstance(value, bool):
+                secrets.add(text)
 
 
 def new_id(now: Instant, entropy: bytes) -> str:
@@ -254,15 +237,11 @@ _MOST_LANGUAGES: Final = 10
 
 
 def languages_of(payload: Payload) -> tuple[str, ...]:
-    """Return the languages that the reader asked for, best first: `uiLocales`, then `locale`; at most ten.
+    """Return the reader's preferred languages, best first: `uiLocales`, then `locale`; at most ten.
 
-    Logto resolves `locale` itself, sometimes wrongly, and passes the raw list on as `uiLocales`.
+    Logto resolves `locale` itself, sometimes wrongly; `uiLocales` is the raw list.
     """
-    wanted: dict[str, None] = {}
     raw = payload.get("uiLocales")
-    tags = raw.split() if isinstance(raw, str) else []
-    locale = payload.get("locale")
-    for tag in (*tags[:_MOST_LANGUAGES], locale):
-        if isinstance(tag, str) and _TAG.match(tag):
-            wanted[tag] = None
-    return tuple(wanted)[:_MOST_LANGUAGES]
+    tags = raw.split()[:_MOST_LANGUAGES] if isinstance(raw, str) else []
+    valid = (tag for tag in (*tags, payload.get("locale")) if isinstance(tag, str) and _TAG.match(tag))
+    return tuple(dict.fromkeys(valid))[:_MOST_LANGUAGES]

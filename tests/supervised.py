@@ -22,7 +22,7 @@ if __name__ == "__main__" and supervisor.is_wanted(sys.argv, os.environ):
 import socket
 
 
-async def serve(folder: Path, parent: supervisor.Parent, *, stubborn: bool) -> None:
+async def serve(folder: Path, parent: supervisor.ParentLink, *, stubborn: bool) -> None:
     """Answer until told to end."""
     ended = asyncio.Event()
 
@@ -40,10 +40,10 @@ async def serve(folder: Path, parent: supervisor.Parent, *, stubborn: bool) -> N
     parent.watch(loop, lambda: end("orphaned"))
     kept = parent.descriptors
     listener = socket.socket(fileno=kept[0]) if kept else socket.create_server(("127.0.0.1", 0))
-    parent.tell("listening", [listener])
-    parent.tell("warm 0.2")
+    parent.send("listening", [listener])
+    parent.send("warm 0.2")
     server = await asyncio.start_server(answer, sock=listener)
-    parent.tell("serving")
+    parent.send("serving")
     note(folder, f"serving {listener.getsockname()[1]}")
     await ended.wait()
     server.close()
@@ -59,7 +59,7 @@ def main() -> None:
     """Do what the file says."""
     folder = Path(sys.argv[1])
     behaviour = (folder / "behaviour").read_text()
-    parent = supervisor.Parent(os.environ)
+    parent = supervisor.ParentLink(os.environ)
     note(folder, "first" if parent.is_first else "next" if parent.replaces else "again")
     if behaviour.startswith("exit"):
         sys.exit(int(behaviour.split()[1]))

@@ -31,14 +31,14 @@ def _long_way(text: str) -> tuple[str, str, str] | None:
 @example(local="a" * 242, domain="acme.example")
 @example(local="a" * 241, domain="acme.example")
 @example(local="a", domain="acme.example\n")
-def test_what_is_plain_is_what_email_validator_says(local: str, domain: str) -> None:
+def test_simple_addresses_give_the_results_of_email_validator(local: str, domain: str) -> None:
     text = f"{local}@{domain}"
     if address._match_simple(text):
         assert _long_way(text) == (address.identity(text), address.ascii_form(text), address.mailbox(text).email)
 
 
 @pytest.mark.parametrize("text", ["ada@example.com", "Ada.Lovelace+tag@Mail.Example.COM", "o'brien@a-b.example"])
-def test_ordinary_addresses_are_plain(text: str) -> None:
+def test_ordinary_addresses_are_simple(text: str) -> None:
     assert address._match_simple(text)
 
 
@@ -51,5 +51,5 @@ def test_special_use_domains_are_usable(domain: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "@", "ada", "a@b\r\nBcc: c@d", "a\0@b.example", "a@b@c.example", "a..b@c.example"]
 )
-def test_what_is_no_address_is_not_usable(text: str) -> None:
+def test_an_invalid_address_is_not_usable(text: str) -> None:
     assert not address.usable(text)

@@ -11,8 +11,8 @@ from mailroom.clock import SystemClock
 from tests.clock import START, FakeClock
 
 
-async def test_sleepers_wake_in_order_at_their_own_moment() -> None:
-    """Whoever sleeps shortest wakes first and sees the time that it waited for."""
+async def test_sleepers_wake_in_order_of_their_deadlines() -> None:
+    """The shortest sleep ends first, at its deadline."""
     clock = FakeClock()
     woken: list[tuple[str, float]] = []
 
@@ -28,8 +28,8 @@ async def test_sleepers_wake_in_order_at_their_own_moment() -> None:
     assert clock.now() == START + 10
 
 
-async def test_nobody_wakes_early() -> None:
-    """A sleeper whose time has not come stays asleep."""
+async def test_no_sleeper_wakes_early() -> None:
+    """A sleep ends at its deadline, not before."""
     clock = FakeClock()
     task = asyncio.create_task(clock.sleep(3))
     await clock.until_asleep()
@@ -39,8 +39,8 @@ async def test_nobody_wakes_early() -> None:
     await task
 
 
-async def test_a_cancelled_sleeper_is_forgotten() -> None:
-    """Cancelling leaves nothing behind that `advance` would trip over."""
+async def test_a_cancelled_sleeper_leaves_nothing_behind() -> None:
+    """`advance` ignores it."""
     clock = FakeClock()
     task = asyncio.create_task(clock.sleep(3))
     await clock.until_asleep()
@@ -106,7 +106,7 @@ def test_now_is_elapsed_time_whatever_happens_to_the_wall_clock(changes: list[tu
         assert clock.now() == pytest.approx(START + passed, abs=0.001, rel=1e-12)
 
 
-async def test_the_machines_clock_keeps_the_machines_time() -> None:
+async def test_the_system_clock_returns_the_machines_time() -> None:
     """Within what two readings may lie apart."""
     clock = SystemClock()
     assert clock.now() == pytest.approx(time.time(), abs=0.5)

@@ -11,7 +11,7 @@ import structlog.testing
 
 from mailroom.config.model import EventRule as Rule
 from mailroom.errors import OutboxError, SealBroken
-from mailroom.events import EventMessage, Ignored, answer
+from mailroom.events import EventMessage, Ignored, decide
 from mailroom.message import Priority
 from tests.clock import START
 
@@ -24,14 +24,14 @@ def _event(name: str, **changes: Any) -> dict[str, Any]:
     return event | changes
 
 
-async def _answer(
+async def _decide(
     event: dict[str, Any], rules: dict[str, Rule] | None = None, languages: tuple[str, ...] = ()
 ) -> EventMessage | Ignored:
     async def last_languages(recipient: str) -> tuple[str, ...]:
         assert "@" in recipient
         return languages
 
-    return await answer(
+    return await decide(
         event,
         rules=WELCOME if rules is None else rules,
         lifetime=timedelta(days=3),
@@ -45,14 +45,14 @@ async def _answer(
 @pytest.mark.parametrize(
     "fault", [OutboxError("disk I/O error"), SealBroken("languages"), KeyError("x"), TimeoutError()]
 )
-async def test_without_a_language_the_mail_is_kept_all_the_same(fault: Exception) -> None:
-    """The look-up is a courtesy."""
+async def test_a_failed_look_up_of_the_language_does_not_lose_the_mail(fault: Exception) -> None:
+    """The mail is sent without a language."""
 
     async def broken(recipient: str) -> tuple[str, ...]:
         raise fault
 
     with structlog.testing.capture_logs() as lines:
-        decision = await answer(
+        decision = await decide(
             _event("User.Created-experience-register-email-code"),
             rules=WELCOME,
             lifetime=timedelta(days=3),
@@ -67,12 +67,12 @@ async def test_without_a_language_the_mail_is_kept_all_the_same(fault: Exception
 
 
 async def _message(event: dict[str, Any], rules: dict[str, Rule] | None = None, languages: tuple[str, ...] = ()) -> Any:
-    decision = await _answer(event, rules, languages)
+    decision = await _decide(event, rules, languages)
     assert isinstance(decision, EventMessage), decision
     return decision.message
 
 
-async def test_who_registers_is_welcomed() -> None:
+async def test_a_registered_user_is_welcomed() -> None:
     event = _event("User.Created-experience-register-email-code")
     message = await _message(event)
     assert message.template == "Welcome"
@@ -90,53 +90,53 @@ async def test_who_registers_is_welcomed() -> None:
 @pytest.mark.parametrize(
     "name", ["User.Created-experience-register-username-password", "User.Created-management-api-without-primary-email"]
 )
-async def test_who_has_no_address_is_not_written_to(name: str) -> None:
-    assert await _answer(_event(name)) == Ignored("the user has no email address")
+async def test_a_user_without_an_address_gets_no_mail(name: str) -> None:
+    assert await _decide(_event(name)) == Ignored("the user has no email address")
 
 
 @pytest.mark.parametrize("address", [None, "", 5, ["a@b.example"], "ada", "ada@example.com\r\nBcc: eve@example.com"])
-async def test_what_is_no_address_is_not_written_to(address: Any) -> None:
+async def test_an_invalid_address_gets_no_mail(address: Any) -> None:
     event = _event("User.Created-experience-register-email-code")
     event["data"]["primaryEmail"] = address
-    assert isinstance(await _answer(event), Ignored)
+    assert isinstance(await _decide(event), Ignored)
 
 
 @pytest.mark.parametrize("data", [None, [], "user", 5, {}, {"id": "x"}])
-async def test_a_user_of_any_shape_is_harmless(data: Any) -> None:
+async def test_a_user_of_any_shape_raises_nothing(data: Any) -> None:
     event = _event("User.Created-experience-register-email-code", data=data)
-    assert isinstance(await _answer(event), Ignored)
+    assert isinstance(await _decide(event), Ignored)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in WEBHOOKS.glob("*console-test*.json")))
 async def test_the_consoles_tests_send_nothing(name: str) -> None:
     event = _event(name)
     rules = {event["event"]: Rule(template="Welcome")}
-    decision = await _answer(event, rules)
+    decision = await _decide(event, rules)
     assert isinstance(decision, Ignored)
     if name.startswith(("User.", "PostSignIn", "PostRegister")):
         assert decision.reason == "a test from Logto's console"
 
 
-async def test_an_end_user_cannot_pass_for_the_consoles_test() -> None:
+async def test_an_end_user_cannot_imitate_the_consoles_test() -> None:
     await _message(_event("User.Created-experience-register-email-code", userAgent="fake-user-agent"))
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in WEBHOOKS.glob("*.json")))
-async def test_only_the_events_that_are_set_up_send_anything(name: str) -> None:
+async def test_only_configured_events_send_a_mail(name: str) -> None:
     event = _event(name)
     sends = event["event"] == "User.Created" and event["data"].get("primaryEmail") is not None
-    assert isinstance(await _answer(event), EventMessage) == sends
+    assert isinstance(await _decide(event), EventMessage) == sends
 
 
-async def test_users_made_by_the_management_api_are_left_out_where_it_is_wished() -> None:
+async def test_users_created_by_the_management_api_are_ignored_if_configured() -> None:
     rules = {"User.Created": Rule(template="Welcome", only="registration")}
     made = _event("User.Created-management-api-with-primary-email")
-    assert await _answer(made, rules) == Ignored("not a registration")
+    assert await _decide(made, rules) == Ignored("not a registration")
     await _message(made)
     await _message(_event("User.Created-experience-register-social-with-email"), rules)
 
 
-async def test_other_events_can_be_set_up() -> None:
+async def test_other_events_can_be_configured() -> None:
     rules = {"PostResetPassword": Rule(template="PasswordChanged"), "User.Data.Updated": Rule(template="Changed")}
     changed = await _message(_event("PostResetPassword-experience-forgot-password"), rules)
     assert (changed.template, changed.recipient, changed.ip) == ("PasswordChanged", "grace@example.com", "203.0.113.7")
@@ -144,14 +144,14 @@ async def test_other_events_can_be_set_up() -> None:
     assert (updated.template, updated.recipient) == ("Changed", "grace.new@example.com")
 
 
-async def test_the_free_object_of_a_profile_update_is_not_taken_for_the_user() -> None:
+async def test_the_object_of_a_partial_update_is_not_taken_for_the_user() -> None:
     rules = {"User.Data.Updated": Rule(template="Changed")}
     event = _event("User.Data.Updated-management-api-profile")
     event["data"] = {"id": "x", "primaryEmail": "victim@example.com"}
-    assert isinstance(await _answer(event, rules), Ignored)
+    assert isinstance(await _decide(event, rules), Ignored)
 
 
-async def test_a_welcome_speaks_the_language_of_the_profile_else_of_the_last_mail() -> None:
+async def test_a_welcome_has_the_language_of_the_profile_else_of_the_last_mail() -> None:
     with_profile = _event("User.Created-management-api-full-user")
     without = _event("User.Created-experience-register-email-code")
     assert (await _message(with_profile, languages=("fr",))).languages == ("de-DE",)
@@ -161,11 +161,11 @@ async def test_a_welcome_speaks_the_language_of_the_profile_else_of_the_last_mai
     assert (await _message(without, languages=("fr",))).languages == ("fr",)
 
 
-async def test_an_event_is_known_again_however_it_is_serialized_and_a_user_for_ever() -> None:
+async def test_a_repeat_is_recognized_however_it_is_serialized_and_a_user_for_ever() -> None:
     event = _event("User.Created-experience-register-email-code")
     again = dict(reversed(event.items()))
-    one, two = await _answer(event), await _answer(again)
-    other = await _answer(event | {"createdAt": "2026-11-21T10:00:00.000Z"})
+    one, two = await _decide(event), await _decide(again)
+    other = await _decide(event | {"createdAt": "2026-11-21T10:00:00.000Z"})
     assert isinstance(one, EventMessage)
     assert isinstance(two, EventMessage)
     assert isinstance(other, EventMessage)
@@ -177,8 +177,8 @@ async def test_an_event_is_known_again_however_it_is_serialized_and_a_user_for_e
     assert other.once[1] == user
 
 
-async def test_an_event_that_is_no_creation_claims_no_welcome() -> None:
+async def test_an_event_that_creates_no_user_has_no_welcome_key() -> None:
     rules = {"PostResetPassword": Rule(template="PasswordChanged")}
-    decision = await _answer(_event("PostResetPassword-experience-forgot-password"), rules)
+    decision = await _decide(_event("PostResetPassword-experience-forgot-password"), rules)
     assert isinstance(decision, EventMessage)
     assert len(decision.once) == 1

@@ -1,14 +1,12 @@
-"""Log lines: what they say, what they never say, and that they wait for nobody."""
+"""Log lines: their fields, what they never contain, and that logging never blocks."""
 
 import asyncio
-import contextlib
 import io
 import json
 import logging
 import os
 import pty
 import select
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,7 +39,7 @@ def stream(tmp_path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def said(stream: BinaryIO) -> list[dict[str, Any]]:
+def lines_of(stream: BinaryIO) -> list[dict[str, Any]]:
     """Return the lines."""
     stream.seek(0)
     return [json.loads(line) for line in stream]
@@ -63,7 +61,7 @@ def written(patch: pytest.MonkeyPatch) -> list[bytes]:
 def test_a_line_is_json_with_time_level_and_event(stream: BinaryIO) -> None:
     logs.configure(stream)
     structlog.get_logger().info("mail.sent", id="0192", state=State.SENT, tries=1, provider=None)
-    (line,) = said(stream)
+    (line,) = lines_of(stream)
     assert line.pop("timestamp")[10:].endswith("Z")
     assert line == {
         "level": "info", "event": "mail.sent", "id": "0192", "state": "sent", "tries": 1, "provider": None
@@ -74,12 +72,12 @@ def test_the_timestamp_is_utc_in_milliseconds() -> None:
     assert logs._timestamp(1_700_000_000.0625) == "2023-11-14T22:13:20.062Z"
 
 
-def test_levels_below_are_not_written(stream: BinaryIO) -> None:
-    logs.configure(stream, level=logging.WARNING)
-    structlog.get_logger().info("quiet")
-    logging.getLogger("uvicorn.error").info("quiet")
+def test_debug_lines_are_not_written(stream: BinaryIO) -> None:
+    logs.configure(stream)
+    structlog.get_logger().debug("quiet")
+    logging.getLogger("uvicorn.error").debug("quiet")
     structlog.get_logger().error("loud")
-    assert [line["event"] for line in said(stream)] == ["loud"]
+    assert [line["event"] for line in lines_of(stream)] == ["loud"]
 
 
 @pytest.mark.parametrize(
@@ -88,17 +86,17 @@ def test_levels_below_are_not_written(stream: BinaryIO) -> None:
 def test_dangerous_keys_are_masked(stream: BinaryIO, key: str) -> None:
     logs.configure(stream)
     structlog.get_logger().info("slip", **{key: "123456", key.title(): "123456"}, deep=[{"fine": 1, key: ["123456"]}])
-    (line,) = said(stream)
+    (line,) = lines_of(stream)
     assert (line[key], line[key.title()], line["deep"]) == (MASK, MASK, [{"fine": 1, key: MASK}])
 
 
-def test_objects_are_named_and_not_shown(stream: BinaryIO) -> None:
+def test_of_an_object_only_the_type_is_logged(stream: BinaryIO) -> None:
     message = Message("0192", "SignIn", Priority.CODE, "a@b.example", {"code": "123456"}, 0, 1)
     logs.configure(stream)
     structlog.get_logger().info(
         "slip", thing=message, key=SecretStr("x"), raw_bytes=b"123456", error=ValueError("123456")
     )
-    (line,) = said(stream)
+    (line,) = lines_of(stream)
     assert [line[key] for key in ("thing", "key", "raw_bytes", "error")] == [
         "<Message>", "<SecretStr>", "<bytes>", "<ValueError>"
     ]  # fmt: skip
@@ -113,7 +111,7 @@ def test_objects_are_named_and_not_shown(stream: BinaryIO) -> None:
         (FileNotFoundError(2, "No such file", "123456"), "FileNotFoundError: No such file"),
     ],
 )
-def test_an_exception_s_text_is_left_out_unless_it_is_ours(
+def test_the_text_of_an_exception_is_left_out_unless_it_is_ours(
     stream: BinaryIO, error: Exception, description: str
 ) -> None:
     logs.configure(stream)
@@ -121,7 +119,7 @@ def test_an_exception_s_text_is_left_out_unless_it_is_ours(
         _raise(error)
     except type(error):
         structlog.get_logger().exception("server.stumbled")
-    (line,) = said(stream)
+    (line,) = lines_of(stream)
     assert (line["level"], line["exception"]) == ("error", description)
     assert "123456" not in str(line)
     assert line["trace"][-1].endswith(" _raise")
@@ -142,47 +140,47 @@ def test_a_deep_trace_is_bounded(stream: BinaryIO) -> None:
         deeper(200)
     except RuntimeError:
         structlog.get_logger().exception("deep")
-    assert len(said(stream)[0]["trace"]) == 20
+    assert len(lines_of(stream)[0]["trace"]) == 20
 
 
-def test_the_standard_library_s_records_come_the_same_way(stream: BinaryIO) -> None:
+def test_records_of_the_standard_library_are_written_like_ours(stream: BinaryIO) -> None:
     logs.configure(stream)
     logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
     logging.getLogger("uvicorn.access").warning("GET /unsubscribe/t0ken")
     logging.getLogger("httpx").info("HTTP Request: GET https://api.example/?key=1")
     logging.getLogger("anything").log(35, "odd level")
-    assert [(line["logger"], line["level"], line["event"]) for line in said(stream)] == [
+    assert [(line["logger"], line["level"], line["event"]) for line in lines_of(stream)] == [
         ("uvicorn.error", "info", "Started server process [7]"),
         ("anything", "warning", "odd level"),
     ]
 
 
-def test_a_record_that_does_not_format_stops_nobody(stream: BinaryIO, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_does_not_format_raises_nothing(stream: BinaryIO, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(stream)
     logging.getLogger("x").error("%d", "no number")
     assert "no number" in capsys.readouterr().err
-    assert said(stream) == []
+    assert lines_of(stream) == []
 
 
-def test_asyncio_s_reports_do_not_quote_exceptions(stream: BinaryIO) -> None:
+def test_reports_of_asyncio_do_not_quote_exceptions(stream: BinaryIO) -> None:
     """The loop's own handler prints the exception's repr into the message."""
     logs.configure(stream)
     loop = asyncio.new_event_loop()
     loop.call_exception_handler({"message": "Task died", "exception": ValueError("123456"), "task": "123456"})
     loop.close()
-    (line,) = said(stream)
+    (line,) = lines_of(stream)
     assert (line["event"], line["exception"]) == ("Task died", "ValueError")
     assert "123456" not in str(line)
 
 
-def test_what_cannot_be_written_as_utf_8_is_reported(stream: BinaryIO) -> None:
+def test_a_line_that_is_not_valid_utf_8_is_reported(stream: BinaryIO) -> None:
     logs.configure(stream)
     structlog.get_logger().info("odd", name="\udcff")
-    assert said(stream)[0]["event"] == "log.unwritable"
+    assert lines_of(stream)[0]["event"] == "log.unwritable"
 
 
-def test_a_terminal_gets_colours_and_cannot_be_driven() -> None:
-    """Words of a server may hold escape sequences; a terminal is shown them, not told to obey."""
+def test_a_terminal_gets_colours_and_no_escape_sequences_of_others() -> None:
+    """Diagnostics of a server may hold escape sequences; they are shown escaped."""
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "wb", buffering=0) as terminal:
         logs.configure(terminal)
@@ -201,8 +199,8 @@ def test_a_terminal_gets_colours_and_cannot_be_driven() -> None:
     assert "123456" not in shown
 
 
-def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
-    """Lines wait for room up to a limit, are counted beyond it, and come out in order once somebody reads."""
+def test_a_pipe_that_nobody_reads_does_not_block() -> None:
+    """Lines are buffered up to a limit, counted beyond it, and written in order when somebody reads."""
     reader, descriptor = os.pipe()
     writer = os.fdopen(descriptor, "wb", buffering=0)
     lines = logs.Lines(writer, most_bytes=100_000)
@@ -231,48 +229,12 @@ def _available(reader: int) -> bytes:
         return b""
 
 
-async def test_what_is_said_in_one_turn_leaves_together(stream: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    writes = written(monkeypatch)
-    lines = logs.Lines(stream)
-    lines.msg(b"one")
-    lines.msg(b"two")
-    assert not writes
-    await asyncio.sleep(0)
-    lines.msg(b"three")
-    await asyncio.sleep(0)
-    assert writes == [b"one\ntwo\n", b"three\n"]
-
-
-async def test_another_thread_does_not_wait_for_the_turn_to_end(stream: BinaryIO) -> None:
-    lines = logs.Lines(stream)
-    lines.msg(b"one")
-    thread = threading.Thread(target=lines.msg, args=(b"two",))
-    thread.start()
-    thread.join()
-    assert stream.seek(0, os.SEEK_END) == len(b"one\ntwo\n")
-
-
-def test_a_loop_that_ended_leaves_nothing_behind(stream: BinaryIO) -> None:
-    lines = logs.Lines(stream)
-
-    async def say(line: bytes) -> None:
-        lines.msg(line)
-        asyncio.get_running_loop().stop()  # the turn has no end
-
-    for line in (b"one", b"two"):
-        with contextlib.suppress(RuntimeError):
-            asyncio.run(say(line))
-    lines.msg(b"three")
-    stream.seek(0)
-    assert stream.read() == b"one\ntwo\nthree\n"
-
-
-def test_lines_that_leave_together_are_cut_between_them() -> None:
-    """So nobody else who writes to the same pipe comes into the middle of one."""
+def test_buffered_lines_are_written_in_pieces_of_whole_lines() -> None:
+    """So another process that writes to the same pipe does not write into the middle of a line."""
     reader, descriptor = os.pipe()
     with os.fdopen(descriptor, "wb", buffering=0) as writer:
         lines = logs.Lines(writer)
-        lines._waiting += b"".join(b"%03d" % number + b"x" * 100 + b"\n" for number in range(100))
+        lines._buffer += b"".join(b"%03d" % number + b"x" * 100 + b"\n" for number in range(100))
         with pytest.MonkeyPatch.context() as patch:
             writes = written(patch)
             lines.drain(0)
@@ -281,7 +243,7 @@ def test_lines_that_leave_together_are_cut_between_them() -> None:
     assert all(part.endswith(b"\n") and len(part) <= select.PIPE_BUF for part in writes)
 
 
-def test_a_reader_that_has_gone_stops_nobody() -> None:
+def test_a_closed_pipe_raises_nothing() -> None:
     reader, descriptor = os.pipe()
     os.close(reader)
     with os.fdopen(descriptor, "wb", buffering=0) as writer:
@@ -291,8 +253,8 @@ def test_a_reader_that_has_gone_stops_nobody() -> None:
         lines.drain()
 
 
-def test_a_closed_stream_s_descriptor_is_left_alone(tmp_path: Path) -> None:
-    """The system gives its number to the next file that is opened."""
+def test_the_descriptor_of_a_closed_stream_is_not_written_to(tmp_path: Path) -> None:
+    """The system reuses its number for the next file that is opened."""
     stream = (tmp_path / "log").open("wb")
     logs.configure(stream)
     number = stream.fileno()
@@ -303,7 +265,7 @@ def test_a_closed_stream_s_descriptor_is_left_alone(tmp_path: Path) -> None:
         assert other.read() == b""
 
 
-def test_a_full_disk_stops_nobody() -> None:
+def test_a_full_disk_raises_nothing() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
         logs.configure(full)
         structlog.get_logger().error("lost")

@@ -18,7 +18,7 @@ def _message(payload: dict[str, Any]) -> Message:
     return Message("id", "OrganizationInvitation", Priority.INVITATION, "ada@example.com", payload, 0.0, 600.0)
 
 
-def test_keys_that_are_not_logtos_are_content() -> None:
+def test_keys_that_are_not_logtos_are_masked() -> None:
     """An invitation's payload is any JSON of the caller's."""
     payload = {
         "link": "https://app.example/i?t=1",
@@ -37,7 +37,7 @@ def test_keys_that_are_not_logtos_are_content() -> None:
 
 
 @pytest.mark.parametrize("file", CAPTURES, ids=lambda file: file.stem)
-def test_the_keys_of_a_real_logto_stay(file: Path) -> None:
+def test_the_keys_of_a_real_logto_are_not_masked(file: Path) -> None:
     def keys(value: Any) -> set[str]:
         if not isinstance(value, dict):
             return set()

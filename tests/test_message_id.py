@@ -11,7 +11,7 @@ MOMENTS = st.floats(0, 2**47 / 1000)
 
 
 @given(now=MOMENTS, entropy=st.binary(min_size=10, max_size=10))
-def test_an_id_is_a_uuid_of_version_7_that_tells_its_moment(now: float, entropy: bytes) -> None:
+def test_an_id_is_a_uuid_of_version_7_with_its_time(now: float, entropy: bytes) -> None:
     written = new_id(now, entropy)
     parsed = UUID(written)
     assert str(parsed) == written
@@ -20,6 +20,6 @@ def test_an_id_is_a_uuid_of_version_7_that_tells_its_moment(now: float, entropy:
 
 
 @given(earlier=MOMENTS, later=MOMENTS, entropy=st.binary(min_size=20, max_size=20))
-def test_ids_sort_by_their_moment(earlier: float, later: float, entropy: bytes) -> None:
+def test_ids_sort_by_their_time(earlier: float, later: float, entropy: bytes) -> None:
     if int(earlier * 1000) < int(later * 1000):
         assert new_id(earlier, entropy[:10]) < new_id(later, entropy[10:])

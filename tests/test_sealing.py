@@ -14,15 +14,15 @@ SEAL = Seal(bytes(32))
 
 
 @given(st.binary(max_size=2000))
-def test_what_is_sealed_opens_as_it_was(plaintext: bytes) -> None:
-    """Any octets, empty ones too; and it does not show."""
+def test_a_sealed_value_is_decrypted_unchanged(plaintext: bytes) -> None:
+    """Any octets, also none; and the sealed value does not contain them."""
     sealed = SEAL.seal("id", "column", plaintext)
     assert SEAL.open("id", "column", sealed) == plaintext
     assert len(plaintext) < 4 or plaintext not in sealed
 
 
 def test_the_same_value_is_sealed_differently_each_time() -> None:
-    """Equal payloads cannot be told."""
+    """Equal payloads cannot be recognized."""
     assert SEAL.seal("id", "column", b"x") != SEAL.seal("id", "column", b"x")
 
 
@@ -36,28 +36,28 @@ def test_the_same_value_is_sealed_differently_each_time() -> None:
         lambda sealed: b"",
     ],
 )
-def test_a_changed_value_does_not_open(spoil: Callable[[bytes], bytes]) -> None:
+def test_a_changed_value_cannot_be_decrypted(spoil: Callable[[bytes], bytes]) -> None:
     """Changed, cut or emptied."""
-    with pytest.raises(SealBroken, match="column of id does not open"):
+    with pytest.raises(SealBroken, match="column of id cannot be decrypted"):
         SEAL.open("id", "column", spoil(SEAL.seal("id", "column", b"secret")))
 
 
 @pytest.mark.parametrize(("id_", "column"), [("other", "column"), ("id", "other"), ("i", "dcolumn")])
-def test_a_value_does_not_open_in_another_place(id_: str, column: str) -> None:
-    """Neither row nor column can be exchanged."""
+def test_a_value_cannot_be_decrypted_as_another_column_or_row(id_: str, column: str) -> None:
+    """Neither rows nor columns can be swapped."""
     with pytest.raises(SealBroken):
         SEAL.open(id_, column, SEAL.seal("id", "column", b"secret"))
 
 
-def test_another_data_key_opens_nothing() -> None:
+def test_another_data_key_decrypts_nothing() -> None:
     """Of another database."""
     with pytest.raises(SealBroken):
         Seal(b"1" * 32).open("id", "column", SEAL.seal("id", "column", b"secret"))
 
 
 @pytest.mark.parametrize("value", [{"code": "123\ud800"}, {"\udfff": 1}, {"x": object()}])
-def test_what_json_cannot_carry_is_refused_without_showing_it(value: Any) -> None:
-    """The error is clear, and holds nothing of the value."""
+def test_a_value_that_is_not_json_is_refused_without_showing_it(value: Any) -> None:
+    """The error names the type of the problem, and nothing of the value."""
     with pytest.raises(ValueError, match="sealed of id cannot be written as JSON") as caught:
         SEAL.seal_json("id", "sealed", value)
     assert "123" not in str(caught.value)
@@ -77,7 +77,7 @@ def test_hashes_depend_on_key_kind_and_value() -> None:
 
 
 def test_a_data_key_is_unwrapped_by_any_of_the_secrets() -> None:
-    """And it is known whether the first one did it."""
+    """The result says whether the first one did."""
     data_key = new_data_key()
     wrapped = wrap(data_key, "old")
     assert data_key not in wrapped
@@ -86,7 +86,7 @@ def test_a_data_key_is_unwrapped_by_any_of_the_secrets() -> None:
 
 
 @pytest.mark.parametrize("secrets", [[], ["new"], ["old ", "OLD"]])
-def test_without_the_secret_the_operator_is_told_what_to_do(secrets: list[str]) -> None:
+def test_the_error_for_a_wrong_secret_says_what_to_do(secrets: list[str]) -> None:
     """In one sentence."""
-    with pytest.raises(SealBroken, match="put back the one that it was last served with"):
+    with pytest.raises(SealBroken, match="put back the one that was used last"):
         unwrap(wrap(new_data_key(), "old"), secrets)

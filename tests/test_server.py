@@ -1,4 +1,4 @@
-"""`python server.py`, as an operator and a platform meet it."""
+"""`python server.py`, started as an operator or a platform does."""
 
 import asyncio
 import os
@@ -32,18 +32,18 @@ type = "capture"
 """
 
 
-def test_the_server_writes_with_the_operators_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_renders_the_operators_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path / "mine", {"SignIn/html.jinja": "ours {{ code }}", "layout.html.jinja": "{% if %}"})
     write_files(tmp_path, {"mailroom.toml": f'templates = "mine"\n{SETTINGS}'})
-    made = server.warm(config.load(environ={}), SystemClock())
-    assert render(made.writer).html == "ours 314159"
-    assert [fault.path for fault in made.writer.faults] == ["mine/layout.html.jinja, line 1"]
+    prepared = server.prepare(config.load(environ={}), SystemClock())
+    assert render(prepared.renderer).html == "ours 314159"
+    assert [fault.path for fault in prepared.renderer.faults] == ["mine/layout.html.jinja, line 1"]
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A server of its own."""
+    """A server in a process of its own."""
 
     process: asyncio.subprocess.Process
     place: Path
@@ -109,7 +109,7 @@ async def test_it_serves_until_sigterm_and_exits_with_0(tmp_path: Path) -> None:
         assert "server.ended" in running.said()
 
 
-async def test_a_terminal_ends_it_without_a_drain(tmp_path: Path) -> None:
+async def test_sigint_ends_it_without_a_drain(tmp_path: Path) -> None:
     async with process(tmp_path, settings=SETTINGS.replace('"2s"', '"60s"')) as running:
         await running.ready()
         clock = SystemClock()
@@ -128,7 +128,7 @@ async def test_a_second_sigterm_ends_the_drain(tmp_path: Path) -> None:
         while await running.is_ready() != 503:  # the parent passes the signal on meanwhile
             pass
         received = clock.monotonic()
-        # In the same second it is the same wish: platforms send the signal to parent and child.
+        # Within a second they are one request: platforms send the signal to parent and child.
         while clock.monotonic() - began < 0.8:
             running.process.send_signal(signal.SIGTERM)
             assert await running.is_ready() == 503
@@ -138,7 +138,7 @@ async def test_a_second_sigterm_ends_the_drain(tmp_path: Path) -> None:
         assert clock.monotonic() - began < 5
 
 
-async def test_all_faults_are_told_at_once_before_it_listens(tmp_path: Path) -> None:
+async def test_all_faults_are_printed_at_once_before_it_listens(tmp_path: Path) -> None:
     async with process(tmp_path, settings='port = "high"\nfrm = "x"\n') as running:
         assert await running.ended() == server.EXIT_SETTINGS
         for path in ("port:", "frm:", "from:", "secret_key:", "connector.authorization:", "providers"):
@@ -146,7 +146,7 @@ async def test_all_faults_are_told_at_once_before_it_listens(tmp_path: Path) -> 
         assert "Traceback" not in running.said()
 
 
-async def test_in_development_it_needs_no_settings_and_tells_where_to_look(tmp_path: Path) -> None:
+async def test_in_development_it_needs_no_settings_and_prints_its_addresses(tmp_path: Path) -> None:
     async with process(tmp_path, "--dev", settings=None) as running:
         await running.ready()
         base = f"http://localhost:{running.port}"
@@ -183,14 +183,14 @@ async def test_it_can_be_ended_while_it_waits(tmp_path: Path) -> None:
 
 
 async def _waits_for_the_outbox(running: Process) -> None:
-    """Return when it says that it waits for the outbox."""
-    while "outbox.awaited" not in running.said():
+    """Return when it has logged that it waits for the outbox."""
+    while "outbox.waiting" not in running.said():
         assert running.process.returncode is None, running.said()
         await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("fd", ["0", "999"])
-async def test_a_descriptor_that_is_no_socket_is_told(tmp_path: Path, fd: str) -> None:
+async def test_a_descriptor_that_is_not_a_socket_is_reported(tmp_path: Path, fd: str) -> None:
     (tmp_path / "mailroom.toml").write_text(SETTINGS)
     ended, said = await _run(tmp_path, "--fd", fd)
     assert ended == server.EXIT_FAILED
@@ -198,7 +198,7 @@ async def test_a_descriptor_that_is_no_socket_is_told(tmp_path: Path, fd: str) -
     assert "Traceback" not in said
 
 
-async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         (tmp_path / "mailroom.toml").write_text(f"port = {port}\n{SETTINGS}")
@@ -226,7 +226,7 @@ async def test_a_socket_of_its_own_outlives_the_process_that_bound_it(tmp_path: 
             await running.process.wait()
 
 
-async def test_the_parent_is_small_and_knows_nothing_of_the_application(tmp_path: Path) -> None:
+async def test_the_parent_loads_no_library_of_the_application(tmp_path: Path) -> None:
     async with process(tmp_path) as running:
         await running.ready()
         [child] = _children(running.process.pid)
@@ -275,7 +275,7 @@ async def _run(place: Path, *arguments: str) -> tuple[int | None, str]:
     return running.returncode, said.decode()
 
 
-def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         server.main(["--help"])
     assert ended.value.code == 0

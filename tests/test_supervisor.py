@@ -1,4 +1,4 @@
-"""The parent that keeps the socket, with children that do as they are told (`supervised.py`)."""
+"""The parent that keeps the socket, with children that follow a script (`supervised.py`)."""
 
 import ast
 import asyncio
@@ -29,7 +29,7 @@ class Running:
         self._process = process
 
     def behave(self, how: str) -> None:
-        """Tell the children that are started from now on what to do."""
+        """Set what children do that are started from now on."""
         (self._folder / "behaviour").write_text(how)
 
     def signal(self, number: int) -> None:
@@ -37,13 +37,13 @@ class Running:
         self._process.send_signal(number)
 
     def notes(self) -> list[tuple[int, str]]:
-        """Return what the children saw: process and words."""
+        """Return what the children recorded: process and text."""
         path = self._folder / "notes"
         lines = path.read_text().splitlines() if path.exists() else []
         return [(int(pid), words) for pid, _, words in (line.partition(" ") for line in lines)]
 
     def words(self) -> list[str]:
-        """Return what the children saw, without ports."""
+        """Return what the children recorded, without processes and ports."""
         return [words.split()[0] for _, words in self.notes()]
 
     async def notes_with(self, word: str, times: int = 1) -> list[tuple[int, str]]:
@@ -113,14 +113,14 @@ async def test_ctrl_c_ends_it(tmp_path: Path) -> None:
         assert one.words()[-1] == "SIGINT"
 
 
-async def test_a_child_that_is_not_ready_to_drain_is_ended_at_once(tmp_path: Path) -> None:
+async def test_a_child_that_is_not_prepared_is_killed_at_once(tmp_path: Path) -> None:
     async with running(tmp_path, "hang") as one:
         await one.notes_with("first")
         one.signal(signal.SIGTERM)
         assert await one.ended() == 0
 
 
-async def test_sighup_hands_over_on_the_same_socket(tmp_path: Path) -> None:
+async def test_sighup_replaces_the_child_on_the_same_socket(tmp_path: Path) -> None:
     async with running(tmp_path, "serve") as one:
         [(old, _)] = await one.notes_with("serving")
         one.signal(signal.SIGHUP)
@@ -147,7 +147,7 @@ async def test_a_next_child_that_fails_changes_nothing_and_is_logged(tmp_path: P
         assert "SIGTERM" not in one.words()
 
 
-async def test_a_second_sighup_drops_a_next_child_that_is_not_warm(tmp_path: Path) -> None:
+async def test_a_second_sighup_kills_a_next_child_that_is_not_prepared(tmp_path: Path) -> None:
     """It may have read the settings before they were corrected."""
     async with running(tmp_path, "serve") as one:
         await one.notes_with("serving")
@@ -175,7 +175,7 @@ async def test_a_child_that_dies_is_replaced_and_connections_wait(tmp_path: Path
         assert line["timestamp"][-1] == "Z"
 
 
-async def test_the_pauses_grow_while_children_die_young(tmp_path: Path) -> None:
+async def test_the_pauses_grow_while_children_die_early(tmp_path: Path) -> None:
     async with running(tmp_path, "serve") as one:
         for times in range(1, 4):
             child = (await one.notes_with("serving", times))[-1][0]
@@ -208,13 +208,13 @@ async def test_wrong_settings_end_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [0, 1, 2])
 async def test_a_first_child_that_cannot_start_ends_it(tmp_path: Path, code: int) -> None:
-    """Whoever started it is to know; `--help` ends with 0."""
+    """The exit code is passed on; `--help` exits with 0."""
     async with running(tmp_path, f"exit {code}") as one:
         assert await one.ended() == code
         assert one.words() == ["first"]
 
 
-async def test_a_later_child_that_cannot_start_is_tried_again(tmp_path: Path) -> None:
+async def test_a_later_child_that_cannot_start_is_replaced(tmp_path: Path) -> None:
     async with running(tmp_path, "serve") as one:
         [(child, _)] = await one.notes_with("serving")
         one.behave("exit 1")
@@ -233,10 +233,10 @@ async def test_children_end_when_the_parent_dies(tmp_path: Path) -> None:
         await one.notes_with("orphaned")
 
 
-async def test_a_child_that_does_not_end_in_its_time_is_killed(
+async def test_a_child_that_exceeds_its_shutdown_time_is_killed(
     tmp_path: Path,
 ) -> None:
-    """Else the next one would wait for the outbox for ever."""
+    """Otherwise the next one would wait for the outbox for ever."""
     async with running(tmp_path, "stubborn") as one:
         await one.notes_with("serving")
         one.signal(signal.SIGTERM)
@@ -244,7 +244,7 @@ async def test_a_child_that_does_not_end_in_its_time_is_killed(
         assert len(await one.logged("process.overdue")) == 1
 
 
-async def test_it_takes_the_sockets_of_systemd_and_passes_them_on(tmp_path: Path) -> None:
+async def test_sockets_of_systemd_are_passed_to_the_children(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as own:
         (tmp_path / "behaviour").write_text("serve")
         command = f'LISTEN_FDS=1 LISTEN_PID=$$ exec "{sys.executable}" "{PROGRAM}" "{tmp_path}" 3<&0'
@@ -260,14 +260,14 @@ async def test_it_takes_the_sockets_of_systemd_and_passes_them_on(tmp_path: Path
         assert await one.ended() == 0
 
 
-def test_it_is_no_parent_in_development_and_no_parent_of_its_own_child() -> None:
+def test_there_is_no_parent_in_development_and_a_child_is_no_parent() -> None:
     assert supervisor.is_wanted(["server.py"], {})
     assert not supervisor.is_wanted(["server.py", "--dev"], {})
     assert not supervisor.is_wanted(["server.py"], {"SUPERVISOR_FD": "3"})
 
 
 def test_it_imports_nothing_but_the_standard_library() -> None:
-    """So the parent stays small, and no fault of the application's ends it."""
+    """So the parent stays small, and no fault of the application ends it."""
     tree = ast.parse((ROOT / "supervisor.py").read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

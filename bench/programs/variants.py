@@ -75,7 +75,7 @@ def main() -> None:
     settings = config.load(environ=os.environ)
     builds: dict[str, server.Build] = {
         "instant": partial(server.build, connect=lambda *_: InstantProvider()),
-        "in-memory": partial(server.build, kept_in=InMemoryOutbox),
+        "in-memory": partial(server.build, engine=InMemoryOutbox),
     }
     lines = logs.configure(sys.stderr)
     try:

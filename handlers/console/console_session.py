@@ -1,8 +1,8 @@
-"""Who may look: one password, then a signed cookie that this site's own pages alone can use.
+"""Sessions of the console: one password, then signed cookies that only this site's pages can send.
 
-Two cookies: the session's (12 h), and the browser's (400 days), which shows that this browser has signed in before; see
-`guesses`. Another password or another key ends both. A session that was signed out of is noted in the outbox until it
-would have expired, so it stays ended across restarts and in every process.
+There is one cookie for the session (12 h), and one that shows that this browser has signed in before (400 days), see
+`guesses`. Changing the password or `secret_key` ends both. The end of a session is stored in the outbox until the
+session would have expired, so it holds across restarts and in every process.
 """
 
 import hmac
@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from itsdangerous import BadData, URLSafeSerializer
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from handlers import request_body
@@ -28,22 +28,22 @@ DEVICE_COOKIE: Final = "mailroom_browser"
 _PATH: Final = "/console"
 _SECONDS: Final = 12 * 3600
 _DEVICE_SECONDS: Final = 400 * 24 * 3600
-"""The longest that browsers keep a cookie."""
+"""Browsers keep no cookie longer."""
 _ID_OCTETS: Final = 16
 _FIELDS: Final = 4
 
 
 class Throttled(Exception):
-    """Too many wrong passwords came from there: this one was not compared."""
+    """There were too many wrong passwords from this caller: this one was not compared."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
-        """After which the next one is."""
+        """Until the next one is compared."""
 
 
 class Sessions:
-    """Begins a session for the right password, and ends it."""
+    """Checks the password; begins and ends sessions."""
 
     def __init__(self, settings: Settings, *, outbox: Outbox, clock: Clock, entropy: Callable[[int], bytes]) -> None:
         assert settings.console.password is not None  # else there is no console
@@ -63,7 +63,7 @@ class Sessions:
         return caller_key(self._networks.caller(request.scope))
 
     async def accepts(self, request: Request) -> bool:
-        """Tell whether the form holds the password; slow to say no. Raises Throttled."""
+        """Return whether the form has the right password; False is delayed. Raises Throttled."""
         given = await _password(request)
         caller, device = self.name_caller(request), self._device(request)
         seconds = self._guesses.seconds_until_allowed(caller, device)
@@ -75,10 +75,10 @@ class Sessions:
         return False
 
     def begin(self, request: Request, response: Response) -> None:
-        """Hand out the cookies."""
+        """Set the cookies."""
         session = [self._new_id(), int(self._clock.now()) + _SECONDS]
         device = self._device(request) or self._new_id()
-        # A proxy terminates TLS; whoever invents the header only makes their own cookie stricter.
+        # A proxy terminates TLS; a forged header only makes the client's own cookie stricter.
         forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0].strip()
         secure = "https" in (request.url.scheme, forwarded)
         for name, value, seconds in (
@@ -90,19 +90,19 @@ class Sessions:
             )
 
     async def holds(self, request: Request) -> bool:
-        """Tell whether the request belongs to a session that has not ended. Raises OutboxError."""
+        """Return whether the request belongs to a session that has not ended. Raises OutboxError."""
         session = self._session(request)
         return session is not None and not await self._outbox.happened(_ended(session[0]))
 
     async def end(self, request: Request, response: Response) -> None:
-        """End the session, here and in the browser. Raises CannotKeep: it has not ended."""
+        """End the session, here and in the browser. Raises CannotKeep if that cannot be stored."""
         session = self._session(request)
         if session is not None:
             await self._outbox.remember(DedupKey(_ended(session[0]), session[1]))
         response.delete_cookie(COOKIE, path=_PATH, httponly=True, samesite="strict")
 
     def is_same_origin(self, request: Request) -> bool:
-        """Tell whether a form was sent from one of our own pages; every browser says so by one of two headers."""
+        """Return whether a form was sent from one of our own pages; every browser sends one of two headers."""
         fetch_site = request.headers.get("sec-fetch-site")
         if fetch_site is not None:
             return fetch_site in ("same-origin", "none")
@@ -110,7 +110,7 @@ class Sessions:
         return origin is None or origin.partition("://")[2] == request.headers.get("host")
 
     def _session(self, request: Request) -> tuple[str, int] | None:
-        """Return id and end of the session whose cookie came with the request, unless it has expired."""
+        """Return id and expiry of the session in the request's cookie, unless it has expired."""
         try:
             match self._signer.loads(request.cookies.get(COOKIE, "")):
                 case [str() as id_, int() as until] if self._clock.now() < until:
@@ -134,10 +134,10 @@ def _ended(session_id: str) -> bytes:
 
 
 async def _password(request: Request) -> bytes:
-    """Return the form's password; empty where there is none, which is nobody's password."""
+    """Return the form's password; empty if there is none, which is never the right one."""
     try:
-        content = await request_body.body(request.scope["headers"], request.receive)
+        content = await request_body.body(request.scope, request.receive)
         form = parse_qs(content.decode("utf-8", "replace"), max_num_fields=_FIELDS)
-    except (RequestError, request_body.Disconnected, ValueError):
+    except (RequestError, ClientDisconnect, ValueError):
         return b""
     return form.get("password", [""])[0].encode()

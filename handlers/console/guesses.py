@@ -1,14 +1,12 @@
-"""Bounds how fast the console's password can be guessed, without holding up whoever knows it.
+"""Bounds how fast the console's password can be guessed, without delaying an operator who has the right one.
 
-Each caller has a leaky bucket: a wrong password adds to its level (seconds), time drains it. A wrong password is
-answered when the bucket has drained, so that guessers who wait for answers slow down. Those who do not wait fill the
-bucket: a password beyond its capacity is refused without a comparison. Below that the right password is answered at
-once, whatever the level.
+Each caller has a leaky bucket: a wrong password adds to its level (in seconds), time drains it. The response to a wrong
+password is delayed until the bucket has drained. Beyond the capacity of the bucket passwords are refused without a
+comparison; below it the right password is accepted at once. All callers together share another bucket.
 
-A caller is an address (IPv6: a /64 network), and all callers together share another bucket. Addresses that never failed
-share one apart from those that did: a crowd of guessers takes nothing from an operator at another address. A browser
-that has signed in before carries a cookie and has a bucket of its own, so that guessers at its own address take nothing
-from it either.
+A caller is an address (IPv6: a /64 network). Addresses without a failed login share a bucket apart from those with one,
+and a browser that has signed in before (it has a cookie) has a bucket of its own: so guessers do not delay an operator
+at another address, or in such a browser.
 """
 
 import asyncio
@@ -28,38 +26,38 @@ _SHARED_COST_SECONDS: Final = 0.1
 _SHARED_CAPACITY_SECONDS: Final = 120.0
 """… and 1,200 at once."""
 _PAUSE_SECONDS: Final = (1.0, 25.0)
-"""Shortest and longest; proxies wait for 30 s."""
+"""Shortest and longest delay; proxies wait for 30 s."""
 _MOST_CALLERS: Final = 4096
-"""Remembered; about 1 MiB. The one that has not failed for the longest time is forgotten first."""
+"""Stored; about 1 MiB. The one without a failure for the longest time is dropped first."""
 _MOST_PAUSES: Final = 256
-"""Answers that wait at a time; a wrong password beyond is answered at once."""
+"""Delayed responses at a time; a further wrong password is answered at once."""
 _SITE_BITS: Final = 64
-"""Of an IPv6 address: one customer has at least so much (RFC 6177 §2)."""
+"""Of an IPv6 address: one customer has at least a network of this size (RFC 6177 §2)."""
 
 log = structlog.get_logger()
 
 
 def caller_key(address: IPv4Address | IPv6Address | None) -> str:
-    """Return the name under which an address is counted."""
+    """Return the key under which an address is counted, also its name in the log."""
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, _SITE_BITS), strict=False))
     return str(address or "unknown")
 
 
 class Guesses:
-    """Counts wrong passwords by caller; bounded in memory."""
+    """Counts wrong passwords by caller, in bounded memory."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._empty_at: dict[str, float] = {}
         """Caller → when its bucket is empty (monotonic seconds); in the order of their last failure."""
         self._shared_empty_at = {True: 0.0, False: 0.0}
-        """The same for all callers together: those that failed before, and those that did not."""
+        """The same for all callers together: those with a failure (True), and those without."""
         self._pauses = 0
-        self._report = Report(clock)
+        self._failures = FailureLog(clock)
 
     def seconds_until_allowed(self, caller: str, device: str | None) -> float:
-        """Return how long this caller has to wait before a password of theirs is compared; 0: not at all.
+        """Return after how many seconds a password of this caller is compared; 0: at once.
 
         `device` is the id of a browser that has signed in before.
         """
@@ -69,13 +67,13 @@ class Guesses:
             shared = self._shared_empty_at[caller in self._empty_at]
             seconds = max(seconds, shared - now + _SHARED_COST_SECONDS - _SHARED_CAPACITY_SECONDS)
         if seconds > 0:
-            self._report.add(caller)
+            self._failures.add(caller)
         return max(0.0, seconds)
 
     async def delay(self, caller: str, device: str | None) -> None:
-        """Count a wrong password; return when it may be answered."""
+        """Count a wrong password, and return when it may be answered."""
         now = self._clock.monotonic()
-        self._report.add(caller)
+        self._failures.add(caller)
         empty_at = 0.0
         if device is None:
             failed_before = caller in self._empty_at
@@ -101,11 +99,10 @@ class Guesses:
 
 _MINUTE: Final = 60.0
 _MOST_LINES: Final = 100
-_OTHERS: Final = "others"
 
 
-class Report:
-    """Logs failed logins: a caller's first at once, then one line a minute with the count."""
+class FailureLog:
+    """Logs failed logins: the first of a caller at once, then one line a minute with the count."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -116,24 +113,19 @@ class Report:
     def add(self, caller: str) -> None:
         """Count a failed login."""
         if caller not in self._counts and len(self._counts) >= _MOST_LINES:
-            caller = _OTHERS
+            caller = "others"
         if caller in self._counts:
             self._counts[caller] += 1
         else:
             self._counts[caller] = 0
-            _log(caller, 1)
+            log.warning("console.login_failed", caller=caller, count=1)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._each_minute(), name="console guesses")
+            self._task = asyncio.create_task(self._log_each_minute(), name="console guesses")
 
-    async def _each_minute(self) -> None:
+    async def _log_each_minute(self) -> None:
         while self._counts:
             await self._clock.sleep(_MINUTE)
-            counts, self._counts = self._counts, {}
+            counts = {caller: count for caller, count in self._counts.items() if count}
             for caller, count in counts.items():
-                if count:
-                    _log(caller, count)
-                    self._counts[caller] = 0
-
-
-def _log(caller: str, count: int) -> None:
-    log.warning("console.login_failed", caller=caller, count=count)
+                log.warning("console.login_failed", caller=caller, count=count)
+            self._counts = dict.fromkeys(counts, 0)

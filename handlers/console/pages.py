@@ -1,4 +1,4 @@
-"""The pages themselves: for now the mails that `capture` kept, one after the other or one in full."""
+"""The console's pages: a list of the mails that the provider `capture` has stored, and each of them."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from mailroom.outbox import Outbox
 
 _TEMPLATES: Final = Path(__file__).parents[2] / "templates" / "console"
 _SHOWN: Final = 100
-"""Mails a page; the catcher's store is bounded anyway."""
+"""Mails on the page; the store of `capture` is bounded, too."""
 _HOME: Final = "/console/captured"
 _HEADERS: Final = {
     "content-security-policy": (
@@ -35,21 +35,24 @@ _HEADERS: Final = {
     "x-frame-options": "DENY",
     "cross-origin-opener-policy": "same-origin",
 }
-"""The mail's own HTML inherits the policy in its frame, and the frame's sandbox takes scripts and forms away."""
+"""The frame with a mail's own HTML inherits the policy, and its sandbox allows neither scripts nor forms."""
 _SIGNED_OUT: Final = "signed-out"
+_THROTTLED: Final = (
+    "There were too many wrong passwords, so this one was not checked. "
+    "Try again in a moment, or in a browser that has signed in before."
+)
 
 log = structlog.get_logger()
-
 
 Page: TypeAlias = Callable[["Console", Request], Awaitable[Response]]
 
 
 def _behind_login(page: Page) -> Page:
-    """Show a page in a session only; answer 503 while the outbox cannot be read."""
+    """Show a page in a session only; respond 503 while the outbox cannot be read."""
 
     async def guarded(console: "Console", request: Request) -> Response:
         try:
-            if not await console.may_look(request):
+            if not await console.is_signed_in(request):
                 return _see("/console/login")
             return await page(console, request)
         except OutboxError as error:
@@ -60,7 +63,7 @@ def _behind_login(page: Page) -> Page:
 
 
 class Console:
-    """Shows pages to who has the password, or in development to who is on this machine."""
+    """The operator's pages; in development without a login."""
 
     def __init__(self, *, settings: Settings, outbox: Outbox, clock: Clock, entropy: Callable[[int], bytes]) -> None:
         self._captured = outbox.captured
@@ -74,46 +77,36 @@ class Console:
             "clock": partial(_time, "%b %d, %H:%M:%S"),
         }
 
-    async def may_look(self, request: Request) -> bool:
-        """Tell whether the request may see mails. Raises OutboxError."""
+    async def is_signed_in(self, request: Request) -> bool:
+        """Return whether the request may see mails. Raises OutboxError."""
         return self._sessions is None or await self._sessions.holds(request)
 
     async def welcome(self, _request: Request) -> Response:
-        """Point to where the mails are."""
+        """Show where the mails are."""
         return self._page("welcome.html")
 
     async def home(self, _request: Request) -> Response:
-        """Lead to the first page."""
+        """Redirect to the list."""
         return _see(_HOME)
 
     async def login(self, request: Request) -> Response:
-        """Ask for the password, and take it."""
+        """Show the form, or begin a session."""
         if self._sessions is None:
             return _see(_HOME)
         if request.method != "POST":
-            return self._login_page(signed_out=_SIGNED_OUT in request.query_params)
+            return self._page("login.html", problem="", signed_out=_SIGNED_OUT in request.query_params)
         if not self._sessions.is_same_origin(request):
             return PlainTextResponse("This form was sent from another site.", status_code=403)
         try:
             if not await self._sessions.accepts(request):
-                return self._login_page(status=401, problem="That is not the password.")
+                return self._page("login.html", status=401, problem="That is not the password.", signed_out=False)
         except Throttled as throttled:
-            return self._throttled_page(throttled)
+            response = self._page("login.html", status=429, problem=_THROTTLED, signed_out=False)
+            response.headers["retry-after"] = str(ceil(throttled.seconds))
+            return response
         log.info("console.signed_in", caller=self._sessions.name_caller(request))
         response = _see(_HOME)
         self._sessions.begin(request, response)
-        return response
-
-    def _login_page(self, *, status: int = 200, problem: str = "", signed_out: bool = False) -> Response:
-        return self._page("login.html", status=status, problem=problem, signed_out=signed_out)
-
-    def _throttled_page(self, throttled: Throttled) -> Response:
-        problem = (
-            "There were too many wrong passwords, so this one was not checked. "
-            "Try again in a moment, or in a browser that has signed in before."
-        )
-        response = self._login_page(status=429, problem=problem)
-        response.headers["retry-after"] = str(ceil(throttled.seconds))
         return response
 
     async def logout(self, request: Request) -> Response:
@@ -141,14 +134,15 @@ class Console:
 
     @_behind_login
     async def show(self, request: Request) -> Response:
-        """Show one mail: as it looks, its text, its source."""
-        raw = await self._captured.raw(request.path_params["id"])
+        """Show one mail: rendered, its text, its source."""
+        id_ = request.path_params["id"]
+        raw = await self._captured.raw(id_)
         if raw is None:
-            return self._page("gone.html", status=404, session=self._sessions is not None)
+            return self._not_found()
         mail = message_from_bytes(raw, policy=policy.default)
         return self._page(
             "mail.html",
-            id=request.path_params["id"],
+            id=id_,
             headers=[(name, str(mail[name] or "")) for name in ("From", "To", "Reply-To", "Date") if mail[name]],
             subject=str(mail["Subject"] or ""),
             html=_part(mail, "html"),
@@ -159,15 +153,15 @@ class Console:
 
     @_behind_login
     async def download(self, request: Request) -> Response:
-        """Give one mail as a file that mail programs open."""
+        """Return one mail as a file for mail programs."""
         raw = await self._captured.raw(request.path_params["id"])
         if raw is None:
-            return self._page("gone.html", status=404, session=self._sessions is not None)
-        return Response(
-            raw,
-            media_type="message/rfc822",
-            headers={**_HEADERS, "content-disposition": 'attachment; filename="mail.eml"'},
-        )
+            return self._not_found()
+        headers = {**_HEADERS, "content-disposition": 'attachment; filename="mail.eml"'}
+        return Response(raw, media_type="message/rfc822", headers=headers)
+
+    def _not_found(self) -> Response:
+        return self._page("gone.html", status=404, session=self._sessions is not None)
 
     def _page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         page = self._environment.get_template(template).render(values)

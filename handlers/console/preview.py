@@ -1,9 +1,9 @@
-"""The preview of the operator's templates: pickers, an editable payload, and the mail that they make.
+"""A local page that previews the operator's templates: pickers, an editable payload, and the rendered mail.
 
-    app = Preview(desk, kind="SignIn", language="en", sample=Sample.FULL).app()
+    app = Preview(context, kind="SignIn", language="en", sample=Sample.FULL).app()
 
-`mailroom preview --open` serves it on loopback. A page of another site must not use it: only the host names of this
-machine are answered, and payloads are taken as JSON, which no form can post.
+`mailroom preview --open` serves it on loopback. Pages of other sites cannot use it: only the host names of this machine
+are accepted, and payloads only as JSON, which no form can post.
 """
 
 import json
@@ -36,9 +36,9 @@ _HEADERS: Final = {
 class Preview:
     """The page `/`, and `/view`, which renders one mail for it."""
 
-    def __init__(self, desk: LintContext, *, kind: str, language: str, sample: Sample) -> None:
-        """Take what the pickers show first."""
-        self._desk = desk
+    def __init__(self, context: LintContext, *, kind: str, language: str, sample: Sample) -> None:
+        """`kind`, `language` and `sample` are selected at first."""
+        self._context = context
         self._chosen = {"kind": kind, "language": language, "sample": sample.value}
         self._environment = environment()
 
@@ -50,11 +50,11 @@ class Preview:
         )
 
     async def page(self, _request: Request) -> Response:
-        """Return the page; its one script fetches `/view`."""
+        """Return the page; its script fetches `/view`."""
         nonce = secrets.token_urlsafe(16)
         html = self._environment.get_template("page.html").render(
             nonce=nonce,
-            kinds={name: list(tags) for name, tags in self._desk.inventory.kinds.items()},
+            kinds={name: list(tags) for name, tags in self._context.inventory.kinds.items()},
             samples=[one.value for one in Sample],
             looks=LOOKS,
             chosen=self._chosen,
@@ -70,27 +70,27 @@ class Preview:
         if request.headers.get("content-type") != "application/json":
             return _error(415, "The preview takes JSON.")
         try:
-            fields = json.loads(await request_body.body(request.scope["headers"], request.receive))
+            fields = json.loads(await request_body.body(request.scope, request.receive))
             kind, language, sample = str(fields["kind"]), str(fields["language"]), Sample(fields["sample"])
             payload = fields.get("payload")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return _error(400, "This is not a request of the preview's page.")
         except RequestError as error:
-            return _error(error.refusal.status, error.refusal.sentence)
-        if language not in self._desk.inventory.kinds.get(kind, ()):
+            return _error(error.response.status, error.response.sentence)
+        if language not in self._context.inventory.kinds.get(kind, ()):
             return _error(404, "There is no such kind in this language.")
         return JSONResponse(self._rendered(kind, language, sample, payload), headers=_HEADERS)
 
     def _rendered(self, kind: str, language: str, sample: Sample, text: Any) -> dict[str, Any]:
         if text is None:
-            text = sample_payload(self._desk, kind, language, sample)
+            text = sample_payload(self._context, kind, language, sample)
         try:
             payload = json.loads(text)
         except (ValueError, TypeError, RecursionError) as error:
             return {"error": f"The payload is no JSON: {error}"}
         if not isinstance(payload, dict):
             return {"error": "The payload is a JSON object: {…}"}
-        result = view(self._desk, kind, language, sample, payload)
+        result = view(self._context, kind, language, sample, payload)
         if isinstance(result, Finding):
             return {"payload": text, "error": f"{result.place}: {result.problem}".removeprefix(": ")}
         return {"payload": text, **result.as_json()}

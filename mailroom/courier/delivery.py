@@ -24,7 +24,7 @@ from mailroom.errors import (
     Unavailable,
     Uncertain,
 )
-from mailroom.message import Address, Attempt, Email, Message, Outcome, Receipt, State, unwritten
+from mailroom.message import Address, Attempt, Email, Message, Outcome, Receipt, State, unrendered
 from mailroom.outbox import (
     HELD_EXHAUSTED,
     HELD_LINK,
@@ -196,7 +196,7 @@ class Delivery:
 
     def _render(self, channel: Channel, message: Message) -> Email:
         if channel.forwards:
-            return unwritten(message, channel.sender)
+            return unrendered(message, channel.sender)
         return self.renderer.render(
             message,
             sender=channel.sender,

@@ -55,6 +55,6 @@ async def open_with_retry(
                 in_trouble()
                 log_at = clock.monotonic()
             if clock.monotonic() >= log_at:
-                log.error("outbox.unopened", problem=str(error), requests="are answered 503 until it opens")  # noqa: TRY400 - the text says it all
+                log.error("outbox.open_failed", problem=str(error), requests="are answered 503 until it opens")  # noqa: TRY400 - the text says it all
                 log_at = clock.monotonic() + _LOG_SECONDS
         await clock.sleep(_RETRY_SECONDS)

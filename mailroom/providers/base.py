@@ -44,7 +44,7 @@ class ProviderSettings(BaseModel):
 
     @property
     def forwards(self) -> bool:
-        """Whether the provider passes messages on unrendered, see `mailroom.message.unwritten`."""
+        """Whether the provider passes messages on unrendered, see `mailroom.message.unrendered`."""
         return False
 
 

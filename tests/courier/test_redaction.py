@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mailroom.courier.redaction import _may_show, _needles, _shown, redact
-from mailroom.message import MASK, Address, Message, Priority, unwritten
+from mailroom.message import MASK, Address, Message, Priority, unrendered
 
 
 def _message(**payload: object) -> Message:
@@ -196,7 +196,7 @@ def test_no_form_of_a_link_survives_and_neither_does_its_token(spelling: Callabl
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
 def test_no_form_of_the_subject_survives(spelling: Callable[[str], str]) -> None:
     message = _message(code="314159")
-    email = replace(unwritten(message, Address("no-reply@acme.example")), subject="Order 66 is executed")
+    email = replace(unrendered(message, Address("no-reply@acme.example")), subject="Order 66 is executed")
     left = redact(f"550 {spelling(email.subject)}", message, email)
     assert not any("order66isexecuted" in reading for reading in _readings(left)), left
 

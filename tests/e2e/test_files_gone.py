@@ -44,7 +44,7 @@ async def test_deleted_files_are_a_503_and_what_was_acknowledged_is_sent(tmp_pat
             assert (answer.status_code, answer.text) == (503, SENTENCE)
             assert answer.headers["retry-after"]
         logged = errors(server)
-        assert {"outbox.moved", "email.unkept"} <= {line["event"] for line in logged}
+        assert {"outbox.moved", "email.not_stored"} <= {line["event"] for line in logged}
         assert all("put it back, or restart" in str(line) for line in logged)
         smtp.mend()
         mails = await smtp.received(5, within=20)

@@ -69,7 +69,9 @@ async def accepted(server: Server) -> int:
     """Return how many mails the server has accepted."""
     async with httpx.AsyncClient(base_url=server.url, trust_env=False) as prometheus:
         lines = (await prometheus.get("/metrics")).text.splitlines()
-    return sum(int(float(line.split()[1])) for line in lines if line.startswith('mailroom_accepted_total{door="email"'))
+    return sum(
+        int(float(line.split()[1])) for line in lines if line.startswith('mailroom_accepted_total{endpoint="email"')
+    )
 
 
 @each_proxy

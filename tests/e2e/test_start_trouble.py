@@ -48,7 +48,7 @@ async def expect_answers(client: httpx.AsyncClient) -> None:
     livez, readyz, metrics = [await client.get(path) for path in ("/livez", "/readyz", "/metrics")]
     assert (livez.status_code, readyz.status_code, readyz.text) == (200, 503, "starting\n")
     assert metrics.status_code == 200
-    assert 'mailroom_refused_total{door="email",status="503"} 1.0' in metrics.text
+    assert 'mailroom_refused_total{endpoint="email",status="503"} 1.0' in metrics.text
 
 
 async def expect_recovery(server: Server, smtp: SmtpServer, client: httpx.AsyncClient) -> None:
@@ -64,7 +64,7 @@ async def expect_recovery(server: Server, smtp: SmtpServer, client: httpx.AsyncC
 def problems(server: Server) -> list[str]:
     """Return the problems of the outbox that were logged."""
     lines: list[dict[str, Any]] = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
-    return [line["problem"] for line in lines if line["event"] == "outbox.unopened"]
+    return [line["problem"] for line in lines if line["event"] == "outbox.open_failed"]
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ async def test_a_secret_key_that_does_not_match_the_outbox_ends_the_start(tmp_pa
     (tmp_path / "mailroom.toml").write_text(text)
     exit_code, output = await run_to_the_end(tmp_path)
     assert exit_code == 2
-    assert "Mailroom cannot start: secret_key does not fit this outbox" in output
+    assert "Mailroom cannot start: secret_key does not match this outbox" in output
 
 
 async def test_a_reload_with_a_secret_key_that_does_not_match_changes_nothing(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_a_reload_with_a_secret_key_that_does_not_match_changes_nothing(tm
         text = settings.read_text()
         settings.write_text(text.replace("0c6fbb", "1c6fbb"))
         await server.reload(fails=True)
-        assert "secret_key does not fit this outbox" in server.log()
+        assert "secret_key does not match this outbox" in server.log()
         await expect_recovery(server, smtp, client)
 
 
@@ -194,7 +194,7 @@ async def test_a_second_process_waits_for_the_lock_and_then_ends(tmp_path: Path)
     try:
         async with in_trouble(tmp_path) as (server, _, client):
             waiting = asyncio.create_task(client.get("/livez"))
-            while "outbox.awaited" not in server.log():  # noqa: ASYNC110 - a file has no event
+            while "outbox.waiting" not in server.log():  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.01)
             logged_at = clock.monotonic()
             assert f'"holder":"process {os.getpid()}","at_most_seconds":12' in server.log()

@@ -1,4 +1,4 @@
-"""A connection without a network: the bytes go to the protocol, and what it writes is noted."""
+"""A connection without a network: the test passes bytes to the protocol, and its writes are recorded."""
 
 import asyncio
 from typing import Any
@@ -52,7 +52,7 @@ class Recording(asyncio.Transport):
 
 
 class Application:
-    """Notes each request, and answers with its path once it may."""
+    """Records each request, and responds with its path when `may_respond` is set."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, list[tuple[bytes, bytes]], bytes]] = []

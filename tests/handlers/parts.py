@@ -1,4 +1,4 @@
-"""An acceptor and outbox in memory that keep the promises which the doors rely on, and real settings for them."""
+"""An acceptor and outbox in memory that behave as the endpoints need, and real settings for them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -13,7 +13,7 @@ AUTHORIZATION = "Bearer test-token"
 
 
 def settings(**changes: Any) -> Settings:
-    """Return settings that open both doors, changed as told."""
+    """Return settings for both endpoints, with these changes."""
     given: dict[str, Any] = {
         "from": "Acme <no-reply@acme.example>",
         "secret_key": "a secret key of the tests",
@@ -45,10 +45,10 @@ class MemoryCaptured:
 
 
 class MemoryParts:
-    """Acceptor and outbox in one: remembers repeats and what may happen once, and refuses when told to."""
+    """Acceptor and outbox in one: recognizes repeats and dedup keys, and refuses if `full` is set."""
 
     def __init__(self, clock: Clock) -> None:
-        self.kept: list[Message] = []
+        self.stored: list[Message] = []
         self.full = False
         self.silent = False
         self.captured = MemoryCaptured()
@@ -58,7 +58,7 @@ class MemoryParts:
 
     @property
     def outbox(self) -> Outbox:
-        """Itself: the doors use no more of an outbox than is here."""
+        """Itself: the endpoints use no more of an outbox."""
         return cast("Outbox", self)
 
     async def accept(
@@ -78,7 +78,7 @@ class MemoryParts:
         if repeat_of is not None:
             self._repeats[repeat_of] = (now, message.id)
         self._once |= {claim.what: (claim.until, message.id) for claim in once}
-        self.kept.append(message)
+        self.stored.append(message)
         return PutResult(message.id, fresh=True)
 
     async def remember(self, once: DedupKey) -> None:
@@ -95,13 +95,13 @@ class MemoryParts:
 
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any."""
-        return next((m.languages for m in reversed(self.kept) if m.recipient == recipient and m.languages), ())
+        return next((m.languages for m in reversed(self.stored) if m.recipient == recipient and m.languages), ())
 
     async def depth(self) -> Mapping[Priority, Depth]:
         """Return what waits."""
         if self.silent:
             raise CannotKeep("database is locked")
-        codes = [message for message in self.kept if message.is_code]
+        codes = [message for message in self.stored if message.is_code]
         return {Priority.CODE: Depth(len(codes), codes[0].created_at if codes else None)}
 
     async def held(self) -> Mapping[str, int]:

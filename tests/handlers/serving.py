@@ -1,4 +1,4 @@
-"""The doors behind a real uvicorn on a real socket, and a client that sends the bytes it is given."""
+"""A real server on a real socket, and a client that sends the bytes it is given."""
 
 import asyncio
 import socket
@@ -10,9 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Self
 
-import handlers
-from handlers import routes
-from handlers.dev_only import LoopbackOnly
+from handlers import application
 from handlers.health import Readiness
 from handlers.lifecycle import Server, Shutdown, bind_socket
 from mailroom.clock import SystemClock
@@ -25,7 +23,7 @@ WIRE = Path(__file__).parents[1] / "logto-wire"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -33,7 +31,7 @@ class Answer:
 
 
 class Client:
-    """One kept connection."""
+    """One connection that is kept alive."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -66,14 +64,14 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoints:
-    """A running server: what stands behind it, and a way to ask it."""
+class Running:
+    """A running server with its parts, and methods that send it requests."""
 
     port: int
     parts: MemoryParts
     clock: FakeClock
     metrics: Metrics
-    standing: Readiness
+    readiness: Readiness
 
     def raw(self, request: bytes) -> Answer:
         """Send these bytes over a connection of their own."""
@@ -86,7 +84,7 @@ class Endpoints:
         return self.raw(request(method, path, body=body, **headers))
 
     def email(self, body: bytes, **headers: str) -> Answer:
-        """Post to the email door with the right authorization."""
+        """Post to `/email` with the right authorization."""
         return self.ask("POST", "/email", body=body, **{"authorization": AUTHORIZATION, **headers})
 
 
@@ -100,51 +98,47 @@ def request(method: str, path: str, *, body: bytes | None = None, **headers: str
 
 
 @contextmanager
-def served(**changes: Any) -> Iterator[Endpoints]:
-    """Run the doors in a thread of their own; `changes` are those of the settings."""
+def served(**changes: Any) -> Iterator[Running]:
+    """Run a server in a thread of its own; `changes` are those of the settings."""
     chosen = settings(**changes)
     clock = FakeClock()
     parts = MemoryParts(clock)
     metrics = Metrics()
-    standing = Readiness(started=True)
-    app = handlers.Endpoints(
-        routes(
-            settings=chosen,
-            acceptor=parts,
-            outbox=parts.outbox,
-            clock=clock,
-            entropy=Random(1).randbytes,
-            metrics=metrics,
-            standing=standing,
-        )
+    readiness = Readiness(started=True)
+    app = application(
+        settings=chosen,
+        acceptor=parts,
+        outbox=parts.outbox,
+        clock=clock,
+        entropy=Random(1).randbytes,
+        metrics=metrics,
+        readiness=readiness,
     )
     listening = bind_socket("127.0.0.1", 0)
     port: int = listening.getsockname()[1]
     up = threading.Event()
     loop = asyncio.new_event_loop()
-    ending: list[Shutdown] = []
+    shutdown: list[Shutdown] = []
 
     async def run() -> None:
-        ending.append(Shutdown())
-        listener = Server(
-            LoopbackOnly(app) if chosen.dev else app, standing=standing, metrics=metrics, clock=SystemClock()
-        )
+        shutdown.append(Shutdown())
+        listener = Server(app, readiness=readiness, metrics=metrics, clock=SystemClock())
         up.set()
-        await listener.serve_until(ending[0], [listening], shutdown_seconds=3)
+        await listener.serve_until(shutdown[0], [listening], shutdown_seconds=3)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
     try:
         assert up.wait(10)
-        yield Endpoints(port, parts, clock, metrics, standing)
+        yield Running(port, parts, clock, metrics, readiness)
     finally:
-        loop.call_soon_threadsafe(ending[0].hurry)
+        loop.call_soon_threadsafe(shutdown[0].request_immediate)
         thread.join()
         loop.close()
 
 
-def captured(path: Path, door: str) -> bytes:
-    """Return a captured request as it was sent, but for the path in its first line."""
+def captured(path: Path, endpoint: str) -> bytes:
+    """Return a captured request with another path in its first line."""
     request_line, rest = path.read_bytes().split(b"\r\n", 1)
     method, _, version = request_line.split(b" ")
-    return b"%b /%b %b\r\n%b" % (method, door.encode(), version, rest)
+    return b"%b /%b %b\r\n%b" % (method, endpoint.encode(), version, rest)

@@ -1,4 +1,4 @@
-"""Guessing the console's password is slow, and whoever knows it is not held up."""
+"""Guessing the console's password is slow, and the right password is not delayed."""
 
 import asyncio
 from random import Random
@@ -54,27 +54,27 @@ def made(clock: FakeClock, parts: MemoryParts | None = None, **connector: Any) -
 
 
 async def wrongly(browser: Browser, times: int) -> list[asyncio.Task[bool]]:
-    """Type so many wrong passwords at once."""
+    """Send this number of wrong passwords at once."""
     tasks = [asyncio.create_task(browser.types(f"wrong {number}")) for number in range(times)]
     await settle()
     return tasks
 
 
 async def refused(browser: Browser, password: str = PASSWORD) -> float:
-    """Return how long a browser is told to wait."""
+    """Return the seconds in the refusal of a password."""
     with pytest.raises(Throttled) as caught:
         await browser.types(password)
     return caught.value.seconds
 
 
-async def test_the_right_password_is_taken_at_once() -> None:
+async def test_the_right_password_is_accepted_at_once() -> None:
     assert await Browser(made(FakeClock())).types(PASSWORD)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"password=", b"password=correct", b"a=1&a=1&a=1&a=1&a=1", b"\xff\xfe", b"x" * 2_000_000]
 )
-async def test_what_is_not_the_password_is_refused(content: bytes) -> None:
+async def test_a_wrong_password_is_refused(content: bytes) -> None:
     clock = FakeClock()
     sessions = made(clock)
     guess = asyncio.create_task(sessions.accepts(Browser(sessions).request(content)))
@@ -83,7 +83,7 @@ async def test_what_is_not_the_password_is_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("addresses", [1, 100])
-async def test_a_hundred_who_guess_and_wait_for_their_answers_do_not_hold_up_the_password(addresses: int) -> None:
+async def test_a_hundred_guessers_that_wait_for_responses_do_not_delay_the_right_password(addresses: int) -> None:
     """From one address, the operator's own, or from many; for ten minutes, after which they are at their slowest."""
     clock = FakeClock()
     sessions = made(clock)
@@ -105,7 +105,7 @@ async def test_a_hundred_who_guess_and_wait_for_their_answers_do_not_hold_up_the
         task.cancel()
 
 
-async def test_who_does_not_wait_for_answers_is_not_looked_at_beyond_the_limit() -> None:
+async def test_guesses_without_waiting_for_responses_are_not_compared_beyond_the_limit() -> None:
     """Only a browser that has signed in before gets in from the same address; from another address anyone does."""
     clock = FakeClock()
     sessions = made(clock)
@@ -130,15 +130,15 @@ async def test_a_browser_that_has_signed_in_before_guesses_no_faster() -> None:
 
 
 @pytest.mark.parametrize("cookies", ["mailroom_browser=x", "mailroom_browser=ImEi.x", "mailroom_browser=ä"])
-async def test_a_forged_cookie_makes_no_known_browser(cookies: str) -> None:
+async def test_a_forged_cookie_is_not_a_known_browser(cookies: str) -> None:
     clock = FakeClock()
     sessions = made(clock)
     await wrongly(Browser(sessions), AT_ONCE)
     assert await refused(Browser(sessions, cookies=cookies))
 
 
-async def test_all_callers_together_are_bounded_and_one_that_never_failed_is_apart() -> None:
-    """A crowd at a thousand addresses: 1,200 at once, then ten a second."""
+async def test_all_callers_together_are_bounded_apart_from_those_without_a_failure() -> None:
+    """Guessers at a thousand addresses: 1,200 at once, then ten a second."""
     clock = FakeClock()
     sessions = made(clock)
     crowd = [Browser(sessions, f"10.0.{number // 250}.{number % 250}") for number in range(1000)]
@@ -157,7 +157,7 @@ async def test_addresses_of_one_ipv6_network_are_one_caller() -> None:
     assert await Browser(sessions, "2001:db8:0:1::3").types(PASSWORD)
 
 
-async def test_behind_a_proxy_the_caller_is_whom_it_names() -> None:
+async def test_behind_a_proxy_the_caller_is_the_forwarded_address() -> None:
     clock = FakeClock()
     sessions = made(clock, trusted_hops=1)
 
@@ -171,8 +171,8 @@ async def test_behind_a_proxy_the_caller_is_whom_it_names() -> None:
     assert sessions.name_caller(forwarded("\x1b[31m" * 1000)) == "unknown"
 
 
-async def test_no_more_callers_are_remembered_than_fit() -> None:
-    """And no more answers wait than may: the rest is answered at once."""
+async def test_the_number_of_stored_callers_is_bounded() -> None:
+    """And that of delayed responses: the rest is answered at once."""
     clock = FakeClock()
     sessions = made(clock)
     waiting = []
@@ -211,7 +211,7 @@ async def test_failures_are_logged_by_caller_and_minute() -> None:
         assert lines() == [("203.0.113.9", 1)]
 
 
-async def test_a_crowd_has_a_hundred_lines_and_one_for_the_rest() -> None:
+async def test_many_callers_have_a_hundred_log_lines_and_one_for_the_rest() -> None:
     clock = FakeClock()
     sessions = made(clock)
     with capture_logs() as logged:
@@ -222,8 +222,8 @@ async def test_a_crowd_has_a_hundred_lines_and_one_for_the_rest() -> None:
         assert (logged[-1]["caller"], logged[-1]["count"]) == ("others", 49)
 
 
-async def test_a_session_that_was_ended_stays_ended_also_after_a_restart() -> None:
-    """The outbox knows; another session of the same operator goes on."""
+async def test_an_ended_session_stays_ended_after_a_restart() -> None:
+    """Its end is in the outbox; another session of the same operator continues."""
     clock = FakeClock()
     parts = MemoryParts(clock)
     sessions = made(clock, parts)
@@ -236,7 +236,7 @@ async def test_a_session_that_was_ended_stays_ended_also_after_a_restart() -> No
         assert await process.holds(other.request())
 
 
-async def test_a_session_whose_end_cannot_be_kept_has_not_ended() -> None:
+async def test_a_session_whose_end_cannot_be_stored_has_not_ended() -> None:
     clock = FakeClock()
     parts = MemoryParts(clock)
     sessions = made(clock, parts)

@@ -12,7 +12,7 @@ from mailroom.logto import CODE_TYPES
 from mailroom.message import Priority
 from tests.clock import START
 from tests.handlers.parts import AUTHORIZATION
-from tests.handlers.serving import WIRE, Answer, Client, Endpoints, captured, request, served
+from tests.handlers.serving import WIRE, Answer, Client, Running, captured, request, served
 
 CAPTURED = sorted((WIRE / "email").glob("*.http"))
 _PLAIN = re.compile(rb"[A-Z][A-Za-z ,.`:=/-]{10,100}\.")
@@ -34,14 +34,14 @@ def test_every_capture_is_there() -> None:
 
 
 @pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
-def test_what_logto_sends_is_kept_as_it_is(doors: Endpoints, path: Path) -> None:
+def test_captured_requests_of_logto_are_stored_unchanged(server: Running, path: Path) -> None:
     sent = captured(path, "email")
     if "no-authorization" in path.stem:
-        _assert_refused(doors.raw(sent), 401)
+        _assert_refused(server.raw(sent), 401)
         return
-    answer = doors.raw(sent)
+    answer = server.raw(sent)
     body = json.loads(sent.split(b"\r\n\r\n", 1)[1])
-    (message,) = doors.parts.kept
+    (message,) = server.parts.stored
     assert answer.status == 200
     assert json.loads(answer.body) == {"id": message.id}
     assert message.recipient == body["to"]
@@ -55,25 +55,25 @@ def test_what_logto_sends_is_kept_as_it_is(doors: Endpoints, path: Path) -> None
         assert (message.priority, message.expires_at) == (Priority.CODE, START + 600 - 30)
 
 
-def test_the_languages_are_the_raw_list_and_then_what_logto_resolved(doors: Endpoints) -> None:
-    doors.email(_mail(payload={"code": "1", "uiLocales": "zh-Hant-HK en", "locale": "zh-CN"}))
-    assert doors.parts.kept[0].languages == ("zh-Hant-HK", "en", "zh-CN")
+def test_the_languages_are_the_raw_list_and_then_the_one_that_logto_resolved(server: Running) -> None:
+    server.email(_mail(payload={"code": "1", "uiLocales": "zh-Hant-HK en", "locale": "zh-CN"}))
+    assert server.parts.stored[0].languages == ("zh-Hant-HK", "en", "zh-CN")
 
 
-def test_a_repeated_body_with_a_code_is_kept_once_within_a_minute(doors: Endpoints) -> None:
-    first, second = doors.email(_mail()), doors.email(_mail())
+def test_a_repeated_body_with_a_code_is_stored_once_within_a_minute(server: Running) -> None:
+    first, second = server.email(_mail()), server.email(_mail())
     assert first.body == second.body
-    assert len(doors.parts.kept) == 1
-    doors.clock.set(START + 61)
-    assert doors.email(_mail()).body != first.body
+    assert len(server.parts.stored) == 1
+    server.clock.set(START + 61)
+    assert server.email(_mail()).body != first.body
 
 
 @pytest.mark.parametrize(
     "payload", [{"code": "000000"}, {"code": ""}, {"code": None}, {"code": 123456}, {"link": "x"}, {}]
 )
-def test_what_has_no_real_code_may_be_repeated(doors: Endpoints, payload: dict[str, Any]) -> None:
+def test_a_body_without_a_real_code_may_be_repeated(server: Running, payload: dict[str, Any]) -> None:
     kind = "SignIn" if payload.get("code") else "BrandNew"
-    first, second = (doors.email(_mail(type=kind, payload=payload)) for _ in range(2))
+    first, second = (server.email(_mail(type=kind, payload=payload)) for _ in range(2))
     assert (first.status, second.status) == (200, 200)
     assert first.body != second.body
 
@@ -97,9 +97,9 @@ def test_what_has_no_real_code_may_be_repeated(doors: Endpoints, payload: dict[s
         ({"payload": {"code": "1", "organization": "a plain string", "deep": [[[1.5, None, True]]]}}, "SignIn"),
     ],
 )
-def test_what_is_unknown_or_missing_is_tolerated(doors: Endpoints, changes: dict[str, Any], template: str) -> None:
-    assert doors.email(_mail(**changes)).status == 200
-    assert doors.parts.kept[0].template == template
+def test_unknown_and_missing_fields_are_accepted(server: Running, changes: dict[str, Any], template: str) -> None:
+    assert server.email(_mail(**changes)).status == 200
+    assert server.parts.stored[0].template == template
 
 
 @pytest.mark.parametrize("kind", sorted(CODE_TYPES))
@@ -107,26 +107,26 @@ def test_what_is_unknown_or_missing_is_tolerated(doors: Endpoints, changes: dict
     "payload",
     [None, ..., {}, {"code": None}, {"code": ""}, {"code": " \n"}, {"code": ["1"]}, {"code": True}, {"code": "1" * 65}],
 )
-def test_a_code_type_without_a_usable_code_is_refused_in_words_for_its_reader(
-    doors: Endpoints, kind: str, payload: Any
+def test_a_code_type_without_a_usable_code_is_refused_in_a_sentence_for_end_users(
+    server: Running, kind: str, payload: Any
 ) -> None:
-    """Logto would otherwise tell its user to look for a mail that never comes."""
-    answer = doors.email(_mail(type=kind, payload=payload))
+    """Otherwise Logto would tell its user to wait for a mail that is never sent."""
+    answer = server.email(_mail(type=kind, payload=payload))
     _assert_refused(answer, 400)
     assert answer.body == b"The email was not sent because its verification code is missing."
-    assert not doors.parts.kept
+    assert not server.parts.stored
 
 
 @pytest.mark.parametrize(
     "content_type", ["application/json", "application/json; charset=utf-8", "application/vnd.logto+json", "text/plain"]
 )
-def test_any_content_type_that_holds_json_will_do(doors: Endpoints, content_type: str) -> None:
-    assert doors.email(_mail(), content_type=content_type).status == 200
+def test_any_content_type_is_accepted(server: Running, content_type: str) -> None:
+    assert server.email(_mail(), content_type=content_type).status == 200
 
 
-def test_the_error_of_a_client_is_counted(doors: Endpoints) -> None:
-    doors.email(b"")
-    assert b'mailroom_refused_total{door="email",status="400"}' in doors.metrics.text()
+def test_a_refused_request_is_counted(server: Running) -> None:
+    server.email(b"")
+    assert b'mailroom_refused_total{endpoint="email",status="400"}' in server.metrics.text()
 
 
 @pytest.mark.parametrize(
@@ -168,94 +168,96 @@ def test_the_error_of_a_client_is_counted(doors: Endpoints) -> None:
     ],
     ids=lambda body: str(body[:40]),
 )
-def test_what_is_not_understood_gets_a_plain_400(doors: Endpoints, body: bytes) -> None:
-    _assert_refused(doors.email(body), 400)
-    assert not doors.parts.kept
-    assert doors.email(_mail()).status == 200
+def test_an_invalid_body_is_a_plain_400(server: Running, body: bytes) -> None:
+    _assert_refused(server.email(body), 400)
+    assert not server.parts.stored
+    assert server.email(_mail()).status == 200
 
 
-def test_sixty_three_levels_are_not_too_deep(doors: Endpoints) -> None:
+def test_sixty_three_levels_are_not_too_deep(server: Running) -> None:
     deep = b'{"to": "ada@example.com", "payload": {"a": %b}}' % (b"[" * 62 + b"]" * 62)
-    assert doors.email(deep).status == 200
+    assert server.email(deep).status == 200
 
 
-def test_braces_in_texts_are_no_nesting(doors: Endpoints) -> None:
-    assert doors.email(_mail(payload={"code": "1", "name": "{[" * 1000})).status == 200
+def test_braces_in_strings_are_not_nesting(server: Running) -> None:
+    assert server.email(_mail(payload={"code": "1", "name": "{[" * 1000})).status == 200
 
 
-def test_of_a_key_given_twice_the_last_one_counts(doors: Endpoints) -> None:
-    assert doors.email(b'{"to": "no", "to": "ada@example.com"}').status == 200
+def test_of_a_duplicate_key_the_last_value_counts(server: Running) -> None:
+    assert server.email(b'{"to": "no", "to": "ada@example.com"}').status == 200
 
 
 @pytest.mark.parametrize(
     "given", [None, "", "Bearer", "Bearer wrong", "bearer test-token", "Bearer test-token2", "Bearer t\xe4st"]
 )
-def test_without_the_authorization_nothing_is_kept(doors: Endpoints, given: str | None) -> None:
+def test_without_the_authorization_nothing_is_stored(server: Running, given: str | None) -> None:
     headers = {} if given is None else {"authorization": given}
-    _assert_refused(doors.ask("POST", "/email", body=_mail(), **headers), 401)
-    assert not doors.parts.kept
+    _assert_refused(server.ask("POST", "/email", body=_mail(), **headers), 401)
+    assert not server.parts.stored
 
 
-def test_while_rotating_either_authorization_will_do() -> None:
-    with served(connector={"authorization": ["Bearer neu-ä", "Bearer old"]}) as doors:
+def test_while_rotating_either_authorization_is_accepted() -> None:
+    with served(connector={"authorization": ["Bearer neu-ä", "Bearer old"]}) as server:
         body = _mail(payload={"code": "000000"})
-        assert doors.email(body, authorization="Bearer neu-ä").status == 200  # Latin-1, as Node writes it
-        assert doors.email(body, authorization="Bearer neu-ä".encode().decode("latin-1")).status == 200
-        assert doors.email(body, authorization="Bearer old").status == 200
-        assert doors.email(body, authorization="Bearer ol").status == 401
-        assert doors.email(body, authorization="").status == 401
+        assert server.email(body, authorization="Bearer neu-ä").status == 200  # Latin-1, as Node writes it
+        assert server.email(body, authorization="Bearer neu-ä".encode().decode("latin-1")).status == 200
+        assert server.email(body, authorization="Bearer old").status == 200
+        assert server.email(body, authorization="Bearer ol").status == 401
+        assert server.email(body, authorization="").status == 401
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_other_methods_are_told_which_one_is_right(doors: Endpoints, method: str) -> None:
-    with socket.create_connection(("127.0.0.1", doors.port), timeout=10) as connection:
+def test_other_methods_are_a_405_that_names_the_right_one(server: Running, method: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(request(method, "/email", connection="close"))
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 405 ")
     assert b"allow: POST\r\n" in answer
 
 
-def test_a_trailing_slash_is_no_redirect(doors: Endpoints) -> None:
-    assert doors.ask("POST", "/email/", body=_mail(), authorization=AUTHORIZATION).status == 200
+def test_a_trailing_slash_is_not_redirected(server: Running) -> None:
+    assert server.ask("POST", "/email/", body=_mail(), authorization=AUTHORIZATION).status == 200
 
 
-def test_no_other_path_is_redirected(doors: Endpoints) -> None:
-    assert doors.ask("GET", "/livez/").status == 404
+def test_no_other_path_is_redirected(server: Running) -> None:
+    assert server.ask("GET", "/livez/").status == 404
 
 
-def test_what_cannot_be_kept_is_answered_503(doors: Endpoints) -> None:
-    doors.parts.full = True
-    answer = doors.email(_mail())
+def test_a_mail_that_cannot_be_stored_is_a_503(server: Running) -> None:
+    server.parts.full = True
+    answer = server.email(_mail())
     _assert_refused(answer, 503)
     assert answer.headers["retry-after"] == "5"
-    doors.parts.full = False
-    assert doors.email(_mail()).status == 200
+    server.parts.full = False
+    assert server.email(_mail()).status == 200
 
 
-def test_a_body_of_just_one_mebibyte_is_kept(doors: Endpoints) -> None:
+def test_a_body_of_exactly_one_mebibyte_is_stored(server: Running) -> None:
     frame = len(_mail(payload={"code": "1", "note": ""}))
     body = _mail(payload={"code": "1", "note": "x" * (1024 * 1024 - frame)})
     assert len(body) == 1024 * 1024
-    assert doors.email(body).status == 200
-    _assert_refused(doors.email(body + b" "), 413)
+    assert server.email(body).status == 200
+    _assert_refused(server.email(body + b" "), 413)
 
 
 @pytest.mark.parametrize("size", [1_100_000, 2_000_000, 3_900_000])
 @pytest.mark.parametrize("authorization", [AUTHORIZATION, "Bearer wrong"])
-def test_a_body_that_is_not_wanted_is_read_before_the_answer(doors: Endpoints, size: int, authorization: str) -> None:
-    """A client that is still writing would see a reset, and Logto would show everything to the end user."""
+def test_the_rest_of_a_refused_body_is_read_and_the_connection_stays_usable(
+    server: Running, size: int, authorization: str
+) -> None:
+    """Otherwise a client that is still writing would see a reset, and Logto would show everything to the end user."""
     status = 413 if authorization == AUTHORIZATION else 401
-    with Client(doors.port) as client:
+    with Client(server.port) as client:
         client.send(request("POST", "/email", body=b"x" * size, authorization=authorization))
         _assert_refused(client.answer(), status)
         client.send(request("POST", "/email", body=_mail(), authorization=AUTHORIZATION))
         assert client.answer().status == 200
 
 
-def test_a_chunked_body_is_counted_while_it_is_read(doors: Endpoints) -> None:
+def test_a_chunked_body_is_counted_while_it_is_read(server: Running) -> None:
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     head = request("POST", "/email", authorization=AUTHORIZATION, transfer_encoding="chunked")
-    with Client(doors.port) as client:
+    with Client(server.port) as client:
         client.send(head + chunk * 20 + b"0\r\n\r\n")
         _assert_refused(client.answer(), 413)
         body = _mail()
@@ -263,53 +265,53 @@ def test_a_chunked_body_is_counted_while_it_is_read(doors: Endpoints) -> None:
         assert client.answer().status == 200
 
 
-def test_a_body_may_come_in_pieces(doors: Endpoints) -> None:
+def test_a_body_may_come_in_pieces(server: Running) -> None:
     whole = request("POST", "/email", body=_mail(), authorization=AUTHORIZATION)
-    with Client(doors.port) as client:
+    with Client(server.port) as client:
         for octet in range(len(whole)):
             client.send(whole[octet : octet + 1])
         assert client.answer().status == 200
 
 
-def test_who_goes_away_half_way_leaves_nothing_behind(doors: Endpoints) -> None:
+def test_a_client_that_disconnects_halfway_leaves_nothing_behind(server: Running) -> None:
     whole = request("POST", "/email", body=_mail(), authorization=AUTHORIZATION)
     for cut in (len(whole) - 1, len(whole) - 40, 30):
-        with Client(doors.port) as client:
+        with Client(server.port) as client:
             client.send(whole[:cut])
-    assert doors.email(_mail()).status == 200
-    assert len(doors.parts.kept) == 1
+    assert server.email(_mail()).status == 200
+    assert len(server.parts.stored) == 1
 
 
-def test_a_client_that_waits_for_100_continue_is_told_to_go_on(doors: Endpoints) -> None:
+def test_100_continue_is_sent_to_a_client_that_waits_for_it(server: Running) -> None:
     whole = request("POST", "/email", body=_mail(), authorization=AUTHORIZATION, expect="100-continue")
-    with Client(doors.port) as client:
+    with Client(server.port) as client:
         client.send(whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
         assert client.answer().status == 100
         client.send(_mail())
         assert client.answer().status == 200
 
 
-def test_two_requests_at_once_on_one_connection_are_answered_in_order(doors: Endpoints) -> None:
+def test_pipelined_requests_are_stored_and_answered_in_order(server: Running) -> None:
     one = request("POST", "/email", body=_mail(to="one@example.com"), authorization=AUTHORIZATION)
     two = request("POST", "/email", body=_mail(to="two@example.com"), authorization=AUTHORIZATION)
-    with Client(doors.port) as client:
+    with Client(server.port) as client:
         client.send(one + two)
         first, second = json.loads(client.answer().body), json.loads(client.answer().body)
-    assert [(m.recipient, m.id) for m in doors.parts.kept] == [
+    assert [(m.recipient, m.id) for m in server.parts.stored] == [
         ("one@example.com", first["id"]),
         ("two@example.com", second["id"]),
     ]
 
 
-def test_what_is_no_http_is_answered_and_closed(doors: Endpoints) -> None:
-    assert doors.raw(b"\x16\x03\x01 hello\r\n\r\n").status == 400
-    assert doors.email(_mail()).status == 200
+def test_invalid_http_is_answered_and_the_connection_closed(server: Running) -> None:
+    assert server.raw(b"\x16\x03\x01 hello\r\n\r\n").status == 400
+    assert server.email(_mail()).status == 200
 
 
-def test_what_was_kept_is_counted_by_known_templates_only(doors: Endpoints) -> None:
-    doors.email(_mail(type="BindMfa"))
-    doors.email(_mail(type="InventedByAStranger"))
-    text = doors.metrics.text()
-    assert b'mailroom_accepted_total{door="email",template="BindMfa"}' in text
+def test_stored_mails_are_counted_by_known_templates_only(server: Running) -> None:
+    server.email(_mail(type="BindMfa"))
+    server.email(_mail(type="InventedByAStranger"))
+    text = server.metrics.text()
+    assert b'mailroom_accepted_total{endpoint="email",template="BindMfa"}' in text
     assert b'template="other"' in text
     assert b"InventedByAStranger" not in text

@@ -1,67 +1,67 @@
-"""What the platform and Prometheus ask."""
+"""The endpoints for the platform and Prometheus."""
 
 from mailroom.metrics import Metrics
-from tests.handlers.serving import Endpoints, served
+from tests.handlers.serving import Running, served
 
 
-def _value(doors: Endpoints, sample: str) -> float:
-    text = doors.ask("GET", "/metrics").body.decode()
+def _value(server: Running, sample: str) -> float:
+    text = server.ask("GET", "/metrics").body.decode()
     return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{sample} "))
 
 
-def test_a_running_server_is_alive_and_ready(doors: Endpoints) -> None:
-    assert doors.ask("GET", "/livez").status == 200
-    assert doors.ask("GET", "/readyz").status == 200
+def test_a_running_server_is_alive_and_ready(server: Running) -> None:
+    assert server.ask("GET", "/livez").status == 200
+    assert server.ask("GET", "/readyz").status == 200
 
 
-def test_it_is_not_ready_while_it_starts_or_drains(doors: Endpoints) -> None:
-    doors.standing.started = False
-    assert doors.ask("GET", "/readyz").status == 503
-    doors.standing.started, doors.standing.draining = True, True
-    assert doors.ask("GET", "/readyz").status == 503
-    assert doors.ask("GET", "/livez").status == 200
-    doors.standing.draining = False
+def test_it_is_not_ready_while_it_starts_or_drains(server: Running) -> None:
+    server.readiness.started = False
+    assert server.ask("GET", "/readyz").status == 503
+    server.readiness.started, server.readiness.draining = True, True
+    assert server.ask("GET", "/readyz").status == 503
+    assert server.ask("GET", "/livez").status == 200
+    server.readiness.draining = False
 
 
-def test_trouble_with_the_outbox_is_no_reason_to_be_unready(doors: Endpoints) -> None:
-    doors.parts.full = doors.parts.silent = True
-    assert doors.ask("GET", "/readyz").status == 200
+def test_a_failing_outbox_does_not_make_it_unready(server: Running) -> None:
+    server.parts.full = server.parts.silent = True
+    assert server.ask("GET", "/readyz").status == 200
 
 
-def test_metrics_show_what_waits_and_what_is_held(doors: Endpoints) -> None:
-    doors.email(b'{"to": "ada@example.com", "payload": {"code": "1"}}')
-    doors.clock.set(doors.clock.now() + 5)
-    assert _value(doors, 'mailroom_queued{priority="code"}') == 1
-    assert _value(doors, 'mailroom_queued_oldest_seconds{priority="code"}') == 5
-    assert _value(doors, 'mailroom_queued{priority="event"}') == 0
-    assert _value(doors, 'mailroom_held{reason="misconfigured"}') == 2
-    assert _value(doors, 'mailroom_held{reason="other"}') == 1
-    assert _value(doors, "mailroom_free_bytes") == 4096
-    assert _value(doors, "mailroom_draining") == 0
+def test_metrics_show_what_waits_and_what_is_held(server: Running) -> None:
+    server.email(b'{"to": "ada@example.com", "payload": {"code": "1"}}')
+    server.clock.set(server.clock.now() + 5)
+    assert _value(server, 'mailroom_queued{priority="code"}') == 1
+    assert _value(server, 'mailroom_queued_oldest_seconds{priority="code"}') == 5
+    assert _value(server, 'mailroom_queued{priority="event"}') == 0
+    assert _value(server, 'mailroom_held{reason="misconfigured"}') == 2
+    assert _value(server, 'mailroom_held{reason="other"}') == 1
+    assert _value(server, "mailroom_free_bytes") == 4096
+    assert _value(server, "mailroom_draining") == 0
 
 
-def test_metrics_answer_while_the_outbox_does_not(doors: Endpoints) -> None:
-    doors.parts.silent = True
-    assert b"mailroom_accept_seconds" in doors.ask("GET", "/metrics").body
+def test_metrics_respond_while_the_outbox_does_not(server: Running) -> None:
+    server.parts.silent = True
+    assert b"mailroom_accept_seconds" in server.ask("GET", "/metrics").body
 
 
-def test_metrics_ask_for_the_token_if_there_is_one() -> None:
-    with served(metrics_token="s3cret") as doors:
-        refused = doors.ask("GET", "/metrics")
+def test_metrics_need_the_token_if_there_is_one() -> None:
+    with served(metrics_token="s3cret") as server:
+        refused = server.ask("GET", "/metrics")
         assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
-        assert doors.ask("GET", "/metrics", authorization="Bearer \xe4").status == 401
-        assert doors.ask("GET", "/metrics", authorization="Bearer s3cret").status == 200
-        assert doors.ask("GET", "/livez").status == 200
+        assert server.ask("GET", "/metrics", authorization="Bearer \xe4").status == 401
+        assert server.ask("GET", "/metrics", authorization="Bearer s3cret").status == 200
+        assert server.ask("GET", "/livez").status == 200
 
 
-def test_a_worker_listens_for_health_only() -> None:
-    with served(role="worker") as doors:
-        assert doors.ask("GET", "/readyz").status == 200
-        assert doors.email(b"{}").status == 404
-        assert doors.ask("GET", "/console/captured").status == 404
+def test_a_worker_has_the_health_endpoints_only() -> None:
+    with served(role="worker") as server:
+        assert server.ask("GET", "/readyz").status == 200
+        assert server.email(b"{}").status == 404
+        assert server.ask("GET", "/console/captured").status == 404
 
 
-def test_a_queue_that_is_empty_has_no_age() -> None:
+def test_an_empty_queue_has_age_zero() -> None:
     metrics = Metrics()
     metrics.observe_outbox({}, {}, None, 1000.0)
     text = metrics.text().decode()

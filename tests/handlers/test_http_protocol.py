@@ -1,4 +1,4 @@
-"""What a client may send before its request is understood, and after it: bytes in, bytes out."""
+"""What a client may send before and after its request is parsed: bytes in, bytes out."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ import pytest
 from handlers.auth import AUTHORIZED
 from handlers.connection_table import MOST_HELD
 from handlers.http_protocol import LARGEST_HEAD, MOST_LINES
+from handlers.request_body import REFUSAL
 from tests.handlers.connection import Connected
 
 POST = b"POST /%b HTTP/1.1\r\nHost: a\r\n%b\r\n"
@@ -25,7 +26,7 @@ FRAMINGS = {
 
 
 def paths(connection: Connected) -> list[str]:
-    """Return what was asked for."""
+    """Return the paths of the requests."""
     return [path for _, path, _, _ in connection.app.requests]
 
 
@@ -61,7 +62,7 @@ class TestUpgrade:
         assert paths(connection) == ["/a", "/a", "/b", "/a"]
         assert connection.statuses == [200] * 4
 
-    async def test_a_body_of_a_request_that_was_answered_early_is_no_request(self) -> None:
+    async def test_the_body_of_a_request_that_was_answered_early_is_not_a_request(self) -> None:
         connection = Connected()
         head = POST % (b"early", OFFERS["h2c"] + FRAMINGS["length"][0])
         await connection.send(head, SWALLOWED, GET % b"b")
@@ -75,7 +76,7 @@ class TestUpgrade:
         assert not connection.app.requests
 
     async def test_connect_is_refused(self) -> None:
-        """There are no tunnels here, and what follows is no request."""
+        """There are no tunnels, and the octets that follow are not parsed."""
         for target in (b"a:443", b"/", b"http://a/"):
             connection = Connected()
             await connection.send(b"CONNECT %b HTTP/1.1\r\nHost: a\r\n\r\n" % target, SWALLOWED)
@@ -123,7 +124,7 @@ MALFORMED = {
 
 
 class TestMalformed:
-    """Two parsers that read these differently would disagree about where the next request begins (RFC 9112 §11.2)."""
+    """Two parsers that read these differently would disagree where the next request begins (RFC 9112 §11.2)."""
 
     @pytest.mark.parametrize("size", [1, 100_000])
     @pytest.mark.parametrize("name", MALFORMED)
@@ -138,7 +139,7 @@ class TestMalformed:
         assert not connection.app.requests
 
     async def test_requests_before_it_are_answered_first(self) -> None:
-        """Else the 400 would be taken for the answer to a mail."""
+        """Otherwise the 400 would be taken for the response to a mail."""
         connection = Connected()
         connection.app.may_respond.clear()
         await connection.send(GET % b"a" + GET % b"b" + b"nonsense\r\n\r\n" + GET % b"c")
@@ -149,7 +150,7 @@ class TestMalformed:
         assert paths(connection) == ["/a", "/b"]
         assert connection.end() == "half-closed"
 
-    async def test_a_malformed_body_of_a_queued_request_is_refused_in_its_turn(self) -> None:
+    async def test_a_malformed_body_of_a_queued_request_is_refused_after_the_requests_before_it(self) -> None:
         connection = Connected()
         connection.app.may_respond.clear()
         await connection.send(GET % b"a" + CHUNKED + b"zzz\r\n" + GET % b"c")
@@ -158,7 +159,7 @@ class TestMalformed:
         assert connection.statuses == [200, 400]
         assert paths(connection) == ["/a"]
 
-    async def test_after_an_early_answer_there_is_no_second_one(self) -> None:
+    async def test_after_an_early_response_there_is_no_second_one(self) -> None:
         connection = Connected()
         await connection.send(POST % (b"early", b"Transfer-Encoding: chunked\r\n"), b"zzz\r\n")
         assert connection.statuses == [200]
@@ -168,7 +169,7 @@ class TestMalformed:
 class TestSize:
     """Octets and lines of a message that are not its body."""
 
-    async def test_as_much_as_is_allowed_is_allowed(self) -> None:
+    async def test_the_largest_allowed_head_is_accepted(self) -> None:
         connection = Connected()
         padding = b"".join(b"X-%02d: %b\r\n" % (n, b"y" * 318) for n in range(MOST_LINES - 1))
         head = POST % (b"a", padding)
@@ -193,7 +194,7 @@ class TestSize:
             (POST % (b"a", OFFERS["h2c"] + b"Transfer-Encoding: chunked\r\n") + b"0\r\nX: ", b"y", 431),
         ],
     )
-    async def test_what_never_ends_is_refused(self, begin: bytes, rest: bytes, status: int, size: int) -> None:
+    async def test_an_endless_head_is_refused(self, begin: bytes, rest: bytes, status: int, size: int) -> None:
         """In small packets or large ones; nothing is kept of what comes after."""
         connection = Connected()
         piece = rest * (size // len(rest))
@@ -232,7 +233,7 @@ class TestSize:
             assert len(connection.app.requests[0][3]) == size
             assert not connection.transport.paused
 
-    async def test_what_comes_after_a_refusal_is_discarded_up_to_a_bound(self) -> None:
+    async def test_octets_after_a_refusal_are_discarded_up_to_a_bound(self) -> None:
         """A client that still writes could not read the response if we closed at once (RFC 9112 §9.6)."""
         connection = Connected()
         await connection.send(b"nonsense\r\n\r\n", *[b"x" * 256_000] * 10)
@@ -264,7 +265,7 @@ class TestTrailers:
 
 
 class TestOrdinary:
-    """What worked before works."""
+    """Ordinary requests and responses."""
 
     async def test_pipelined_requests_are_answered_in_order(self) -> None:
         connection = Connected()
@@ -278,14 +279,14 @@ class TestOrdinary:
         assert connection.statuses == [200] * 50
         assert not connection.transport.paused
 
-    async def test_a_client_that_waits_is_told_to_go_on(self) -> None:
+    async def test_100_continue_is_sent_to_a_client_that_waits(self) -> None:
         connection = Connected()
         await connection.send(POST % (b"a", b"Content-Length: 2\r\nExpect: 100-continue\r\n"))
         assert connection.written == b"HTTP/1.1 100 Continue\r\n\r\n"
         await connection.send(b"{}")
         assert connection.statuses == [100, 200]
 
-    async def test_a_client_that_waits_is_not_told_to_go_on_after_a_refusal(self) -> None:
+    async def test_100_continue_is_not_sent_after_a_refusal(self) -> None:
         connection = Connected()
         head = POST % (b"a", b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n")
         await connection.send(head + b"zzz\r\n")
@@ -297,7 +298,7 @@ class TestOrdinary:
         assert connection.statuses == [200]
         assert connection.end() == "closed"
 
-    async def test_an_early_answer_that_closes_can_be_read(self) -> None:
+    async def test_an_early_response_that_closes_the_connection_can_be_read(self) -> None:
         """The rest of the body is read; closed at once, the client would meet a reset."""
         connection = Connected()
         await connection.send(POST % (b"early", b"Connection: close\r\nContent-Length: 500000\r\n"))
@@ -306,7 +307,13 @@ class TestOrdinary:
         await connection.send(*[b"x" * 100_000] * 5)
         assert not connection.transport.closed
 
-    async def test_after_an_early_answer_the_connection_can_be_used_again(self) -> None:
+    async def test_after_an_early_response_no_body_is_held(self) -> None:
+        connection = Connected()
+        await connection.send(POST % (b"early", b"Content-Length: 500000\r\n") + b"x" * 200_000)
+        assert connection.statuses == [200]
+        assert not connection.protocol.cycle.body
+
+    async def test_after_an_early_response_the_connection_can_be_used_again(self) -> None:
         connection = Connected()
         await connection.send(POST % (b"early", b"Content-Length: 6\r\n") + b"one", b"two" + GET % b"b")
         assert paths(connection) == ["/early", "/b"]
@@ -327,7 +334,7 @@ class TestOrdinary:
 class TestTime:
     """Deadlines, in seconds of the server's own clock."""
 
-    async def test_a_silent_connection_is_closed_without_a_word(self) -> None:
+    async def test_a_silent_connection_is_closed_without_a_response(self) -> None:
         connection = Connected()
         connection.pass_seconds(9)
         assert not connection.transport.closed
@@ -335,7 +342,7 @@ class TestTime:
         assert connection.end() == "closed"
         assert connection.written == b""
 
-    async def test_a_head_that_drips_is_a_408(self) -> None:
+    async def test_a_head_that_takes_longer_than_ten_seconds_is_a_408(self) -> None:
         connection = Connected()
         for octet in b"GET / HTTP":
             await connection.send(bytes([octet]))
@@ -370,17 +377,19 @@ class TestTime:
         assert connection.end() == "closed"
         assert connection.statuses == [200, 200]
 
-    async def test_a_body_that_no_endpoint_bounds_is_a_408(self) -> None:
+    async def test_a_body_that_takes_longer_than_ten_seconds_is_a_408(self) -> None:
         connection = Connected()
         await connection.send(POST % (b"a", b"Content-Length: 9\r\n"))
-        connection.pass_seconds(14)
+        scope = connection.protocol.scope
+        connection.pass_seconds(9)
         assert not connection.written
         connection.pass_seconds(1)
         await connection.settle()
         assert connection.statuses == [408]
         assert connection.app.disconnects == 1
+        assert scope[REFUSAL].status == 408  # type: ignore[typeddict-item]  # a key of ours
 
-    async def test_a_body_that_drips_after_its_answer_is_bounded(self) -> None:
+    async def test_a_body_after_its_response_is_bounded_in_time(self) -> None:
         connection = Connected()
         await connection.send(POST % (b"early", b"Content-Length: 99\r\n"))
         for _ in range(10):
@@ -389,7 +398,7 @@ class TestTime:
         assert connection.end() == "aborted"
         assert connection.statuses == [200]
 
-    async def test_a_request_that_is_being_served_has_no_deadline_here(self) -> None:
+    async def test_a_request_that_is_being_served_has_no_deadline(self) -> None:
         connection = Connected()
         connection.app.may_respond.clear()
         await connection.send(GET % b"a")
@@ -398,7 +407,7 @@ class TestTime:
         await connection.settle()
         assert connection.statuses == [200]
 
-    async def test_while_we_do_not_read_the_client_is_not_late(self) -> None:
+    async def test_a_request_has_no_deadline_while_the_server_does_not_read(self) -> None:
         """A queued request waits for the one before it."""
         connection = Connected()
         connection.app.may_respond.clear()
@@ -410,7 +419,7 @@ class TestTime:
         await connection.send(b"x")
         assert connection.statuses == [200, 200]
 
-    async def test_a_client_that_does_not_read_is_dropped(self) -> None:
+    async def test_a_client_that_does_not_read_is_disconnected(self) -> None:
         connection = Connected()
         connection.protocol.pause_writing()
         await connection.send(GET % b"a", b"\r\n")
@@ -424,7 +433,7 @@ class TestTime:
         assert connection.end() == "aborted"
 
     async def test_the_time_of_a_stopped_process_does_not_count(self) -> None:
-        """Octets may be waiting for it; a connection that is closed before they are read is reset."""
+        """Octets may be unread; a connection that is closed before they are read is reset."""
         connection = Connected()
         connection.table.sweep(60)
         assert not connection.transport.closed
@@ -453,8 +462,8 @@ class TestMemory:
         text = first.metrics.text()
         assert b'mailroom_connections_evicted_total{reason="memory"} %d.0' % len(refused) in text
 
-    async def test_64_mails_of_300_kb_in_one_turn_of_the_loop_are_taken(self) -> None:
-        """Before the application could look at the authorization of any."""
+    async def test_64_mails_of_300_kb_in_one_iteration_of_the_loop_are_accepted(self) -> None:
+        """Before the application has checked the authorization of any."""
         first = Connected()
         connections = [first, *(Connected(first) for _ in range(63))]
         for connection in connections:
@@ -464,7 +473,7 @@ class TestMemory:
         assert [connection.statuses for connection in connections] == [[200]] * 64
         assert first.table.anonymous.octets == 0
 
-    async def test_a_body_with_logtos_authorization_is_not_pushed_out_by_others(self) -> None:
+    async def test_a_body_with_logtos_authorization_is_not_shed_for_others(self) -> None:
         first = Connected()
         await first.send(POST % (b"email", b"Content-Length: 2\r\n"))
         first.protocol.scope[AUTHORIZED] = True  # type: ignore[typeddict-unknown-key]  # as the endpoint does
@@ -475,7 +484,7 @@ class TestMemory:
         assert first.statuses == [200]
         assert sum(connection.statuses == [503] for connection in others) > 10
 
-    async def test_a_new_body_passes_while_others_hold_all_they_may(self) -> None:
+    async def test_a_new_body_is_accepted_while_others_use_the_whole_budget(self) -> None:
         first = Connected()
         for _ in range(40):
             await Connected(first).send(POST % (b"a", b"Content-Length: 1000000\r\n"), *[b"x" * 100_000] * 9)
@@ -491,7 +500,7 @@ class TestMemory:
         await mail.send(POST % (b"a", b"Content-Length: 300000\r\n"), *[b"x" * 100_000] * 3)
         assert mail.statuses == [200]
 
-    async def test_half_heads_count(self) -> None:
+    async def test_incomplete_heads_count(self) -> None:
         first = Connected()
         others = [Connected(first) for _ in range(800)]
         for connection in others:
@@ -514,7 +523,7 @@ class TestMemory:
         assert connections[0].statuses == [200] * 1001
         assert connections[-1].statuses == [200, 503]
 
-    async def test_what_was_lost_or_answered_is_held_no_longer(self) -> None:
+    async def test_lost_and_answered_requests_count_no_longer(self) -> None:
         connection, other = Connected(), Connected()
         await connection.send(POST % (b"a", b"Content-Length: 1000000\r\n"), b"x" * 500_000)
         assert connection.table.anonymous.octets > 500_000

@@ -1,4 +1,4 @@
-"""The end that drops nobody, and the sockets to listen on."""
+"""Shutting down without losing a request, and the sockets to listen on."""
 
 import asyncio
 import os
@@ -14,15 +14,16 @@ from random import Random
 from typing import Any, Self
 
 import pytest
+from starlette.routing import Router
 
-import handlers
-from handlers import routes
+from handlers import application
 from handlers.health import Readiness
-from handlers.lifecycle import ListenError, Server, Shutdown, bind_socket, inherited_sockets
+from handlers.lifecycle import ListenError, Server, Shutdown, adopt_socket, bind_socket
 from mailroom.clock import Clock, SystemClock
 from mailroom.message import Message
 from mailroom.metrics import Metrics
 from mailroom.outbox import DedupKey, PutResult
+from supervisor import systemd_descriptors
 from tests.clock import FakeClock
 from tests.handlers.parts import AUTHORIZATION, MemoryParts, settings
 from tests.handlers.serving import request
@@ -33,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class SlowParts(MemoryParts):
-    """Keeps nothing before it is told to go on."""
+    """Stores nothing until `go_on` is set."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
@@ -53,8 +54,8 @@ class Running:
     """A listener that serves."""
 
     port: int
-    ending: Shutdown
-    standing: Readiness
+    shutdown: Shutdown
+    readiness: Readiness
     metrics: Metrics
     parts: SlowParts
     clock: FakeClock
@@ -71,28 +72,28 @@ async def running(
     fake = FakeClock()
     parts = SlowParts(fake)
     parts.go_on.set()
-    standing, metrics, ending = Readiness(), Metrics(), Shutdown()
-    app = handlers.Endpoints(
-        routes(
-            settings=settings(),
-            acceptor=parts,
-            outbox=parts.outbox,
-            clock=fake,
-            entropy=Random(1).randbytes,
-            metrics=metrics,
-            standing=standing,
-        )
+    readiness, metrics, shutdown = Readiness(), Metrics(), Shutdown()
+    app = application(
+        settings=settings(),
+        acceptor=parts,
+        outbox=parts.outbox,
+        clock=fake,
+        entropy=Random(1).randbytes,
+        metrics=metrics,
+        readiness=readiness,
     )
     own = bind_socket("127.0.0.1", 0)
     port = own.getsockname()[1]
-    listener = Server(app, standing=standing, metrics=metrics, clock=clock or fake)
-    served = asyncio.create_task(listener.serve_until(ending, [own], shutdown_seconds=shutdown_seconds, finish=finish))
+    listener = Server(app, readiness=readiness, metrics=metrics, clock=clock or fake)
+    served = asyncio.create_task(
+        listener.serve_until(shutdown, [own], shutdown_seconds=shutdown_seconds, finish=finish)
+    )
     try:
         async with await Connection.open(port) as probe:
             await probe.ask(LIVEZ)
-        yield Running(port, ending, standing, metrics, parts, fake, served)
+        yield Running(port, shutdown, readiness, metrics, parts, fake, served)
     finally:
-        ending.hurry()
+        shutdown.request_immediate()
         parts.go_on.set()
         await served
 
@@ -138,10 +139,10 @@ async def _drained(server: Running) -> None:
         await asyncio.sleep(0)
 
 
-async def test_while_draining_the_door_is_open_and_every_answer_says_close() -> None:
+async def test_while_draining_connections_are_accepted_and_every_response_says_close() -> None:
     async with running() as server, await Connection.open(server.port) as kept:
         assert b"connection: close" not in (await kept.ask(EMAIL))[1]
-        server.ending.ask()
+        server.shutdown.request()
         await _drained(server)
         status, head = await kept.ask(EMAIL)
         assert status == 200
@@ -164,21 +165,21 @@ async def test_while_draining_the_door_is_open_and_every_answer_says_close() -> 
         assert b"mailroom_draining 1.0" in server.metrics.text()
 
 
-async def test_an_answer_that_was_under_way_when_the_drain_began_may_say_close_or_not_but_comes() -> None:
+async def test_a_request_that_was_being_served_when_the_drain_began_is_answered() -> None:
     async with running() as server, await Connection.open(server.port) as kept:
         server.parts.asked.clear()
         server.parts.go_on.clear()
         answer = asyncio.create_task(kept.ask(EMAIL))
         await server.parts.asked.wait()
-        server.ending.ask()
+        server.shutdown.request()
         await _drained(server)
         server.parts.go_on.set()
         assert (await answer)[0] == 200
 
 
-async def test_the_door_closes_after_six_seconds_which_is_more_than_logtos_five() -> None:
+async def test_connections_are_refused_after_six_seconds_which_is_more_than_logtos_five() -> None:
     async with running() as server:
-        server.ending.ask()
+        server.shutdown.request()
         await _drained(server)
         await server.clock.advance(5.9)
         async with await Connection.open(server.port) as fresh:
@@ -190,14 +191,14 @@ async def test_the_door_closes_after_six_seconds_which_is_more_than_logtos_five(
 
 
 async def test_requests_are_answered_while_deliveries_end() -> None:
-    """Else a slow provider would keep callers waiting for the next process."""
+    """Otherwise clients would wait for a slow provider until the next process serves."""
     finished = asyncio.Event()
 
     async def finish() -> None:
         await finished.wait()
 
     async with running(finish=finish) as server:
-        server.ending.ask()
+        server.shutdown.request()
         await _drained(server)
         await server.clock.advance(6.1)
         async with await Connection.open(server.port) as fresh:
@@ -206,12 +207,12 @@ async def test_requests_are_answered_while_deliveries_end() -> None:
         assert await server.served == pytest.approx(8 - 6.1)
 
 
-async def test_deliveries_that_do_not_end_are_waited_for_until_a_second_before_the_end() -> None:
+async def test_deliveries_that_do_not_end_are_abandoned_a_second_before_the_end() -> None:
     async def finish() -> None:
         await asyncio.Event().wait()
 
     async with running(finish=finish) as server:
-        server.ending.ask()
+        server.shutdown.request()
         await _drained(server)
         await server.clock.advance(6.9)
         assert not server.served.done()
@@ -219,28 +220,28 @@ async def test_deliveries_that_do_not_end_are_waited_for_until_a_second_before_t
         await server.served
 
 
-async def test_a_short_time_to_end_in_shortens_the_drain() -> None:
+async def test_a_short_shutdown_timeout_shortens_the_drain() -> None:
     async with running(shutdown_seconds=3) as server:
-        server.ending.ask()
+        server.shutdown.request()
         await _drained(server)
         await server.clock.advance(1.1)
         await server.served
 
 
-async def test_asked_again_after_a_second_it_ends_at_once() -> None:
+async def test_a_second_request_to_shut_down_after_a_second_ends_it_at_once() -> None:
     async with running() as server:
-        server.ending.ask()
+        server.shutdown.request()
         await _drained(server)
-        server.ending.ask()  # a platform signals every process, and the parent passes it on
-        assert not server.ending.hurried.is_set()
-        server.ending._asked_at -= 1
-        server.ending.ask()
+        server.shutdown.request()  # platforms signal every process, and the parent passes it on
+        assert not server.shutdown.immediate.is_set()
+        server.shutdown._requested_at -= 1
+        server.shutdown.request()
         assert await server.served <= 1
 
 
-async def test_a_terminal_does_not_wait_for_a_drain() -> None:
+async def test_an_immediate_shutdown_skips_the_drain() -> None:
     async with running() as server:
-        server.ending.hurry()
+        server.shutdown.request_immediate()
         assert await server.served <= 1
 
 
@@ -250,7 +251,7 @@ async def test_requests_in_flight_are_answered_before_the_end() -> None:
         server.parts.go_on.clear()
         answer = asyncio.create_task(kept.ask(EMAIL))
         await server.parts.asked.wait()
-        server.ending.ask()
+        server.shutdown.request()
         await _drained(server)
         await server.clock.advance(6.1)
         assert not server.served.done()
@@ -259,12 +260,12 @@ async def test_requests_in_flight_are_answered_before_the_end() -> None:
         await server.served
 
 
-async def test_who_connected_last_may_still_say_what_it_wants() -> None:
+async def test_a_connection_accepted_last_may_still_send_its_request() -> None:
     """Left alone uvicorn closes a connection without a request, and one that is on its way meets a reset."""
     async with running(SystemClock(), shutdown_seconds=2.2) as server:
         async with await Connection.open(server.port) as last, await Connection.open(server.port) as other:
             await other.ask(LIVEZ)  # so the server has accepted the one before, too
-            server.ending.ask()
+            server.shutdown.request()
             while True:
                 try:
                     async with await Connection.open(server.port) as probe:
@@ -277,59 +278,57 @@ async def test_who_connected_last_may_still_say_what_it_wants() -> None:
         await server.served
 
 
-async def test_the_signals_are_ours() -> None:
-    ending = Shutdown()
-    ending.listen()
+async def test_signals_request_a_shutdown() -> None:
+    shutdown = Shutdown()
+    shutdown.install_signal_handlers()
     try:
         os.kill(os.getpid(), signal.SIGTERM)
-        await ending.asked.wait()
-        assert not ending.hurried.is_set()
-        ending._asked_at -= 1
+        await shutdown.requested.wait()
+        assert not shutdown.immediate.is_set()
+        shutdown._requested_at -= 1
         os.kill(os.getpid(), signal.SIGTERM)
-        await ending.hurried.wait()
+        await shutdown.immediate.wait()
         other = Shutdown()
-        other.listen()
+        other.install_signal_handlers()
         os.kill(os.getpid(), signal.SIGINT)
-        await other.hurried.wait()
-        assert other.asked.is_set()
+        await other.immediate.wait()
+        assert other.requested.is_set()
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
 
-def test_idle_connections_are_kept_well_past_logtos_five_seconds() -> None:
-    listener = Server(handlers.Endpoints([]), standing=Readiness(), metrics=Metrics(), clock=FakeClock())
+def test_idle_connections_stay_open_well_past_logtos_five_seconds() -> None:
+    listener = Server(Router(), readiness=Readiness(), metrics=Metrics(), clock=FakeClock())
     assert listener.config.timeout_keep_alive == 75
 
 
 def test_an_inherited_socket_is_taken_over() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as own:
-        (adopted,) = inherited_sockets(os.dup(own.fileno()), {})
-        with adopted:
-            assert adopted.getsockname() == own.getsockname()
-            assert not adopted.get_inheritable()
+    with socket.create_server(("127.0.0.1", 0)) as own, adopt_socket(os.dup(own.fileno())) as adopted:
+        assert adopted.getsockname() == own.getsockname()
+        assert not adopted.get_inheritable()
 
 
 @pytest.mark.parametrize("kind", ["closed", "file", "idle", "unix"])
-def test_what_is_no_listening_tcp_socket_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_descriptor_of_anything_but_a_listening_tcp_socket_is_refused(kind: str, tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file, socket.socket() as idle, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "unix"))
         unix.listen()
         fd = {"closed": 1_000_000, "file": file.fileno(), "idle": idle.fileno(), "unix": unix.fileno()}[kind]
         with pytest.raises(ListenError, match=r"File descriptor \d+ is not a (listening TCP )?socket"):
-            inherited_sockets(fd, {})
+            adopt_socket(fd)
 
 
 def test_systemds_sockets_are_for_the_process_that_they_name() -> None:
-    assert inherited_sockets(None, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}) == []
-    assert inherited_sockets(None, {"LISTEN_FDS": "1"}) == []
-    assert inherited_sockets(None, {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}) == []
+    assert systemd_descriptors({"LISTEN_PID": "1", "LISTEN_FDS": "1"}) == []
+    assert systemd_descriptors({"LISTEN_FDS": "1"}) == []
+    assert systemd_descriptors({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}) == []
 
 
 def test_systemds_sockets_are_taken_over() -> None:
     script = (
-        "import os; from handlers.lifecycle import inherited_sockets as found; "
-        "print(found(None, os.environ)[0].getsockname()[1])"
+        "import os; from handlers.lifecycle import adopt_socket; from supervisor import systemd_descriptors; "
+        "print(adopt_socket(systemd_descriptors(os.environ)[0]).getsockname()[1])"
     )
     with socket.create_server(("127.0.0.1", 0)) as own:
         printed = subprocess.run(
@@ -343,13 +342,13 @@ def test_systemds_sockets_are_taken_over() -> None:
         assert int(printed) == own.getsockname()[1]
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as own:
         port = own.getsockname()[1]
         with pytest.raises(ListenError, match=f"Cannot listen on 127.0.0.1 port {port}: Address already in use"):
             bind_socket("127.0.0.1", port)
 
 
-def test_a_host_that_is_none_is_told() -> None:
+def test_an_invalid_host_is_reported() -> None:
     with pytest.raises(ListenError, match="Cannot listen on 'no such host'"):
         bind_socket("no such host", 0)

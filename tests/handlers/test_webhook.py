@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.handlers.conftest import SIGNING_KEY
-from tests.handlers.serving import WIRE, Answer, Endpoints, captured, served
+from tests.handlers.serving import WIRE, Answer, Running, captured, served
 
 CAPTURED = sorted((WIRE / "webhooks").glob("*.http"))
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC).timestamp()
@@ -19,14 +19,14 @@ ADA = WIRE / "webhooks" / "User.Created-experience-register-email-code.http"
 
 
 @pytest.fixture(autouse=True)
-def _soon_after(doors: Endpoints) -> None:
-    doors.clock.set(NOW)
+def _soon_after(server: Running) -> None:
+    server.clock.set(NOW)
 
 
-def _post(doors: Endpoints, event: Any, *, key: str = SIGNING_KEY) -> Answer:
+def _post(server: Running, event: Any, *, key: str = SIGNING_KEY) -> Answer:
     body = event if isinstance(event, bytes) else json.dumps(event).encode()
     signature = hmac.new(key.encode(), body, sha256).hexdigest()
-    return doors.ask("POST", "/webhook", body=body, **{"logto-signature-sha-256": signature})
+    return server.ask("POST", "/webhook", body=body, **{"logto-signature-sha-256": signature})
 
 
 def _created(**changes: Any) -> dict[str, Any]:
@@ -39,63 +39,63 @@ def test_every_capture_is_there() -> None:
 
 
 @pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
-def test_what_logto_sends_is_verified_and_answered_200(doors: Endpoints, path: Path) -> None:
+def test_what_logto_sends_is_verified_and_answered_200(server: Running, path: Path) -> None:
     sent = captured(path, "webhook")
-    answer = doors.raw(sent)
+    answer = server.raw(sent)
     event = json.loads(sent.split(b"\r\n\r\n", 1)[1])
     assert answer.status == 200
     if event["event"] == "User.Created" and event["data"].get("primaryEmail"):
-        (message,) = doors.parts.kept
+        (message,) = server.parts.stored
         assert json.loads(answer.body) == {"id": message.id}
         assert message.recipient == event["data"]["primaryEmail"]
     else:
-        assert not doors.parts.kept
+        assert not server.parts.stored
         assert list(json.loads(answer.body)) == ["ignored"]
 
 
-def test_one_octet_changed_and_the_signature_does_not_fit(doors: Endpoints) -> None:
+def test_the_signature_does_not_match_a_changed_body(server: Running) -> None:
     sent = captured(ADA, "webhook")
-    answer = doors.raw(sent.replace(b"ada@example.com", b"eve@example.com"))
+    answer = server.raw(sent.replace(b"ada@example.com", b"eve@example.com"))
     assert (answer.status, answer.body) == (401, b"The signature does not match.")
-    assert not doors.parts.kept
+    assert not server.parts.stored
 
 
 @pytest.mark.parametrize("signature", [None, "", "0" * 64, "\xe4" * 64, "d527"])
-def test_without_the_signature_nothing_is_kept(doors: Endpoints, signature: str | None) -> None:
+def test_without_the_signature_nothing_is_stored(server: Running, signature: str | None) -> None:
     headers = {} if signature is None else {"logto-signature-sha-256": signature}
-    assert doors.ask("POST", "/webhook", body=json.dumps(_created()).encode(), **headers).status == 401
+    assert server.ask("POST", "/webhook", body=json.dumps(_created()).encode(), **headers).status == 401
 
 
-def test_either_key_will_do(doors: Endpoints) -> None:
-    assert _post(doors, _created(), key="another key").status == 200
-    assert _post(doors, _created(), key="a third key").status == 401
+def test_either_key_is_accepted(server: Running) -> None:
+    assert _post(server, _created(), key="another key").status == 200
+    assert _post(server, _created(), key="a third key").status == 401
 
 
-def test_without_signing_keys_there_is_no_door() -> None:
-    with served(webhook={}) as doors:
-        assert _post(doors, _created(), key="").status == 404
+def test_without_signing_keys_the_endpoint_is_a_404() -> None:
+    with served(webhook={}) as server:
+        assert _post(server, _created(), key="").status == 404
 
 
-def test_a_repeat_is_answered_200_and_sends_nothing(doors: Endpoints) -> None:
-    assert "id" in json.loads(_post(doors, _created()).body)
-    assert json.loads(_post(doors, _created()).body) == {"ignored": "this was handled before"}
-    assert len(doors.parts.kept) == 1
+def test_a_repeat_is_answered_200_and_sends_nothing(server: Running) -> None:
+    assert "id" in json.loads(_post(server, _created()).body)
+    assert json.loads(_post(server, _created()).body) == {"ignored": "this was handled before"}
+    assert len(server.parts.stored) == 1
 
 
-def test_a_user_is_welcomed_once_for_ever(doors: Endpoints) -> None:
-    _post(doors, _created())
-    doors.clock.set(NOW + 400 * 86400)
+def test_a_user_is_welcomed_once_for_ever(server: Running) -> None:
+    _post(server, _created())
+    server.clock.set(NOW + 400 * 86400)
     later = datetime.fromtimestamp(NOW + 400 * 86400, UTC).isoformat()
-    assert "ignored" in json.loads(_post(doors, _created(createdAt=later)).body)
-    assert len(doors.parts.kept) == 1
+    assert "ignored" in json.loads(_post(server, _created(createdAt=later)).body)
+    assert len(server.parts.stored) == 1
 
 
-def test_the_welcome_speaks_the_language_of_the_code(doors: Endpoints) -> None:
-    doors.email(
+def test_the_welcome_has_the_language_of_the_code(server: Running) -> None:
+    server.email(
         b'{"to":"ada@example.com","type":"Register","payload":{"code":"123456","uiLocales":"fr-CA fr","locale":"fr"}}'
     )
-    _post(doors, _created())
-    assert doors.parts.kept[1].languages == ("fr-CA", "fr")
+    _post(server, _created())
+    assert server.parts.stored[1].languages == ("fr-CA", "fr")
 
 
 @pytest.mark.parametrize(
@@ -114,24 +114,24 @@ def test_the_welcome_speaks_the_language_of_the_code(doors: Endpoints) -> None:
         (None, 400),
     ],
 )
-def test_an_event_must_be_fresh(doors: Endpoints, created_at: Any, status: int) -> None:
-    assert _post(doors, _created(createdAt=created_at)).status == status
+def test_an_event_must_be_fresh(server: Running, created_at: Any, status: int) -> None:
+    assert _post(server, _created(createdAt=created_at)).status == status
 
 
-def test_an_event_without_its_moment_is_refused(doors: Endpoints) -> None:
+def test_an_event_without_createdat_is_refused(server: Running) -> None:
     event = _created()
     del event["createdAt"]
-    assert _post(doors, event).status == 400
+    assert _post(server, event).status == 400
 
 
-def test_any_age_is_taken_where_it_is_wished() -> None:
-    with served(webhook={"signing_keys": [SIGNING_KEY], "max_age": "0"}) as doors:
-        assert _post(doors, _created(createdAt="1999-01-01T00:00:00Z")).status == 200
-        assert json.loads(_post(doors, _created(createdAt="1999-01-01T00:00:00Z")).body) == {
+def test_any_age_is_accepted_with_max_age_0() -> None:
+    with served(webhook={"signing_keys": [SIGNING_KEY], "max_age": "0"}) as server:
+        assert _post(server, _created(createdAt="1999-01-01T00:00:00Z")).status == 200
+        assert json.loads(_post(server, _created(createdAt="1999-01-01T00:00:00Z")).body) == {
             "ignored": "this was handled before"
         }
-        assert _post(doors, _created(createdAt=None, data=_created()["data"] | {"id": "other"})).status == 200
-        assert len(doors.parts.kept) == 2
+        assert _post(server, _created(createdAt=None, data=_created()["data"] | {"id": "other"})).status == 200
+        assert len(server.parts.stored) == 2
 
 
 @pytest.mark.parametrize(
@@ -152,30 +152,30 @@ def test_any_age_is_taken_where_it_is_wished() -> None:
     ],
     ids=lambda body: str(body[:40]),
 )
-def test_what_is_not_understood_gets_a_plain_400(doors: Endpoints, body: bytes) -> None:
-    answer = _post(doors, body)
+def test_an_invalid_body_is_a_plain_400(server: Running, body: bytes) -> None:
+    answer = _post(server, body)
     assert answer.status == 400
     assert answer.body.startswith(b"The ")
-    assert _post(doors, _created()).status == 200
+    assert _post(server, _created()).status == 200
 
 
-def test_what_cannot_be_kept_is_answered_503_and_may_come_again(doors: Endpoints) -> None:
-    doors.parts.full = True
-    answer = _post(doors, _created())
+def test_an_event_that_cannot_be_stored_is_a_503_and_may_be_repeated(server: Running) -> None:
+    server.parts.full = True
+    answer = _post(server, _created())
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
-    doors.parts.full = False
-    assert "id" in json.loads(_post(doors, _created()).body)
+    server.parts.full = False
+    assert "id" in json.loads(_post(server, _created()).body)
 
 
-def test_a_large_body_is_refused(doors: Endpoints) -> None:
-    assert _post(doors, b" " * 2_000_000).status == 413
+def test_a_large_body_is_refused(server: Running) -> None:
+    assert _post(server, b" " * 2_000_000).status == 413
 
 
-def test_a_trailing_slash_is_no_redirect(doors: Endpoints) -> None:
+def test_a_trailing_slash_is_not_redirected(server: Running) -> None:
     """Logto follows a 301 or 302 with GET and logs a success: the event is lost."""
-    assert doors.raw(captured(ADA, "webhook/")).status == 200
+    assert server.raw(captured(ADA, "webhook/")).status == 200
 
 
-def test_other_methods_are_told_which_one_is_right(doors: Endpoints) -> None:
-    answer = doors.ask("GET", "/webhook")
+def test_other_methods_are_a_405_that_names_the_right_one(server: Running) -> None:
+    answer = server.ask("GET", "/webhook")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")

@@ -52,7 +52,7 @@ class Lock:
                 if give_up_at is not None and clock.monotonic() >= give_up_at:
                     raise OutboxInUse(lock.refusal())  # noqa: TRY301 - what was opened is closed below
                 if not is_logged:
-                    log.info("outbox.awaited", holder=lock.holder(), at_most_seconds=wait_seconds)
+                    log.info("outbox.waiting", holder=lock.holder(), at_most_seconds=wait_seconds)
                     is_logged = True
                 await clock.sleep(_POLL_SECONDS)
         except BaseException:

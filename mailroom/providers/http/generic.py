@@ -74,7 +74,7 @@ class Settings(HttpSettings):
 
     @property
     def forwards(self) -> bool:
-        """Whether it passes messages on unrendered, see `mailroom.message.unwritten`."""
+        """Whether it passes messages on unrendered, see `mailroom.message.unrendered`."""
         return self.forward
 
     @model_validator(mode="after")

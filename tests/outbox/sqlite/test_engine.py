@@ -505,7 +505,7 @@ async def test_no_secret_is_in_the_files_in_clear(outbox: SqliteOutbox, path: Pa
 async def test_another_secret_key_does_not_open_the_outbox(open_outbox: Open) -> None:
     """The error says what to do; the file is not changed."""
     await (await open_outbox()).close()
-    with pytest.raises(SealBroken, match="secret_key does not fit"):
+    with pytest.raises(SealBroken, match="secret_key does not match"):
         await open_outbox(secret_keys=["another"])
     await open_outbox()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailroom.errors import Misconfigured
-from mailroom.message import Message, Priority, unwritten
+from mailroom.message import Message, Priority, unrendered
 from mailroom.providers import connect
 from mailroom.providers.http.generic import Settings, logto_request
 from tests.e2e import node
@@ -57,7 +57,7 @@ async def test_the_forwarded_request_is_unchanged() -> None:
         )
         assert settings.forwards
         provider = connect(settings, context())
-        receipt = await provider.send(unwritten(message_of(body), SENDER))
+        receipt = await provider.send(unrendered(message_of(body), SENDER))
         await provider.aclose()
     [request] = recorder.requests
     assert receipt.words
