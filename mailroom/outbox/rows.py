@@ -67,7 +67,7 @@ def leased_of(row: tuple[Any, ...], seal: Seal) -> Leased:
     """Return an unsettled message from its row, see `MESSAGE_COLUMNS`. Raises SealBroken."""
     id_, attempts, rendered, template, priority, languages, created_at, expires_at, sealed, record = row
     if sealed is None:
-        raise SealBroken(f"sealed of {id_} is missing: the database was changed by another hand")
+        raise SealBroken(f"sealed of {id_} is missing: another program changed the database")
     secret = seal.open_json(id_, "sealed", sealed)
     message = Message(
         id=id_,
@@ -143,4 +143,4 @@ def _decode(decoder: "msgspec.json.Decoder[Value]", text: str) -> Value:
     try:
         return decoder.decode(text)
     except msgspec.MsgspecError:
-        raise SealBroken("a row is not as it was written: the database was changed by another hand") from None
+        raise SealBroken("a row is not as it was written: another program changed the database") from None

@@ -561,7 +561,7 @@ async def test_a_row_that_was_tampered_with_is_held(outbox: SqliteOutbox, path: 
     record = await outbox.get(victim.id)
     assert record is not None
     assert record.state is State.HELD
-    assert "another hand" in record.reason
+    assert "another program" in record.reason
     assert record.recipient == ("" if column == "record" else "Ada@example.com")
 
 
