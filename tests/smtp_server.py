@@ -91,7 +91,7 @@ class Server:
         fault = self._faults[at] = _Fault(answer, times, asyncio.Event())
         return fault.reached
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Stop misbehaving."""
         self._faults.clear()
 

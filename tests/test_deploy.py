@@ -114,17 +114,17 @@ async def upstream(*, drops: bool = False) -> AsyncIterator[tuple[Upstream, int]
         yield place, server.sockets[0].getsockname()[1]
 
 
-def client(door: Front) -> httpx.AsyncClient:
+def client(edge: Front) -> httpx.AsyncClient:
     """Return a client as Logto is one: keep-alive, no proxy."""
-    return httpx.AsyncClient(base_url=door.url, verify=door.trust, timeout=30, trust_env=False)
+    return httpx.AsyncClient(base_url=edge.url, verify=edge.trust, timeout=30, trust_env=False)
 
 
 @each_proxy
 async def test_a_dead_upstream_is_answered_and_not_dropped(proxy: str, tmp_path: Path) -> None:
     """502 in words for an end user: no reset, which would leak the request."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # taken, but nobody listens: refused
-        async with front(proxy, tmp_path, nobody.getsockname()[1]) as door, client(door) as logto:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, but unused listens: refused
+        async with front(proxy, tmp_path, unused.getsockname()[1]) as edge, client(edge) as logto:
             answer = await logto.post("/email", json=MAIL)
             assert answer.status_code == httpx.codes.BAD_GATEWAY
             assert answer.text.strip() == SORRY
@@ -134,7 +134,7 @@ async def test_a_dead_upstream_is_answered_and_not_dropped(proxy: str, tmp_path:
 @each_proxy
 async def test_a_request_that_was_sent_is_not_sent_again(proxy: str, tmp_path: Path) -> None:
     """The upstream may have kept the mail before it broke: one try, then 502."""
-    async with upstream(drops=True) as (place, port), front(proxy, tmp_path, port) as door, client(door) as logto:
+    async with upstream(drops=True) as (place, port), front(proxy, tmp_path, port) as edge, client(edge) as logto:
         answer = await logto.post("/email", json=MAIL)
         assert answer.status_code == httpx.codes.BAD_GATEWAY
         assert len(place.heads) == 1
@@ -143,9 +143,9 @@ async def test_a_request_that_was_sent_is_not_sent_again(proxy: str, tmp_path: P
 @each_proxy
 async def test_an_upstream_that_does_not_answer_is_given_up(proxy: str, tmp_path: Path) -> None:
     """After 30 s, here 1: Logto would wait for ever, and its end user with it."""
-    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts, nobody reads
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts, unused reads
         changed = {"timeout 30s": "timeout 1s"}
-        async with front(proxy, tmp_path, mute.getsockname()[1], changed) as door, client(door) as logto:
+        async with front(proxy, tmp_path, mute.getsockname()[1], changed) as edge, client(edge) as logto:
             answer = await logto.post("/email", json=MAIL)
     assert answer.status_code in {httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT}
     assert answer.text.strip() == SORRY
@@ -154,7 +154,7 @@ async def test_an_upstream_that_does_not_answer_is_given_up(proxy: str, tmp_path
 @each_proxy
 async def test_no_connection_of_a_client_is_used_twice(proxy: str, tmp_path: Path) -> None:
     """A reload closes idle connections; a request that was on its way would be lost, and leak."""
-    async with upstream() as (_, port), front(proxy, tmp_path, port) as door, client(door) as logto:
+    async with upstream() as (_, port), front(proxy, tmp_path, port) as edge, client(edge) as logto:
         answers = [await logto.post(path, json=MAIL) for path in ("/email", "/webhook", "/email")]
     assert [answer.headers["connection"] for answer in answers] == ["close"] * 3
 
@@ -162,7 +162,7 @@ async def test_no_connection_of_a_client_is_used_twice(proxy: str, tmp_path: Pat
 @each_proxy
 async def test_the_client_cannot_forge_its_address(proxy: str, tmp_path: Path) -> None:
     """With `trusted_hops = 1` the last address is the proxy's own word, and there is no other."""
-    async with upstream() as (place, port), front(proxy, tmp_path, port) as door, client(door) as logto:
+    async with upstream() as (place, port), front(proxy, tmp_path, port) as edge, client(edge) as logto:
         await logto.post("/email", json=MAIL, headers={"x-forwarded-for": "192.0.2.1"})
         (head,) = place.heads
         told = [line for line in head.lower().split("\r\n") if line.startswith("x-forwarded-for:")]
@@ -173,8 +173,8 @@ async def test_the_client_cannot_forge_its_address(proxy: str, tmp_path: Path) -
 @pytest.mark.parametrize("path", ["/email", "/email/", "/webhook"])
 async def test_plain_http_is_refused_without_a_redirect(proxy: str, path: str, tmp_path: Path) -> None:
     """Logto would follow one, and lose its authorization or its body on the way."""
-    async with upstream() as (place, port), front(proxy, tmp_path, port) as door:
-        async with httpx.AsyncClient(base_url=door.plain_url, trust_env=False) as stranger:
+    async with upstream() as (place, port), front(proxy, tmp_path, port) as edge:
+        async with httpx.AsyncClient(base_url=edge.plain_url, trust_env=False) as stranger:
             answer = await stranger.post(path, json=MAIL)
         assert answer.status_code == httpx.codes.FORBIDDEN
         assert answer.text.strip() == "Please use https."
@@ -184,7 +184,7 @@ async def test_plain_http_is_refused_without_a_redirect(proxy: str, path: str, t
 @each_proxy
 async def test_metrics_are_not_shown_to_strangers(proxy: str, tmp_path: Path) -> None:
     """Prometheus asks Mailroom itself."""
-    async with upstream() as (place, port), front(proxy, tmp_path, port) as door, client(door) as stranger:
+    async with upstream() as (place, port), front(proxy, tmp_path, port) as edge, client(edge) as stranger:
         assert (await stranger.get("/metrics")).status_code == httpx.codes.NOT_FOUND
         assert place.heads == []
 
@@ -192,7 +192,7 @@ async def test_metrics_are_not_shown_to_strangers(proxy: str, tmp_path: Path) ->
 @unless(missing("nginx"))
 async def test_a_body_beyond_all_measure_is_refused_in_plain_words(tmp_path: Path) -> None:
     """Refused by nginx before Mailroom would; its own HTML page must not reach end users."""
-    async with upstream() as (place, port), front("nginx", tmp_path, port) as door, client(door) as logto:
+    async with upstream() as (place, port), front("nginx", tmp_path, port) as edge, client(edge) as logto:
         answer = await logto.post("/email", content=b"x" * 3_000_000)
         assert answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE
         assert answer.text == "The request is too large.\n"
@@ -215,8 +215,8 @@ async def test_a_restart_is_not_noticed_by_anyone(proxy: str, tmp_path: Path) ->
 
     async with (
         Server(places["server"], configuration('type = "capture"')) as server,
-        front(proxy, places["front"], server.port) as door,
-        client(door) as logto,
+        front(proxy, places["front"], server.port) as edge,
+        client(edge) as logto,
     ):
         logto.headers["authorization"] = AUTHORIZATION
         async with asyncio.TaskGroup() as group:

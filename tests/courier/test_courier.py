@@ -89,7 +89,7 @@ class Sending:
 async def sending(
     path: Path, *script: Any, concurrency: int = 10, supersedes: bool = True, clock: FakeClock | None = None
 ) -> AsyncIterator[Sending]:
-    """Open the house; its provider answers by the script."""
+    """Open an outbox and start a courier; its provider answers by the script."""
     clock = clock or FakeClock()
     outbox = await SqliteOutbox.open(path / "mailroom.db", secret_keys=[SECRET], clock=clock)
     opened = Sending(outbox, clock, ScriptedProvider(list(script)), concurrency=concurrency, supersedes=supersedes)
@@ -379,7 +379,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_insisted_on(
         kept = await it.courier.accept(it.new())
         await it.received(1)
         for _ in range(3):
-            await it.clock.until_asleep(7)  # six chores and the delivery
+            await it.clock.until_asleep(7)  # eight jobs and the delivery
             await it.clock.advance(1)
         await it.quiet()
         assert (await it.record(kept.id)).state is State.SENT
@@ -480,7 +480,7 @@ async def test_no_exception_ends_the_loop_that_claims(tmp_path: Path, monkeypatc
             it.slots.add_backlog(Priority.CODE)
             it.courier._wake.set()
             for _ in range(2):
-                await it.clock.until_asleep(7)  # six chores and the loop
+                await it.clock.until_asleep(7)  # eight jobs and the loop
                 await it.clock.advance(1)
             await it.received(1)
         assert [line["event"] for line in lines if line["log_level"] == "error"] == ["claim.failed"] * 2
@@ -507,8 +507,10 @@ async def test_a_delivery_that_breaks_harms_no_other(tmp_path: Path, monkeypatch
         assert {mail.id for mail in await it.received(3)} == {kept.id for kept in others}
 
 
-@pytest.mark.parametrize("chore", ["expire", "index", "purge", "truncate_log", "release"])
-async def test_a_chore_that_breaks_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chore: str) -> None:
+@pytest.mark.parametrize("job", ["expire", "index", "purge", "truncate_log", "release"])
+async def test_a_maintenance_job_that_fails_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
     """Each of them, five minutes of them all."""
     async with sending(tmp_path) as it:
         await it.caught_up()
@@ -518,7 +520,7 @@ async def test_a_chore_that_breaks_is_done_again(tmp_path: Path, monkeypatch: py
             calls.append(1)
             raise ZeroDivisionError("of the tests")
 
-        monkeypatch.setattr(it.outbox, chore, broken)
+        monkeypatch.setattr(it.outbox, job, broken)
         with structlog.testing.capture_logs() as lines:
             while len(calls) < 3:
                 await it.clock.until_asleep(6)

@@ -195,7 +195,7 @@ async def test_a_code_that_no_further_try_can_save_expires() -> None:
 
 
 async def test_mail_that_every_provider_refused_for_our_faults_is_held() -> None:
-    """It goes as soon as the operator has mended the settings."""
+    """It is sent as soon as the operator has corrected the settings."""
     delivering = Delivering(ScriptedProvider([Misconfigured("535")]), ScriptedProvider([Misconfigured("no credit")]))
     settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert (settlement.state, settlement.reason) == (State.HELD, HELD_MISCONFIGURED)
@@ -259,7 +259,7 @@ async def test_an_expired_message_is_not_dialled() -> None:
 
 
 async def test_a_mail_that_cannot_be_written_is_held_for_the_operator() -> None:
-    """A template can be mended; a bug in one counts the same."""
+    """A template can be corrected; a bug in one counts the same."""
     for fault in (RenderingError("SignIn/html.jinja:3: no such filter"), ZeroDivisionError()):
         delivering = Delivering(main := ScriptedProvider())
         delivering.renderer.fault = fault
@@ -269,7 +269,7 @@ async def test_a_mail_that_cannot_be_written_is_held_for_the_operator() -> None:
 
 
 async def test_a_code_mail_without_its_code_fails() -> None:
-    """Nobody can mend it: Logto did not send one."""
+    """It cannot be corrected: Logto did not send one."""
     delivering = Delivering(main := ScriptedProvider())
     delivering.renderer.fault = MissingVariable("the request has no code")
     settlement = await delivering.settled(message(now=delivering.clock.now()))

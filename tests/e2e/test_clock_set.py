@@ -69,7 +69,7 @@ async def test_queued_codes_are_sent_within_seconds(
         while time.monotonic() < began + 3:
             assert (await client.post("/email", json=code(0))).status_code == 200
         assert await metric(client, REFUSED) - before <= 3 * 5  # retries come after 1, 2 and 4 s
-        smtp.mend()
+        smtp.recover()
         mails = await smtp.received(5, within=12)
         assert {mail.recipient for mail in mails} == set(recipients)
         assert (await client.post("/email", json=code(6))).status_code == 200
@@ -91,7 +91,7 @@ async def test_a_code_is_not_sent_after_its_lifetime_by_elapsed_time(
         async with asyncio.timeout(20):
             while not await metric(client, 'mailroom_settled_total{state="expired"}'):
                 pass
-        smtp.mend()
+        smtp.recover()
         assert (await client.post("/email", json=code(7))).status_code == 200
         assert [mail.recipient for mail in await smtp.received(1, within=5)] == ["ada+7@example.com"]
         assert "code.undelivered" in server.log()
@@ -105,7 +105,7 @@ async def test_after_a_restart_queued_codes_are_sent_by_the_new_clock(
         await refused(client, smtp, 3)
         await server.kill()
         set_clock(-HOUR)
-        smtp.mend()
+        smtp.recover()
         await server.start()
         await server.ready()
         assert len(await smtp.received(3, within=10)) == 3

@@ -103,7 +103,7 @@ async def test_an_unreachable_server_loses_nothing(tmp_path: Path) -> None:
         smtp.fault("GREETING", DROP)
         answers = await asyncio.gather(*(client.post("/email", json=code(number)) for number in range(20)))
         assert {answer.status_code for answer in answers} == {200}
-        smtp.mend()
+        smtp.recover()
         mails = await smtp.received(20, within=30)
         assert {mail.recipient for mail in mails} == {f"ada+{number}@example.com" for number in range(20)}
 
@@ -162,7 +162,7 @@ async def test_a_code_that_expired_between_two_processes_is_not_sent(tmp_path: P
         file = apsw.Connection(str(tmp_path / "data" / "mailroom.db"))
         file.execute("UPDATE messages SET expires_at = expires_at - 600, due_at = due_at - 600 WHERE id = ?", (ids[0],))
         file.close()
-        smtp.mend()
+        smtp.recover()
         await server.start()
         await server.ready()
         assert [mail.recipient for mail in await smtp.received(1)] == ["ada+2@example.com"]

@@ -46,7 +46,7 @@ async def test_deleted_files_are_a_503_and_what_was_acknowledged_is_sent(tmp_pat
         logged = errors(server)
         assert {"outbox.moved", "email.not_stored"} <= {line["event"] for line in logged}
         assert all("put it back, or restart" in str(line) for line in logged)
-        smtp.mend()
+        smtp.recover()
         mails = await smtp.received(5, within=20)
         assert {mail.recipient for mail in mails} == {f"ada+{number}@example.com" for number in range(5)}
         await server.stop()
@@ -66,7 +66,7 @@ async def test_moved_files_that_are_put_back_are_used_again(tmp_path: Path) -> N
         move(tmp_path / "away", tmp_path / "data")
         assert (await client.post("/email", json=code(2))).status_code == 200
         await server.kill()
-        smtp.mend()
+        smtp.recover()
         await server.start()
         await server.ready()
         mails = await smtp.received(2, within=20)
@@ -83,7 +83,7 @@ async def test_a_deleted_write_ahead_log_loses_no_message(tmp_path: Path) -> Non
             assert (await client.post("/email", json=code(number))).status_code == 200
         assert {line["event"] for line in errors(server)} == {"outbox.moved"}
         await server.kill()
-        smtp.mend()
+        smtp.recover()
         await server.start()
         await server.ready()
         assert len({mail.recipient for mail in await smtp.received(20, within=30)}) == 20

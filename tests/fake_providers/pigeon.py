@@ -12,7 +12,7 @@ class Settings(ProviderSettings):
     """What a pigeon can be told."""
 
     host: str = Field(description="the loft")
-    port: int = Field(587, ge=1, le=65535, description="its door")
+    port: int = Field(587, ge=1, le=65535, description="its port")
     password: SecretStr | None = Field(None, description="what opens it")
     key_file: str = Field("", description="a setting whose own name ends in _file")
     headers: dict[str, str | tuple[str, ...]] = Field({}, description="rings on its leg")

@@ -38,7 +38,7 @@ class SmtpService:
 
     def accept(self) -> None:
         """Accept everything again."""
-        self.server.mend()
+        self.server.recover()
 
     def refuse(self, kind: type[SendingError]) -> None:
         """Send a response of this kind."""

@@ -273,7 +273,7 @@ def test_the_same_on_uvloop(tls: Any, pipelining: bool) -> None:  # noqa: FBT001
             with pytest.raises(asyncio.CancelledError):
                 await sending
             await server.left_alone()
-            server.mend()
+            server.recover()
             await provider.send(email())
             await provider.aclose()
             await server.left_alone()
