@@ -1,4 +1,4 @@
-"""Masks a message's secrets in what a provider says: it echoes subjects, links and addresses, as they are or encoded.
+"""Masks a message's secrets in diagnostics: providers repeat subjects, links and addresses, as they are or encoded.
 
 Only letters and digits are compared, so `4 8 1-5.1 6` shows the code 481516. The text is searched as it is, decoded
 (HTML, URL, JSON, quoted-printable, encoded words) and as base64, and what shows a secret is replaced where it stands.
@@ -17,9 +17,9 @@ import msgspec
 from mailroom.message import MASK, Email, Message
 from mailroom.text import one_line
 
-_LONGEST_WORDS: Final = 500
+_LONGEST_DIAGNOSTIC: Final = 500
 _LONGEST_SEARCHED: Final = 4000
-"""Characters of a provider's words that are searched: providers bound them, this bounds the work."""
+"""Characters of a diagnostic that are searched; bounds the work."""
 _DEEPEST: Final = 3
 """Encodings within each other that are undone: base64 of a URL in HTML."""
 _FEWEST: Final = 4
@@ -27,22 +27,22 @@ _FEWEST: Final = 4
 _FEWEST_WITHOUT_DIGITS: Final = 8
 """The same of a secret without a digit: `Anna` is not in "an n a.", nor in "than nasty"."""
 _FEWEST_BEGUN: Final = 3
-"""Letters and digits of a secret that are masked where the words were cut behind them."""
+"""Letters and digits of a secret that are masked at the end of a diagnostic that was cut."""
 
 
-def redact(words: str, message: Message, email: Email | None = None) -> str:
-    """Return what a provider said, one line of at most 500 characters, without what only the reader may know."""
-    if not words:
+def redact(diagnostic: str, message: Message, email: Email | None = None) -> str:
+    """Return a remote server's text as one line of at most 500 characters, the secrets of the message masked."""
+    if not diagnostic:
         return ""
-    line = one_line(words[:_LONGEST_SEARCHED])
+    line = one_line(diagnostic[:_LONGEST_SEARCHED])
     secrets = {message.recipient, *message.secrets()}
     if email is not None:
         secrets.update((email.recipient, email.subject))
-    is_cut = words.endswith("…") or len(words) > _LONGEST_SEARCHED
+    is_cut = diagnostic.endswith("…") or len(diagnostic) > _LONGEST_SEARCHED
     if is_cut or _may_show(line, secrets):
-        found = _shown(line, [needle for secret in secrets for needle in _needles(secret)], is_cut=is_cut)
-        line = _replaced(line, sorted(found))
-    return line[:_LONGEST_WORDS]
+        found = _find_spans(line, [needle for secret in secrets for needle in _needles(secret)], is_cut=is_cut)
+        line = _mask_spans(line, sorted(found))
+    return line[:_LONGEST_DIAGNOSTIC]
 
 
 class _Needle(msgspec.Struct, frozen=True):
@@ -117,25 +117,25 @@ def _hints(secret: str) -> Iterable[bytes]:
     return [form.encode() for form in (char, char.lower(), char.upper())]
 
 
-def _shown(
+def _find_spans(
     text: str, needles: list[_Needle], *, is_cut: bool, depth: int = 0, is_base64: bool = False
 ) -> set[tuple[int, int]]:
     """Return where in the text secrets are shown: first character, and the one behind the last."""
-    found = set(_plainly(text, needles, is_cut=is_cut))
+    found = set(_find_in_text(text, needles, is_cut=is_cut))
     if depth < _DEEPEST and _ENCODED.search(text):
         decoded, places = _decoded(text)
-        for start, end in _shown(decoded, needles, is_cut=is_cut, depth=depth + 1, is_base64=is_base64):
+        for start, end in _find_spans(decoded, needles, is_cut=is_cut, depth=depth + 1, is_base64=is_base64):
             found.add((places[start][0], places[end - 1][1]))
     for run, at in () if is_base64 else _base64_runs(text):
         for offset, decoded in enumerate(_base64_texts(run)):
-            for span in _shown(decoded, needles, is_cut=is_cut, depth=depth, is_base64=True):
+            for span in _find_spans(decoded, needles, is_cut=is_cut, depth=depth, is_base64=True):
                 first, last = (len(decoded[:end].encode("utf-8", "surrogateescape")) for end in span)
                 # Three octets are four characters.
                 found.add((at[offset + first * 4 // 3], at[min(offset - (-last * 4 // 3), len(at)) - 1] + 1))
     return found
 
 
-def _plainly(text: str, needles: list[_Needle], *, is_cut: bool) -> Iterator[tuple[int, int]]:
+def _find_in_text(text: str, needles: list[_Needle], *, is_cut: bool) -> Iterator[tuple[int, int]]:
     squeezed = _letters(text)
     places: list[int] = []
     for needle in needles:
@@ -144,7 +144,7 @@ def _plainly(text: str, needles: list[_Needle], *, is_cut: bool) -> Iterator[tup
             continue
         length = len(needle.letters)
         starts = [match.start() for match in re.finditer(f"(?={needle.letters})", squeezed)]
-        if is_cut and (rest := _begun(squeezed, needle.letters)):
+        if is_cut and (rest := _cut_length(squeezed, needle.letters)):
             starts.append(len(squeezed) - rest)
         if starts:
             # `casefold` can make several letters of one, so each is traced to its place.
@@ -152,7 +152,7 @@ def _plainly(text: str, needles: list[_Needle], *, is_cut: bool) -> Iterator[tup
             yield from ((places[start], places[min(start + length, len(places)) - 1] + 1) for start in starts)
 
 
-def _begun(letters: str, secret: str) -> int:
+def _cut_length(letters: str, secret: str) -> int:
     """Return how many letters of the secret stand at the end of a text that was cut there."""
     lengths = range(len(secret) - 1, _FEWEST_BEGUN - 1, -1)
     return next((length for length in lengths if letters.endswith(secret[:length])), 0)
@@ -258,7 +258,7 @@ def _base64_octets(run: str) -> bytes:
     return b64decode(run[:length].translate(_URL_SAFE) + "=" * (-length % 4))
 
 
-def _replaced(line: str, spans: Iterable[tuple[int, int]]) -> str:
+def _mask_spans(line: str, spans: Iterable[tuple[int, int]]) -> str:
     made: list[str] = []
     at = 0
     for start, end in spans:
