@@ -107,10 +107,20 @@ class Unavailable(SendingError):
 
     outcome = "unavailable"
 
-    def __init__(self, words: str, *, code: str = "", hint: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        words: str,
+        *,
+        code: str = "",
+        hint: str = "",
+        retry_after: float | None = None,
+        is_throttled: bool = False,
+    ) -> None:
         super().__init__(words, code=code, hint=hint)
         self.retry_after = retry_after
         """Seconds until the provider accepts another attempt."""
+        self.is_throttled = is_throttled
+        """Whether the provider says that mails, whatever they are, come too fast."""
 
 
 class Uncertain(SendingError):

@@ -129,7 +129,8 @@ def _error(response: ApiResponse, *path: str | int) -> SendingError | None:
         kind = Misconfigured
     elif code == "mj-0013" and field.startswith("To"):
         kind = Rejected
-    return response.error(kind, f"{message} ({field})" if field and field not in message else message, code=code)
+    text = f"{message} ({field})" if field and field not in message else message
+    return response.error(kind, text, code=code, is_throttled=status == "429")
 
 
 connect = Mailjet

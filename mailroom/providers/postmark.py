@@ -101,7 +101,7 @@ class Postmark(HttpProvider[Settings]):
             kind = Misconfigured if our_fault else Rejected if _RECIPIENT in text else Declined
         if kind is Misconfigured and response.status == 429:  # noqa: PLR2004  # HTTP's
             kind = Unavailable
-        raise response.error(kind, message, code=code)
+        raise response.error(kind, message, code=code, is_throttled=code == "429")
 
 
 def _content(email: Email) -> dict[str, Any]:

@@ -27,6 +27,9 @@ _CREDENTIALS: Final = "check username, password and tls of this provider"
 _HELO: Final = "set helo_name of this provider to a full host name that the DNS knows"
 _SENDER: Final = "`from` must be an address that this login may send from: verify it there, or change `from`"
 _ACCOUNT: Final = "the account cannot send: look at its state in the provider's console"
+_QUOTA: Final = "the account's quota is used up: raise it there, or add a second provider"
+_TOO_FAST: Final = "mails come too fast for this provider: set `rate` to what it allows"
+_GREYLISTED: Final = "the recipient's server takes a mail only at its second try"
 TOO_LARGE: Final = "the mail is too large for this provider: make the template smaller, or add another provider"
 
 
@@ -47,6 +50,8 @@ class Row:
     """What the operator can do."""
     wait_seconds: float | None = None
     """Wait before the next attempt, of an `Unavailable`."""
+    is_throttled: bool = False
+    """Whether an `Unavailable` says that mails come too fast."""
 
     def matches(self, command: Command, code: str, enhanced: str, text: str) -> bool:
         """Return whether this row applies to a reply."""
@@ -63,14 +68,16 @@ class Row:
     def error(self, diagnostic: str, *, code: str) -> SendingError:
         """Return the error for a reply to which this row applies."""
         if issubclass(self.kind, Unavailable):
-            return self.kind(diagnostic, code=code, hint=self.hint, retry_after=self.wait_seconds)
+            return self.kind(
+                diagnostic, code=code, hint=self.hint, retry_after=self.wait_seconds, is_throttled=self.is_throttled
+            )
         return self.kind(diagnostic, code=code, hint=self.hint)
 
 
 ROWS: Final = (
     # the connection ends, whatever the command was
     Row(Unavailable, "Google: zitadel#4477, authelia#1146", "421", commands=_EHLO, hint=_HELO),
-    Row(Unavailable, "RFC 5321 §3.8", "421"),
+    Row(Unavailable, "RFC 5321 §3.8", "421", is_throttled=True),
     # codes with a meaning of the vendor's own
     Row(Misconfigured, "Aliyun: MAIL FROM is not the login; permanent although 4xx", "436", hint=_SENDER),
     Row(Rejected, "Aliyun: 559 invalid recipient, 563 on its suppression list", "559|563", commands=_AFTER_MAIL),
@@ -102,8 +109,9 @@ ROWS: Final = (
         text=r"SubmissionQuotaExceeded|quota (has been )?exceeded|exceeded (your|the) (\w+ ){0,3}quota"
         r"|(daily|hourly|monthly|relay) (\w+ ){0,3}(limit|quota)",
         commands=_FROM_MAIL,
-        hint="the account's quota is used up: raise it there, or add a second provider",
+        hint=_QUOTA,
         wait_seconds=QUOTA_WAIT_SECONDS,
+        is_throttled=True,
     ),
     # credentials
     Row(Misconfigured, "RFC 4954 §6: a password transition is needed", "432", commands=_AUTH, hint=_CREDENTIALS),
@@ -115,7 +123,38 @@ ROWS: Final = (
         "4..",
         text=r"concurrent connections?|too many (concurrent )?(connections|sessions)",
         hint="lower `concurrency` of this provider",
+        is_throttled=True,
     ),
+    # too many mails
+    Row(
+        Unavailable,
+        "SES `454 Throttling failure: Daily message quota exceeded`",
+        "4..",
+        text=r"(daily|hourly|monthly|relay) (\w+ ){0,3}(limit|quota)",
+        commands=_FROM_MAIL,
+        hint=_QUOTA,
+        wait_seconds=QUOTA_WAIT_SECONDS,
+        is_throttled=True,
+    ),
+    Row(Unavailable, "RFC 6647: greylisting is about one recipient", "4..", text=r"gr[ea]y-?list", hint=_GREYLISTED),
+    Row(
+        Unavailable,
+        "SES `454 Throttling failure: Maximum sending rate exceeded`; Postfix anvil `450 4.7.1 Error: too much mail`",
+        "4..",
+        text=r"throttl|(sending|send|message|mail|rate) (rate|limit) (is |was |has been )?(exceeded|reached)"
+        r"|rate.?limit|too (much mail|many (messages|e-?mails|mails|requests)|fast|quickly)|slow down",
+        hint=_TOO_FAST,
+        is_throttled=True,
+    ),
+    Row(
+        Unavailable,
+        "RFC 3463 §3.8; Google `451 4.7.28`",
+        "451",
+        enhanced=r"4\.7\..*",
+        hint=_TOO_FAST,
+        is_throttled=True,
+    ),
+    Row(Unavailable, "Microsoft 365 `432 4.3.2`", "432", is_throttled=True),
     # the sender; also in replies that go on with "user unknown" (sender verification)
     Row(
         Misconfigured,

@@ -151,7 +151,7 @@ class Aliyun(HttpProvider[Settings]):
         wait = response.retry_after()
         if code.startswith("InvalidSendMail.Spam") and wait is None:
             wait = SPAM_WAIT_SECONDS
-        raise response.error(kind, code=code, retry_after=wait)
+        raise response.error(kind, code=code, retry_after=wait, is_throttled=code.startswith("Throttling"))
 
 
 def _action_request(action: str, fields: Mapping[str, str]) -> ApiRequest:

@@ -102,10 +102,12 @@ class ApiResponse:
         *,
         code: str = "",
         retry_after: float | None = None,
+        is_throttled: bool = False,
     ) -> SendingError:
         """Return the error of this kind, by default the status's, with the vendor's diagnostic and code or the status.
 
         `Declined` is refined by the diagnostic, by the same table as an SMTP reply.
+        `is_throttled`: the vendor's code says that mails come too fast, as a 429 and `Retry-After` do.
         """
         kind = kind or by_status(self.status)
         diagnostic = bounded(diagnostic) or self.diagnostic
@@ -115,6 +117,9 @@ class ApiResponse:
         if isinstance(error, Unavailable):
             waits = (retry_after, self.retry_after(), error.retry_after)
             error.retry_after = next((seconds for seconds in waits if seconds is not None), None)
+            error.is_throttled |= (
+                is_throttled or self.status == HTTPStatus.TOO_MANY_REQUESTS or self.retry_after() is not None
+            )
         return error
 
     def receipt(self, name: str) -> Receipt:

@@ -156,13 +156,14 @@ class Ses(HttpProvider[Settings]):
         if response.is_success:
             return response.receipt("MessageId")
         code = _error_type(response)
-        kind = Unavailable if code.startswith(_THROTTLED) else KINDS.get(code)
+        is_throttled = code.startswith(_THROTTLED)
+        kind = Unavailable if is_throttled else KINDS.get(code)
         if code in _EXPIRED:
             # Temporary keys are fetched again for the next attempt; those in the settings only the operator can renew.
             kind = Unavailable if self._auth.forget() else Misconfigured
         elif kind in (Declined, Unavailable) and any(text in response.diagnostic for text in _OUR_FAULT):
             kind = Misconfigured
-        raise response.error(kind, code=code)
+        raise response.error(kind, code=code, is_throttled=is_throttled)
 
 
 def _content(email: Email) -> dict[str, Any]:

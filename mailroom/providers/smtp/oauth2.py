@@ -157,7 +157,12 @@ class Tokens:
         except Uncertain as error:
             raise Unavailable(f"the token endpoint did not answer: {error.words}") from None
         except Unavailable as error:
-            raise Unavailable(f"no token: {error.words}", code=error.code, retry_after=error.retry_after) from None
+            raise Unavailable(
+                f"no token: {error.words}",
+                code=error.code,
+                retry_after=error.retry_after,
+                is_throttled=error.is_throttled,
+            ) from None
         except Misconfigured as error:
             raise Misconfigured(f"no token: {error.words}", code=error.code) from None
         fields = _fields(response)

@@ -110,5 +110,23 @@ def test_an_error_has_diagnostic_code_and_wait() -> None:
     error = answer(b'{"message": "Slow down"}', 429, retry_after="9").error(Unavailable)
     assert isinstance(error, Unavailable)
     assert (error.words, error.code, error.retry_after) == ("Slow down", "HTTP 429", 9)
+    assert error.is_throttled
     assert answer().error(Rejected, "Its own", code="E1").code == "E1"
     assert len(answer().error(Rejected, "x" * 9000, code="y" * 9000).code) <= 100
+
+
+@pytest.mark.parametrize(
+    ("error", "is_throttled"),
+    [
+        (answer(status=429).error(Unavailable), True),
+        (answer(status=503, retry_after="9").error(Unavailable), True),
+        (answer(status=400).error(Unavailable, is_throttled=True), True),
+        (answer(b"Daily message quota exceeded.").error(Declined), True),
+        (answer(status=503).error(Unavailable), False),
+        (answer(status=400).error(Unavailable, retry_after=60), False),
+    ],
+)
+def test_throttling_is_said_by_status_header_code_or_words(error: SendingError, is_throttled: bool) -> None:  # noqa: FBT001
+    """A wait that is our own choice is none."""
+    assert isinstance(error, Unavailable)
+    assert error.is_throttled is is_throttled

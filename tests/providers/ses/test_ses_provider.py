@@ -131,6 +131,8 @@ class TestSes(HttpProviderContract, TemplatesContract):
             with pytest.raises(kind) as refused:
                 await provider.send(email())
             assert refused.value.code == code
+            throttled = isinstance(refused.value, Unavailable) and refused.value.is_throttled
+            assert throttled is ("Throttling" in code or "TooManyRequests" in code)
 
     @pytest.mark.parametrize(
         ("code", "message"),

@@ -191,6 +191,46 @@ def test_an_exhausted_quota_has_a_longer_wait() -> None:
     assert error.retry_after == QUOTA_WAIT_SECONDS
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (Command.GREETING, "421 4.7.0 Too many connections from your IP address"),
+        (Command.CONTENT, "421 4.7.28 Our system has detected an unusual rate of unsolicited mail"),
+        (Command.MAIL, "421 4.3.2 Service not available, closing transmission channel"),
+        (Command.CONTENT, "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending"),
+        (Command.MAIL, "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"),
+        (Command.RCPT, "451 4.7.500 Server busy. Please try again later"),
+        (Command.MAIL, "451 4.7.1 try again later"),
+        (Command.MAIL, "454 Throttling failure: Maximum sending rate exceeded."),
+        (Command.MAIL, "454 Throttling failure: Daily message quota exceeded."),
+        (Command.MAIL, "450 4.7.1 Error: too much mail from 203.0.113.9"),
+        (Command.CONTENT, "550 5.4.5 Daily user sending limit exceeded."),
+    ],
+)
+def test_throttling_is_known_as_such(command: Command, text: str) -> None:
+    error = refusal(command, Reply(int(text[:3]), (text[4:],)))
+    assert isinstance(error, Unavailable)
+    assert error.is_throttled
+    assert (error.retry_after == QUOTA_WAIT_SECONDS) is ("Daily" in text)
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (Command.EHLO, "421 4.7.0 Try again later, closing connection. (EHLO)"),
+        (Command.RCPT, "451 4.7.1 Greylisting in action, please come back later"),
+        (Command.RCPT, "450 4.2.0 <ada@reader.example>: Recipient address rejected: Greylisted"),
+        (Command.RCPT, "452 4.2.2 The email account that you tried to reach is over quota"),
+        (Command.RCPT, "450 4.2.1 The user you are trying to contact is receiving mail at a rate that prevents it"),
+        (Command.CONTENT, "451 4.3.0 local error in processing"),
+    ],
+)
+def test_what_is_about_one_recipient_or_the_server_is_no_throttling(command: Command, text: str) -> None:
+    error = refusal(command, Reply(int(text[:3]), (text[4:],)))
+    assert isinstance(error, Unavailable)
+    assert not error.is_throttled
+
+
 def test_a_failed_sender_verification_is_not_about_the_recipient() -> None:
     """Exim repeats the reply of the sender's own server."""
     lines = ("Verification failed for <no-reply@acme.example>", "No Such User Here", "Sender verify failed")
