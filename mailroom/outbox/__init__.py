@@ -288,6 +288,12 @@ class Outbox(Protocol):
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""
 
+    async def accepted(self, provider: str, *, since: Instant, slice_seconds: float) -> Sequence[tuple[Instant, int]]:
+        """Return how many mails a provider has accepted since then, or may have: time and number for each slice.
+
+        Oldest first, for quotas. Mails of messages that waited for more than a day are not counted.
+        """
+
     async def depth(self) -> Mapping[Priority, Depth]:
         """Return the number and age of waiting messages, by priority."""
 

@@ -263,6 +263,20 @@ class OutboxContract:
         assert (claimed.leased, claimed.next_due) == ((), START + 7)
         assert (await claim_one(outbox, START + 7)).attempts[:-1] == attempts
 
+    async def test_accepted_mails_are_counted_by_slices_of_time(self, outbox: Outbox) -> None:
+        """Of one provider; uncertain ones too, and those of messages that go on; refused ones are not."""
+        outcomes = (Outcome.ACCEPTED, Outcome.ACCEPTED, Outcome.UNCERTAIN, Outcome.UNAVAILABLE, Outcome.ACCEPTED)
+        for number, outcome in enumerate(outcomes):
+            at = START + 40 * number
+            await outbox.put(message(at))
+            leased = await claim_one(outbox, at)
+            state = State.SENT if outcome is Outcome.ACCEPTED else State.QUEUED
+            await outbox.settle(Settlement(leased.message.id, state, ended(leased, outcome), due_at=START + 500))
+        counts = await outbox.accepted("main", since=START, slice_seconds=100)
+        assert list(counts) == [(START + 80.25, 3), (START + 160.25, 1)]
+        assert await outbox.accepted("main", since=START + 161, slice_seconds=100) == []
+        assert await outbox.accepted("backup", since=START, slice_seconds=100) == []
+
     async def test_a_claim_leases_no_more_than_each_limit_allows(self, outbox: Outbox) -> None:
         """Of some templates, and of all others; codes may take what other mail may not."""
         for number in range(3):

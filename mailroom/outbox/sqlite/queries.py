@@ -19,6 +19,8 @@ from mailroom.sealing import Seal
 
 Result = TypeVar("Result")
 
+_DAY_SECONDS: Final = 86400.0
+
 _GET: Final = f"SELECT {RECORD_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608 - a constant
 
 # The newest messages are not indexed yet (`operations.index`).
@@ -44,12 +46,14 @@ _DEPTH: Final = """
 
 _HELD: Final = "SELECT reason, count(*) FROM messages WHERE state = 'held' GROUP BY reason"
 
-_TRIED: Final = """
+_RECENT: Final = """
     WITH recent (attempts) AS (
         SELECT attempts FROM messages WHERE id >= ?1
         UNION ALL
         SELECT attempts FROM messages WHERE due_at IS NOT NULL AND +id < ?1  -- by due_at, not by id
-    ),
+    )"""
+
+_TRIED: Final = f"""{_RECENT},
     tried (provider, outcome, started_at, words) AS (
         SELECT value ->> 'provider', value ->> 'outcome', value ->> 'started_at',
                coalesce(value ->> 'words', '')  -- what is empty may be left out
@@ -61,7 +65,20 @@ _TRIED: Final = """
      WHERE started_at >= ?2
      GROUP BY provider, outcome
      ORDER BY max(started_at) DESC
-"""
+"""  # noqa: S608 - a constant
+
+_ACCEPTED: Final = f"""{_RECENT},
+    ended (at) AS (
+        SELECT (value ->> 'started_at') + coalesce(value ->> 'duration_seconds', 0)
+          FROM recent, json_each(attempts)
+         WHERE json_valid(attempts) AND value ->> 'provider' = ?3 AND value ->> 'outcome' IN ('accepted', 'uncertain')
+    )
+    SELECT max(at), count(*)
+      FROM ended
+     WHERE at >= ?2
+     GROUP BY CAST(at / ?4 AS INTEGER)
+     ORDER BY 1
+"""  # noqa: S608 - a constant
 
 
 class Reader:
@@ -184,6 +201,16 @@ class SqliteRecords:
         return [
             AttemptSummary(provider, Outcome(outcome) if outcome else None, count, last_at, words)
             for provider, outcome, count, last_at, words in rows
+        ]
+
+    async def accepted(self, provider: str, *, since: Instant, slice_seconds: float) -> list[tuple[Instant, int]]:
+        """Return how many mails a provider has accepted since then, or may have: time and number for each slice.
+
+        Reads messages of the period and of the day before it, and older ones that are not settled yet.
+        """
+        oldest = new_id(max(0.0, since - _DAY_SECONDS), bytes(10))
+        return [
+            (at, count) for at, count in await self._reader.rows(_ACCEPTED, (oldest, since, provider, slice_seconds))
         ]
 
     async def free_bytes(self) -> int | None:
