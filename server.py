@@ -39,7 +39,7 @@ from mailroom.config import template_sources
 from mailroom.lint.changed_templates import watch_templates
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.clock import Clock, SystemClock
-from mailroom.courier import Courier, Channel, PriorityLimiter, Routes
+from mailroom.courier import Courier, Channel, PriorityLimiter, Rates, Routes
 from mailroom.errors import MailroomError, SealBroken, SettingsError
 from mailroom.message import TEMPLATES
 from mailroom.metrics import Metrics
@@ -101,7 +101,7 @@ async def build(
     channels = {
         name: Channel(
             provider=connect(provider, ProviderContext(name, clock, outbox.captured)),
-            limiter=PriorityLimiter(provider.concurrency),
+            limiter=PriorityLimiter(provider.concurrency, Rates(clock, rate=provider.rate, quota=provider.quota)),
             sender=provider.sender or settings.sender,
             template_for=provider.template_for,
             forwards=provider.forwards,

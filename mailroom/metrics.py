@@ -42,6 +42,16 @@ class Metrics:
         self.provider_open = gauge(
             "mailroom_provider_open", "1 while a provider is skipped because it fails", ["provider"]
         )
+        self.provider_rate = gauge(
+            "mailroom_provider_rate_per_second",
+            "Most mails per second, by the settings and by the vendor's signals to slow down; +Inf: no limit",
+            ["provider"],
+        )
+        self.provider_quota_left = gauge(
+            "mailroom_provider_quota_left",
+            "Mails that the quota of the settings leaves; 0: suspended until it renews",
+            ["provider"],
+        )
         self.handover_seconds = histogram(
             "mailroom_handover_seconds",
             "From the acceptance of a message to its acceptance by a provider",

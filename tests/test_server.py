@@ -109,6 +109,18 @@ async def test_it_serves_until_sigterm_and_exits_with_0(tmp_path: Path) -> None:
         assert "server.ended" in running.said()
 
 
+async def test_rate_and_quota_of_a_provider_are_in_the_metrics(tmp_path: Path) -> None:
+    limits = 'rate = "14/s"\nquota = "50000/d"\n'
+    async with process(tmp_path, settings=SETTINGS + limits) as running:
+        await running.ready()
+        while await running.is_ready() != 200:
+            pass
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            lines = (await client.get(f"{running.url}/metrics")).text.splitlines()
+    assert 'mailroom_provider_rate_per_second{provider="main"} 14.0' in lines
+    assert 'mailroom_provider_quota_left{provider="main"} 50000.0' in lines
+
+
 async def test_sigint_ends_it_without_a_drain(tmp_path: Path) -> None:
     async with process(tmp_path, settings=SETTINGS.replace('"2s"', '"60s"')) as running:
         await running.ready()

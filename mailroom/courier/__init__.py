@@ -6,11 +6,12 @@ from typing import Protocol
 from mailroom.courier.channel import Channel
 from mailroom.courier.courier import Courier
 from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.rates import Rates
 from mailroom.courier.routes import Routes
 from mailroom.message import Message
 from mailroom.outbox import DedupKey, PutResult
 
-__all__ = ["Acceptor", "Channel", "Courier", "PriorityLimiter", "Routes"]
+__all__ = ["Acceptor", "Channel", "Courier", "PriorityLimiter", "Rates", "Routes"]
 
 
 class Acceptor(Protocol):

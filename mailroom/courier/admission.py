@@ -48,7 +48,10 @@ class Slots:
 
         `is_due`: a message has become due somewhere. Without a backlog half of the free slots stay for new messages.
         """
-        if not (self.backlog or is_due) or not any(channel.is_usable for channel in self._channels):
+        if not (self.backlog or is_due):
+            return 0, 0
+        if not any(channel.is_usable for channel in self._channels):
+            self.backlog = _ALL  # what is due waits for a provider
             return 0, 0
         if self._free <= 0:
             self.backlog = _ALL  # slots that become free are for what is due, not for new messages

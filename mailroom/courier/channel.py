@@ -4,15 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from mailroom.clock import Instant
 from mailroom.courier.breaker import Breaker, Change
-from mailroom.courier.limiter import NEVER, PriorityLimiter
-from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
+from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.rates import LimitChange, Rates
+from mailroom.errors import Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Priority, Receipt
+from mailroom.outbox import Outbox
 from mailroom.providers import Provider
 
 _STALLED_SECONDS: Final = 10.0
 """All permits in use for so long without one outcome: the provider hangs."""
+_THROUGH_SECONDS: Final = 30.0
+"""While it has accepted a mail within this time, a provider that throttles is not failing."""
+
+log = structlog.get_logger()
 
 
 @dataclass
@@ -31,20 +39,30 @@ class Channel:
     """Whether an operator has paused it."""
     _progress_at: Instant = 0.0
     """When an attempt last started or ended."""
+    _accepted_at: Instant = 0.0
+    """When it last accepted a mail."""
+
+    @property
+    def rates(self) -> Rates:
+        """Return its limits over time."""
+        return self.limiter.rates
 
     @property
     def is_usable(self) -> bool:
-        """Whether mail may be handed to it at all."""
-        return not self.is_paused
+        """Whether mail may be handed to it at all: neither paused nor suspended until its quota renews."""
+        return not self.is_paused and self.rates.suspended_until is None
 
     def is_available(self, now: Instant) -> bool:
-        """Whether it is to be preferred to a provider that is not: usable, and its breaker lets a message through."""
-        return self.is_usable and self.breaker.admits(now)
+        """Whether it is to be preferred to a provider that is not.
+
+        It is usable, its breaker lets a message through, and the vendor has not asked for a pause.
+        """
+        return self.is_usable and self.breaker.admits(now) and not self.rates.is_pausing
 
     def pause(self, *, is_paused: bool) -> None:
         """Pause or resume it; messages that wait for a permit choose again."""
         self.is_paused = is_paused
-        self.limiter.end_waits(NEVER)
+        self.limiter.end_waits()
 
     def begin(self, now: Instant) -> bool:
         """Register that an attempt starts; False: its breaker is open, prefer another provider."""
@@ -62,8 +80,17 @@ class Channel:
         `Rejected` and `Declined` are about one mail: the provider works.
         """
         self._progress_at = now
+        if isinstance(result, Receipt | Uncertain):  # the vendor may have counted it
+            self.rates.count_accepted()
+        if isinstance(result, Receipt):
+            self._accepted_at = now
         if isinstance(result, Receipt | Rejected | Declined):
             return self.breaker.succeed()
+        if isinstance(result, Unavailable) and result.is_throttled:
+            self.rates.slow_down(result.retry_after)
+            if now - self._accepted_at < _THROUGH_SECONDS:
+                self.breaker.cancel()
+                return None
         return self._fail(f"{result.code} {result.words}".strip(), now, at_once=isinstance(result, Misconfigured))
 
     def check_progress(self, now: Instant) -> Change | None:
@@ -73,8 +100,28 @@ class Channel:
             return None
         return self._fail(f"no answer for {_STALLED_SECONDS:g} s while all connections are in use", now, at_once=True)
 
+    async def restore_quota(self, name: str, outbox: Outbox) -> None:
+        """Count what the provider of this name accepted before this process began."""
+        quota, now = self.rates.quota, self.rates.clock.now()
+        if quota is None:
+            return
+        try:
+            counts = await outbox.accepted(name, since=now - quota.seconds, slice_seconds=quota.slice_seconds)
+        except OutboxError as error:  # better too many mails than none
+            log.error("quota.not_restored", provider=name, problem=str(error))  # noqa: TRY400 - the text says it all
+            return
+        for at, count in counts:
+            quota.add(min(at, now), count)
+
+    def check_limits(self) -> LimitChange | None:
+        """Return one change of its limits since the last call; ends all waits when it is suspended."""
+        change = self.rates.check()
+        if change is LimitChange.SUSPENDED:
+            self.limiter.end_waits()
+        return change
+
     def _fail(self, reason: str, now: Instant, *, at_once: bool) -> Change | None:
         change = self.breaker.fail(reason, now, at_once=at_once)
         if change is Change.OPENED:
-            self.limiter.end_waits(NEVER)
+            self.limiter.end_waits(only_with_alternative=True)
         return change

@@ -22,6 +22,7 @@ from mailroom.courier.breaker import Change
 from mailroom.courier.channel import Channel
 from mailroom.courier.delivery import Delivery
 from mailroom.courier.maintenance import Maintenance, every
+from mailroom.courier.rates import LimitChange
 from mailroom.courier.reporter import Reporter
 from mailroom.courier.routes import Routes
 from mailroom.courier.supersede import Replacements, supersede_key
@@ -136,6 +137,10 @@ class Courier:
     async def start(self) -> None:
         """Begin to send what is due, and to maintain the outbox. Raises OutboxError."""
         await self._follow_operator()
+        if self._delivers:
+            for name, channel in self._channels.items():
+                await channel.restore_quota(name, self._outbox)
+            await self._check_progress()
         jobs = self._maintenance.jobs()
         if self._delivers:
             jobs["claim"] = self._claim_forever()
@@ -149,8 +154,7 @@ class Courier:
 
         Messages accepted from now on wait in the outbox for the next process.
         """
-        self._draining = True
-        await _cancel(self._tasks)
+        await self._stop()
         while self._deliveries:
             await asyncio.wait(list(self._deliveries.values()))
 
@@ -159,12 +163,18 @@ class Courier:
 
         Cancelled deliveries stay leased; the next process takes them over.
         """
-        self._draining = True
-        await _cancel(self._tasks)
+        await self._stop()
         under_way = list(self._deliveries.values())
         if under_way:
             await asyncio.wait(under_way, timeout=seconds)
             await _cancel(under_way)
+
+    async def _stop(self) -> None:
+        """Start no more attempts; what waits for a permit returns to the outbox."""
+        self._draining = True
+        for channel in self._channels.values():
+            channel.limiter.close()
+        await _cancel(self._tasks)
 
     async def _claim_forever(self) -> None:
         while True:
@@ -226,14 +236,14 @@ class Courier:
                 self._reporter.ended(ended, State.SUPERSEDED)
             if message.is_code and settlement.state not in {State.SENT, State.QUEUED}:
                 self._wake_at(self._clock.now())  # an older code may have waited for this one
+            if settlement.due_at is not None:
+                self._wake_at(settlement.due_at)
             if settlement.state is State.QUEUED and len(settlement.attempts) == len(leased.attempts):
                 return  # no provider was asked
             self._reporter.settled(message, settlement)
             if self._has_recovered:  # its configuration may have been repaired
                 self._has_recovered = False
                 await self._release(None)
-            if settlement.due_at is not None:
-                self._wake_at(settlement.due_at)
         except Exception:  # the message is due again when its lease ends
             log.exception("delivery.failed", id=message.id, template=message.template)
         finally:
@@ -259,10 +269,13 @@ class Courier:
         """Count an attempt's outcome, and follow a change of the provider's breaker."""
         self._reporter.attempted(provider, result)
         self._follow(provider, self._channels[provider].record(result, self._clock.now()))
+        self._check_limits(provider)
 
     async def _check_progress(self) -> None:
         for name, channel in self._channels.items():
             self._follow(name, channel.check_progress(self._clock.now()))
+            self._check_limits(name)
+            self._reporter.observe_rates(name, channel.rates)
         self._reporter.summarize_failovers()
 
     def _follow(self, provider: str, change: Change | None) -> None:
@@ -283,6 +296,14 @@ class Courier:
                 log.warning("provider.resumed" if channel.is_paused else "provider.paused", provider=name)
                 channel.pause(is_paused=name in paused)
         self._wake_at(self._clock.now())
+
+    def _check_limits(self, provider: str) -> None:
+        """Report changes of a provider's rate and quota; claim again when it may send again."""
+        channel = self._channels[provider]
+        while change := channel.check_limits():
+            self._reporter.limited(provider, change, channel.rates)
+            if change is LimitChange.RESUMED:
+                self._wake.set()
 
     async def _release_one(self) -> None:
         await self._release(1)

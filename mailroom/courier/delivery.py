@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from mailroom.clock import Clock, Instant
 from mailroom.courier.channel import Channel
-from mailroom.courier.limiter import NEVER
 from mailroom.courier.redaction import redact
 from mailroom.courier.retry import next_round
 from mailroom.courier.routes import Routes
@@ -44,6 +43,8 @@ MOST_UNCERTAIN: Final = 3
 """Hand-overs of one message that may have been successes; after them it counts as sent."""
 _UNUSABLE_SECONDS: Final = 5.0
 """After how long a message is due again that found no provider in use."""
+_LONGEST_WAIT_SECONDS: Final = 150.0
+"""After so long without a permit a message goes back to the outbox: its lease must outlast its attempts."""
 
 log = structlog.get_logger()
 
@@ -102,14 +103,26 @@ class Delivery:
         round_ = _Round(message, leased.attempts, leased.begun, list(order), dict(leased.rendered))
         try:
             while name := self.choose(round_.remaining):
-                give_up_at = self._give_up_at(name, round_)
-                channel = self.channels[name]
-                if not await channel.limiter.acquire(message.priority, give_up_at=give_up_at):
-                    round_.pass_over(name)
-                    continue
+                channel, now = self.channels[name], self.clock.now()
+                has_alternative = self._has_alternative(name, round_)
+                patience = _PATIENCE_SECONDS if has_alternative and message.is_code else _LONGEST_WAIT_SECONDS
+                if not await channel.limiter.acquire(
+                    message.priority,
+                    give_up_at=now + patience,
+                    has_alternative=has_alternative,
+                    is_over=lambda: self._end_before_attempt(message, round_.attempts) is not None,
+                ):
+                    if settlement := self._end_before_attempt(message, round_.attempts):
+                        return settlement
+                    if self.clock.now() - now < _LONGEST_WAIT_SECONDS:
+                        round_.pass_over(name)
+                        continue
+                    if round_.failures:
+                        break
+                    return _queue_again(message, round_.attempts, self.clock.now())
                 try:
                     settlement = self._end_before_attempt(message, round_.attempts) or await self._attempt(
-                        name, round_, has_alternative=give_up_at is not None
+                        name, round_, has_alternative=has_alternative
                     )
                 finally:
                     channel.end(message.priority)
@@ -137,16 +150,14 @@ class Delivery:
             return replace(result, attempts=round_.attempts)
         return _conclude(round_, attempt, result)
 
-    def _give_up_at(self, name: str, round_: "_Round") -> Instant | None:
-        """Return when to stop waiting for a permit of this provider; None: no other one can be asked.
+    def _has_alternative(self, name: str, round_: "_Round") -> bool:
+        """Return whether another provider can be asked instead of waiting for a permit of this one.
 
         A code has little time. Other mail waits until the provider's breaker opens.
         """
         now = self.clock.now()
         others = (other for other in round_.remaining if other != name)
-        if name in round_.passed_over or not any(self.channels[other].is_available(now) for other in others):
-            return None
-        return now + _PATIENCE_SECONDS if round_.message.is_code else NEVER
+        return name not in round_.passed_over and any(self.channels[other].is_available(now) for other in others)
 
     def _end_before_attempt(self, message: Message, attempts: tuple[Attempt, ...]) -> Settlement | None:
         """Return what becomes of a message whose permit came too late; None: the next attempt may start."""
@@ -215,7 +226,7 @@ class Delivery:
 
     def _later(self, message: Message, attempts: tuple[Attempt, ...], failures: list[SendingError]) -> Settlement:
         """Decide what follows a round in which no provider took the mail."""
-        if not failures:  # every provider is paused, or no attempt could be recorded
+        if not failures:  # every provider is paused or suspended, or no attempt could be recorded
             later = min(self.clock.now() + _UNUSABLE_SECONDS, message.expires_at)
             return Settlement(message.id, State.QUEUED, attempts, due_at=later)
         if all(isinstance(failure, Misconfigured) for failure in failures):

@@ -1,12 +1,14 @@
 """Counts and logs what becomes of messages and providers: an ERROR line for every code that did not get through."""
 
 from collections import Counter
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
 import structlog
 
 from mailroom.clock import Clock, Instant
+from mailroom.courier.rates import LimitChange, Rates
 from mailroom.errors import SendingError
 from mailroom.message import Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
@@ -27,6 +29,8 @@ class Reporter:
         self._settled = cache(metrics.settled.labels)
         self._handover_seconds = {one: metrics.handover_seconds.labels(one.name.lower()) for one in Priority}
         self._provider_open = metrics.provider_open
+        self._provider_rate = cache(metrics.provider_rate.labels)
+        self._provider_quota_left = cache(metrics.provider_quota_left.labels)
         self._open: dict[str, str] = {}
         """Provider whose breaker is open -> reason."""
         self._sent_by: Counter[str] = Counter()
@@ -54,6 +58,26 @@ class Reporter:
         log.info("provider.recovered", provider=provider)
         self._provider_open.labels(provider).set(0)
         self._open.pop(provider, None)
+
+    def limited(self, provider: str, change: LimitChange, rates: Rates) -> None:
+        """Report that a provider is slowed down or suspended, or no longer."""
+        match change:
+            case LimitChange.SLOWED:
+                log.warning("provider.slowed", provider=provider, per_second=round(rates.per_second, 2))
+            case LimitChange.RESTORED:
+                log.info("provider.at_full_rate", provider=provider)
+            case LimitChange.SUSPENDED:
+                until = datetime.fromtimestamp(rates.suspended_until or 0.0, UTC).isoformat(timespec="seconds")
+                event = "provider.quota_exhausted" if rates.is_exhausted else "provider.pause_requested"
+                log.warning(event, provider=provider, until=until)
+            case LimitChange.RESUMED:
+                log.info("provider.suspension_ended", provider=provider, quota_left=rates.quota_left)
+
+    def observe_rates(self, provider: str, rates: Rates) -> None:
+        """Set the gauges of a provider's rate and quota."""
+        self._provider_rate(provider).set(rates.per_second)
+        if rates.quota_left is not None:
+            self._provider_quota_left(provider).set(rates.quota_left)
 
     def summarize_failovers(self) -> None:
         """Report once a minute who sends instead of the providers that are skipped."""

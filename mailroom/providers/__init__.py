@@ -12,9 +12,19 @@ import importlib
 import pkgutil
 from typing import Any, Final, Protocol, cast
 
-from mailroom.providers.base import Mailbox, Provider, ProviderContext, ProviderSettings, Verifiable
+from mailroom.providers.base import Mailbox, Provider, ProviderContext, ProviderSettings, Rate, Verifiable
 
-__all__ = ["Mailbox", "Provider", "ProviderContext", "ProviderSettings", "Verifiable", "connect", "module_of", "types"]
+__all__ = [
+    "Mailbox",
+    "Provider",
+    "ProviderContext",
+    "ProviderSettings",
+    "Rate",
+    "Verifiable",
+    "connect",
+    "module_of",
+    "types",
+]
 
 
 class ProviderModule(Protocol):

@@ -1,7 +1,8 @@
 """What the modules of providers share: the settings that all have, and the protocols that they implement."""
 
+import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Final, Protocol, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -22,6 +23,31 @@ Mailbox = Annotated[Address, BeforeValidator(_parse_mailbox)]
 """A setting that is written `Name <address>`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many mails in so many seconds."""
+
+    count: int
+    seconds: float
+
+
+_RATE: Final = re.compile(r"([1-9][0-9]{0,8})/([smhd])", re.ASCII)
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _parse_rate(value: Any) -> Any:
+    if isinstance(value, Rate):
+        return value
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('write a whole number of mails and a unit of time: "14/s", "500/m", "1000/h" or "50000/d"')
+    return Rate(int(match[1]), _SECONDS[match[2]])
+
+
+RateSetting = Annotated[Rate, BeforeValidator(_parse_rate)]
+"""A setting that is written `14/s`."""
+
+
 class ProviderSettings(BaseModel):
     """The settings of every provider."""
 
@@ -33,6 +59,16 @@ class ProviderSettings(BaseModel):
     sender: Mailbox | None = Field(None, alias="from", description="overrides the general `from`")
     concurrency: int = Field(10, ge=1, le=1000, description="maximum number of mails sent at the same time")
     timeout: float = Field(30, gt=0, le=100, description="maximum seconds for one mail")
+    rate: RateSetting | None = Field(
+        None,
+        description="maximum number of mails within any second, minute (`m`), hour (`h`) or day (`d`), as `14/s`; "
+        "more wait, codes go first",
+    )
+    quota: RateSetting | None = Field(
+        None,
+        description="maximum number of accepted mails within such a time, as `50000/d`; when it is used up the next "
+        "provider takes over until it renews",
+    )
 
     def template_for(self, kind: str) -> str:  # noqa: ARG002 - for `TemplatesAtProvider`
         """Return the name of the provider's own template for a kind of mail; empty if it has none."""

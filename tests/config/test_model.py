@@ -21,6 +21,8 @@ from mailroom.config import load
 from mailroom.config.fields import fields_by_name, leaves, table_of
 from mailroom.config.model import EventRule, Lifetimes, Settings, Webhook
 from mailroom.config.setting_rows import duration_text
+from mailroom.providers import Rate
+from mailroom.providers.capture import Settings as Capture
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +75,25 @@ def test_an_invalid_duration_is_refused(text: Any) -> None:
 def test_a_duration_can_be_written_and_read_back(text: Any) -> None:
     duration = Webhook(max_age=text).max_age
     assert Webhook(max_age=duration_text(duration)).max_age == duration
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("14/s", Rate(14, 1)), ("500/m", Rate(500, 60)), ("1000/h", Rate(1000, 3600)), ("50000/d", Rate(50000, 86400))],
+)
+def test_a_rate_is_a_number_of_mails_in_a_unit_of_time(text: str, rate: Rate) -> None:
+    """Of every provider."""
+    settings = Capture.model_validate({"type": "capture", "rate": text, "quota": text})
+    assert settings.rate == settings.quota == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "14", 14, 14.5, True, "0/s", "-1/s", "1.5/s", "14/w", "14/S", "14 /s", "٣/s", "/s"]
+)
+@pytest.mark.parametrize("setting", ["rate", "quota"])
+def test_what_is_no_rate_is_refused(setting: str, text: Any) -> None:
+    with pytest.raises(ValidationError, match=r'"14/s", "500/m", "1000/h" or "50000/d"'):
+        Capture.model_validate({"type": "capture", setting: text})
 
 
 def test_an_event_is_a_template_or_a_table() -> None:

@@ -3,9 +3,11 @@
 from mailroom.courier.admission import Admission
 from mailroom.courier.channel import Channel
 from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.rates import Rates
 from mailroom.courier.routes import Routes
 from mailroom.message import Priority
 from mailroom.outbox import ClaimLimit, Leased
+from tests.clock import FakeClock
 from tests.courier.parts import SENDER, ScriptedProvider, message
 
 CODE, INVITATION, EVENT = Priority
@@ -13,7 +15,9 @@ CODE, INVITATION, EVENT = Priority
 
 def admission(**by_template: tuple[str, ...]) -> Admission:
     """Return the admission of two providers with 5 permits each, 4 of them for all mail, and nothing in the outbox."""
-    channels = {name: Channel(ScriptedProvider(), PriorityLimiter(5), SENDER) for name in ("main", "backup")}
+    channels = {
+        name: Channel(ScriptedProvider(), PriorityLimiter(5, Rates(FakeClock())), SENDER) for name in ("main", "backup")
+    }
     made = Admission(channels, Routes(by_template, ("main",)))
     made.end_claim(made.limits(is_due=False), [])
     return made
@@ -34,7 +38,7 @@ def test_each_permit_makes_eight_slots_some_of_them_for_codes_only() -> None:
 
 def test_at_the_start_everything_waits_in_the_outbox() -> None:
     """Until the first claim has seen what the last process left."""
-    channels = {"main": Channel(ScriptedProvider(), PriorityLimiter(5), SENDER)}
+    channels = {"main": Channel(ScriptedProvider(), PriorityLimiter(5, Rates(FakeClock())), SENDER)}
     made = Admission(channels, Routes({}, ("main",)))
     assert not made.slots("SignIn").take(CODE)
     limits = made.limits(is_due=False)
@@ -136,7 +140,22 @@ def test_each_set_of_providers_has_slots_of_its_own() -> None:
 
 
 def test_nothing_is_claimed_for_paused_providers() -> None:
-    channels = {name: Channel(ScriptedProvider(), PriorityLimiter(5), SENDER) for name in ("main", "backup")}
+    channels = {
+        name: Channel(ScriptedProvider(), PriorityLimiter(5, Rates(FakeClock())), SENDER) for name in ("main", "backup")
+    }
     made = Admission(channels, Routes({"Welcome": ("main", "backup")}, ("main",)))
     channels["main"].is_paused = True
     assert [limit.templates for limit in made.limits(is_due=True).values()] == [("Welcome",)]
+
+
+def test_what_is_due_while_no_provider_can_be_used_is_a_backlog() -> None:
+    """It is claimed when one can be used again, before new messages; nobody looks for it without a pause until then."""
+    channels = {"main": Channel(ScriptedProvider(), PriorityLimiter(5, Rates(FakeClock())), SENDER)}
+    made = Admission(channels, Routes({}, ("main",)))
+    made.end_claim(made.limits(is_due=False), [])
+    channels["main"].is_paused = True
+    assert not made.limits(is_due=True)
+    assert made.has_backlog
+    channels["main"].is_paused = False
+    assert not made.slots("SignIn").take(CODE)
+    assert made.limits(is_due=False)

@@ -6,16 +6,18 @@ import pytest
 
 from mailroom.courier.breaker import FAILURES_IN_A_ROW, Change
 from mailroom.courier.channel import Channel
-from mailroom.courier.limiter import NEVER, PriorityLimiter
+from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Priority, Receipt
-from tests.clock import settle
+from mailroom.providers import Rate
+from tests.clock import FakeClock, settle
 from tests.courier.parts import SENDER, ScriptedProvider
 
 
 def channel(concurrency: int = 1) -> Channel:
     """Return a channel of a provider that nobody asks."""
-    return Channel(ScriptedProvider(), PriorityLimiter(concurrency), SENDER)
+    return Channel(ScriptedProvider(), PriorityLimiter(concurrency, Rates(FakeClock())), SENDER)
 
 
 @pytest.mark.parametrize("failure", [Unavailable("451 busy"), Uncertain("silence")])
@@ -47,7 +49,7 @@ async def test_a_provider_without_an_outcome_for_ten_seconds_hangs() -> None:
     assert await one.limiter.acquire(Priority.CODE)
     one.begin(100)
     assert one.check_progress(200) is None, "nothing waits for it"
-    waiting = asyncio.create_task(one.limiter.acquire(Priority.EVENT, give_up_at=NEVER))
+    waiting = asyncio.create_task(one.limiter.acquire(Priority.EVENT, has_alternative=True))
     await settle()
     assert one.check_progress(109) is None
     assert one.check_progress(110) is Change.OPENED
@@ -60,8 +62,45 @@ async def test_an_outcome_is_progress() -> None:
     one = channel()
     await one.limiter.acquire(Priority.CODE)
     one.begin(100)
-    waiting = asyncio.create_task(one.limiter.acquire(Priority.EVENT, give_up_at=NEVER))
+    waiting = asyncio.create_task(one.limiter.acquire(Priority.EVENT, has_alternative=True))
     await settle()
     one.record(Receipt(), 109)
     assert one.check_progress(118) is None
     waiting.cancel()
+
+
+async def test_a_provider_that_throttles_is_no_failing_one() -> None:
+    """It has accepted a mail just now; its rate is lowered."""
+    one = channel()
+    one.record(Receipt(), 100)
+    for seconds in range(10):
+        assert one.record(Unavailable("454 Throttling failure", is_throttled=True), 100 + seconds) is None
+    assert one.is_available(110)
+    assert one.rates.per_second < 1
+
+
+async def test_a_provider_that_throttles_everything_fails() -> None:
+    """Nothing has got through for half a minute."""
+    one = channel()
+    one.record(Receipt(), 100)
+    changes = [one.record(Unavailable("421 busy", is_throttled=True), 130) for _ in range(FAILURES_IN_A_ROW)]
+    assert changes[-1] is Change.OPENED
+
+
+async def test_a_provider_that_asks_for_a_pause_comes_after_the_others() -> None:
+    one = channel()
+    one.record(Receipt(), 100)
+    one.record(Unavailable("429", retry_after=7, is_throttled=True), 100)
+    assert (one.is_usable, one.is_available(100)) == (True, False)
+
+
+async def test_a_channel_without_quota_left_is_not_usable() -> None:
+    """Whoever waits for a permit is sent away."""
+    one = Channel(ScriptedProvider(), PriorityLimiter(1, Rates(FakeClock(), quota=Rate(1, 60.0))), SENDER)
+    await one.limiter.acquire(Priority.CODE)
+    waiting = asyncio.create_task(one.limiter.acquire(Priority.CODE))
+    await settle()
+    one.record(Receipt(), 100)
+    assert one.check_limits() is LimitChange.SUSPENDED
+    assert not await waiting
+    assert not one.is_usable

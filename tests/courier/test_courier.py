@@ -13,7 +13,7 @@ import pytest
 import structlog.testing
 from msgspec import structs
 
-from mailroom.courier import Channel, Courier, PriorityLimiter, Routes
+from mailroom.courier import Channel, Courier, PriorityLimiter, Rates, Routes
 from mailroom.courier.admission import Slots
 from mailroom.errors import CannotKeep, Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable
 from mailroom.message import MASK, Email, Message, Outcome, Priority, Receipt, State
@@ -37,7 +37,7 @@ class Sending:
         self.clock = clock
         self.provider = provider
         self.metrics = Metrics()
-        self.limiter = PriorityLimiter(concurrency)
+        self.limiter = PriorityLimiter(concurrency, Rates(clock))
         self.courier = Courier(
             outbox=outbox,
             renderer=PlainRenderer(),
@@ -431,7 +431,7 @@ async def test_a_web_process_keeps_and_does_not_send(tmp_path: Path) -> None:
     courier = Courier(
         outbox=outbox,
         renderer=PlainRenderer(),
-        channels={"main": Channel(provider, PriorityLimiter(10), SENDER)},
+        channels={"main": Channel(provider, PriorityLimiter(10, Rates(clock)), SENDER)},
         routes=Routes({}, ("main",)),
         reply_to=None,
         retention=timedelta(days=30),

@@ -11,6 +11,7 @@ from msgspec import structs
 from mailroom.courier.channel import Channel
 from mailroom.courier.delivery import Delivery
 from mailroom.courier.limiter import PriorityLimiter
+from mailroom.courier.rates import Rates
 from mailroom.courier.routes import Routes
 from mailroom.errors import (
     CannotKeep,
@@ -55,7 +56,9 @@ class Delivering:
         providers: Mapping[str, ScriptedProvider] = {"main": main} | ({"backup": backup} if backup else {})
         self.delivery = Delivery(
             channels={
-                name: Channel(provider, PriorityLimiter(10), SENDER, forwards=main_forwards and name == "main")
+                name: Channel(
+                    provider, PriorityLimiter(10, Rates(self.clock)), SENDER, forwards=main_forwards and name == "main"
+                )
                 for name, provider in providers.items()
             },
             routes=Routes({}, tuple(providers)),
@@ -438,3 +441,15 @@ async def test_attempts_that_were_cut_off_may_have_been_sent() -> None:
     now = delivering.clock.now()
     settlement = await delivering.settled(message(now=now), *[Attempt("main", now)] * 3)
     assert (settlement.state, settlement.reason, main.sent.empty()) == (State.SENT, SENT_UNCERTAIN, True)
+
+
+async def test_a_message_that_waits_for_too_long_goes_back_to_the_outbox() -> None:
+    """Before its lease ends, with its place among what waits, and without a try that counts."""
+    delivering = Delivering(ScriptedProvider())
+    now = delivering.clock.now()
+    waiting = await _occupied(delivering, message("Welcome", Priority.EVENT, now=now, lifetime=86400))
+    await delivering.clock.advance(150)
+    delivering.delivery.channels["main"].check_progress(now + 150)
+    async with asyncio.timeout(20):
+        settlement = await waiting
+    assert (settlement.state, settlement.attempts, settlement.due_at) == (State.QUEUED, (), now)

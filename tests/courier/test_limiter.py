@@ -3,29 +3,33 @@
 import asyncio
 
 from mailroom.courier.limiter import NEVER, PriorityLimiter
+from mailroom.courier.rates import Rates
 from mailroom.message import Priority
+from mailroom.providers import Rate
+from tests.clock import START, FakeClock
 
 
 async def test_a_single_permit_is_for_all_mail() -> None:
     """With `concurrency = 1` nothing can be reserved, or other mail would never be sent."""
-    limiter = PriorityLimiter(1)
+    limiter = PriorityLimiter(1, Rates(FakeClock()))
     assert await limiter.acquire(Priority.EVENT)
     limiter.release(Priority.EVENT)
     assert await limiter.acquire(Priority.CODE)
 
 
 async def test_a_wait_that_may_be_ended_is_ended() -> None:
-    """Those that give up later, or never, go on."""
-    limiter = PriorityLimiter(1)
+    """Those that give up later go on, until all are ended that have an alternative."""
+    limiter = PriorityLimiter(1, Rates(FakeClock()))
     await limiter.acquire(Priority.CODE)
     soon, later, patient = (
-        asyncio.create_task(limiter.acquire(Priority.CODE, give_up_at=at)) for at in (10.0, 20.0, None)
+        asyncio.create_task(limiter.acquire(Priority.CODE, give_up_at=at, has_alternative=has_alternative))
+        for at, has_alternative in ((10.0, False), (NEVER, True), (20.0, False))
     )
     await _settled()
     limiter.end_waits(10.0)
     assert not await soon
     assert not later.done()
-    limiter.end_waits(NEVER)
+    limiter.end_waits(only_with_alternative=True)
     assert not await later
     assert limiter.is_full
     limiter.release(Priority.CODE)
@@ -34,7 +38,7 @@ async def test_a_wait_that_may_be_ended_is_ended() -> None:
 
 async def test_who_gave_up_blocks_nobody() -> None:
     """A code gives up, and the event behind it gets the permit that codes do not need."""
-    limiter = PriorityLimiter(5)
+    limiter = PriorityLimiter(5, Rates(FakeClock()))
     for _ in range(5):
         await limiter.acquire(Priority.CODE)
     code = asyncio.create_task(limiter.acquire(Priority.CODE, give_up_at=1.0))
@@ -48,7 +52,7 @@ async def test_who_gave_up_blocks_nobody() -> None:
 
 async def test_a_code_overtakes_everything_that_waits_for_a_permit() -> None:
     """Equals are served in the order of their requests."""
-    limiter, went = PriorityLimiter(2), []
+    limiter, went = PriorityLimiter(2, Rates(FakeClock())), []
     leave = asyncio.Event()
 
     async def run(name: str, priority: Priority) -> None:
@@ -74,7 +78,7 @@ async def test_a_code_overtakes_everything_that_waits_for_a_permit() -> None:
 
 async def test_other_mail_never_holds_the_permits_of_codes() -> None:
     """One of five permits is for codes only."""
-    limiter = PriorityLimiter(5)
+    limiter = PriorityLimiter(5, Rates(FakeClock()))
     leave = asyncio.Event()
     running = 0
 
@@ -98,7 +102,7 @@ async def test_other_mail_never_holds_the_permits_of_codes() -> None:
 
 async def test_a_cancelled_wait_loses_no_permit() -> None:
     """Neither while it waits nor in the moment in which the permit is granted."""
-    limiter = PriorityLimiter(1)
+    limiter = PriorityLimiter(1, Rates(FakeClock()))
     await limiter.acquire(Priority.CODE)
     waiting = asyncio.create_task(limiter.acquire(Priority.CODE))
     last = asyncio.create_task(limiter.acquire(Priority.CODE))
@@ -115,3 +119,92 @@ async def _settled() -> None:
     """Let every task run until it waits."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def _paced(rate: Rate, concurrency: int = 5) -> tuple[PriorityLimiter, FakeClock]:
+    clock = FakeClock()
+    return PriorityLimiter(concurrency, Rates(clock, rate=rate)), clock
+
+
+async def test_permits_wait_for_the_rate_and_codes_go_first() -> None:
+    """Each is granted at the moment when the rate allows it."""
+    limiter, clock = _paced(Rate(2, 1.0))
+    granted: list[tuple[str, float]] = []
+
+    async def run(name: str, priority: Priority) -> None:
+        await limiter.acquire(priority)
+        granted.append((name, clock.now()))
+        limiter.release(priority)
+
+    async with asyncio.TaskGroup() as group:
+        for name in ("event 1", "event 2", "event 3", "event 4"):
+            group.create_task(run(name, Priority.EVENT))
+        await _settled()
+        assert [name for name, _ in granted] == ["event 1", "event 2"]
+        group.create_task(run("code", Priority.CODE))
+        await clock.advance(0.9)
+        assert len(granted) == 2
+        await clock.advance(0.2)
+        assert [name for name, _ in granted[2:]] == ["code", "event 3"]
+        assert 1 <= granted[2][1] - START < 1.02
+        await clock.advance(1)
+    assert granted[4][0] == "event 4"
+
+
+async def test_a_cancelled_wait_for_the_rate_leaves_no_timer() -> None:
+    """Nor does one that was ended."""
+    limiter, clock = _paced(Rate(1, 60.0))
+    await limiter.acquire(Priority.CODE)
+    cancelled, ended = (asyncio.create_task(limiter.acquire(Priority.CODE)) for _ in range(2))
+    await _settled()
+    assert clock.sleeping == 1
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    assert clock.sleeping == 1
+    limiter.end_waits()
+    assert not await ended
+    await _settled()
+    assert clock.sleeping == 0
+
+
+async def test_a_rate_that_keeps_mail_waiting_is_no_provider_that_hangs() -> None:
+    limiter, _ = _paced(Rate(1, 60.0), concurrency=1)
+    await limiter.acquire(Priority.CODE)
+    limiter.release(Priority.CODE)
+    waiting = asyncio.create_task(limiter.acquire(Priority.CODE))
+    await _settled()
+    assert not limiter.is_full
+    waiting.cancel()
+
+
+async def test_a_failed_mail_leaves_its_part_of_the_quota_to_the_next_one() -> None:
+    """What is in flight may still be accepted."""
+    clock = FakeClock()
+    limiter = PriorityLimiter(5, Rates(clock, quota=Rate(1, 60.0)))
+    await limiter.acquire(Priority.CODE)
+    waiting = asyncio.create_task(limiter.acquire(Priority.CODE))
+    await _settled()
+    assert not waiting.done()
+    limiter.release(Priority.CODE)
+    assert await waiting
+
+
+async def test_a_message_that_needs_no_permit_any_more_leaves_the_rate_to_the_next_one() -> None:
+    """A code that a newer one has replaced, for one."""
+    limiter, clock = _paced(Rate(1, 1.0))
+    await limiter.acquire(Priority.CODE)
+    replaced = asyncio.create_task(limiter.acquire(Priority.CODE, is_over=lambda: True))
+    following = asyncio.create_task(limiter.acquire(Priority.CODE))
+    await clock.advance(1.1)
+    assert not await replaced
+    assert following.done()
+
+
+async def test_a_closed_limiter_lets_nobody_wait() -> None:
+    limiter, _ = _paced(Rate(1, 60.0))
+    assert await limiter.acquire(Priority.CODE)
+    waiting = asyncio.create_task(limiter.acquire(Priority.CODE))
+    await _settled()
+    limiter.close()
+    assert not await waiting
+    assert not await limiter.acquire(Priority.CODE)
