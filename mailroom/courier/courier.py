@@ -9,7 +9,7 @@ A message gets from accepted to sending in one of two ways:
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -21,8 +21,7 @@ from mailroom.courier.admission import Admission, Slots
 from mailroom.courier.breaker import Change
 from mailroom.courier.channel import Channel
 from mailroom.courier.delivery import Delivery
-from mailroom.courier.maintenance import Maintenance, every
-from mailroom.courier.rates import LimitChange
+from mailroom.courier.maintenance import Maintenance, cancel, every
 from mailroom.courier.reporter import Reporter
 from mailroom.courier.routes import Routes
 from mailroom.courier.supersede import Replacements, supersede_key
@@ -137,10 +136,9 @@ class Courier:
     async def start(self) -> None:
         """Begin to send what is due, and to maintain the outbox. Raises OutboxError."""
         await self._follow_operator()
-        if self._delivers:
-            for name, channel in self._channels.items():
-                await channel.restore_quota(name, self._outbox)
-            await self._check_progress()
+        for name, channel in self._channels.items():
+            await channel.restore_quota(name, self._outbox)
+        await self._check_progress()
         jobs = self._maintenance.jobs()
         if self._delivers:
             jobs["claim"] = self._claim_forever()
@@ -167,14 +165,14 @@ class Courier:
         under_way = list(self._deliveries.values())
         if under_way:
             await asyncio.wait(under_way, timeout=seconds)
-            await _cancel(under_way)
+            await cancel(under_way)
 
     async def _stop(self) -> None:
         """Start no more attempts; what waits for a permit returns to the outbox."""
         self._draining = True
         for channel in self._channels.values():
             channel.limiter.close()
-        await _cancel(self._tasks)
+        await cancel(self._tasks)
 
     async def _claim_forever(self) -> None:
         while True:
@@ -217,7 +215,7 @@ class Courier:
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _cancel(waits)
+            await cancel(waits)
 
     def _start_delivery(self, leased: Leased, slots: Slots) -> None:
         id_ = leased.message.id
@@ -266,25 +264,27 @@ class Courier:
                 await self._clock.sleep(_SETTLE_AGAIN_SECONDS)
 
     def _record_result(self, provider: str, result: Receipt | SendingError) -> None:
-        """Count an attempt's outcome, and follow a change of the provider's breaker."""
+        """Count an attempt's outcome, and follow what it changes for the provider."""
         self._reporter.attempted(provider, result)
         self._follow(provider, self._channels[provider].record(result, self._clock.now()))
-        self._check_limits(provider)
 
     async def _check_progress(self) -> None:
         for name, channel in self._channels.items():
             self._follow(name, channel.check_progress(self._clock.now()))
-            self._check_limits(name)
             self._reporter.observe_rates(name, channel.rates)
         self._reporter.summarize_failovers()
 
     def _follow(self, provider: str, change: Change | None) -> None:
-        """Report a change of a provider's breaker."""
+        """Report changes of a provider's breaker and limits; claim again, for it may have resumed."""
+        channel = self._channels[provider]
         if change is Change.OPENED:
-            self._reporter.opened(provider, self._channels[provider].breaker.reason)
+            self._reporter.opened(provider, channel.breaker.reason)
         elif change is Change.RECOVERED:
             self._reporter.recovered(provider)
             self._has_recovered = True
+        while limit := channel.check_limits():
+            self._reporter.limited(provider, limit, channel.rates)
+            self._wake.set()
 
     async def _follow_operator(self) -> None:
         """Pause and resume providers, and claim what an operator has changed."""
@@ -296,14 +296,6 @@ class Courier:
                 log.warning("provider.resumed" if channel.is_paused else "provider.paused", provider=name)
                 channel.pause(is_paused=name in paused)
         self._wake_at(self._clock.now())
-
-    def _check_limits(self, provider: str) -> None:
-        """Report changes of a provider's rate and quota; claim again when it may send again."""
-        channel = self._channels[provider]
-        while change := channel.check_limits():
-            self._reporter.limited(provider, change, channel.rates)
-            if change is LimitChange.RESUMED:
-                self._wake.set()
 
     async def _release_one(self) -> None:
         await self._release(1)
@@ -326,10 +318,3 @@ class Courier:
 
     def _supersede_key(self, message: Message) -> bytes | None:
         return supersede_key(message) if self._supersedes else None
-
-
-async def _cancel(tasks: Collection[asyncio.Future[Any]]) -> None:
-    """Cancel what has not ended and wait until it has."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,6 +1,7 @@
 """Maintains the outbox in small steps: ends expired messages, indexes new ones, deletes old ones."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from datetime import timedelta
 from typing import Any, Final
 
@@ -98,3 +99,10 @@ async def every(seconds: float, job: Callable[[], Awaitable[None]], *, clock: Cl
             log.warning("outbox.write_failed", problem=str(error))
         except Exception:  # the loop must not end
             log.exception("maintenance.failed")
+
+
+async def cancel(tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Cancel what has not ended and wait until it has."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
