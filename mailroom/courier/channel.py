@@ -29,7 +29,7 @@ class Channel:
     breaker: Breaker = field(default_factory=Breaker)
     is_paused: bool = False
     """Whether an operator has paused it."""
-    _progress_at: Instant = 0.0
+    progress_at: Instant = 0.0
     """When an attempt last started or ended."""
 
     @property
@@ -48,7 +48,7 @@ class Channel:
 
     def begin(self, now: Instant) -> bool:
         """Register that an attempt starts; False: its breaker is open, prefer another provider."""
-        self._progress_at = now
+        self.progress_at = now
         return self.breaker.begin(now)
 
     def end(self, priority: Priority) -> None:
@@ -61,7 +61,7 @@ class Channel:
 
         `Rejected` and `Declined` are about one mail: the provider works.
         """
-        self._progress_at = now
+        self.progress_at = now
         if isinstance(result, Receipt | Rejected | Declined):
             return self.breaker.succeed()
         return self._fail(f"{result.code} {result.words}".strip(), now, at_once=isinstance(result, Misconfigured))
@@ -69,7 +69,7 @@ class Channel:
     def check_progress(self, now: Instant) -> Change | None:
         """End waits that have lasted long enough; open the breaker of a provider that hangs."""
         self.limiter.end_waits(now)
-        if self.breaker.is_open or not self.limiter.is_full or now - self._progress_at < _STALLED_SECONDS:
+        if self.breaker.is_open or not self.limiter.is_full or now - self.progress_at < _STALLED_SECONDS:
             return None
         return self._fail(f"no answer for {_STALLED_SECONDS:g} s while all connections are in use", now, at_once=True)
 

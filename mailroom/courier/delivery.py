@@ -39,7 +39,7 @@ from mailroom.rendering import Renderer
 
 _LONGEST_IDENTIFIER: Final = 200
 _PATIENCE_SECONDS: Final = 1.0
-"""How long a code waits for a permit of a provider while another one can be asked."""
+"""How long after a provider's last answer a code waits for its permit while another one can be asked."""
 MOST_UNCERTAIN: Final = 3
 """Hand-overs of one message that may have been successes; after them it counts as sent."""
 _UNUSABLE_SECONDS: Final = 5.0
@@ -140,13 +140,14 @@ class Delivery:
     def _give_up_at(self, name: str, round_: "_Round") -> Instant | None:
         """Return when to stop waiting for a permit of this provider; None: no other one can be asked.
 
-        A code has little time. Other mail waits until the provider's breaker opens.
+        A code has little time, and none for a provider that has been silent already. Other mail waits until the
+        provider's breaker opens.
         """
         now = self.clock.now()
         others = (other for other in round_.remaining if other != name)
         if name in round_.passed_over or not any(self.channels[other].is_available(now) for other in others):
             return None
-        return now + _PATIENCE_SECONDS if round_.message.is_code else NEVER
+        return self.channels[name].progress_at + _PATIENCE_SECONDS if round_.message.is_code else NEVER
 
     def _end_before_attempt(self, message: Message, attempts: tuple[Attempt, ...]) -> Settlement | None:
         """Return what becomes of a message whose permit came too late; None: the next attempt may start."""

@@ -386,6 +386,20 @@ async def test_a_code_waits_a_second_for_a_busy_provider() -> None:
     assert _outcomes(await waiting) == [("backup", Outcome.ACCEPTED)]
 
 
+async def test_a_code_does_not_wait_for_a_provider_that_has_been_silent_for_a_second() -> None:
+    """Those before it have waited for that second."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider())
+    now = delivering.clock.now()
+    first = await _occupied(delivering, message(now=now))
+    await delivering.clock.advance(1)
+    second = asyncio.create_task(delivering.settled(message(now=now + 1)))
+    await settle()
+    delivering.delivery.channels["main"].check_progress(now + 1)
+    await settle()
+    assert second.done()
+    assert [_outcomes(await waiting) for waiting in (first, second)] == [[("backup", Outcome.ACCEPTED)]] * 2
+
+
 async def test_other_mail_waits_for_a_busy_provider_until_its_breaker_opens() -> None:
     """The second provider is for failures, not for floods."""
     delivering = Delivering(ScriptedProvider(), ScriptedProvider())
