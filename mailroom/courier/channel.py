@@ -4,15 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailroom.clock import Instant
+from mailroom.clock import Clock, Instant
 from mailroom.courier.breaker import Breaker, Change
 from mailroom.courier.limiter import NEVER, PriorityLimiter
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError
 from mailroom.message import Address, Priority, Receipt
-from mailroom.providers import Provider
+from mailroom.providers import Provider, Verifiable
 
 _STALLED_SECONDS: Final = 10.0
 """All permits in use for so long without one outcome: the provider hangs."""
+_SILENT_SECONDS: Final = 3.0
+"""A failure that takes so long would delay the message that probes; one that comes sooner does not matter."""
 
 
 @dataclass
@@ -31,6 +33,8 @@ class Channel:
     """Whether an operator has paused it."""
     progress_at: Instant = 0.0
     """When an attempt last started or ended."""
+    _answers: bool = False
+    """Whether a provider that is skipped has answered a check, so that a message may probe it."""
 
     @property
     def is_usable(self) -> bool:
@@ -39,7 +43,7 @@ class Channel:
 
     def is_available(self, now: Instant) -> bool:
         """Whether it is to be preferred to a provider that is not: usable, and its breaker lets a message through."""
-        return self.is_usable and self.breaker.admits(now)
+        return self.is_usable and self.breaker.admits(now) and not self._needs_check
 
     def pause(self, *, is_paused: bool) -> None:
         """Pause or resume it; messages that wait for a permit choose again."""
@@ -49,7 +53,7 @@ class Channel:
     def begin(self, now: Instant) -> bool:
         """Register that an attempt starts; False: its breaker is open, prefer another provider."""
         self.progress_at = now
-        return self.breaker.begin(now)
+        return not self._needs_check and self.breaker.begin(now)
 
     def end(self, priority: Priority) -> None:
         """Return the permit; a probe that ended without an outcome leaves room for the next one."""
@@ -73,7 +77,31 @@ class Channel:
             return None
         return self._fail(f"no answer for {_STALLED_SECONDS:g} s while all connections are in use", now, at_once=True)
 
+    async def check(self, clock: Clock) -> Change | None:
+        """Find out without a message whether a provider whose probe is due still says nothing.
+
+        Any prompt answer lets a message probe, also a refusal: it delays nobody.
+        """
+        began = clock.now()
+        provider = self.provider
+        if not (self.is_usable and self._needs_check and isinstance(provider, Verifiable) and self.breaker.begin(began)):
+            return None
+        try:
+            await provider.verify()
+        except SendingError as error:
+            if clock.now() - began >= _SILENT_SECONDS:
+                return self._fail(error.words, clock.now(), at_once=True)
+        finally:
+            self.breaker.cancel()
+        self._answers = True
+        return None
+
+    @property
+    def _needs_check(self) -> bool:
+        return self.breaker.is_open and not self._answers and isinstance(self.provider, Verifiable)
+
     def _fail(self, reason: str, now: Instant, *, at_once: bool) -> Change | None:
+        self._answers = False
         change = self.breaker.fail(reason, now, at_once=at_once)
         if change is Change.OPENED:
             self.limiter.end_waits(NEVER)

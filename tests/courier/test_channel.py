@@ -9,7 +9,7 @@ from mailroom.courier.channel import Channel
 from mailroom.courier.limiter import NEVER, PriorityLimiter
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Priority, Receipt
-from tests.clock import settle
+from tests.clock import FakeClock, settle
 from tests.courier.parts import SENDER, ScriptedProvider
 
 
@@ -65,3 +65,64 @@ async def test_an_outcome_is_progress() -> None:
     one.record(Receipt(), 109)
     assert one.check_progress(118) is None
     waiting.cancel()
+
+
+class Login(ScriptedProvider):
+    """A provider that can be asked without a message; it takes `seconds`, then raises `failure`."""
+
+    def __init__(self, seconds: float = 0.0, failure: SendingError | None = None) -> None:
+        super().__init__()
+        self.clock = FakeClock()
+        self.seconds = seconds
+        self.failure = failure
+
+    async def verify(self) -> str:
+        """Answer, or not."""
+        await self.clock.sleep(self.seconds)
+        if self.failure:
+            raise self.failure
+        return "it works"
+
+    async def checked(self) -> Channel:
+        """Return its channel after a failure and a check when the probe is due."""
+        one = Channel(self, PriorityLimiter(1), SENDER)
+        one.record(Misconfigured("535 bad credentials"), self.clock.now())
+        await self.clock.advance(5)
+        assert not one.is_available(self.clock.now())
+        assert not one.begin(self.clock.now())
+        check = asyncio.create_task(one.check(self.clock))
+        await self.clock.advance(self.seconds)
+        assert await check is None
+        return one
+
+
+@pytest.mark.parametrize("provider", [Login(), Login(9), Login(2, Unavailable("refused"))])
+async def test_a_message_probes_a_provider_that_answers(provider: Login) -> None:
+    """A refusal is an answer; so is a slow success."""
+    one = await provider.checked()
+    now = provider.clock.now()
+    assert one.is_available(now)
+    assert one.begin(now)
+    one.record(Unavailable("refused"), now)
+    assert not one.is_available(now + 60), "it is checked anew"
+
+
+async def test_no_message_probes_a_provider_that_stays_silent() -> None:
+    """It would wait for 5 s; the next check is 10 s later."""
+    one = await (provider := Login(5, Unavailable("no greeting within 5 s"))).checked()
+    opened_at = provider.clock.now()
+    assert one.breaker.reason == "no greeting within 5 s"
+    provider.failure = None
+    provider.seconds = 0
+    await provider.clock.advance(9)
+    assert await one.check(provider.clock) is None
+    assert not one.is_available(opened_at + 9)
+    await provider.clock.advance(1)
+    assert await one.check(provider.clock) is None
+    assert one.is_available(opened_at + 10)
+
+
+async def test_a_provider_that_works_is_not_checked() -> None:
+    one = Channel(Login(1, Unavailable("refused")), PriorityLimiter(1), SENDER)
+    assert await one.check(FakeClock()) is None
+    assert one.begin(0)
