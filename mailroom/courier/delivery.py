@@ -1,5 +1,6 @@
 """One message's delivery: rendered, handed to the route's providers in order; returns what is to be recorded."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -103,21 +104,38 @@ class Delivery:
         try:
             while name := self.choose(round_.remaining):
                 give_up_at = self._give_up_at(name, round_)
-                channel = self.channels[name]
-                if not await channel.limiter.acquire(message.priority, give_up_at=give_up_at):
-                    round_.pass_over(name)
-                    continue
+                if not await self.channels[name].limiter.acquire(message.priority, give_up_at=give_up_at):
+                    name = await self._acquire_any(round_)
+                    if name is None:
+                        continue
                 try:
                     settlement = self._end_before_attempt(message, round_.attempts) or await self._attempt(
                         name, round_, has_alternative=give_up_at is not None
                     )
                 finally:
-                    channel.end(message.priority)
+                    self.channels[name].end(message.priority)
                 if settlement:
                     return settlement
         except CannotKeep:  # no provider is dialled before the attempt is recorded
             pass
         return replace(self._later(message, round_.attempts, round_.failures), rendered=round_.rendered)
+
+    async def _acquire_any(self, round_: "_Round") -> str | None:
+        """Wait for a permit of any available provider; return whose was granted, None if none is available."""
+        now, priority = self.clock.now(), round_.message.priority
+        names = [name for name in round_.remaining if self.channels[name].is_available(now)]
+        waits = {name: asyncio.ensure_future(self.channels[name].limiter.acquire(priority)) for name in names}
+        granted = None
+        if not waits:
+            return None
+        try:
+            await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
+            granted = next(name for name, wait in waits.items() if wait.done())
+            return granted
+        finally:
+            for name, wait in waits.items():
+                if not wait.cancel() and name != granted:  # several were granted at once
+                    self.channels[name].limiter.release(priority)
 
     async def _attempt(self, name: str, round_: "_Round", *, has_alternative: bool) -> Settlement | None:
         """Ask one provider, whose permit is held; None: ask the next one. Raises CannotKeep."""

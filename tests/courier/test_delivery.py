@@ -413,6 +413,48 @@ async def test_other_mail_waits_for_a_busy_provider_until_its_breaker_opens() ->
     assert _outcomes(await waiting) == [("backup", Outcome.ACCEPTED)]
 
 
+async def test_a_code_goes_to_whichever_busy_provider_is_free_first() -> None:
+    """It waited for the first one without limit when the second one was busy, too."""
+    delivering = Delivering(main := ScriptedProvider(), ScriptedProvider())
+    channels = delivering.delivery.channels
+    for _ in range(10):
+        await channels["backup"].limiter.acquire(Priority.CODE)
+    now = delivering.clock.now()
+    waiting = await _occupied(delivering, message(now=now))
+    channels["main"].check_progress(now + 1)
+    await settle()
+    channels["backup"].limiter.release(Priority.CODE)
+    await settle()
+    assert waiting.done()
+    assert _outcomes(await waiting) == [("backup", Outcome.ACCEPTED)]
+    assert main.sent.empty()
+    for name, free in (("main", 0), ("backup", 1)):
+        limiter = channels[name].limiter
+        assert limiter.total - limiter._used == free, "no permit is lost"
+
+
+async def test_a_code_that_waits_for_several_providers_takes_one_permit() -> None:
+    """Both are granted in the same moment, or it is cancelled while it waits."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider())
+    channels = delivering.delivery.channels
+    for is_cancelled in (False, True):
+        for _ in range(10):
+            await channels["backup"].limiter.acquire(Priority.CODE)
+        now = delivering.clock.now()
+        waiting = await _occupied(delivering, message(now=now))
+        channels["main"].check_progress(now + 1)
+        await settle()
+        for channel in channels.values():
+            for _ in range(10):
+                channel.limiter.release(Priority.CODE)
+        if is_cancelled:
+            waiting.cancel()
+        await asyncio.wait([waiting])
+        await settle()
+        assert waiting.cancelled() is is_cancelled
+        assert [channel.limiter._used for channel in channels.values()] == [0, 0]
+
+
 async def test_a_code_that_no_other_provider_can_take_waits_on() -> None:
     delivering = Delivering(ScriptedProvider(), ScriptedProvider())
     _open(delivering, "backup")
