@@ -417,12 +417,15 @@ async def test_a_code_goes_to_whichever_busy_provider_is_free_first() -> None:
     """It waited for the first one without limit when the second one was busy, too."""
     delivering = Delivering(main := ScriptedProvider(), ScriptedProvider())
     channels = delivering.delivery.channels
+    now = delivering.clock.now()
+    channels["backup"].begin(now)
     for _ in range(10):
         await channels["backup"].limiter.acquire(Priority.CODE)
-    now = delivering.clock.now()
     waiting = await _occupied(delivering, message(now=now))
-    channels["main"].check_progress(now + 1)
-    await settle()
+    for seconds in (1, 2):
+        for channel in channels.values():
+            channel.check_progress(now + seconds)
+            await settle()
     channels["backup"].limiter.release(Priority.CODE)
     await settle()
     assert waiting.done()
