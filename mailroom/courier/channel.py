@@ -77,28 +77,27 @@ class Channel:
             return None
         return self._fail(f"no answer for {_STALLED_SECONDS:g} s while all connections are in use", now, at_once=True)
 
-    async def check(self, clock: Clock) -> Change | None:
+    async def check(self, clock: Clock) -> None:
         """Find out without a message whether a provider whose probe is due still says nothing.
 
         Any prompt answer lets a message probe, also a refusal: it delays nobody.
         """
-        began = clock.now()
-        provider = self.provider
-        if not (self.is_usable and self._needs_check and isinstance(provider, Verifiable) and self.breaker.begin(began)):
-            return None
+        began, provider = clock.now(), self.provider
+        if not (self._needs_check and isinstance(provider, Verifiable) and self.breaker.begin(began)):
+            return
         try:
             await provider.verify()
+            self._answers = True
         except SendingError as error:
-            if clock.now() - began >= _SILENT_SECONDS:
-                return self._fail(error.words, clock.now(), at_once=True)
+            self._answers = clock.now() - began < _SILENT_SECONDS
+            if not self._answers and self.breaker.is_open:
+                self.breaker.fail(error.words, clock.now())
         finally:
             self.breaker.cancel()
-        self._answers = True
-        return None
 
     @property
     def _needs_check(self) -> bool:
-        return self.breaker.is_open and not self._answers and isinstance(self.provider, Verifiable)
+        return self.is_usable and self.breaker.is_open and not self._answers and isinstance(self.provider, Verifiable)
 
     def _fail(self, reason: str, now: Instant, *, at_once: bool) -> Change | None:
         self._answers = False

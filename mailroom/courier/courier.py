@@ -145,7 +145,9 @@ class Courier:
             jobs["progress"] = every(_PROGRESS_SECONDS, self._check_progress, clock=self._clock)
             for name, channel in self._channels.items():
                 if isinstance(channel.provider, Verifiable):
-                    jobs[f"check.{name}"] = every(_PROGRESS_SECONDS, partial(self._check, name), clock=self._clock)
+                    jobs[f"check.{name}"] = every(
+                        _PROGRESS_SECONDS, partial(channel.check, self._clock), clock=self._clock
+                    )
         self._tasks = [asyncio.create_task(job, name=f"courier.{name}") for name, job in jobs.items()]
 
     async def finish(self) -> None:
@@ -268,9 +270,6 @@ class Courier:
         for name, channel in self._channels.items():
             self._follow(name, channel.check_progress(self._clock.now()))
         self._reporter.summarize_failovers()
-
-    async def _check(self, provider: str) -> None:
-        self._follow(provider, await self._channels[provider].check(self._clock))
 
     def _follow(self, provider: str, change: Change | None) -> None:
         """Report a change of a provider's breaker."""

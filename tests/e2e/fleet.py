@@ -23,7 +23,7 @@ from bench.programs import load
 from mailroom.outbox import Record
 from mailroom.outbox.sqlite.queries import SqliteRecords, open_readonly
 from tests.e2e.fleet_judge import Arrival, Verdict, judge
-from tests.e2e.harness import AUTHORIZATION, ROOT, SECRET_KEY, Server, configuration, smtp
+from tests.e2e.harness import AUTHORIZATION, ROOT, SECRET_KEY, Server, configuration, smtp_settings
 from tests.smtp_server import DROP, HANG, Answer, Late, smtp_server
 from tests.smtp_server import Server as SmtpServer
 
@@ -70,7 +70,7 @@ class Fleet:
     @property
     def providers(self) -> str:
         """Return the settings: the good provider comes last."""
-        tables = [f"[providers.{name}]\n{smtp(server.port)}" for name, server in self.servers.items()]
+        tables = [f"[providers.{name}]\n{smtp_settings(server.port)}" for name, server in self.servers.items()]
         return "\n".join(tables)
 
     def arrivals(self) -> list[Arrival]:

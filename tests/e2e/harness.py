@@ -37,7 +37,7 @@ def unless(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(reason) and "EVERY_TEST" not in os.environ, reason=reason)
 
 
-def smtp(port: int, **more: object) -> str:
+def smtp_settings(port: int, **more: object) -> str:
     """Return the inside of a provider's table: an SMTP server on this machine, without encryption."""
     settings = {"type": "smtp", "host": "127.0.0.1", "port": port, "tls": "none", **more}
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())

@@ -9,7 +9,7 @@ import apsw
 import httpx
 import pytest
 
-from tests.e2e.harness import smtp
+from tests.e2e.harness import smtp_settings
 from tests.e2e.test_faults import code, mailroom, metric
 from tests.smtp_server import DROP, smtp_server
 from tests.smtp_server import Server as SmtpServer
@@ -84,7 +84,7 @@ async def test_a_second_provider_goes_on_at_once(
 ) -> None:
     """No code is late, the first provider is probed by elapsed time and not in a storm, and gets mail once it works."""
     async with smtp_server() as second:
-        backup = f"\n[providers.backup]\n{smtp(second.port)}"
+        backup = f"\n[providers.backup]\n{smtp_settings(second.port)}"
         async with mailroom(tmp_path, environment=environment, others=backup) as (server, first, client):
             first.fault("GREETING", DROP)
             for number in range(10):

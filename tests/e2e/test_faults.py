@@ -11,7 +11,7 @@ import apsw
 import httpx
 import pytest
 
-from tests.e2e.harness import AUTHORIZATION, Server, configuration, smtp
+from tests.e2e.harness import AUTHORIZATION, Server, configuration, smtp_settings
 from tests.smtp_server import DROP, HANG, Silence, smtp_server
 from tests.smtp_server import Server as SmtpServer
 
@@ -24,7 +24,7 @@ async def mailroom(
 ) -> AsyncIterator[tuple[Server, SmtpServer, httpx.AsyncClient]]:
     """Run the server, its SMTP server, and a client; `others` are tables of more providers."""
     async with smtp_server(tls="none") as provider:
-        text = configuration(smtp(provider.port, timeout=limit) + others)
+        text = configuration(smtp_settings(provider.port, timeout=limit) + others)
         async with (
             Server(directory, text, environment=environment) as server,
             httpx.AsyncClient(base_url=server.url, headers=HEADERS, trust_env=False, timeout=20) as client,

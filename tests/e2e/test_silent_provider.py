@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.harness import AUTHORIZATION, Server, configuration, smtp
+from tests.e2e.harness import AUTHORIZATION, Server, configuration, smtp_settings
 from tests.smtp_server import HANG, smtp_server
 from tests.smtp_server import Server as SmtpServer
 
@@ -85,7 +85,7 @@ async def mailroom(directory: Path, routes: Mapping[str, list[str]], **servers: 
     tables = []
     for name, server in servers.items():
         login = {"username": "u", "password": "p"} if name == "auth" else {}
-        tables.append(f"[providers.{name}]\n{smtp(server.port, **login)}")
+        tables.append(f"[providers.{name}]\n{smtp_settings(server.port, **login)}")
     tables.append("\n".join(["[routes]", *(f"{template} = {names}" for template, names in routes.items())]))
     text = configuration("").replace("[providers.main]\n", "\n".join(tables))
     headers = {"authorization": AUTHORIZATION}
