@@ -1,7 +1,7 @@
 """A load as Logto's: keep-alive connections that post SignIn codes, each with its own code and recipient.
 
 As a program it prints one JSON line: `python -m bench.programs.load URL [--connections N] [--count N] [--rate R]`.
-With `--again N` each Nth code is for the recipient of the one 40 before it.
+With `--again N` each Nth code is for the recipient of the one 41 before it.
 """
 
 import argparse
@@ -21,7 +21,8 @@ _BODY: Final = (
     '"name":"Harbor Portal","branding":{"logoUrl":"https://cdn.example.com/harbor/logo.png"},"displayName":"Harbor"},'
     '"note":"' + "x" * 400 + '"},"ip":"203.0.113.7"}'
 )
-_AGAIN_AFTER: Final = 40
+_AGAIN_AFTER: Final = 41
+"""A prime: that code was for a recipient of its own."""
 _HEAD: Final = (
     "POST %s HTTP/1.1\r\nuser-agent: got (https://github.com/sindresorhus/got)\r\nauthorization: %s\r\n"
     "content-type: application/json\r\ncontent-length: %d\r\naccept-encoding: gzip, deflate, br\r\nHost: %s\r\n"

@@ -52,9 +52,8 @@ RATE: Final = 200.0
 """Codes a second."""
 LIFETIME_SECONDS: Final = 600
 """Of a code; it must be handed over 30 s before its end."""
-AGAIN_ONE_IN: Final = 0
-"""SUPERSESSION PLUGS IN HERE: make it 10 once the courier supersedes. One code in so many is then for a recipient who
-asked 0.2 s before, and the judge (`sent after its successor`) has something to find; now no two codes compete."""
+AGAIN_ONE_IN: Final = 10
+"""One code in so many is for a recipient who asked 0.2 s before: it supersedes that code if it is not sent yet."""
 
 _MESSAGE_ID: Final = re.compile(rb"^Message-ID: <([0-9a-f-]{36})@", re.IGNORECASE | re.MULTILINE)
 
@@ -88,7 +87,7 @@ class Fleet:
         while True:
             for behaviour in deck:
                 self.arrivals()
-                server.mend()
+                server.recover()
                 (self._lying.add if behaviour == LIES else self._lying.discard)(name)
                 if answers := BEHAVIOURS[behaviour]:
                     server.fault(*chance.choice(answers))

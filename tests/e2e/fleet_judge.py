@@ -38,6 +38,8 @@ class Verdict:
     """From acceptance to hand-over, sorted; of those that were handed over."""
     failed_over: int
     """Handed over after another attempt had failed."""
+    superseded: int
+    """Not sent, because a newer code was."""
     outcomes: Mapping[str, int]
     """How many attempts ended so."""
     duplicates: int
@@ -52,7 +54,8 @@ class Verdict:
         told = (
             f"{self.accepted} codes, {self.rate:.0f}/s, handed over after {1000 * self.percentile(50):.1f} ms (p50), "
             f"{1000 * self.percentile(99):.1f} ms (p99), {1000 * self.percentile(100):.1f} ms (slowest); "
-            f"{self.failed_over} failed over, {self.duplicates} duplicates, {self.dropped} thrown away by a server; "
+            f"{self.failed_over} failed over, {self.superseded} superseded, {self.duplicates} duplicates, "
+            f"{self.dropped} thrown away by a server; "
             f"attempts: {outcomes}"
         )
         return "\n".join([told, *(f"{len(ids)} {fault}: {', '.join(ids[:5])}" for fault, ids in self.faults.items())])
@@ -87,6 +90,7 @@ def judge(
         rate=rate,
         seconds=tuple(sorted(_ended_at(record.attempts[-1]) - record.created_at for record in sent)),
         failed_over=sum(len(record.attempts) > 1 for record in sent),
+        superseded=sum(record.state is State.SUPERSEDED for record in records),
         outcomes=Counter(str(attempt.outcome) for record in records for attempt in record.attempts),
         duplicates=sum(len(mails) - 1 for mails in arrived.values()),
         dropped=sum(arrival.is_dropped for arrival in arrivals),

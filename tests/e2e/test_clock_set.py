@@ -99,7 +99,7 @@ async def test_a_second_provider_goes_on_at_once(
                 number += 1
                 await second.received(number, within=1)
             assert first.connections - before <= 2  # asked whether it answers, and a probe
-            first.mend()
+            first.recover()
             async with asyncio.timeout(15):
                 while not first.mails:
                     number += 1

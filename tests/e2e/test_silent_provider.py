@@ -121,7 +121,7 @@ async def test_silent_providers_delay_no_code(tmp_path: Path) -> None:
         later = await sender.post_steadily(templates, until=lambda: time.time() > began + SILENT_FOR)
         spoke_at = time.time()
         for server in silent.values():
-            server.mend()
+            server.recover()
 
         def returned() -> dict[str, float]:
             mails = ((at, mail) for at, server in silent.items() for mail in reversed(server.mails))
