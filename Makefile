@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: setup run demo test lint bench chaos mails previews node docs lock clean
+.PHONY: setup run demo test lint bench chaos fleet mails previews node docs lock clean
 .DELETE_ON_ERROR:
 
 # EXTRAS=ses installs what Amazon SES needs as well.
@@ -52,6 +52,10 @@ chaos: .venv/.dev node
 	$(BIN)/python -m tests.e2e.chaos --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.e2e.reloads --reloads $(or $(SIGHUPS),100) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.e2e.proxy_reloads --reloads $(or $(RELOADS),20) $(if $(SEED),--seed $(SEED))
+
+# Posts 200 codes a second while providers fail in every way: make fleet SECONDS=120 SEED=7
+fleet: .venv/.dev
+	$(BIN)/python -m tests.e2e.fleet $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 # Checks every mail in every language with SpamAssassin (apt-get install spamassassin) and html-validate.
 mails: .venv/.dev node

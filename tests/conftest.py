@@ -13,6 +13,8 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")  # how long an example takes depends on what else the machine does
 
 _SLOWEST = (
+    "e2e/test_fleet.py",
+    "e2e/test_silent_provider.py",
     "e2e/test_reload.py",
     "e2e/test_restart.py",
     "e2e/test_http_attacks.py",

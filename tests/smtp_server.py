@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, AnyStr, Final, Literal
+from typing import Any, AnyStr, Final, Literal, TypeAlias
 
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
@@ -39,9 +40,21 @@ DROP: Final = Silence.DROP
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """Answers as usual, but so many seconds later."""
+
+    seconds: float
+
+
+Answer: TypeAlias = str | Silence | Late
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """A mail as it arrived."""
 
+    at: float
+    """When it was complete, before the client heard of it: Unix seconds."""
     sender: str
     """The envelope's sender."""
     recipient: str
@@ -60,7 +73,7 @@ class Received:
 
 @dataclass(slots=True)
 class _Fault:
-    answer: str | Silence
+    answer: Answer
     times: float
     reached: asyncio.Event
 
@@ -83,7 +96,7 @@ class Server:
         self._faults: dict[str, _Fault] = {}
         self._news = asyncio.Event()
 
-    def fault(self, at: str, answer: str | Silence, *, times: float = float("inf")) -> asyncio.Event:
+    def fault(self, at: str, answer: Answer, *, times: float = float("inf")) -> asyncio.Event:
         """Answer so at GREETING, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, BDAT, CONTENT, RSET, NOOP or QUIT from now on.
 
         Returns an event that is set when a client got there.
@@ -123,7 +136,7 @@ class Server:
             seen = f"{len(self.mails)} mails, {self.connections} connections, {len(self.live)} of them open"
             raise AssertionError(f"waited {within} s for {wanted}; there are {seen}") from None
 
-    def take_fault(self, at: str) -> str | Silence | None:
+    def take_fault(self, at: str) -> Answer | None:
         """Return how to answer there, if not as usual."""
         fault = self._faults.get(at)
         if fault is None or fault.times < 1:
@@ -207,6 +220,9 @@ class _Connection(SMTP):
                 await asyncio.Event().wait()
             case Silence.DROP:
                 self.transport.abort()
+            case Late(seconds):
+                await asyncio.sleep(seconds)
+                return False
             case str(answer):
                 await super().push(answer)
                 if answer.startswith("421") or at == "GREETING":
@@ -244,6 +260,7 @@ class _Connection(SMTP):
             return answer
         self._server.mails.append(
             Received(
+                time.time(),
                 envelope.mail_from,
                 ",".join(envelope.rcpt_tos),
                 envelope.content,
@@ -260,6 +277,8 @@ class _Connection(SMTP):
         if answer is DROP:
             self.transport.abort()
             await asyncio.Event().wait()
+        if isinstance(answer, Late):
+            await asyncio.sleep(answer.seconds)
         return f"250 2.0.0 Ok: queued as TEST{len(self._server.mails):04}"
 
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name

@@ -1,6 +1,7 @@
 """A load as Logto's: keep-alive connections that post SignIn codes, each with its own code and recipient.
 
 As a program it prints one JSON line: `python -m bench.programs.load URL [--connections N] [--count N] [--rate R]`.
+With `--again N` each Nth code is for the recipient of the one 41 before it.
 """
 
 import argparse
@@ -20,6 +21,8 @@ _BODY: Final = (
     '"name":"Harbor Portal","branding":{"logoUrl":"https://cdn.example.com/harbor/logo.png"},"displayName":"Harbor"},'
     '"note":"' + "x" * 400 + '"},"ip":"203.0.113.7"}'
 )
+_AGAIN_AFTER: Final = 41
+"""A prime: that code was for a recipient of its own."""
 _HEAD: Final = (
     "POST %s HTTP/1.1\r\nuser-agent: got (https://github.com/sindresorhus/got)\r\nauthorization: %s\r\n"
     "content-type: application/json\r\ncontent-length: %d\r\naccept-encoding: gzip, deflate, br\r\nHost: %s\r\n"
@@ -30,12 +33,13 @@ _HEAD: Final = (
 class Load:
     """What is sent, and how it was answered."""
 
-    def __init__(self, url: str, *, first: int, most: int) -> None:
+    def __init__(self, url: str, *, first: int, most: int, again: int = 0) -> None:
         parts = urlsplit(url)
         assert parts.hostname
         self.host, self.port, self._path = parts.hostname, parts.port or 80, parts.path
         self._numbers = iter(range(first, first + most))
         self.most = most
+        self._again = again
         self.seconds: list[float] = []
         """From the request's last byte written to its response's last byte read."""
         self.posted_at: dict[str, float] = {}
@@ -47,7 +51,8 @@ class Load:
         number = next(self._numbers, None)
         if number is None:
             return None
-        body = _BODY % (number, number % 1_000_000)
+        user = number - _AGAIN_AFTER if self._again and number % self._again == 0 else number
+        body = _BODY % (user, number % 1_000_000)
         return (_HEAD % (self._path, AUTHORIZATION, len(body), self.host) + body).encode()
 
     def add_response(self, response: bytes, body: bytes, sent_at: float) -> None:
@@ -180,9 +185,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000, help="stop after so many responses")
     parser.add_argument("--rate", type=float, help="requests a second, open loop; without it as fast as answered")
     parser.add_argument("--first", type=int, default=0, help="the first request's number")
+    parser.add_argument("--again", type=int, default=0, help="one code in so many is for a recipient of before")
     parser.add_argument("--times", type=Path, help="write when each request was posted to this file")
     given = parser.parse_args()
-    load = Load(given.url, first=given.first, most=given.count)
+    load = Load(given.url, first=given.first, most=given.count, again=given.again)
     print(json.dumps(uvloop.run(run(load, rate=given.rate, connections=given.connections))))
     if given.times:
         given.times.write_text(json.dumps(load.posted_at))

@@ -1,7 +1,8 @@
 """A circuit breaker: skips a provider that keeps failing, and lets single messages probe whether it has recovered.
 
 Closed: the provider is used. Open: it is skipped while another one can be asked. Half-open: the time is over, and one
-message probes; its outcome closes the breaker, or opens it for twice as long.
+message probes; its outcome closes the breaker, or opens it for twice as long. Before that the provider is asked whether
+it answers at all, where that can be done without a message (`Channel.check`).
 """
 
 from collections import deque

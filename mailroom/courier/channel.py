@@ -6,17 +6,19 @@ from typing import Final
 
 import structlog
 
-from mailroom.clock import Instant
+from mailroom.clock import Clock, Instant
 from mailroom.courier.breaker import Breaker, Change
 from mailroom.courier.limiter import PriorityLimiter
 from mailroom.courier.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Priority, Receipt
 from mailroom.outbox import Outbox
-from mailroom.providers import Provider
+from mailroom.providers import Provider, Verifiable
 
 _STALLED_SECONDS: Final = 10.0
 """All permits in use for so long without one outcome: the provider hangs."""
+_SILENT_SECONDS: Final = 3.0
+"""A failure that takes so long would delay the message that probes; one that comes sooner does not matter."""
 _THROUGH_SECONDS: Final = 30.0
 """While it has accepted a mail within this time, a provider that throttles is not failing."""
 
@@ -37,10 +39,12 @@ class Channel:
     breaker: Breaker = field(default_factory=Breaker)
     is_paused: bool = False
     """Whether an operator has paused it."""
-    _progress_at: Instant = 0.0
+    progress_at: Instant = 0.0
     """When an attempt last started or ended."""
     _accepted_at: Instant = 0.0
     """When it last accepted a mail."""
+    _answers: bool = False
+    """Whether a provider that is skipped has answered a check, so that a message may probe it."""
 
     @property
     def rates(self) -> Rates:
@@ -57,7 +61,7 @@ class Channel:
 
         It is usable, its breaker lets a message through, and the vendor has not asked for a pause.
         """
-        return self.is_usable and self.breaker.admits(now) and not self.rates.is_pausing
+        return self.is_usable and self.breaker.admits(now) and not self.rates.is_pausing and not self._needs_check
 
     def pause(self, *, is_paused: bool) -> None:
         """Pause or resume it; messages that wait for a permit choose again."""
@@ -66,8 +70,8 @@ class Channel:
 
     def begin(self, now: Instant) -> bool:
         """Register that an attempt starts; False: its breaker is open, prefer another provider."""
-        self._progress_at = now
-        return self.breaker.begin(now)
+        self.progress_at = now
+        return not self._needs_check and self.breaker.begin(now)
 
     def end(self, priority: Priority) -> None:
         """Return the permit; a probe that ended without an outcome leaves room for the next one."""
@@ -79,7 +83,7 @@ class Channel:
 
         `Rejected` and `Declined` are about one mail: the provider works.
         """
-        self._progress_at = now
+        self.progress_at = now
         if isinstance(result, Receipt | Uncertain):  # the vendor may have counted it
             self.rates.count_accepted()
         if isinstance(result, Receipt):
@@ -96,7 +100,7 @@ class Channel:
     def check_progress(self, now: Instant) -> Change | None:
         """End waits that have lasted long enough; open the breaker of a provider that hangs."""
         self.limiter.end_waits(now)
-        if self.breaker.is_open or not self.limiter.is_full or now - self._progress_at < _STALLED_SECONDS:
+        if self.breaker.is_open or not self.limiter.is_full or now - self.progress_at < _STALLED_SECONDS:
             return None
         return self._fail(f"no answer for {_STALLED_SECONDS:g} s while all connections are in use", now, at_once=True)
 
@@ -120,7 +124,30 @@ class Channel:
             self.limiter.end_waits()
         return change
 
+    async def check(self, clock: Clock) -> None:
+        """Find out without a message whether a provider whose probe is due still says nothing.
+
+        Any prompt answer lets a message probe, also a refusal: it delays nobody.
+        """
+        began, provider = clock.now(), self.provider
+        if not (self._needs_check and isinstance(provider, Verifiable) and self.breaker.begin(began)):
+            return
+        try:
+            await provider.verify()
+            self._answers = True
+        except SendingError as error:
+            self._answers = clock.now() - began < _SILENT_SECONDS
+            if not self._answers and self.breaker.is_open:
+                self.breaker.fail(error.words, clock.now())
+        finally:
+            self.breaker.cancel()
+
+    @property
+    def _needs_check(self) -> bool:
+        return self.is_usable and self.breaker.is_open and not self._answers and isinstance(self.provider, Verifiable)
+
     def _fail(self, reason: str, now: Instant, *, at_once: bool) -> Change | None:
+        self._answers = False
         change = self.breaker.fail(reason, now, at_once=at_once)
         if change is Change.OPENED:
             self.limiter.end_waits(only_with_alternative=True)

@@ -23,6 +23,7 @@ from mailroom.courier.channel import Channel
 from mailroom.courier.delivery import Delivery
 from mailroom.courier.maintenance import Maintenance, cancel, every
 from mailroom.courier.reporter import Reporter
+from mailroom.courier.round import Selector
 from mailroom.courier.routes import Routes
 from mailroom.courier.supersede import Replacements, supersede_key
 from mailroom.errors import CannotKeep, SendingError
@@ -39,6 +40,7 @@ from mailroom.outbox import (
     Settlement,
     SettleResult,
 )
+from mailroom.providers import Verifiable
 from mailroom.rendering import Renderer
 
 LEASE_SECONDS: Final = 300.0
@@ -86,8 +88,9 @@ class Courier:
         self._supersedes = supersedes
         self._replacements = Replacements()
         self._reporter = Reporter(metrics, clock)
+        self._selector = Selector(channels, clock)
         self._delivery = Delivery(
-            channels=channels,
+            selector=self._selector,
             routes=routes,
             renderer=renderer,
             reply_to=reply_to,
@@ -115,7 +118,7 @@ class Courier:
         self._replacements.replace(key, message.id)
         put = partial(self._outbox.put, message, repeat_of=repeat_of, once=once, supersede_key=key)
         slots = self._admission.slots(message.template)
-        provider = self._delivery.choose(self._routes.providers(message.template))
+        provider = self._selector.choose(self._routes.providers(message.template))
         if not self._delivers or self._draining or provider is None or not slots.take(message.priority):
             result = await put()
             if result.fresh and self._delivers:
@@ -145,6 +148,11 @@ class Courier:
             jobs["probe"] = every(_PROBE_SECONDS, self._release_one, clock=self._clock)
             jobs["operator"] = every(_OPERATOR_SECONDS, self._follow_operator, clock=self._clock)
             jobs["progress"] = every(_PROGRESS_SECONDS, self._check_progress, clock=self._clock)
+            for name, channel in self._channels.items():
+                if isinstance(channel.provider, Verifiable):
+                    jobs[f"check.{name}"] = every(
+                        _PROGRESS_SECONDS, partial(channel.check, self._clock), clock=self._clock
+                    )
         self._tasks = [asyncio.create_task(job, name=f"courier.{name}") for name, job in jobs.items()]
 
     async def finish(self) -> None:

@@ -1,7 +1,7 @@
 """One message's delivery: rendered, handed to the route's providers in order; returns what is to be recorded."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -11,6 +11,7 @@ from mailroom.clock import Clock, Instant
 from mailroom.courier.channel import Channel
 from mailroom.courier.redaction import redact
 from mailroom.courier.retry import next_round
+from mailroom.courier.round import LONGEST_WAIT_SECONDS, Round, Selector
 from mailroom.courier.routes import Routes
 from mailroom.errors import (
     CannotKeep,
@@ -37,8 +38,6 @@ from mailroom.outbox import (
 from mailroom.rendering import Renderer
 
 _LONGEST_IDENTIFIER: Final = 200
-_PATIENCE_SECONDS: Final = 1.0
-"""How long a code waits for a permit of a provider while another one can be asked."""
 MOST_UNCERTAIN: Final = 3
 """Hand-overs of one message that may have been successes; after them it counts as sent."""
 _UNUSABLE_SECONDS: Final = 5.0
@@ -49,33 +48,11 @@ _LONGEST_WAIT_SECONDS: Final = 150.0
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _Round:
-    """One round of a message through the providers of its route."""
-
-    message: Message
-    attempts: tuple[Attempt, ...]
-    begun: Attempt | None
-    """The attempt that is recorded already."""
-    remaining: list[str]
-    """Providers to ask, in order."""
-    rendered: dict[str, Email]
-    """Provider -> the mail that it may have sent."""
-    passed_over: set[str] = field(default_factory=set)
-    failures: list[SendingError] = field(default_factory=list)
-
-    def pass_over(self, name: str) -> None:
-        """Ask the other providers before this one, once."""
-        self.passed_over.add(name)
-        self.remaining.remove(name)
-        self.remaining.append(name)
-
-
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """Takes leased messages to their end, or to their next round."""
 
-    channels: Mapping[str, Channel]
+    selector: Selector
     routes: Routes
     renderer: Renderer
     reply_to: Address | None
@@ -90,54 +67,40 @@ class Delivery:
     is_ending: Callable[[], bool] = lambda: False
     """Whether no attempt is to start any more: what waits for a permit is queued again, for the next process."""
 
-    def choose(self, providers: Sequence[str]) -> str | None:
-        """Return the provider to ask: the first one that is available, else the first that may be used at all."""
-        now = self.clock.now()
-        usable = [name for name in providers if self.channels[name].is_usable]
-        return next((name for name in usable if self.channels[name].is_available(now)), usable[0] if usable else None)
-
     async def deliver(self, leased: Leased) -> Settlement:
         """Ask each provider of the route once at most."""
         message = leased.message
         order = self.routes.order(message.template, message.priority, leased.attempts)
-        round_ = _Round(message, leased.attempts, leased.begun, list(order), dict(leased.rendered))
+        round_ = Round(message, leased.attempts, leased.begun, list(order), dict(leased.rendered))
+        give_up_at = self.clock.now() + LONGEST_WAIT_SECONDS
         try:
-            while name := self.choose(round_.remaining):
-                channel, now = self.channels[name], self.clock.now()
-                has_alternative = self._has_alternative(name, round_)
-                patience = _PATIENCE_SECONDS if has_alternative and message.is_code else _LONGEST_WAIT_SECONDS
-                if not await channel.limiter.acquire(
-                    message.priority,
-                    give_up_at=now + patience,
-                    has_alternative=has_alternative,
-                    is_over=lambda: self._end_before_attempt(message, round_.attempts) is not None,
-                ):
-                    if settlement := self._end_before_attempt(message, round_.attempts):
-                        return settlement
-                    if self.clock.now() - now < _LONGEST_WAIT_SECONDS:
-                        round_.pass_over(name)
-                        continue
+            while name := self.selector.choose(round_.remaining):
+                granted = await self.selector.acquire(
+                    name, round_, lambda: self._end_before_attempt(message, round_.attempts) is not None
+                )
+                try:
+                    settlement = self._end_before_attempt(message, round_.attempts)
+                    if granted and not settlement:
+                        settlement = await self._attempt(granted, round_)
+                finally:
+                    if granted:
+                        self.selector.channels[granted].end(message.priority)
+                if settlement:
+                    return settlement
+                if not granted and self.clock.now() >= give_up_at:
                     if round_.failures:
                         break
                     return _queue_again(message, round_.attempts, self.clock.now())
-                try:
-                    settlement = self._end_before_attempt(message, round_.attempts) or await self._attempt(
-                        name, round_, has_alternative=has_alternative
-                    )
-                finally:
-                    channel.end(message.priority)
-                if settlement:
-                    return settlement
         except CannotKeep:  # no provider is dialled before the attempt is recorded
             pass
         return replace(self._later(message, round_.attempts, round_.failures), rendered=round_.rendered)
 
-    async def _attempt(self, name: str, round_: "_Round", *, has_alternative: bool) -> Settlement | None:
+    async def _attempt(self, name: str, round_: Round) -> Settlement | None:
         """Ask one provider, whose permit is held; None: ask the next one. Raises CannotKeep."""
-        message, channel, now = round_.message, self.channels[name], self.clock.now()
+        message, channel, now = round_.message, self.selector.channels[name], self.clock.now()
         if not channel.is_usable:  # paused meanwhile
             return None
-        if not channel.begin(now) and has_alternative:
+        if not channel.begin(now) and self.selector.has_alternative(name, round_):
             round_.pass_over(name)
             return None
         attempt = Attempt(name, now)
@@ -149,15 +112,6 @@ class Delivery:
         if isinstance(result, Settlement):
             return replace(result, attempts=round_.attempts)
         return _conclude(round_, attempt, result)
-
-    def _has_alternative(self, name: str, round_: "_Round") -> bool:
-        """Return whether another provider can be asked instead of waiting for a permit of this one.
-
-        A code has little time. Other mail waits until the provider's breaker opens.
-        """
-        now = self.clock.now()
-        others = (other for other in round_.remaining if other != name)
-        return name not in round_.passed_over and any(self.channels[other].is_available(now) for other in others)
 
     def _end_before_attempt(self, message: Message, attempts: tuple[Attempt, ...]) -> Settlement | None:
         """Return what becomes of a message whose permit came too late; None: the next attempt may start."""
@@ -171,7 +125,7 @@ class Delivery:
         return None
 
     async def _try(
-        self, channel: Channel, round_: "_Round", attempt: Attempt
+        self, channel: Channel, round_: Round, attempt: Attempt
     ) -> tuple[Attempt, Receipt | SendingError | Settlement]:
         """Render the mail and hand it over once; a provider that may have sent it gets the same mail again."""
         message = round_.message
@@ -248,7 +202,7 @@ class Delivery:
         return Settlement(message.id, State.QUEUED, attempts, due_at=due_at)
 
 
-def _conclude(round_: _Round, attempt: Attempt, result: Receipt | SendingError) -> Settlement | None:
+def _conclude(round_: Round, attempt: Attempt, result: Receipt | SendingError) -> Settlement | None:
     """Return what an outcome means for the message; None: ask the next provider."""
     message = round_.message
     round_.attempts = (*round_.attempts, attempt)

@@ -104,3 +104,64 @@ async def test_a_channel_without_quota_left_is_not_usable() -> None:
     assert one.check_limits() is LimitChange.SUSPENDED
     assert not await waiting
     assert not one.is_usable
+
+
+class Login(ScriptedProvider):
+    """A provider that can be asked without a message; it takes `seconds`, then raises `failure`."""
+
+    def __init__(self, seconds: float = 0.0, failure: SendingError | None = None) -> None:
+        super().__init__()
+        self.clock = FakeClock()
+        self.seconds = seconds
+        self.failure = failure
+
+    async def verify(self) -> str:
+        """Answer, or not."""
+        await self.clock.sleep(self.seconds)
+        if self.failure:
+            raise self.failure
+        return "it works"
+
+    async def checked(self) -> Channel:
+        """Return its channel after a failure and a check when the probe is due."""
+        one = Channel(self, PriorityLimiter(1, Rates(FakeClock())), SENDER)
+        one.record(Misconfigured("535 bad credentials"), self.clock.now())
+        await self.clock.advance(5)
+        assert not one.is_available(self.clock.now())
+        assert not one.begin(self.clock.now())
+        check = asyncio.create_task(one.check(self.clock))
+        await self.clock.advance(self.seconds)
+        await check
+        return one
+
+
+@pytest.mark.parametrize("provider", [Login(), Login(9), Login(2, Unavailable("refused"))])
+async def test_a_message_probes_a_provider_that_answers(provider: Login) -> None:
+    """A refusal is an answer; so is a slow success."""
+    one = await provider.checked()
+    now = provider.clock.now()
+    assert one.is_available(now)
+    assert one.begin(now)
+    one.record(Unavailable("refused"), now)
+    assert not one.is_available(now + 60), "it is checked anew"
+
+
+async def test_no_message_probes_a_provider_that_stays_silent() -> None:
+    """It would wait for 5 s; the next check is 10 s later."""
+    one = await (provider := Login(5, Unavailable("no greeting within 5 s"))).checked()
+    opened_at = provider.clock.now()
+    assert one.breaker.reason == "no greeting within 5 s"
+    provider.failure = None
+    provider.seconds = 0
+    await provider.clock.advance(9)
+    await one.check(provider.clock)
+    assert not one.is_available(opened_at + 9)
+    await provider.clock.advance(1)
+    await one.check(provider.clock)
+    assert one.is_available(opened_at + 10)
+
+
+async def test_a_provider_that_works_is_not_checked() -> None:
+    one = Channel(Login(1, Unavailable("refused")), PriorityLimiter(1, Rates(FakeClock())), SENDER)
+    await one.check(FakeClock())
+    assert one.begin(0)

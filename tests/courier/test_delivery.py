@@ -12,6 +12,7 @@ from mailroom.courier.channel import Channel
 from mailroom.courier.delivery import Delivery
 from mailroom.courier.limiter import PriorityLimiter
 from mailroom.courier.rates import Rates
+from mailroom.courier.round import Selector
 from mailroom.courier.routes import Routes
 from mailroom.errors import (
     CannotKeep,
@@ -54,13 +55,14 @@ class Delivering:
         self.still_ours = True
         self.disk_full = False
         providers: Mapping[str, ScriptedProvider] = {"main": main} | ({"backup": backup} if backup else {})
+        self.channels = {
+            name: Channel(
+                provider, PriorityLimiter(10, Rates(self.clock)), SENDER, forwards=main_forwards and name == "main"
+            )
+            for name, provider in providers.items()
+        }
         self.delivery = Delivery(
-            channels={
-                name: Channel(
-                    provider, PriorityLimiter(10, Rates(self.clock)), SENDER, forwards=main_forwards and name == "main"
-                )
-                for name, provider in providers.items()
-            },
+            selector=Selector(self.channels, self.clock),
             routes=Routes({}, tuple(providers)),
             renderer=self.renderer,
             reply_to=None,
@@ -73,7 +75,7 @@ class Delivering:
     def _note(self, provider: str, result: Receipt | SendingError) -> None:
         outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
         self.outcomes.append((provider, outcome))
-        self.delivery.channels[provider].record(result, self.clock.now())
+        self.channels[provider].record(result, self.clock.now())
 
     async def _record(self, _id: str, attempts: tuple[Attempt, ...]) -> bool:
         if self.disk_full:
@@ -111,8 +113,8 @@ async def test_the_first_provider_takes_it() -> None:
 async def test_a_mail_goes_by_the_template_of_the_provider_that_has_one() -> None:
     main, backup = ScriptedProvider([Unavailable("busy")]), ScriptedProvider()
     delivering = Delivering(main, backup)
-    channel = replace(delivering.delivery.channels["backup"], template_for=lambda kind: f"d-{kind}")
-    delivering.delivery = replace(delivering.delivery, channels={**delivering.delivery.channels, "backup": channel})
+    channel = replace(delivering.channels["backup"], template_for=lambda kind: f"d-{kind}")
+    delivering.channels["backup"] = channel
     await delivering.settled(message(now=delivering.clock.now()))
     assert [one.sent.get_nowait().template_at_provider for one in (main, backup)] == ["", "d-SignIn"]
 
@@ -323,7 +325,7 @@ async def test_what_cannot_be_recorded_is_not_dialled() -> None:
 
 
 def _open(delivering: Delivering, name: str) -> None:
-    delivering.delivery.channels[name].record(Misconfigured("535 bad credentials"), delivering.clock.now())
+    delivering.channels[name].record(Misconfigured("535 bad credentials"), delivering.clock.now())
 
 
 async def test_a_provider_whose_breaker_is_open_is_skipped() -> None:
@@ -358,7 +360,7 @@ async def test_a_message_is_never_left_without_a_provider() -> None:
 async def test_without_a_provider_in_use_a_message_is_due_again_soon() -> None:
     """An operator has paused all of them; no attempt is recorded."""
     delivering = Delivering(ScriptedProvider(), ScriptedProvider())
-    for channel in delivering.delivery.channels.values():
+    for channel in delivering.channels.values():
         channel.is_paused = True
     now = delivering.clock.now()
     settlement = await delivering.settled(message(now=now))
@@ -367,7 +369,7 @@ async def test_without_a_provider_in_use_a_message_is_due_again_soon() -> None:
 
 async def _occupied(delivering: Delivering, sent: Message) -> "asyncio.Task[Settlement]":
     """Return the delivery of a message that waits for a permit of `main`, all of which are in use."""
-    main = delivering.delivery.channels["main"]
+    main = delivering.channels["main"]
     for _ in range(10):
         await main.limiter.acquire(Priority.CODE)
         main.begin(delivering.clock.now())
@@ -381,7 +383,7 @@ async def test_a_code_waits_a_second_for_a_busy_provider() -> None:
     delivering = Delivering(ScriptedProvider(), ScriptedProvider())
     now = delivering.clock.now()
     waiting = await _occupied(delivering, message(now=now))
-    main = delivering.delivery.channels["main"]
+    main = delivering.channels["main"]
     main.check_progress(now + 0.9)
     await settle()
     assert not waiting.done()
@@ -389,12 +391,26 @@ async def test_a_code_waits_a_second_for_a_busy_provider() -> None:
     assert _outcomes(await waiting) == [("backup", Outcome.ACCEPTED)]
 
 
+async def test_a_code_does_not_wait_for_a_provider_that_has_been_silent_for_a_second() -> None:
+    """Those before it have waited for that second."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider())
+    now = delivering.clock.now()
+    first = await _occupied(delivering, message(now=now))
+    await delivering.clock.advance(1)
+    second = asyncio.create_task(delivering.settled(message(now=now + 1)))
+    await settle()
+    delivering.channels["main"].check_progress(now + 1)
+    await settle()
+    assert second.done()
+    assert [_outcomes(await waiting) for waiting in (first, second)] == [[("backup", Outcome.ACCEPTED)]] * 2
+
+
 async def test_other_mail_waits_for_a_busy_provider_until_its_breaker_opens() -> None:
     """The second provider is for failures, not for floods."""
     delivering = Delivering(ScriptedProvider(), ScriptedProvider())
     now = delivering.clock.now()
     waiting = await _occupied(delivering, message("Welcome", Priority.EVENT, now=now, lifetime=86400))
-    main = delivering.delivery.channels["main"]
+    main = delivering.channels["main"]
     main.check_progress(now + 5)
     await settle()
     assert not waiting.done()
@@ -402,12 +418,57 @@ async def test_other_mail_waits_for_a_busy_provider_until_its_breaker_opens() ->
     assert _outcomes(await waiting) == [("backup", Outcome.ACCEPTED)]
 
 
+async def test_a_code_goes_to_whichever_busy_provider_is_free_first() -> None:
+    """It waited for the first one without limit when the second one was busy, too."""
+    delivering = Delivering(main := ScriptedProvider(), ScriptedProvider())
+    channels = delivering.channels
+    now = delivering.clock.now()
+    channels["backup"].begin(now)
+    for _ in range(10):
+        await channels["backup"].limiter.acquire(Priority.CODE)
+    waiting = await _occupied(delivering, message(now=now))
+    for seconds in (1, 2):
+        for channel in channels.values():
+            channel.check_progress(now + seconds)
+            await settle()
+    channels["backup"].limiter.release(Priority.CODE)
+    await settle()
+    assert waiting.done()
+    assert _outcomes(await waiting) == [("backup", Outcome.ACCEPTED)]
+    assert main.sent.empty()
+    for name, free in (("main", 0), ("backup", 1)):
+        limiter = channels[name].limiter
+        assert limiter.total - limiter._used == free, "no permit is lost"
+
+
+async def test_a_code_that_waits_for_several_providers_takes_one_permit() -> None:
+    """Both are granted in the same moment, or it is cancelled while it waits."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider())
+    channels = delivering.channels
+    for is_cancelled in (False, True):
+        for _ in range(10):
+            await channels["backup"].limiter.acquire(Priority.CODE)
+        now = delivering.clock.now()
+        waiting = await _occupied(delivering, message(now=now))
+        channels["main"].check_progress(now + 1)
+        await settle()
+        for channel in channels.values():
+            for _ in range(10):
+                channel.limiter.release(Priority.CODE)
+        if is_cancelled:
+            waiting.cancel()
+        await asyncio.wait([waiting])
+        await settle()
+        assert waiting.cancelled() is is_cancelled
+        assert [channel.limiter._used for channel in channels.values()] == [0, 0]
+
+
 async def test_a_code_that_no_other_provider_can_take_waits_on() -> None:
     delivering = Delivering(ScriptedProvider(), ScriptedProvider())
     _open(delivering, "backup")
     now = delivering.clock.now()
     waiting = await _occupied(delivering, message(now=now))
-    main = delivering.delivery.channels["main"]
+    main = delivering.channels["main"]
     main.check_progress(now + 5)
     main.limiter.release(Priority.CODE)
     assert _outcomes(await waiting) == [("main", Outcome.ACCEPTED)]
@@ -449,7 +510,7 @@ async def test_a_message_that_waits_for_too_long_goes_back_to_the_outbox() -> No
     now = delivering.clock.now()
     waiting = await _occupied(delivering, message("Welcome", Priority.EVENT, now=now, lifetime=86400))
     await delivering.clock.advance(150)
-    delivering.delivery.channels["main"].check_progress(now + 150)
+    delivering.channels["main"].check_progress(now + 150)
     async with asyncio.timeout(20):
         settlement = await waiting
     assert (settlement.state, settlement.attempts, settlement.due_at) == (State.QUEUED, (), now)

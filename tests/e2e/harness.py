@@ -7,6 +7,7 @@ A test does::
 """
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -34,6 +35,12 @@ _EXITS_WITHIN = 20.0
 def unless(reason: str) -> pytest.MarkDecorator:
     """Skip for this reason, if there is one; not with EVERY_TEST in the environment, as in CI: there it fails."""
     return pytest.mark.skipif(bool(reason) and "EVERY_TEST" not in os.environ, reason=reason)
+
+
+def smtp_settings(port: int, **more: object) -> str:
+    """Return the inside of a provider's table: an SMTP server on this machine, without encryption."""
+    settings = {"type": "smtp", "host": "127.0.0.1", "port": port, "tls": "none", **more}
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
 
 
 def configuration(provider: str, *, code_lifetime: str = "10m") -> str:

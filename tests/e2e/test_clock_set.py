@@ -9,8 +9,9 @@ import apsw
 import httpx
 import pytest
 
+from tests.e2e.harness import smtp_settings
 from tests.e2e.test_faults import code, mailroom, metric
-from tests.smtp_server import DROP
+from tests.smtp_server import DROP, smtp_server
 from tests.smtp_server import Server as SmtpServer
 
 HOUR = 3600.0
@@ -75,6 +76,35 @@ async def test_queued_codes_are_sent_within_seconds(
         assert (await client.post("/email", json=code(6))).status_code == 200
         await smtp.received(6, within=5)
         assert not await metric(client, 'mailroom_settled_total{state="expired"}')
+
+
+@pytest.mark.parametrize("seconds", [-HOUR, 24 * HOUR])
+async def test_a_second_provider_goes_on_at_once(
+    tmp_path: Path, environment: Mapping[str, str], set_clock: SetClock, seconds: float
+) -> None:
+    """No code is late, the first provider is probed by elapsed time and not in a storm, and gets mail once it works."""
+    async with smtp_server() as second:
+        backup = f"\n[providers.backup]\n{smtp_settings(second.port)}"
+        async with mailroom(tmp_path, environment=environment, others=backup) as (server, first, client):
+            first.fault("GREETING", DROP)
+            for number in range(10):
+                assert (await client.post("/email", json=code(number))).status_code == 200
+            await second.received(10, within=5)
+            assert '"provider.opened"' in server.log()
+            before = first.connections
+            set_clock(seconds)
+            began, number = time.monotonic(), 10
+            while time.monotonic() < began + 3:
+                assert (await client.post("/email", json=code(number))).status_code == 200
+                number += 1
+                await second.received(number, within=1)
+            assert first.connections - before <= 2  # asked whether it answers, and a probe
+            first.recover()
+            async with asyncio.timeout(15):
+                while not first.mails:
+                    number += 1
+                    assert (await client.post("/email", json=code(number))).status_code == 200
+            assert not await metric(client, 'mailroom_settled_total{state="expired"}')
 
 
 async def test_a_code_is_not_sent_after_its_lifetime_by_elapsed_time(

@@ -11,7 +11,7 @@ import apsw
 import httpx
 import pytest
 
-from tests.e2e.harness import AUTHORIZATION, Server, configuration
+from tests.e2e.harness import AUTHORIZATION, Server, configuration, smtp_settings
 from tests.smtp_server import DROP, HANG, Silence, smtp_server
 from tests.smtp_server import Server as SmtpServer
 
@@ -20,16 +20,16 @@ HEADERS = {"authorization": AUTHORIZATION}
 
 @contextlib.asynccontextmanager
 async def mailroom(
-    directory: Path, *, limit: float = 30, environment: Mapping[str, str] | None = None
+    directory: Path, *, limit: float = 30, environment: Mapping[str, str] | None = None, others: str = ""
 ) -> AsyncIterator[tuple[Server, SmtpServer, httpx.AsyncClient]]:
-    """Run the server, its SMTP server, and a client."""
-    async with smtp_server(tls="none") as smtp:
-        provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {smtp.port}\ntls = "none"\ntimeout = {limit}'
+    """Run the server, its SMTP server, and a client; `others` are tables of more providers."""
+    async with smtp_server(tls="none") as provider:
+        text = configuration(smtp_settings(provider.port, timeout=limit) + others)
         async with (
-            Server(directory, configuration(provider), environment=environment) as server,
+            Server(directory, text, environment=environment) as server,
             httpx.AsyncClient(base_url=server.url, headers=HEADERS, trust_env=False, timeout=20) as client,
         ):
-            yield server, smtp, client
+            yield server, provider, client
 
 
 def code(number: int) -> dict[str, object]:
