@@ -79,7 +79,7 @@ class Breaker:
                 self._is_probing = False
                 self._open_seconds = min(2 * self._open_seconds, _LONGEST_SECONDS)
                 self._probe_at = now + self._open_seconds
-            self.reason = reason
+            self.reason = reason or self.reason
             return None
         share = sum(self._recent) / _RECENT
         if at_once or self._failures_in_a_row >= FAILURES_IN_A_ROW or share >= _SHARE:

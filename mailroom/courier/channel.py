@@ -78,8 +78,8 @@ class Channel:
         self.breaker.cancel()
         self.limiter.release(priority)
 
-    def record(self, result: Receipt | SendingError, now: Instant) -> Change | None:
-        """Register an outcome; return what it changes.
+    def record(self, result: Receipt | SendingError, diagnostic: str, now: Instant) -> Change | None:
+        """Register an outcome; return what it changes. `diagnostic` has the message's secrets masked.
 
         `Rejected` and `Declined` are about one mail: the provider works.
         """
@@ -95,7 +95,7 @@ class Channel:
             if now - self._accepted_at < _THROUGH_SECONDS:
                 self.breaker.cancel()
                 return None
-        return self._fail(f"{result.code} {result.words}".strip(), now, at_once=isinstance(result, Misconfigured))
+        return self._fail(diagnostic, now, at_once=isinstance(result, Misconfigured))
 
     def check_progress(self, now: Instant) -> Change | None:
         """End waits that have lasted long enough; open the breaker of a provider that hangs."""

@@ -18,16 +18,16 @@ import structlog
 
 from mailroom.clock import Clock, Instant
 from mailroom.courier.admission import Admission, Slots
-from mailroom.courier.breaker import Change
 from mailroom.courier.channel import Channel
 from mailroom.courier.delivery import Delivery
 from mailroom.courier.maintenance import Maintenance, cancel, every
+from mailroom.courier.monitor import Monitor
 from mailroom.courier.reporter import Reporter
 from mailroom.courier.round import Selector
 from mailroom.courier.routes import Routes
 from mailroom.courier.supersede import Replacements, supersede_key
-from mailroom.errors import CannotKeep, SendingError
-from mailroom.message import Address, Attempt, Message, Receipt, State
+from mailroom.errors import CannotKeep
+from mailroom.message import Address, Attempt, Message, State
 from mailroom.metrics import Metrics
 from mailroom.outbox import (
     HELD_MISCONFIGURED,
@@ -40,7 +40,6 @@ from mailroom.outbox import (
     Settlement,
     SettleResult,
 )
-from mailroom.providers import Verifiable
 from mailroom.rendering import Renderer
 
 LEASE_SECONDS: Final = 300.0
@@ -51,11 +50,6 @@ _PROBE_SECONDS: Final = 300.0
 """How often one message that is held for misconfiguration is released to try again."""
 _SETTLE_AGAIN_SECONDS: Final = 1.0
 """How often to try again to record an outcome that the outbox refuses."""
-_OPERATOR_SECONDS: Final = 1.0
-"""How often to look for what an operator has changed by a command."""
-_PROGRESS_SECONDS: Final = 0.25
-"""How often to look for providers that hang, and for messages that have waited long enough for one."""
-
 log = structlog.get_logger()
 
 
@@ -88,6 +82,7 @@ class Courier:
         self._supersedes = supersedes
         self._replacements = Replacements()
         self._reporter = Reporter(metrics, clock)
+        self._monitor = Monitor(channels, outbox, self._reporter, clock, wake=lambda: self._wake_at(clock.now()))
         self._selector = Selector(channels, clock)
         self._delivery = Delivery(
             selector=self._selector,
@@ -97,7 +92,7 @@ class Courier:
             clock=clock,
             jitter=jitter,
             record=outbox.attempt,
-            on_result=self._record_result,
+            on_result=self._monitor.record,
             is_replaced=self._replacements.is_replaced,
             is_ending=lambda: self._draining,
         )
@@ -107,7 +102,6 @@ class Courier:
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._next_due: Instant | None = None
-        self._has_recovered = False
         self._draining = False
 
     async def accept(
@@ -138,21 +132,12 @@ class Courier:
 
     async def start(self) -> None:
         """Begin to send what is due, and to maintain the outbox. Raises OutboxError."""
-        await self._follow_operator()
-        for name, channel in self._channels.items():
-            await channel.restore_quota(name, self._outbox)
-        await self._check_progress()
+        await self._monitor.start()
         jobs = self._maintenance.jobs()
         if self._delivers:
+            jobs |= self._monitor.jobs()
             jobs["claim"] = self._claim_forever()
-            jobs["probe"] = every(_PROBE_SECONDS, self._release_one, clock=self._clock)
-            jobs["operator"] = every(_OPERATOR_SECONDS, self._follow_operator, clock=self._clock)
-            jobs["progress"] = every(_PROGRESS_SECONDS, self._check_progress, clock=self._clock)
-            for name, channel in self._channels.items():
-                if isinstance(channel.provider, Verifiable):
-                    jobs[f"check.{name}"] = every(
-                        _PROGRESS_SECONDS, partial(channel.check, self._clock), clock=self._clock
-                    )
+            jobs["probe"] = every(_PROBE_SECONDS, partial(self._release, 1), clock=self._clock)
         self._tasks = [asyncio.create_task(job, name=f"courier.{name}") for name, job in jobs.items()]
 
     async def finish(self) -> None:
@@ -247,8 +232,7 @@ class Courier:
             if settlement.state is State.QUEUED and len(settlement.attempts) == len(leased.attempts):
                 return  # no provider was asked
             self._reporter.settled(message, settlement)
-            if self._has_recovered:  # its configuration may have been repaired
-                self._has_recovered = False
+            if self._monitor.take_recovered():  # its configuration may have been repaired
                 await self._release(None)
         except Exception:  # the message is due again when its lease ends
             log.exception("delivery.failed", id=message.id, template=message.template)
@@ -270,43 +254,6 @@ class Courier:
                     log.error("outcome.not_recorded", id=settlement.id, problem=str(error))  # noqa: TRY400 - likewise
                 logged = True
                 await self._clock.sleep(_SETTLE_AGAIN_SECONDS)
-
-    def _record_result(self, provider: str, result: Receipt | SendingError) -> None:
-        """Count an attempt's outcome, and follow what it changes for the provider."""
-        self._reporter.attempted(provider, result)
-        self._follow(provider, self._channels[provider].record(result, self._clock.now()))
-
-    async def _check_progress(self) -> None:
-        for name, channel in self._channels.items():
-            self._follow(name, channel.check_progress(self._clock.now()))
-            self._reporter.observe_rates(name, channel.rates)
-        self._reporter.summarize_failovers()
-
-    def _follow(self, provider: str, change: Change | None) -> None:
-        """Report changes of a provider's breaker and limits; claim again, for it may have resumed."""
-        channel = self._channels[provider]
-        if change is Change.OPENED:
-            self._reporter.opened(provider, channel.breaker.reason)
-        elif change is Change.RECOVERED:
-            self._reporter.recovered(provider)
-            self._has_recovered = True
-        while limit := channel.check_limits():
-            self._reporter.limited(provider, limit, channel.rates)
-            self._wake.set()
-
-    async def _follow_operator(self) -> None:
-        """Pause and resume providers, and claim what an operator has changed."""
-        if not await self._outbox.was_changed():
-            return
-        paused = await self._outbox.paused()
-        for name, channel in self._channels.items():
-            if channel.is_paused is not (name in paused):
-                log.warning("provider.resumed" if channel.is_paused else "provider.paused", provider=name)
-                channel.pause(is_paused=name in paused)
-        self._wake_at(self._clock.now())
-
-    async def _release_one(self) -> None:
-        await self._release(1)
 
     async def _release(self, limit: int | None) -> None:
         """Queue messages again that are held for misconfiguration."""

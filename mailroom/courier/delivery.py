@@ -60,8 +60,8 @@ class Delivery:
     jitter: Callable[[], float]
     record: Callable[[str, tuple[Attempt, ...]], Awaitable[bool]]
     """Makes durable that an attempt begins, see `Outbox.attempt`; False: do not send."""
-    on_result: Callable[[str, Receipt | SendingError], None]
-    """Called with the provider's name and the outcome of each attempt."""
+    on_result: Callable[[str, Receipt | SendingError, str], None]
+    """Called with the provider's name, the outcome of each attempt, and its diagnostic, secrets masked."""
     is_replaced: Callable[[str], bool] = lambda _: False
     """Whether a newer code goes before this message."""
     is_ending: Callable[[], bool] = lambda: False
@@ -145,7 +145,6 @@ class Delivery:
         started = self.clock.monotonic()
         result = await self._send(channel, email)
         outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
-        self.on_result(attempt.provider, result)
         if isinstance(result, Receipt):
             words = redact(result.words, message, email)
             identifier = result.provider_message_id
@@ -156,6 +155,7 @@ class Delivery:
             if isinstance(result, Uncertain):
                 round_.rendered[attempt.provider] = email
             words = _diagnostic(result, message, email)
+        self.on_result(attempt.provider, result, words)
         ended = replace(attempt, duration_seconds=self.clock.monotonic() - started, outcome=outcome, words=words)
         return ended, result
 

@@ -89,3 +89,9 @@ def test_a_probe_without_an_outcome_lets_the_next_one_probe() -> None:
 def test_an_attempt_from_before_that_succeeds_closes_it() -> None:
     """It was slow, not dead."""
     assert failed().succeed() is Change.RECOVERED
+
+
+def test_a_failure_without_a_diagnostic_does_not_close_it() -> None:
+    breaker = failed()
+    breaker.fail("", 1)
+    assert (breaker.is_open, breaker.reason) == (True, "451 busy")

@@ -23,7 +23,7 @@ def channel(concurrency: int = 1) -> Channel:
 @pytest.mark.parametrize("failure", [Unavailable("451 busy"), Uncertain("silence")])
 def test_a_provider_that_does_not_work_is_skipped_after_some_failures(failure: SendingError) -> None:
     one = channel()
-    changes = [one.record(failure, 0) for _ in range(FAILURES_IN_A_ROW)]
+    changes = [one.record(failure, "", 0) for _ in range(FAILURES_IN_A_ROW)]
     assert changes[-1] is Change.OPENED
     assert not one.is_available(0)
     assert one.is_usable
@@ -32,9 +32,9 @@ def test_a_provider_that_does_not_work_is_skipped_after_some_failures(failure: S
 @pytest.mark.parametrize("result", [Receipt(), Rejected("550 no such user"), Declined("554 5.7.1 we do not like it")])
 def test_a_refusal_of_one_mail_shows_that_the_provider_works(result: Receipt | SendingError) -> None:
     one = channel()
-    one.record(Misconfigured("bad credentials", code="535"), 0)
+    one.record(Misconfigured("bad credentials", code="535"), "535 bad credentials", 0)
     assert one.breaker.reason == "535 bad credentials"
-    assert one.record(result, 1) is Change.RECOVERED
+    assert one.record(result, "", 1) is Change.RECOVERED
 
 
 def test_a_paused_provider_is_not_asked() -> None:
@@ -64,7 +64,7 @@ async def test_an_outcome_is_progress() -> None:
     one.begin(100)
     waiting = asyncio.create_task(one.limiter.acquire(Priority.EVENT, has_alternative=True))
     await settle()
-    one.record(Receipt(), 109)
+    one.record(Receipt(), "", 109)
     assert one.check_progress(118) is None
     waiting.cancel()
 
@@ -72,9 +72,9 @@ async def test_an_outcome_is_progress() -> None:
 async def test_a_provider_that_throttles_is_no_failing_one() -> None:
     """It has accepted a mail just now; its rate is lowered."""
     one = channel()
-    one.record(Receipt(), 100)
+    one.record(Receipt(), "", 100)
     for seconds in range(10):
-        assert one.record(Unavailable("454 Throttling failure", is_throttled=True), 100 + seconds) is None
+        assert one.record(Unavailable("454 Throttling failure", is_throttled=True), "", 100 + seconds) is None
     assert one.is_available(110)
     assert one.rates.per_second < 1
 
@@ -82,15 +82,15 @@ async def test_a_provider_that_throttles_is_no_failing_one() -> None:
 async def test_a_provider_that_throttles_everything_fails() -> None:
     """Nothing has got through for half a minute."""
     one = channel()
-    one.record(Receipt(), 100)
-    changes = [one.record(Unavailable("421 busy", is_throttled=True), 130) for _ in range(FAILURES_IN_A_ROW)]
+    one.record(Receipt(), "", 100)
+    changes = [one.record(Unavailable("421 busy", is_throttled=True), "", 130) for _ in range(FAILURES_IN_A_ROW)]
     assert changes[-1] is Change.OPENED
 
 
 async def test_a_provider_that_asks_for_a_pause_comes_after_the_others() -> None:
     one = channel()
-    one.record(Receipt(), 100)
-    one.record(Unavailable("429", retry_after=7, is_throttled=True), 100)
+    one.record(Receipt(), "", 100)
+    one.record(Unavailable("429", retry_after=7, is_throttled=True), "", 100)
     assert (one.is_usable, one.is_available(100)) == (True, False)
 
 
@@ -100,7 +100,7 @@ async def test_a_channel_without_quota_left_is_not_usable() -> None:
     await one.limiter.acquire(Priority.CODE)
     waiting = asyncio.create_task(one.limiter.acquire(Priority.CODE))
     await settle()
-    one.record(Receipt(), 100)
+    one.record(Receipt(), "", 100)
     assert one.check_limits() is LimitChange.SUSPENDED
     assert not await waiting
     assert not one.is_usable
@@ -125,7 +125,7 @@ class Login(ScriptedProvider):
     async def checked(self) -> Channel:
         """Return its channel after a failure and a check when the probe is due."""
         one = Channel(self, PriorityLimiter(1, Rates(FakeClock())), SENDER)
-        one.record(Misconfigured("535 bad credentials"), self.clock.now())
+        one.record(Misconfigured("535 bad credentials"), "", self.clock.now())
         await self.clock.advance(5)
         assert not one.is_available(self.clock.now())
         assert not one.begin(self.clock.now())
@@ -142,7 +142,7 @@ async def test_a_message_probes_a_provider_that_answers(provider: Login) -> None
     now = provider.clock.now()
     assert one.is_available(now)
     assert one.begin(now)
-    one.record(Unavailable("refused"), now)
+    one.record(Unavailable("refused"), "", now)
     assert not one.is_available(now + 60), "it is checked anew"
 
 

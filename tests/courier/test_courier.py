@@ -631,3 +631,20 @@ async def test_a_held_message_that_an_operator_retries_is_sent(
 
 async def _is_paused(it: Sending) -> bool:
     return it.courier._channels["main"].is_paused
+
+
+async def test_the_reason_for_which_a_provider_is_skipped_shows_no_code(tmp_path: Path) -> None:
+    """A provider repeats the subject in its refusal; the log is read by others than the reader of the mail."""
+
+    def refuse(email: Email) -> Receipt:
+        raise Misconfigured(f"<{email.subject}> the sender is not verified")
+
+    async with sending(tmp_path, refuse) as it:
+        await it.caught_up()
+        with structlog.testing.capture_logs() as lines:
+            await it.courier.accept(it.new(code="271828"))
+            await it.received(1)
+            await it.quiet()
+        (opened,) = (line for line in lines if line["event"] == "provider.opened")
+        assert "the sender is not verified" in opened["reason"]
+        assert "271828" not in str(lines)

@@ -72,10 +72,10 @@ class Delivering:
             on_result=self._note,
         )
 
-    def _note(self, provider: str, result: Receipt | SendingError) -> None:
+    def _note(self, provider: str, result: Receipt | SendingError, diagnostic: str) -> None:
         outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
         self.outcomes.append((provider, outcome))
-        self.channels[provider].record(result, self.clock.now())
+        self.channels[provider].record(result, diagnostic, self.clock.now())
 
     async def _record(self, _id: str, attempts: tuple[Attempt, ...]) -> bool:
         if self.disk_full:
@@ -325,7 +325,7 @@ async def test_what_cannot_be_recorded_is_not_dialled() -> None:
 
 
 def _open(delivering: Delivering, name: str) -> None:
-    delivering.channels[name].record(Misconfigured("535 bad credentials"), delivering.clock.now())
+    delivering.channels[name].record(Misconfigured("535 bad credentials"), "", delivering.clock.now())
 
 
 async def test_a_provider_whose_breaker_is_open_is_skipped() -> None:

@@ -123,7 +123,7 @@ async def test_no_code_waits_while_a_silent_provider_is_asked_whether_it_answers
     clock = FakeClock()
     silent = SlowProvider(clock, 5, Unavailable("no greeting within 5 s"))
     async with sending(tmp_path, silent, works := ScriptedProvider(), clock=clock) as it:
-        it.courier._channels["p0"].record(Misconfigured("535"), clock.now())
+        it.courier._channels["p0"].record(Misconfigured("535"), "535", clock.now())
         await clock.until_asleep(7)
         await clock.advance(6)
         assert silent.asked.is_set()

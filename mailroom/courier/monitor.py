@@ -1,0 +1,102 @@
+"""Follows how the providers do: outcomes, hangs, limits and operators' pauses; logs what changes."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from mailroom.clock import Clock
+from mailroom.courier.breaker import Change
+from mailroom.courier.channel import Channel
+from mailroom.courier.maintenance import every
+from mailroom.courier.reporter import Reporter
+from mailroom.errors import SendingError
+from mailroom.message import Receipt
+from mailroom.outbox import Outbox
+from mailroom.providers import Verifiable
+
+_OPERATOR_SECONDS: Final = 1.0
+"""How often to look for what an operator has changed by a command."""
+_PROGRESS_SECONDS: Final = 0.25
+"""How often to look for providers that hang, and for messages that have waited long enough for one."""
+
+log = structlog.get_logger()
+
+
+class Monitor:
+    """The providers' channels and what happens to them. `wake` is called when messages may be claimed again."""
+
+    def __init__(
+        self,
+        channels: Mapping[str, Channel],
+        outbox: Outbox,
+        reporter: Reporter,
+        clock: Clock,
+        *,
+        wake: Callable[[], None],
+    ) -> None:
+        self._channels = channels
+        self._outbox = outbox
+        self._reporter = reporter
+        self._clock = clock
+        self._wake = wake
+        self._has_recovered = False
+
+    async def start(self) -> None:
+        """Read what operators have paused, and what quotas have left. Raises OutboxError."""
+        await self._follow_operator()
+        for name, channel in self._channels.items():
+            await channel.restore_quota(name, self._outbox)
+        await self._check_progress()
+
+    def jobs(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Return coroutines that run until they are cancelled, by name."""
+        jobs = {
+            "operator": every(_OPERATOR_SECONDS, self._follow_operator, clock=self._clock),
+            "progress": every(_PROGRESS_SECONDS, self._check_progress, clock=self._clock),
+        }
+        for name, channel in self._channels.items():
+            if isinstance(channel.provider, Verifiable):
+                check = partial(channel.check, self._clock)
+                jobs[f"check.{name}"] = every(_PROGRESS_SECONDS, check, clock=self._clock)
+        return jobs
+
+    def record(self, provider: str, result: Receipt | SendingError, diagnostic: str) -> None:
+        """Count an attempt's outcome, and follow what it changes; `diagnostic` has its secrets masked."""
+        self._reporter.attempted(provider, result)
+        self._follow(provider, self._channels[provider].record(result, diagnostic, self._clock.now()))
+
+    def take_recovered(self) -> bool:
+        """Return whether a provider has recovered since the last call."""
+        has_recovered, self._has_recovered = self._has_recovered, False
+        return has_recovered
+
+    async def _check_progress(self) -> None:
+        for name, channel in self._channels.items():
+            self._follow(name, channel.check_progress(self._clock.now()))
+            self._reporter.observe_rates(name, channel.rates)
+        self._reporter.summarize_failovers()
+
+    def _follow(self, provider: str, change: Change | None) -> None:
+        """Report changes of a provider's breaker and limits."""
+        channel = self._channels[provider]
+        if change is Change.OPENED:
+            self._reporter.opened(provider, channel.breaker.reason)
+        elif change is Change.RECOVERED:
+            self._reporter.recovered(provider)
+            self._has_recovered = True
+        while limit := channel.check_limits():
+            self._reporter.limited(provider, limit, channel.rates)
+            self._wake()
+
+    async def _follow_operator(self) -> None:
+        """Pause and resume providers as operators want it."""
+        if not await self._outbox.was_changed():
+            return
+        paused = await self._outbox.paused()
+        for name, channel in self._channels.items():
+            if channel.is_paused is not (name in paused):
+                log.warning("provider.resumed" if channel.is_paused else "provider.paused", provider=name)
+                channel.pause(is_paused=name in paused)
+        self._wake()
