@@ -8,7 +8,7 @@ Every change is durable when its call returns; concurrent calls share one transa
 implements the protocol; every implementation must pass the tests in `tests/outbox/contract.py`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -128,7 +128,7 @@ class SettleResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class OperatorResult:
-    """What came of an operator's `retry` or `cancel`."""
+    """The result of an operator's `retry` or `cancel`."""
 
     changed: tuple[str, ...]
     refused: Mapping[str, State]
@@ -276,8 +276,8 @@ class Outbox(Protocol):
     async def was_changed(self) -> bool:
         """Return whether another process has written since the last call; the first call returns True."""
 
-    async def paused(self) -> Collection[str]:
-        """Return the providers that an operator has paused."""
+    async def paused(self) -> Mapping[str, Instant]:
+        """Return the providers that an operator has paused, and since when."""
 
     async def truncate_log(self) -> bool:
         """Empty the database's own log, which still has sealed payloads of settled messages.

@@ -8,7 +8,8 @@ import pytest
 from mailroom.message import Attempt, Outcome, State
 from mailroom.outbox import AttemptSummary, Lease, Settlement
 from mailroom.outbox.sqlite.engine import SqliteOutbox
-from mailroom.outbox.sqlite.queries import SqliteRecords, open_readonly
+from mailroom.outbox.sqlite.operator import open_for_operator
+from mailroom.outbox.sqlite.queries import SqliteRecords
 from tests.clock import START, FakeClock
 from tests.outbox.contract import message
 
@@ -25,7 +26,7 @@ async def outbox(tmp_path: Path) -> AsyncIterator[SqliteOutbox]:
 
 @pytest.fixture
 async def records(outbox: SqliteOutbox, tmp_path: Path) -> AsyncIterator[SqliteRecords]:
-    records = await open_readonly(tmp_path / "mailroom.db", secret_keys=[SECRET])
+    records = await open_for_operator(tmp_path / "mailroom.db", secret_keys=[SECRET])
     yield records
     await records.close()
 
@@ -83,7 +84,7 @@ async def test_an_older_message_counts_while_it_is_not_settled(outbox: SqliteOut
 async def test_counting_attempts_does_not_read_the_whole_table(outbox: SqliteOutbox, records: SqliteRecords) -> None:
     from mailroom.outbox.sqlite import queries  # noqa: PLC0415 - by name
 
-    plan = await records._reader.rows(f"EXPLAIN QUERY PLAN {queries._TRIED}", ("", 0.0))
+    plan = await records._reader.rows(f"EXPLAIN QUERY PLAN {queries._TRIED}", ("", -1, 0.0, None))
     steps = "\n".join(str(row[3]) for row in plan)
     assert "SCAN messages\n" not in steps + "\n", steps
     assert "sqlite_autoindex_messages_1 (id>?)" in steps

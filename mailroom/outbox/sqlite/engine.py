@@ -7,7 +7,7 @@ await outbox.close()
 
 import asyncio
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -200,10 +200,6 @@ class SqliteOutbox(SqliteRecords):
         version = await self._writer.data_version()
         changed, self._data_version = version != self._data_version, version
         return changed
-
-    async def paused(self) -> Collection[str]:
-        """Return the providers that an operator has paused."""
-        return {provider for (provider,) in await self._reader.rows("SELECT provider FROM paused")}
 
     async def truncate_log(self) -> bool:
         """Empty SQLite's log, which still has the payloads of settled messages; False: another process reads it."""

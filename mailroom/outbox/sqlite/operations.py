@@ -258,12 +258,18 @@ def expire(connection: apsw.Connection, now: Instant, limit: int) -> list[EndedM
 
 def purge(connection: apsw.Connection, before: Instant, now: Instant, limit: int) -> int:
     """Delete settled messages accepted before, and `once` keys that ended; return how many rows."""
-    purged = rows_of(connection, _PURGE, (new_id(max(0.0, before), bytes(10)), before, limit))
-    if purged:
-        connection.executemany(_DELETE_RECIPIENT, sorted(purged))
-        connection.execute(_LOWER_PROGRESS)
+    deleted = delete_settled(connection, before, limit)
     connection.execute(_DELETE_ONCE, (now, limit))
-    return len(purged) + connection.changes()
+    return deleted + connection.changes()
+
+
+def delete_settled(connection: apsw.Connection, before: Instant, limit: int) -> int:
+    """Delete settled messages accepted before; return how many."""
+    deleted = rows_of(connection, _PURGE, (new_id(max(0.0, before), bytes(10)), before, limit))
+    if deleted:
+        connection.executemany(_DELETE_RECIPIENT, sorted(deleted))
+        connection.execute(_LOWER_PROGRESS)
+    return len(deleted)
 
 
 _NOT_INDEXED: Final = """

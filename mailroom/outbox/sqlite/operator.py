@@ -1,4 +1,4 @@
-"""What operators change by commands: in the database, with or without a server that uses it.
+"""The outbox for operators' commands: they write to the database, with or without a server that uses it.
 
     async with await open_for_operator(path, secret_keys=keys) as outbox:
         await outbox.retry(["0192…"])
@@ -19,8 +19,9 @@ from mailroom.errors import OutboxError
 from mailroom.message import State
 from mailroom.outbox import OperatorResult
 from mailroom.outbox.sqlite import operations
-from mailroom.outbox.sqlite.database import connect, rows_of, transaction
-from mailroom.outbox.sqlite.queries import SqliteRecords, open_readonly
+from mailroom.outbox.sqlite.database import connect, expect_current, rows_of, transaction, unlock_seal
+from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
+from mailroom.sealing import Seal
 
 T = TypeVar("T")
 
@@ -44,30 +45,10 @@ _CANCEL: Final = """
 
 _PAUSE: Final = "INSERT OR IGNORE INTO paused (provider, since) VALUES (?, ?)"
 _RESUME: Final = "DELETE FROM paused WHERE provider = ?"
-_PREFIX: Final = "SELECT id FROM messages WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2"
-_IN_STATE: Final = "SELECT id FROM messages WHERE state = ? AND due_at IS NOT NULL ORDER BY number"
 
 
-class SqliteOperator:
-    """See `mailroom.outbox.OperatorOutbox`."""
-
-    def __init__(self, path: Path, records: SqliteRecords) -> None:
-        self._path = path
-        self.records = records
-
-    async def resolve(self, prefix: str) -> str:
-        """Return the id that begins so. Raises OutboxError when none does, or more than one."""
-        rows = await self._write(lambda connection: rows_of(connection, _PREFIX, (prefix.lower(),)))
-        ids: list[str] = [id_ for (id_,) in rows]
-        if not ids:
-            raise OutboxError(f"there is no message {prefix}; records are deleted after `retention`")
-        if len(ids) > 1:
-            raise OutboxError(f"more than one id begins with {prefix}: write more of it")
-        return ids[0]
-
-    async def in_state(self, state: State) -> list[str]:
-        """Return the ids of all messages that wait in this state, oldest first."""
-        return await self._write(lambda connection: [id_ for (id_,) in rows_of(connection, _IN_STATE, (state.value,))])
+class SqliteOperator(SqliteRecords):
+    """The outbox for an operator's command: reads, and changes rows in transactions of its own."""
 
     async def retry(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """Let queued and held messages be due now; those that have expired, or are sent or settled, are refused."""
@@ -77,9 +58,9 @@ class SqliteOperator:
         """End queued and held messages unsent; what is being sent cannot be recalled."""
         return await self._write(lambda connection: _change(connection, _CANCEL, (now, _list(ids)), ids))
 
-    async def prune(self, *, before: Instant, now: Instant, limit: int) -> int:
-        """Delete up to `limit` settled messages accepted before; return how many rows went, 0: nothing is left."""
-        return await self._write(lambda connection: operations.purge(connection, before, now, limit))
+    async def prune(self, *, before: Instant, limit: int) -> int:
+        """Delete up to `limit` settled messages accepted before; return how many, 0: there are none left."""
+        return await self._write(lambda connection: operations.delete_settled(connection, before, limit))
 
     async def pause(self, provider: str, *, now: Instant) -> bool:
         """Pause a provider; False: it is paused already."""
@@ -88,10 +69,6 @@ class SqliteOperator:
     async def resume(self, provider: str) -> bool:
         """Resume a provider; False: it was not paused."""
         return await self._write(lambda connection: _execute(connection, _RESUME, (provider,)))
-
-    async def close(self) -> None:
-        """Close the file."""
-        await self.records.close()
 
     async def _write(self, change: Callable[[apsw.Connection], T]) -> T:
         return await asyncio.to_thread(self._run, change)
@@ -109,8 +86,21 @@ class SqliteOperator:
 
 
 async def open_for_operator(path: Path, *, secret_keys: Sequence[str]) -> SqliteOperator:
-    """Open the outbox for an operator's changes. Raises OutboxError, SealBroken."""
-    return SqliteOperator(path, await open_readonly(path, secret_keys=secret_keys))
+    """Open the outbox for a command, also while a server uses it.
+
+    Raises OutboxError when it cannot be read, SealBroken when no secret matches.
+    """
+    reader = Reader(path)
+
+    def unlock(connection: apsw.Connection) -> Seal:
+        expect_current(connection)
+        return unlock_seal(connection, secret_keys)
+
+    try:
+        return SqliteOperator(path, reader, await reader.run(unlock))
+    except BaseException:
+        await reader.close()
+        raise
 
 
 def _change(connection: apsw.Connection, sql: str, bindings: tuple[object, ...], ids: Sequence[str]) -> OperatorResult:

@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import apsw
+import msgspec
 
 from mailroom.clock import Instant
 from mailroom.errors import OutboxError
 from mailroom.message import Outcome, Priority, State, new_id
 from mailroom.outbox import AttemptSummary, Depth, Record
 from mailroom.outbox.rows import RECORD_COLUMNS, languages_of_text, recipient_key, record_of
-from mailroom.outbox.sqlite.database import Connection, connect_readonly, expect_current, rows_of, unlock_seal
+from mailroom.outbox.sqlite.database import Connection, connect_readonly, rows_of
 from mailroom.sealing import Seal
 
 Result = TypeVar("Result")
 
 _DAY_SECONDS: Final = 86400.0
+_SHORTEST_ID: Final = len("01234567-89ab")
+"""Characters of an id that are the time of acceptance in milliseconds (UUIDv7)."""
 
 _GET: Final = f"SELECT {RECORD_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608 - a constant
 
@@ -44,13 +47,37 @@ _DEPTH: Final = """
      GROUP BY priority
 """
 
-_HELD: Final = "SELECT reason, count(*) FROM messages WHERE state = 'held' GROUP BY reason"
+_HELD: Final = """
+    SELECT reason, count(*)
+      FROM messages
+     WHERE state = 'held' AND (?1 IS NULL OR priority = ?1)
+     GROUP BY reason
+"""
 
+_PAUSED: Final = "SELECT provider, since FROM paused ORDER BY provider"
+
+_PREFIX: Final = "SELECT id FROM messages WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2"
+
+_NEIGHBOURS: Final = """
+    SELECT value,
+           (SELECT max(id) FROM messages WHERE id < value),
+           (SELECT min(id) FROM messages WHERE id > value)
+      FROM json_each(?)
+"""
+
+_IN_STATE: Final = "SELECT id FROM messages WHERE state = ? AND due_at IS NOT NULL ORDER BY number"
+
+_COUNT_SETTLED: Final = "SELECT count(*) FROM messages WHERE id < ? AND created_at < ? AND due_at IS NULL"
+
+# At most ?2 of the newest messages since ?1, and as many of the older ones that are not settled.
 _RECENT: Final = """
-    WITH recent (attempts) AS (
-        SELECT attempts FROM messages WHERE id >= ?1
+    WITH recent (attempts, priority) AS (
+        SELECT * FROM (SELECT attempts, priority FROM messages WHERE id >= ?1 ORDER BY id DESC LIMIT ?2)
         UNION ALL
-        SELECT attempts FROM messages WHERE due_at IS NOT NULL AND +id < ?1  -- by due_at, not by id
+        SELECT * FROM (SELECT attempts, priority
+                         FROM messages
+                        WHERE due_at IS NOT NULL AND +id < ?1  -- by due_at, not by id
+                        LIMIT ?2)
     )"""
 
 _TRIED: Final = f"""{_RECENT},
@@ -58,11 +85,11 @@ _TRIED: Final = f"""{_RECENT},
         SELECT value ->> 'provider', value ->> 'outcome', value ->> 'started_at',
                coalesce(value ->> 'words', '')  -- what is empty may be left out
           FROM recent, json_each(attempts)
-         WHERE json_valid(attempts)
+         WHERE json_valid(attempts) AND (?4 IS NULL OR priority = ?4)
     )
     SELECT provider, outcome, count(*), max(started_at), words  -- of the row with the maximum
       FROM tried
-     WHERE started_at >= ?2
+     WHERE started_at >= ?3
      GROUP BY provider, outcome
      ORDER BY max(started_at) DESC
 """  # noqa: S608 - a constant
@@ -71,12 +98,12 @@ _ACCEPTED: Final = f"""{_RECENT},
     ended (at) AS (
         SELECT (value ->> 'started_at') + coalesce(value ->> 'duration_seconds', 0)
           FROM recent, json_each(attempts)
-         WHERE json_valid(attempts) AND value ->> 'provider' = ?3 AND value ->> 'outcome' IN ('accepted', 'uncertain')
+         WHERE json_valid(attempts) AND value ->> 'provider' = ?4 AND value ->> 'outcome' IN ('accepted', 'uncertain')
     )
     SELECT max(at), count(*)
       FROM ended
-     WHERE at >= ?2
-     GROUP BY CAST(at / ?4 AS INTEGER)
+     WHERE at >= ?3
+     GROUP BY CAST(at / ?5 AS INTEGER)
      ORDER BY 1
 """  # noqa: S608 - a constant
 
@@ -187,17 +214,47 @@ class SqliteRecords:
         depths = {Priority(priority): Depth(count, oldest) for priority, count, oldest in rows}
         return {priority: depths.get(priority, Depth(0, None)) for priority in Priority}
 
-    async def held(self) -> Mapping[str, int]:
-        """Return how many messages are held, by reason."""
-        return {reason: count for reason, count in await self._reader.rows(_HELD)}  # noqa: C416 - dict() loses the types
+    async def held(self, *, priority: Priority | None = None) -> Mapping[str, int]:
+        """Return how many messages are held, by reason; `priority`: only these."""
+        return {reason: count for reason, count in await self._reader.rows(_HELD, (priority,))}  # noqa: C416 - dict() loses the types
 
-    async def tried(self, *, since: Instant, accepted: Instant) -> list[AttemptSummary]:
+    async def paused(self) -> Mapping[str, Instant]:
+        """Return the providers that an operator has paused, and since when."""
+        return {provider: since for provider, since in await self._reader.rows(_PAUSED)}  # noqa: C416 - likewise
+
+    async def resolve(self, prefix: str) -> str:
+        """Return the id that begins so. Raises OutboxError when none does, or more than one."""
+        ids = [id_ for (id_,) in await self._reader.rows(_PREFIX, (prefix.lower(),))] if prefix else []
+        if not ids:
+            raise OutboxError(f"there is no message {prefix}; records are deleted after `retention`")
+        if len(ids) > 1:
+            raise OutboxError(f"more than one id begins with {prefix}: write more of it")
+        return ids[0]
+
+    async def short_ids(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return for each id its shortest prefix that no other id has; at least its time of acceptance."""
+        rows = await self._reader.rows(_NEIGHBOURS, (msgspec.json.encode(ids).decode(),))
+        return {id_: _shorten(id_, [other for other in others if other]) for id_, *others in rows}
+
+    async def in_state(self, state: State) -> list[str]:
+        """Return the ids of all messages that wait in this state, oldest first."""
+        return [id_ for (id_,) in await self._reader.rows(_IN_STATE, (state.value,))]
+
+    async def count_settled(self, *, before: Instant) -> int:
+        """Return how many settled messages were accepted before."""
+        [(count,)] = await self._reader.rows(_COUNT_SETTLED, (new_id(max(0.0, before), bytes(10)), before))
+        return int(count)
+
+    async def tried(
+        self, *, since: Instant, accepted: Instant, priority: Priority | None = None, limit: int = -1
+    ) -> list[AttemptSummary]:
         """Return the numbers of attempts that began at `since` or later, by provider and outcome, newest first.
 
         Counts messages accepted at `accepted` or later, and older ones that are not settled yet: attempts have no
-        index, and reading all messages would take too long.
+        index, and reading all messages would take too long. `priority`: only these; `limit`: at most so many of the
+        newest messages, and as many of the older ones.
         """
-        rows = await self._reader.rows(_TRIED, (new_id(max(0.0, accepted), bytes(10)), since))
+        rows = await self._reader.rows(_TRIED, (new_id(max(0.0, accepted), bytes(10)), limit, since, priority))
         return [
             AttemptSummary(provider, Outcome(outcome) if outcome else None, count, last_at, words)
             for provider, outcome, count, last_at, words in rows
@@ -210,7 +267,8 @@ class SqliteRecords:
         """
         oldest = new_id(max(0.0, since - _DAY_SECONDS), bytes(10))
         return [
-            (at, count) for at, count in await self._reader.rows(_ACCEPTED, (oldest, since, provider, slice_seconds))
+            (at, count)
+            for at, count in await self._reader.rows(_ACCEPTED, (oldest, -1, since, provider, slice_seconds))
         ]
 
     async def free_bytes(self) -> int | None:
@@ -225,19 +283,7 @@ class SqliteRecords:
         await self._reader.close()
 
 
-async def open_readonly(path: Path, *, secret_keys: Sequence[str]) -> SqliteRecords:
-    """Open the file read-only, also while a server uses it.
-
-    Raises OutboxError when it cannot be read, SealBroken when no secret matches.
-    """
-    reader = Reader(path)
-
-    def unlock(connection: apsw.Connection) -> Seal:
-        expect_current(connection)
-        return unlock_seal(connection, secret_keys)
-
-    try:
-        return SqliteRecords(path, reader, await reader.run(unlock))
-    except BaseException:
-        await reader.close()
-        raise
+def _shorten(id_: str, others: Sequence[str]) -> str:
+    """Return the shortest prefix of an id that others do not begin with."""
+    prefixes = (id_[:length] for length in range(_SHORTEST_ID, len(id_) + 1))
+    return next(prefix for prefix in prefixes if not any(other.startswith(prefix) for other in others))

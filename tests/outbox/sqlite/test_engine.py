@@ -27,7 +27,7 @@ from mailroom.outbox.sqlite import database, queries
 from mailroom.outbox.sqlite.database import SCHEMA, connect, create, create_or_unlock_seal
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from mailroom.outbox.sqlite.inserts import RecentBodies
-from mailroom.outbox.sqlite.queries import open_readonly
+from mailroom.outbox.sqlite.operator import open_for_operator
 from tests.clock import START, FakeClock
 from tests.outbox.contract import OutboxContract, claim, claim_one, email, message
 
@@ -572,7 +572,7 @@ async def test_a_command_reads_while_a_server_runs(outbox: SqliteOutbox, path: P
     """Without the lock, and without waiting."""
     one = message()
     await outbox.put(one)
-    beside = await open_readonly(path, secret_keys=[SECRET])
+    beside = await open_for_operator(path, secret_keys=[SECRET])
     record = await beside.get(one.id)
     assert record is not None
     assert record.recipient == "Ada@example.com"
@@ -586,7 +586,7 @@ async def test_a_command_reads_while_no_server_runs(open_outbox: Open, path: Pat
     outbox = await open_outbox()
     await outbox.put(message())
     await outbox.close()
-    beside = await open_readonly(path, secret_keys=[SECRET])
+    beside = await open_for_operator(path, secret_keys=[SECRET])
     assert len(await beside.find()) == 1
     await beside.close()
 
@@ -594,7 +594,7 @@ async def test_a_command_reads_while_no_server_runs(open_outbox: Open, path: Pat
 async def test_reading_a_missing_file_raises_and_creates_nothing(path: Path) -> None:
     """And makes nothing there."""
     with pytest.raises(OutboxError, match="cannot be read"):
-        await open_readonly(path, secret_keys=[SECRET])
+        await open_for_operator(path, secret_keys=[SECRET])
     with pytest.raises(FileNotFoundError):
         _content(path.parent)
 
@@ -632,7 +632,7 @@ async def test_a_newer_file_is_refused(open_outbox: Open, tmp_path: Path, path: 
     with pytest.raises(OutboxError, match=r"newer Mailroom \(schema 4, this one knows 3\)"):
         await open_outbox()
     with pytest.raises(OutboxError, match="newer Mailroom"):
-        await open_readonly(path, secret_keys=[SECRET])
+        await open_for_operator(path, secret_keys=[SECRET])
 
 
 def _schema(tmp_path: Path, following: str) -> Path:
