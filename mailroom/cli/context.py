@@ -1,11 +1,12 @@
-"""The `mailroom` command group, and what all commands share: the settings, and read access to the outbox."""
+"""The `mailroom` command group, and what all commands share: the settings, and the outbox."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import click
 
@@ -15,12 +16,12 @@ from mailroom.config import load
 from mailroom.config.model import Settings
 from mailroom.errors import MailroomError, SettingsError
 from mailroom.message import Priority, State
-from mailroom.outbox import AttemptSummary, Depth, Record
+from mailroom.outbox import AttemptSummary, Depth, OperatorResult, Record
 from mailroom.text import printable
 
 
-class OutboxReader(Protocol):
-    """The read-only part of the outbox, which can be used while the server runs."""
+class OperatorOutbox(Protocol):
+    """The outbox as commands use it, while servers run. Every method raises OutboxError."""
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
         """Return one message's record."""
@@ -30,25 +31,57 @@ class OutboxReader(Protocol):
     ) -> list[Record]:
         """Return records, newest first."""
 
+    async def resolve(self, prefix: str) -> str:
+        """Return the id that begins so; it is an error if none does, or more than one."""
+
+    async def short_ids(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return for each id a prefix that `resolve` takes."""
+
     async def depth(self) -> Mapping[Priority, Depth]:
         """Return the number and age of waiting messages, by priority."""
 
-    async def held(self) -> Mapping[str, int]:
+    async def held(self, *, priority: Priority | None = None) -> Mapping[str, int]:
         """Return how many messages are held, by reason."""
 
-    async def tried(self, *, since: Instant, accepted: Instant) -> list[AttemptSummary]:
+    async def tried(
+        self, *, since: Instant, accepted: Instant, priority: Priority | None = None, limit: int = -1
+    ) -> list[AttemptSummary]:
         """Return the numbers of attempts by provider and outcome."""
+
+    async def paused(self) -> Mapping[str, Instant]:
+        """Return the paused providers, and since when."""
+
+    async def in_state(self, state: State) -> list[str]:
+        """Return the ids of all messages that wait in this state, oldest first."""
+
+    async def count_settled(self, *, before: Instant) -> int:
+        """Return how many settled messages were accepted before."""
+
+    async def retry(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
+        """Let queued and held messages be due now."""
+
+    async def cancel(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
+        """End queued and held messages unsent."""
+
+    async def prune(self, *, before: Instant, limit: int) -> int:
+        """Delete up to `limit` settled messages accepted before; return how many, 0: there are none left."""
+
+    async def pause(self, provider: str, *, now: Instant) -> bool:
+        """Pause a provider; False: it is paused already."""
+
+    async def resume(self, provider: str) -> bool:
+        """Resume a provider; False: it was not paused."""
 
     async def close(self) -> None:
         """Close the file."""
 
 
-async def open_outbox(settings: Settings) -> OutboxReader:
+async def open_outbox(settings: Settings) -> OperatorOutbox:
     """Open the outbox that these settings name. Raises OutboxError, SealBroken."""
-    from mailroom.outbox.sqlite.queries import open_readonly  # noqa: PLC0415 - takes half of a command's start-up time; few need it
+    from mailroom.outbox.sqlite.operator import open_for_operator  # noqa: PLC0415 - takes half of a command's start-up time; few need it
 
     keys = [key.get_secret_value() for key in settings.secret_key]
-    return await open_readonly(settings.database_path, secret_keys=keys)
+    return await open_for_operator(settings.database_path, secret_keys=keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +90,7 @@ class CliContext:
 
     config: Path | None
     dev: bool
-    open: Callable[[Settings], Awaitable[OutboxReader]] = open_outbox
+    open: Callable[[Settings], Awaitable[OperatorOutbox]] = open_outbox
 
     def load(self) -> Settings:
         """Return the settings. Raises SettingsError."""
@@ -72,20 +105,50 @@ class CliContext:
             raise click.exceptions.Exit(1) from error
 
     @asynccontextmanager
-    async def outbox(self, settings: Settings) -> AsyncIterator[OutboxReader]:
+    async def outbox(self, settings: Settings) -> AsyncIterator[OperatorOutbox]:
         """Open the outbox for the block; an error ends the command with its message."""
         try:
-            reader = await self.open(settings)
+            outbox = await self.open(settings)
             try:
-                yield reader
+                yield outbox
             finally:
-                await reader.close()
+                await outbox.close()
         except MailroomError as error:
             raise click.ClickException(f"{settings.database_path}: {error}") from error
 
 
+_COMMANDS: Final = {
+    "check": "check_command:check",
+    "doctor": "doctor_command:doctor",
+    "import": "import_command:import_",
+    "keygen": "keygen_command:keygen",
+    "outbox": "outbox_commands:outbox",
+    "pause": "operator_commands:pause",
+    "preview": "preview_command:preview",
+    "providers": "providers_command:providers",
+    "resume": "operator_commands:resume",
+    "send": "send_command:send",
+    "serve": "serve_command:serve",
+    "status": "status_command:status",
+}
+"""Command -> its module and its name there."""
+
+
 class _Commands(click.Group):
-    """A group that escapes errors, which may contain foreign text: a server's answer, a file's name."""
+    """A group that imports a command's module when it is used: all of them take longer than most commands run.
+
+    It escapes errors, which may contain foreign text: a server's answer, a file's name.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of the commands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+        """Return a command; None: there is none of this name."""
+        module, _, name = _COMMANDS.get(cmd_name, "").partition(":")
+        command: click.Command | None = getattr(import_module(f"mailroom.cli.{module}"), name) if module else None
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; escape its error message."""

@@ -1,12 +1,15 @@
-"""`mailroom outbox list|find|show`: inspects messages and their attempts."""
+"""`mailroom outbox`: inspects messages and their attempts, and changes them."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from mailroom.cli.context import CliContext, as_json
-from mailroom.cli.output import iso_time, print_json, print_table, record_as_json, styled_state
+from mailroom.cli.operator_commands import cancel, prune, retry
+from mailroom.cli.output import local_time, print_json, print_line, print_table, record_as_json, styled_state
+from mailroom.clock import Instant
 from mailroom.message import State
 from mailroom.outbox import Record
 
@@ -21,7 +24,14 @@ _before = click.option("--before", metavar="ID", help="Only messages older than 
 
 @click.group()
 def outbox() -> None:
-    """Inspect messages, also while the server runs; codes, links and bodies are never shown."""
+    """Inspect and change messages, also while servers run; codes, links and bodies are never shown.
+
+    An ID may be shortened as long as no other begins so; the lists show such short ones.
+    """
+
+
+for command in (retry, cancel, prune):
+    outbox.add_command(command)
 
 
 @outbox.command("list")
@@ -55,13 +65,13 @@ def find(cli: CliContext, /, *, as_json: bool, **criteria: Any) -> None:
 def show(cli: CliContext, *, id: str, as_json: bool) -> None:  # noqa: A002 - the field's word
     """Show one message and its attempts; exits with 1 if there is no such message."""
 
-    async def get() -> Record | None:
-        async with cli.outbox(cli.settings()) as reader:
-            return await reader.get(id)
+    async def get() -> tuple[Record | None, Mapping[str, Instant]]:
+        async with cli.outbox(cli.settings()) as outbox:
+            return await outbox.get(await outbox.resolve(id)), await outbox.paused()
 
-    record = asyncio.run(get())
+    record, paused = asyncio.run(get())
     if record is None:
-        raise click.ClickException("There is no such message; metadata is deleted after `retention`.")
+        raise click.ClickException("the message was deleted a moment ago")
     facts = record_as_json(record)
     if as_json:
         print_json(facts)
@@ -84,32 +94,39 @@ def show(cli: CliContext, *, id: str, as_json: bool) -> None:  # noqa: A002 - th
             ],
         )
     print_json({"payload": payload})
+    _print_paused(paused)
 
 
-def _print_found(cli: CliContext, *, as_json: bool, state: str | None, **criteria: Any) -> bool:
+def _print_found(cli: CliContext, *, as_json: bool, state: str | None, before: str | None, **criteria: Any) -> bool:
     """Print the records that match; return whether there are any."""
 
-    async def find_records() -> list[Record]:
-        async with cli.outbox(cli.settings()) as reader:
-            return await reader.find(state=State(state) if state else None, **criteria)
+    async def find_records() -> tuple[list[Record], Mapping[str, str], Mapping[str, Instant]]:
+        async with cli.outbox(cli.settings()) as outbox:
+            last = await outbox.resolve(before) if before else None
+            records = await outbox.find(state=State(state) if state else None, before=last, **criteria)
+            return records, await outbox.short_ids([record.id for record in records]), await outbox.paused()
 
-    records = asyncio.run(find_records())
+    records, short_ids, paused = asyncio.run(find_records())
     if as_json:
         print_json([record_as_json(record) for record in records])
     else:
         print_table(
-            ("id", "accepted", "state", "template", "recipient", "tries", "reason"),
+            ("id", "accepted", "state", "tries", "message"),
             [
                 (
-                    record.id,
-                    iso_time(record.created_at) or "",
+                    short_ids[record.id],
+                    local_time(record.created_at),
                     styled_state(record.state),
-                    record.template,
-                    record.recipient,
                     str(len(record.attempts)),
-                    record.reason,
+                    f"{record.template} to {record.recipient}{record.reason and f': {record.reason}'}",
                 )
                 for record in records
             ],
         )
+        _print_paused(paused)
     return bool(records)
+
+
+def _print_paused(paused: Mapping[str, Instant]) -> None:
+    for provider, since in paused.items():
+        print_line(f"{provider} is paused since {local_time(since)}", style="yellow")

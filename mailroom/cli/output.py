@@ -6,16 +6,17 @@ line breaks too, and Rich's markup is not interpreted, so no text can move the c
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mailroom.clock import Instant
@@ -62,18 +63,18 @@ def print_faults(faults: Sequence[Fault]) -> None:
 
 
 @contextmanager
-def progress_bar(mails: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on a terminal while the block runs; each call of the yielded function advances it by one."""
+def progress_bar(mails: int) -> Iterator[partial[None]]:
+    """Show a progress bar on a terminal while the block runs; the yielded function advances it, by one by default."""
     columns = TextColumn("Mails"), BarColumn(), TaskProgressColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("mails", total=mails)
-        yield lambda: progress.advance(task)
+        yield partial(progress.advance, progress.add_task("mails", total=mails))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-    """Print a table; nothing is truncated if the output is not a terminal."""
-    console = Console(width=None if sys.stdout.isatty() else 1000)
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold", show_header=any(headings))
+    """Print a table. What is too long is wrapped on a terminal; if the output is none, each row is one line."""
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    columns = [Column(heading, overflow="fold") for heading in headings]
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_header=any(headings))
     for row in rows:
         table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
     console.print(table)
@@ -87,6 +88,11 @@ def styled_state(state: State) -> Text:
 def iso_time(instant: Instant | None) -> str | None:
     """Return a time as ISO 8601, UTC, to the second."""
     return None if instant is None else datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def local_time(instant: Instant) -> str:
+    """Return a time for people: local, without its year, to the second."""
+    return datetime.fromtimestamp(instant, UTC).astimezone().strftime("%m-%d %H:%M:%S")
 
 
 def record_as_json(record: Record) -> dict[str, Any]:

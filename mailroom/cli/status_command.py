@@ -1,50 +1,214 @@
-"""`mailroom status`: whether the server answers, and how many messages wait or are held."""
+"""`mailroom status`: the server, what waits or is held, each provider; fails when mail is not sent."""
 
 import asyncio
+import re
 import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
 import click
 import httpx
 
 from mailroom.cli.context import CliContext, as_json, server_url
-from mailroom.cli.output import print_json, print_line, print_table, short_duration
+from mailroom.cli.output import iso_time, local_time, print_json, print_line, print_table, short_duration
+from mailroom.clock import Instant
 from mailroom.config.model import Settings
-from mailroom.message import Priority
-from mailroom.outbox import Depth
+from mailroom.message import Outcome, Priority
+from mailroom.outbox import AttemptSummary, Depth
+
+_WINDOW_SECONDS: Final = 300.0
+_MOST_FAILURES: Final = 4
+"""More in the window are a problem, if none succeeded."""
+_LONGEST_WAIT_SECONDS: Final = 120.0
+"""For a code."""
+_DAY: Final = 86400.0
+_NEWEST: Final = 10_000
+"""Messages whose attempts are read; 30 ms."""
+_FAILURES: Final = frozenset({Outcome.MISCONFIGURED, Outcome.UNAVAILABLE, Outcome.UNCERTAIN})
+"""Of the provider, not of the recipient's address."""
+_OPEN: Final = re.compile(r'^mailroom_provider_open\{provider="([^"]+)"\} 1\.0$', re.MULTILINE)
 
 
 @click.command()
+@click.option("--url", default=None, help="Base URL of the server.  [default: from the settings]")
 @as_json
 @click.pass_obj
-def status(cli: CliContext, *, as_json: bool) -> None:
-    """Show whether the server answers, and how many messages wait or are held for an operator."""
-    asyncio.run(_status(cli, cli.settings(), as_json=as_json))
+def status(cli: CliContext, *, url: str | None, as_json: bool) -> None:
+    """Show whether mail is sent: the server, what waits, what is held, and each provider. For monitoring, too.
 
+    Exits with 1 if one of these is true:
 
-async def _status(cli: CliContext, settings: Settings, *, as_json: bool) -> None:
-    async with cli.outbox(settings) as outbox:
-        depth, held = await outbox.depth(), await outbox.held()
-    server = await _query_server(settings)
-    waiting = {priority.name.lower(): depth.get(priority, Depth(0, None)) for priority in Priority}
+    \b
+    - no server answers (GET /readyz);
+    - a code is held for an operator;
+    - a code has waited for more than 2 minutes;
+    - 5 or more attempts to send codes failed in the last 5 minutes, and none succeeded;
+    - the same is true of all attempts.
+
+    A mail that is refused because of its recipient's address is not counted as failed. Read are the attempts of the
+    newest 10,000 messages of a day, and of older ones that are not settled. Whether a provider is skipped because it
+    fails is read from the server's /metrics, with `metrics_token`.
+    """  # noqa: D301 - click's mark, no escape
+    settings = cli.settings()
     now = time.time()
-    ages = {name: None if at.oldest is None else round(max(0.0, now - at.oldest), 1) for name, at in waiting.items()}
+    report = asyncio.run(_read(cli, settings, url or server_url(settings), now))
+    problems = list(_find_problems(report, now))
     if as_json:
-        rows = {name: {"messages": at.count, "oldest_seconds": ages[name]} for name, at in waiting.items()}
-        print_json({"server": server, "waiting": rows, "held": held})
-        return
-    print_line(f"server: {server}")
+        print_json(_as_json(report, settings, problems, now))
+    else:
+        _print(report, settings, problems, now)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    url: str
+    state: str | None
+    """None: it does not answer."""
+    open_providers: Collection[str] | None
+    """Those that are skipped because they fail; None: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    server: _Server
+    depth: Mapping[Priority, Depth]
+    held: Mapping[str, int]
+    held_codes: Mapping[str, int]
+    paused: Mapping[str, Instant]
+    code_attempts: list[AttemptSummary]
+    """Of the last five minutes."""
+    attempts: list[AttemptSummary]
+    """Likewise, of all messages."""
+    day: list[AttemptSummary]
+
+    def last(self, provider: str, outcomes: Collection[Outcome]) -> AttemptSummary | None:
+        """Return the provider's last attempt with one of these outcomes."""
+        rows = [row for row in self.day if row.provider == provider and row.outcome in outcomes]
+        return max(rows, key=lambda row: row.last_at, default=None)
+
+    def oldest_seconds(self, priority: Priority, now: Instant) -> float | None:
+        """Return how long the oldest message has waited; None: there is none."""
+        oldest = self.depth[priority].oldest
+        return None if oldest is None else round(max(0.0, now - oldest), 1)
+
+
+async def _read(cli: CliContext, settings: Settings, url: str, now: Instant) -> _Report:
+    querying = asyncio.create_task(_query_server(settings, url))
+    async with cli.outbox(settings) as outbox:
+        tried = partial(outbox.tried, accepted=now - _DAY, limit=_NEWEST)
+        return _Report(
+            depth=await outbox.depth(),
+            held=await outbox.held(),
+            held_codes=await outbox.held(priority=Priority.CODE),
+            paused=await outbox.paused(),
+            code_attempts=await tried(since=now - _WINDOW_SECONDS, priority=Priority.CODE),
+            attempts=await tried(since=now - _WINDOW_SECONDS),
+            day=await tried(since=now - _DAY),
+            server=await querying,
+        )
+
+
+async def _query_server(settings: Settings, url: str) -> _Server:
+    token = settings.metrics_token
+
+    async def get(path: str, headers: Mapping[str, str]) -> httpx.Response | None:
+        try:
+            return await client.get(f"{url}{path}", headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return None
+
+    async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
+        authorization = {"authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+        ready, metrics = await asyncio.gather(get("/readyz", {}), get("/metrics", authorization))
+    state = None if ready is None else "ready" if ready.is_success else "starting or draining"
+    return _Server(url, state, set(_OPEN.findall(metrics.text)) if metrics and metrics.is_success else None)
+
+
+def _find_problems(report: _Report, now: Instant) -> Iterator[str]:
+    """Yield a sentence for each reason to fail, see the command's help."""
+    if report.server.state is None:
+        yield f"no server answers at {report.server.url}"
+    if report.held_codes:
+        yield f"codes are held: {', '.join(f'{count} {reason}' for reason, count in report.held_codes.items())}"
+    waited = report.oldest_seconds(Priority.CODE, now)
+    if waited is not None and waited > _LONGEST_WAIT_SECONDS:
+        yield f"a code has waited for {short_duration(waited)}"
+    for attempts, what in ((report.code_attempts, "codes"), (report.attempts, "mail")):
+        failures = sum(row.count for row in attempts if row.outcome in _FAILURES)
+        if failures > _MOST_FAILURES and not any(row.outcome is Outcome.ACCEPTED for row in attempts):
+            yield f"no {what} could be sent in 5 minutes, {failures} attempts failed"
+
+
+def _as_json(report: _Report, settings: Settings, problems: list[str], now: Instant) -> dict[str, Any]:
+    return {
+        "server": report.server.state or "not reachable",
+        "problems": problems,
+        "waiting": {
+            priority.name.lower(): {
+                "messages": report.depth[priority].count,
+                "oldest_seconds": report.oldest_seconds(priority, now),
+            }
+            for priority in Priority
+        },
+        "held": report.held,
+        "providers": [_provider_as_json(report, name) for name in settings.providers],
+    }
+
+
+def _provider_as_json(report: _Report, name: str) -> dict[str, Any]:
+    success, failure = report.last(name, {Outcome.ACCEPTED}), report.last(name, _FAILURES)
+    skipped = report.server.open_providers
+    return {
+        "name": name,
+        "paused_since": iso_time(report.paused.get(name)),
+        "is_skipped": None if skipped is None else name in skipped,
+        "last_success": success and {"started_at": iso_time(success.last_at), "words": success.words},
+        "last_failure": failure
+        and {"started_at": iso_time(failure.last_at), "outcome": failure.outcome, "words": failure.words},
+    }
+
+
+def _print(report: _Report, settings: Settings, problems: list[str], now: Instant) -> None:
+    for problem in problems:
+        print_line(f"Problem: {problem}", style="bold red", wrap=True)
+    print_line(f"server: {report.server.state or 'not reachable'}")
     print_table(
         ("waiting", "messages", "oldest"),
-        [(name, str(at.count), short_duration(ages[name])) for name, at in waiting.items()],
+        [
+            (
+                priority.name.lower(),
+                str(report.depth[priority].count),
+                short_duration(report.oldest_seconds(priority, now)),
+            )
+            for priority in Priority
+        ],
     )
-    if held:
-        print_table(("held", "messages"), [(reason, str(count)) for reason, count in held.items()])
+    if report.held:
+        print_table(("held", "messages"), [(reason, str(count)) for reason, count in report.held.items()])
+    print_table(
+        ("provider", "state", "last success", "last failure"),
+        [
+            (
+                name,
+                _state(report, name),
+                _describe(report.last(name, {Outcome.ACCEPTED}), now),
+                _describe(report.last(name, _FAILURES), now),
+            )
+            for name in settings.providers
+        ],
+    )
 
 
-async def _query_server(settings: Settings) -> str:
-    try:
-        async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
-            response = await client.get(f"{server_url(settings)}/readyz")
-    except httpx.HTTPError:
-        return "not reachable"
-    return "ready" if response.is_success else "starting or draining"
+def _state(report: _Report, name: str) -> str:
+    if name in report.paused:
+        return f"paused since {local_time(report.paused[name])}"
+    skipped = report.server.open_providers
+    return "not known" if skipped is None else "skipped: it fails" if name in skipped else "in use"
+
+
+def _describe(row: AttemptSummary | None, now: Instant) -> str:
+    return f"{short_duration(now - row.last_at)} ago: {row.words}" if row else "none in a day"

@@ -28,8 +28,8 @@ _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)")
 
 
-def _parse_duration(value: Any) -> Any:
-    """Read `10m`, `24h`, `8s`, `0`; a bare number is refused, for it has no unit."""
+def parse_duration(value: Any) -> Any:
+    """Read `10m`, `24h`, `8s`, `0`; a bare number is refused, for it has no unit. Raises ValueError."""
     if isinstance(value, timedelta):
         return value
     if value == "0" or (value == 0 and not isinstance(value, bool)):
@@ -45,7 +45,7 @@ def _parse_duration(value: Any) -> Any:
 
 _LONGEST_DURATION: Final = timedelta(days=36500)
 
-Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 """A setting that is written `10m`."""
 
 

@@ -2,22 +2,23 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
 
 from mailroom import providers
-from mailroom.cli.context import CliContext, OutboxReader, mailroom
+from mailroom.cli.context import CliContext, OperatorOutbox, mailroom
 from mailroom.clock import Instant
 from mailroom.config import template_sources
 from mailroom.config.model import Settings
+from mailroom.errors import OutboxError
 from mailroom.message import Attempt, Outcome, Priority, State
 from mailroom.outbox import AttemptSummary, Depth, Record
 from mailroom.rendering.renderer import BUNDLED, TemplateRenderer
@@ -40,7 +41,10 @@ class FakeOutbox:
     records: list[Record] = field(default_factory=list)
     waiting: dict[Priority, Depth] = field(default_factory=dict)
     held_counts: dict[str, int] = field(default_factory=dict)
+    held_codes: dict[str, int] = field(default_factory=dict)
     attempts: list[AttemptSummary] = field(default_factory=list)
+    code_attempts: list[AttemptSummary] = field(default_factory=list)
+    paused_since: dict[str, Instant] = field(default_factory=dict)
     closed: int = 0
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
@@ -57,14 +61,28 @@ class FakeOutbox:
             if before is None or record.id < before
         ][:limit]
 
+    async def resolve(self, prefix: str) -> str:
+        ids = [record.id for record in self.records if record.id.startswith(prefix)]
+        if len(ids) != 1:
+            raise OutboxError(f"there is no message {prefix}")
+        return ids[0]
+
+    async def short_ids(self, ids: Sequence[str]) -> Mapping[str, str]:
+        return {id_: id_[:13] for id_ in ids}
+
     async def depth(self) -> Mapping[Priority, Depth]:
-        return self.waiting
+        return {priority: self.waiting.get(priority, Depth(0, None)) for priority in Priority}
 
-    async def held(self) -> Mapping[str, int]:
-        return self.held_counts
+    async def held(self, *, priority: Priority | None = None) -> Mapping[str, int]:
+        return self.held_counts if priority is None else self.held_codes
 
-    async def tried(self, *, since: Instant, accepted: Instant) -> list[AttemptSummary]:
-        return [row for row in self.attempts if row.last_at >= since]
+    async def tried(
+        self, *, since: Instant, accepted: Instant, priority: Priority | None = None, limit: int = -1
+    ) -> list[AttemptSummary]:
+        return [row for row in (self.attempts if priority is None else self.code_attempts) if row.last_at >= since]
+
+    async def paused(self) -> Mapping[str, Instant]:
+        return self.paused_since
 
     async def close(self) -> None:
         self.closed += 1
@@ -113,8 +131,8 @@ class Operator:
     def run(self, *words: str) -> Result:
         """Run a command in this process, with the fake outbox."""
 
-        async def opened(_settings: Settings) -> OutboxReader:
-            return self.outbox
+        async def opened(_settings: Settings) -> OperatorOutbox:
+            return cast("OperatorOutbox", self.outbox)  # of what writes it has nothing
 
         return CliRunner().invoke(mailroom, words, obj=CliContext(None, dev=False, open=opened))
 
@@ -140,6 +158,7 @@ def server() -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            state.requests.append((self.path, self.headers["authorization"], None))
             self._respond()
 
         def do_POST(self) -> None:
@@ -163,6 +182,13 @@ def server() -> Iterator[Server]:
         yield state
         listening.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the output of commands be a terminal of 80 columns."""
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    monkeypatch.setattr("os.environ", {"COLUMNS": "80", "TERM": "xterm"})
 
 
 @pytest.fixture

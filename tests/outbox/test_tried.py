@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mailroom.message import Attempt, Outcome, State
+from mailroom.message import Attempt, Outcome, Priority, State
 from mailroom.outbox import AttemptSummary, Lease, Settlement
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from mailroom.outbox.sqlite.operator import open_for_operator
@@ -79,6 +79,21 @@ async def test_an_older_message_counts_while_it_is_not_settled(outbox: SqliteOut
     assert await records.tried(since=late, accepted=late - 24 * HOUR) == [
         AttemptSummary("main", Outcome.UNAVAILABLE, 1, late, "451 later")
     ]
+
+
+async def test_attempts_of_a_priority_and_of_the_newest_messages_are_counted(
+    outbox: SqliteOutbox, records: SqliteRecords
+) -> None:
+    """The limit holds for the messages since `accepted`, and once more for older ones that are not settled."""
+    for number in range(3):
+        at = START + number
+        await put_and_settle(outbox, at, Attempt("main", at, 0.1, Outcome.UNAVAILABLE), state=State.QUEUED)
+    for since, accepted, limit, count in ((START, START, 2, 2), (START, START + 3, 2, 2), (START, START + 2, 1, 2)):
+        rows = await records.tried(since=since, accepted=accepted, limit=limit)
+        assert [row.count for row in rows] == [count]
+    assert (await records.tried(since=START, accepted=START, limit=1))[0].last_at == START + 2
+    counts = [await records.tried(since=START, accepted=START, priority=one) for one in Priority]
+    assert [[row.count for row in rows] for rows in counts] == [[3], [], []]
 
 
 async def test_counting_attempts_does_not_read_the_whole_table(outbox: SqliteOutbox, records: SqliteRecords) -> None:

@@ -224,7 +224,7 @@ class SqliteRecords:
 
     async def resolve(self, prefix: str) -> str:
         """Return the id that begins so. Raises OutboxError when none does, or more than one."""
-        ids = [id_ for (id_,) in await self._reader.rows(_PREFIX, (prefix.lower(),))] if prefix else []
+        ids: list[str] = [id_ for (id_,) in await self._reader.rows(_PREFIX, (prefix.lower(),))] if prefix else []
         if not ids:
             raise OutboxError(f"there is no message {prefix}; records are deleted after `retention`")
         if len(ids) > 1:

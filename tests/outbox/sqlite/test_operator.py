@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mailroom.errors import OutboxError
@@ -78,13 +79,26 @@ async def test_an_id_may_be_shortened_to_a_unique_prefix(tmp_path: Path) -> None
         assert await operator.resolve(unique.upper()) == one.id
         with pytest.raises(OutboxError, match="more than one id begins with 01"):
             await operator.resolve("01")
-        with pytest.raises(OutboxError, match="no message ff"):
-            await operator.resolve("ff")
+        for unknown in ("ff", ""):
+            with pytest.raises(OutboxError, match=f"no message {unknown};"):
+                await operator.resolve(unknown)
+        short = await operator.short_ids([one.id, other.id])
+        assert [await operator.resolve(short[id_]) for id_ in (one.id, other.id)] == [one.id, other.id]
+
+
+async def test_a_short_id_is_no_shorter_than_its_time(tmp_path: Path) -> None:
+    """So that later messages do not make it ambiguous; messages of the same millisecond make it longer."""
+    async with serving(tmp_path) as (outbox, operator):
+        ids = [f"01a218d5-5c6{end}-000000000001" for end in ("5-7000-8000", "5-7000-8001", "6-7000-8000")]
+        for id_ in ids:
+            await outbox.put(msgspec.structs.replace(message(START), id=id_))
+        assert await operator.short_ids(ids) == {ids[0]: ids[0][:23], ids[1]: ids[1][:23], ids[2]: ids[2][:13]}
 
 
 async def test_prune_deletes_settled_messages_only(tmp_path: Path) -> None:
     async with serving(tmp_path) as (outbox, operator):
         sent, queued = await put(outbox, State.SENT), await put(outbox, State.QUEUED)
+        assert await operator.count_settled(before=START + 1) == 1
         assert await operator.prune(before=START + 1, limit=10) == 1
         assert (await outbox.get(sent.id), await state_of(outbox, queued)) == (None, State.QUEUED)
 
