@@ -27,6 +27,12 @@ def test_messages_are_listed_newest_first_in_pages(operator: Operator, outbox: F
     assert outbox.closed == 2
 
 
+def test_a_list_that_is_limited_says_so(operator: Operator, outbox: FakeOutbox) -> None:
+    outbox.records = [record(f"0192-{number}") for number in range(3)]
+    assert "There may be older ones: --before 0192-1\n" in operator.run("outbox", "list", "--limit", "2").output
+    assert "There may be older ones" not in operator.run("outbox", "list").output
+
+
 def test_messages_can_be_listed_by_state(operator: Operator, outbox: FakeOutbox) -> None:
     outbox.records = [record("0192-1"), record("0192-2", State.HELD)]
     assert ids(operator.run("outbox", "list", "--state", "held", "--json").output) == ["0192-2"]

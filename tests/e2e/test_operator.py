@@ -72,7 +72,7 @@ async def test_commands_change_what_a_running_server_does(tmp_path: Path) -> Non
             assert report["problems"] == ["codes are held: 1 misconfigured"]
             assert report["providers"][0]["is_skipped"]
             assert "530 5.7.0" in report["providers"][0]["last_failure"]["words"]
-            smtp.mend()
+            smtp.recover()
             assert (await run(tmp_path, "outbox", "retry", held[:18]))["retried"] == [held]
             await smtp.received(2, within=NOTICED_WITHIN)
             assert [mail.recipient for mail in smtp.mails] == ["ada@example.com", "eve@example.com"]

@@ -25,6 +25,9 @@ from mailroom.sealing import Seal
 
 T = TypeVar("T")
 
+_BUSY_MILLISECONDS: Final = 10_000
+"""How long to wait for a server that writes all the time; an operator has more patience than a request."""
+
 _STATES: Final = "SELECT id, state FROM messages WHERE id IN (SELECT value FROM json_each(?))"
 
 # In the past by any clock, so that it is due at once.
@@ -76,6 +79,7 @@ class SqliteOperator(SqliteRecords):
     def _run(self, change: Callable[[apsw.Connection], T]) -> T:
         try:
             connection = connect(self._path)
+            connection.set_busy_timeout(_BUSY_MILLISECONDS)
             try:
                 with transaction(connection):
                     return change(connection)
