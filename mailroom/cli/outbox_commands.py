@@ -124,9 +124,7 @@ def _print_found(cli: CliContext, *, as_json: bool, state: str | None, before: s
             ],
         )
         if len(records) == criteria["limit"]:
-            print_line(
-                f"There may be older ones: --before {short_ids[records[-1].id]}, or a higher --limit", style="dim"
-            )
+            print_line(f"There may be older ones: --before {short_ids[records[-1].id]}", style="dim")
         _print_paused(paused)
     return bool(records)
 

@@ -28,7 +28,7 @@ _NEWEST: Final = 10_000
 """Messages whose attempts are read; 30 ms."""
 _FAILURES: Final = frozenset({Outcome.MISCONFIGURED, Outcome.UNAVAILABLE, Outcome.UNCERTAIN})
 """Of the provider, not of the recipient's address."""
-_OPEN: Final = re.compile(r'^mailroom_provider_open\{provider="([^"]+)"\} 1\.0$', re.MULTILINE)
+_GAUGE: Final = re.compile(r'^mailroom_provider_(open|quota_left)\{provider="([^"]+)"\} (\S+)$', re.MULTILINE)
 
 
 @click.command()
@@ -49,7 +49,7 @@ def status(cli: CliContext, *, url: str | None, as_json: bool) -> None:
 
     A mail that is refused because of its recipient's address is not counted as failed. Read are the attempts of the
     newest 10,000 messages of a day, and of older ones that are not settled. Whether a provider is skipped because it
-    fails is read from the server's /metrics, with `metrics_token`.
+    fails, and what its quota leaves, is read from the server's /metrics, with `metrics_token`.
     """  # noqa: D301 - click's mark, no escape
     settings = cli.settings()
     now = time.time()
@@ -68,8 +68,16 @@ class _Server:
     url: str
     state: str | None
     """None: it does not answer."""
-    open_providers: Collection[str] | None
-    """Those that are skipped because they fail; None: unknown."""
+    gauges: Mapping[tuple[str, str], float] | None
+    """Of the providers: (name of the gauge, provider) -> value; None: unknown."""
+
+    def is_skipped(self, provider: str) -> bool | None:
+        """Whether a provider is skipped because it fails; None: unknown."""
+        return None if self.gauges is None else self.gauges.get(("open", provider)) == 1
+
+    def quota_left(self, provider: str) -> float | None:
+        """Return how many mails a provider's quota leaves; None: unknown, or it has none."""
+        return self.gauges.get(("quota_left", provider)) if self.gauges else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +133,10 @@ async def _query_server(settings: Settings, url: str) -> _Server:
         authorization = {"authorization": f"Bearer {token.get_secret_value()}"} if token else {}
         ready, metrics = await asyncio.gather(get("/readyz", {}), get("/metrics", authorization))
     state = None if ready is None else "ready" if ready.is_success else "starting or draining"
-    return _Server(url, state, set(_OPEN.findall(metrics.text)) if metrics and metrics.is_success else None)
+    gauges = None
+    if metrics is not None and metrics.is_success:
+        gauges = {(gauge, provider): float(value) for gauge, provider, value in _GAUGE.findall(metrics.text)}
+    return _Server(url, state, gauges)
 
 
 def _find_problems(report: _Report, now: Instant) -> Iterator[str]:
@@ -161,11 +172,11 @@ def _as_json(report: _Report, settings: Settings, problems: list[str], now: Inst
 
 def _provider_as_json(report: _Report, name: str) -> dict[str, Any]:
     success, failure = report.last(name, {Outcome.ACCEPTED}), report.last(name, _FAILURES)
-    skipped = report.server.open_providers
     return {
         "name": name,
         "paused_since": iso_time(report.paused.get(name)),
-        "is_skipped": None if skipped is None else name in skipped,
+        "is_skipped": report.server.is_skipped(name),
+        "quota_left": report.server.quota_left(name),
         "last_success": success and {"started_at": iso_time(success.last_at), "words": success.words},
         "last_failure": failure
         and {"started_at": iso_time(failure.last_at), "outcome": failure.outcome, "words": failure.words},
@@ -206,8 +217,9 @@ def _print(report: _Report, settings: Settings, problems: list[str], now: Instan
 def _state(report: _Report, name: str) -> str:
     if name in report.paused:
         return f"paused since {local_time(report.paused[name])}"
-    skipped = report.server.open_providers
-    return "not known" if skipped is None else "skipped: it fails" if name in skipped else "in use"
+    if report.server.quota_left(name) == 0:
+        return "its quota is used up"
+    return {None: "not known", True: "skipped: it fails", False: "in use"}[report.server.is_skipped(name)]
 
 
 def _describe(row: AttemptSummary | None, now: Instant) -> str:

@@ -15,6 +15,7 @@ from tests.cli.conftest import FakeOutbox, Operator, Server
 OPEN = b"""# TYPE mailroom_provider_open gauge
 mailroom_provider_open{provider="main"} 1.0
 mailroom_provider_open{provider="backup"} 0.0
+mailroom_provider_quota_left{provider="backup"} 17.0
 """
 BACKUP = '[providers.backup]\ntype = "capture"\n'
 
@@ -54,12 +55,16 @@ def test_a_provider_is_described_in_its_own_words(operator: Operator, outbox: Fa
     main, backup = json.loads(operator.run("status", "--json").output)["providers"]
     assert main["last_success"]["words"] == "250 2.0.0 queued as 4F3B"
     assert main["last_failure"]["words"] == "535 5.7.8 bad password"
-    assert (main["is_skipped"], main["paused_since"]) == (True, None)
-    assert (backup["is_skipped"], backup["paused_since"]) == (False, "2023-11-14T22:13:20Z")
+    assert (main["is_skipped"], main["quota_left"], main["paused_since"]) == (True, None, None)
+    assert (backup["is_skipped"], backup["quota_left"]) == (False, 17)
+    assert backup["paused_since"] == "2023-11-14T22:13:20Z"
     assert (backup["last_success"], backup["last_failure"]) == (None, None)
     shown = operator.run("status").output
     assert re.search(r"main +skipped: it fails +11 min ago: 250 2\.0\.0 queued as 4F3B  6 min ago: 535 5\.7\.8", shown)
     assert "backup    paused since 11-1" in shown
+    outbox.paused_since = {}
+    server.body = OPEN.replace(b" 17.0", b" 0.0")
+    assert "backup    its quota is used up  none in a day" in operator.run("status").output
 
 
 def test_the_status_of_a_provider_is_complete_at_80_columns(
