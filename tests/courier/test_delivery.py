@@ -165,6 +165,13 @@ async def test_a_rejected_mail_fails_and_bothers_nobody_else() -> None:
     assert backup.sent.empty()
 
 
+async def test_a_breaker_opens_for_a_reason_without_secrets() -> None:
+    """The reason is logged, as `provider.opened`."""
+    delivering = Delivering(ScriptedProvider([Misconfigured("no 314159 to ada@example.com", code="535")]))
+    await delivering.settled(message(now=delivering.clock.now()))
+    assert delivering.channels["main"].breaker.reason == f"535 no {MASK} to {MASK}"
+
+
 async def test_an_uncertain_code_goes_to_the_next_provider_at_once() -> None:
     """Two mails are better than none."""
     delivering = Delivering(ScriptedProvider([Uncertain("silence")]), ScriptedProvider())
