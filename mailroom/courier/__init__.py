@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from mailroom.courier.channel import Channel
+from mailroom.courier.channels.channel import Channel
+from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rates import Rates
 from mailroom.courier.courier import Courier
-from mailroom.courier.limiter import PriorityLimiter
-from mailroom.courier.rates import Rates
 from mailroom.courier.routes import Routes
 from mailroom.message import Message
 from mailroom.outbox import DedupKey, PutResult

@@ -7,7 +7,7 @@ that have no other. A message keeps its slot from its acceptance, or its claim, 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from mailroom.courier.channel import Channel
+from mailroom.courier.channels.channel import Channel
 from mailroom.courier.routes import Routes
 from mailroom.message import Priority
 from mailroom.outbox import ClaimLimit, Leased

@@ -18,10 +18,10 @@ import structlog
 
 from mailroom.clock import Clock, Instant
 from mailroom.courier.admission import Admission, Slots
-from mailroom.courier.channel import Channel
+from mailroom.courier.channels.channel import Channel
+from mailroom.courier.channels.monitor import Monitor
 from mailroom.courier.delivery import Delivery
 from mailroom.courier.maintenance import Maintenance, cancel, every
-from mailroom.courier.monitor import Monitor
 from mailroom.courier.reporter import Reporter
 from mailroom.courier.round import Selector
 from mailroom.courier.routes import Routes

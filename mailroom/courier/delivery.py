@@ -8,7 +8,7 @@ import structlog
 from msgspec.structs import replace
 
 from mailroom.clock import Clock, Instant
-from mailroom.courier.channel import Channel
+from mailroom.courier.channels.channel import Channel
 from mailroom.courier.redaction import redact
 from mailroom.courier.retry import next_round
 from mailroom.courier.round import LONGEST_WAIT_SECONDS, Round, Selector

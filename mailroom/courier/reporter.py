@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from mailroom.clock import Clock, Instant
-from mailroom.courier.rates import LimitChange, Rates
+from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import SendingError
 from mailroom.message import Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics

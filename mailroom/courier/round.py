@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mailroom.clock import Clock
-from mailroom.courier.channel import Channel
+from mailroom.courier.channels.channel import Channel
 from mailroom.errors import SendingError
 from mailroom.message import Attempt, Email, Message
 

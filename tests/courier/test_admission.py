@@ -1,9 +1,9 @@
 """Which messages get a slot, and what a claim may lease."""
 
 from mailroom.courier.admission import Admission
-from mailroom.courier.channel import Channel
-from mailroom.courier.limiter import PriorityLimiter
-from mailroom.courier.rates import Rates
+from mailroom.courier.channels.channel import Channel
+from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rates import Rates
 from mailroom.courier.routes import Routes
 from mailroom.message import Priority
 from mailroom.outbox import ClaimLimit, Leased

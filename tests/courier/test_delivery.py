@@ -8,10 +8,10 @@ import pytest
 import structlog.testing
 from msgspec import structs
 
-from mailroom.courier.channel import Channel
+from mailroom.courier.channels.channel import Channel
+from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rates import Rates
 from mailroom.courier.delivery import Delivery
-from mailroom.courier.limiter import PriorityLimiter
-from mailroom.courier.rates import Rates
 from mailroom.courier.round import Selector
 from mailroom.courier.routes import Routes
 from mailroom.errors import (

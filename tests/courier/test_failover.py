@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailroom.courier import Channel, Courier, PriorityLimiter, Routes
-from mailroom.courier.rates import Rates
+from mailroom.courier.channels.rates import Rates
 from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
 from mailroom.metrics import Metrics

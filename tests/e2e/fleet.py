@@ -21,7 +21,7 @@ from typing import Final
 
 from bench.programs import load
 from mailroom.outbox import Record
-from mailroom.outbox.sqlite.queries import SqliteRecords, open_readonly
+from mailroom.outbox.sqlite.queries import SqliteRecords
 from tests.e2e.fleet_judge import Arrival, Verdict, judge
 from tests.e2e.harness import AUTHORIZATION, ROOT, SECRET_KEY, Server, configuration, smtp_settings
 from tests.smtp_server import DROP, HANG, Answer, Late, smtp_server
@@ -124,7 +124,7 @@ async def run(directory: Path, *, seconds: float, seed: int, faulty: bool = True
         text = text.replace(AUTHORIZATION, load.AUTHORIZATION)
         async with Server(directory, text) as server:
             accepted = await _post(server.url, seconds, directory / "posted.json")
-            outbox = await open_readonly(directory / "data" / "mailroom.db", secret_keys=[SECRET_KEY])
+            outbox = await open_for_operator(directory / "data" / "mailroom.db", secret_keys=[SECRET_KEY])
             try:
                 records = await _settled(outbox)
             finally:

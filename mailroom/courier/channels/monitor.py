@@ -7,8 +7,8 @@ from typing import Any, Final
 import structlog
 
 from mailroom.clock import Clock
-from mailroom.courier.breaker import Change
-from mailroom.courier.channel import Channel
+from mailroom.courier.channels.breaker import Change
+from mailroom.courier.channels.channel import Channel
 from mailroom.courier.maintenance import every
 from mailroom.courier.reporter import Reporter
 from mailroom.errors import SendingError

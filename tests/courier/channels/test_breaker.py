@@ -1,6 +1,6 @@
 """When a provider is skipped, and when it is tried again."""
 
-from mailroom.courier.breaker import FAILURES_IN_A_ROW, Breaker, Change
+from mailroom.courier.channels.breaker import FAILURES_IN_A_ROW, Breaker, Change
 
 
 def failed(*, times: int = FAILURES_IN_A_ROW, now: float = 0.0) -> Breaker:

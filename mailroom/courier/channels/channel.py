@@ -7,9 +7,9 @@ from typing import Final
 import structlog
 
 from mailroom.clock import Clock, Instant
-from mailroom.courier.breaker import Breaker, Change
-from mailroom.courier.limiter import PriorityLimiter
-from mailroom.courier.rates import LimitChange, Rates
+from mailroom.courier.channels.breaker import Breaker, Change
+from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Priority, Receipt
 from mailroom.outbox import Outbox

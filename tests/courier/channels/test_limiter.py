@@ -2,8 +2,8 @@
 
 import asyncio
 
-from mailroom.courier.limiter import NEVER, PriorityLimiter
-from mailroom.courier.rates import Rates
+from mailroom.courier.channels.limiter import NEVER, PriorityLimiter
+from mailroom.courier.channels.rates import Rates
 from mailroom.message import Priority
 from mailroom.providers import Rate
 from tests.clock import START, FakeClock

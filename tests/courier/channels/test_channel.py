@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from mailroom.courier.breaker import FAILURES_IN_A_ROW, Change
-from mailroom.courier.channel import Channel
-from mailroom.courier.limiter import PriorityLimiter
-from mailroom.courier.rates import LimitChange, Rates
+from mailroom.courier.channels.breaker import FAILURES_IN_A_ROW, Change
+from mailroom.courier.channels.channel import Channel
+from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Priority, Receipt
 from mailroom.providers import Rate

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Final
 
 from mailroom.clock import Instant
-from mailroom.courier.rates import Rates
+from mailroom.courier.channels.rates import Rates
 from mailroom.message import Priority
 
 _PERMITS_PER_RESERVED: Final = 5

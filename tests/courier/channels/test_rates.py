@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailroom.clock import Instant
-from mailroom.courier.limiter import PriorityLimiter
-from mailroom.courier.rates import LONGEST_PAUSE_SECONDS, LimitChange, Pace, Rates, RollingLimit
+from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rates import LONGEST_PAUSE_SECONDS, LimitChange, Pace, Rates, RollingLimit
 from mailroom.message import Priority
 from mailroom.providers import Rate
 from tests.clock import START, FakeClock
