@@ -21,6 +21,7 @@ from typing import Final
 
 from bench.programs import load
 from mailroom.outbox import Record
+from mailroom.outbox.sqlite.operator import open_for_operator
 from mailroom.outbox.sqlite.queries import SqliteRecords
 from tests.e2e.fleet_judge import Arrival, Verdict, judge
 from tests.e2e.harness import AUTHORIZATION, ROOT, SECRET_KEY, Server, configuration, smtp_settings
