@@ -59,7 +59,7 @@ class PriorityLimiter:
         has_alternative: bool = False,
         is_over: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Wait for a permit; False: the wait was ended, or was over when there was a permit.
+        """Wait for a permit; False: `give_up_at` has passed, the wait was ended, or was over when there was a permit.
 
         `has_alternative`: another provider can be asked, so that the wait may be ended before `give_up_at`.
         `is_over`: whether the message needs no permit any more, so that the rate is left to the next one.
@@ -69,6 +69,8 @@ class PriorityLimiter:
         if not self._waiting and self._has_permit(priority) and self.rates.ready_at(self._used) <= self._now():
             self._take(priority)
             return True
+        if give_up_at <= self._now():
+            return False
         future: Future[bool] = get_running_loop().create_future()
         wait = _Wait(priority, next(self._sequence), give_up_at, has_alternative, is_over, future)
         heapq.heappush(self._waiting, wait)

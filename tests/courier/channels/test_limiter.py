@@ -19,7 +19,7 @@ async def test_a_single_permit_is_for_all_mail() -> None:
 
 async def test_a_wait_that_may_be_ended_is_ended() -> None:
     """Those that give up later go on, until all are ended that have an alternative."""
-    limiter = PriorityLimiter(1, Rates(FakeClock()))
+    limiter = PriorityLimiter(1, Rates(FakeClock(0.0)))
     await limiter.acquire(Priority.CODE)
     soon, later, patient = (
         asyncio.create_task(limiter.acquire(Priority.CODE, give_up_at=at, has_alternative=has_alternative))
@@ -36,9 +36,16 @@ async def test_a_wait_that_may_be_ended_is_ended() -> None:
     assert await patient
 
 
+async def test_a_wait_that_would_be_over_does_not_begin() -> None:
+    """A free permit is granted all the same."""
+    limiter = PriorityLimiter(1, Rates(FakeClock(10.0)))
+    assert await limiter.acquire(Priority.CODE, give_up_at=10.0)
+    assert not await limiter.acquire(Priority.CODE, give_up_at=10.0)
+
+
 async def test_who_gave_up_blocks_nobody() -> None:
     """A code gives up, and the event behind it gets the permit that codes do not need."""
-    limiter = PriorityLimiter(5, Rates(FakeClock()))
+    limiter = PriorityLimiter(5, Rates(FakeClock(0.0)))
     for _ in range(5):
         await limiter.acquire(Priority.CODE)
     code = asyncio.create_task(limiter.acquire(Priority.CODE, give_up_at=1.0))
