@@ -7,9 +7,6 @@ ALTER TABLE messages ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
 -- JSON, sealed: the mail as it was rendered for a provider that may have sent it; erased when the message settles.
 ALTER TABLE messages ADD COLUMN rendered BLOB;
 
--- Holds unsettled codes only, so it stays small.
-CREATE INDEX messages_supersede ON messages (supersede_key, number)
-    WHERE supersede_key IS NOT NULL AND due_at IS NOT NULL;
 
 CREATE INDEX messages_superseded ON messages (state) WHERE superseded AND due_at IS NOT NULL;
 
