@@ -110,22 +110,25 @@ class Courier:
         """Store a message and see that it is sent; durable when this returns. Raises CannotKeep."""
         key = self._supersede_key(message)
         self._replacements.replace(key, message.id)
-        put = partial(self._outbox.put, message, repeat_of=repeat_of, once=once, supersede_key=key)
-        slots = self._admission.slots(message.template)
-        provider = self._selector.choose(self._routes.providers(message.template))
-        if not self._delivers or self._draining or provider is None or not slots.take(message.priority):
-            result = await put()
+        slots, lease = self._admission.slots(message.template), None
+        if self._delivers and not self._draining:
+            provider = self._selector.choose(self._routes.providers(message.template))
+            if provider and slots.take(message.priority):
+                lease = Lease(provider, LEASE_SECONDS)
+        put = self._outbox.put(message, repeat_of=repeat_of, once=once, supersede_key=key, lease=lease)
+        if lease is None:
+            result = await put
             if result.fresh and self._delivers:
                 slots.add_backlog(message.priority)
                 self._wake.set()
             return result
         try:
-            result = await put(lease=Lease(provider, LEASE_SECONDS))
+            result = await put
         except BaseException:
             slots.release(message.priority)
             raise
         if result.fresh:
-            self._start_delivery(Leased(message, (), begun=Attempt(provider, message.created_at)), slots)
+            self._start_delivery(Leased(message, (), begun=Attempt(lease.provider, message.created_at)), slots)
         else:
             slots.release(message.priority)
         return result

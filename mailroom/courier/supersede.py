@@ -4,7 +4,6 @@ Logto makes the older code invalid when it sends a newer one. Its requests do no
 together that have the same recipient, template, application and ip; without an ip the same user.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,7 @@ def supersede_key(message: Message) -> bytes | None:
     if not session:
         return None
     application = _id_of(message.payload, "application")
-    return json.dumps([message.recipient.casefold(), message.template, application, session]).encode()
+    return "\0".join((message.recipient.casefold(), message.template, application, session)).encode()
 
 
 def _id_of(payload: Mapping[str, Any], field: str) -> str:
