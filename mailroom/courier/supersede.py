@@ -19,7 +19,7 @@ def supersede_key(message: Message) -> bytes | None:
     if not session:
         return None
     application = _id_of(message.payload, "application")
-    return "\0".join((message.recipient.casefold(), message.template, application, session)).encode()
+    return f"{message.recipient.casefold()}\0{message.template}\0{application}\0{session}".encode()
 
 
 def _id_of(payload: Mapping[str, Any], field: str) -> str:
