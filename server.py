@@ -39,7 +39,7 @@ from mailroom.config import template_sources
 from mailroom.lint.changed_templates import watch_templates
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.clock import Clock, SystemClock
-from mailroom.courier import Courier, Channel, PriorityLimiter, Rates, Routes
+from mailroom.courier import Courier, Channel, RatedLimiter, Rates, Routes
 from mailroom.errors import MailroomError, SealBroken, SettingsError
 from mailroom.message import TEMPLATES
 from mailroom.metrics import Metrics
@@ -96,12 +96,17 @@ async def build(
     """Open the outbox and connect the parts. Raises OutboxError or SealBroken; `wait_seconds` is that of `open`."""
     settings, clock = prepared.settings, prepared.clock
     outbox = await engine.open(
-        settings.database_path, secret_keys=_secret_keys(settings), clock=clock, wait_seconds=wait_seconds
+        settings.database_path,
+        secret_keys=_secret_keys(settings),
+        clock=clock,
+        wait_seconds=wait_seconds,
+        recipient_limit=settings.limits.recipient,
+        event_limit=settings.webhook.event_limit,
     )
     channels = {
         name: Channel(
             provider=connect(provider, ProviderContext(name, clock, outbox.captured)),
-            limiter=PriorityLimiter(provider.concurrency, Rates(clock, rate=provider.rate, quota=provider.quota)),
+            limiter=RatedLimiter(provider.concurrency, Rates(clock, rate=provider.rate, quota=provider.quota)),
             sender=provider.sender or settings.sender,
             template_for=provider.template_for,
             forwards=provider.forwards,

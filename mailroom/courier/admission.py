@@ -7,7 +7,9 @@ that have no other. A message keeps its slot from its acceptance, or its claim, 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from mailroom.clock import Instant
 from mailroom.courier.channels.channel import Channel
+from mailroom.courier.channels.limiter import PriorityLimiter
 from mailroom.courier.routes import Routes
 from mailroom.message import Priority
 from mailroom.outbox import ClaimLimit, Leased
@@ -15,6 +17,8 @@ from mailroom.outbox import ClaimLimit, Leased
 _SLOTS_PER_PERMIT: Final = 8
 """Messages that wait in memory for a permit are not rendered yet: a few kilobytes each."""
 
+PATIENCE_SECONDS: Final = 0.25
+"""How long a request waits for a slot; after that its message waits in the outbox."""
 _ALL: Final = frozenset(Priority)
 
 
@@ -23,25 +27,28 @@ class Slots:
 
     def __init__(self, channels: tuple[Channel, ...]) -> None:
         self._channels = channels
-        self._free = _SLOTS_PER_PERMIT * sum(channel.limiter.total for channel in channels)
-        self._free_for_others = _SLOTS_PER_PERMIT * sum(channel.limiter.total_for_others for channel in channels)
+        clock = channels[0].limiter.clock
+        self.limiter = PriorityLimiter(_SLOTS_PER_PERMIT * sum(channel.limiter.total for channel in channels), clock)
         self.backlog: frozenset[Priority] = _ALL  # until the first claim has seen what waits
         self._claiming: frozenset[Priority] = frozenset()
 
-    def take(self, priority: Priority) -> bool:
-        """Take a slot for a new message; False: none is free, or messages of this priority or a better one wait."""
-        if self._is_free(priority) and not any(waiting <= priority for waiting in self.backlog | self._claiming):
-            self._count(priority, -1)
-            return True
-        return False
+    async def acquire(self, priority: Priority) -> bool:
+        """Wait for a slot, so that a flood is accepted no faster than it is sent.
+
+        False: none became free in time, or messages of this priority or a better one wait in the outbox.
+        """
+        if any(waiting <= priority for waiting in self.backlog | self._claiming):
+            return False
+        return await self.limiter.acquire(priority, give_up_at=self.limiter.clock.now() + PATIENCE_SECONDS)
 
     def release(self, priority: Priority) -> None:
         """Return a slot."""
-        self._count(priority, 1)
+        self.limiter.release(priority)
 
     def add_backlog(self, priority: Priority) -> None:
-        """Note that a message of this priority waits in the outbox."""
+        """Note that a message of this priority waits in the outbox; those that wait for a slot follow it there."""
         self.backlog |= {priority}
+        self.limiter.end_waits()
 
     def limit_claim(self, *, is_due: bool) -> tuple[int, int]:
         """Return how many messages may be claimed, and how many of them may be no codes.
@@ -50,14 +57,12 @@ class Slots:
         """
         if not (self.backlog or is_due):
             return 0, 0
-        if not any(channel.is_usable for channel in self._channels):
-            self.backlog = _ALL  # what is due waits for a provider
-            return 0, 0
-        if self._free <= 0:
+        free = self.limiter.free(Priority.CODE)
+        if not free or not any(channel.is_usable for channel in self._channels):
             self.backlog = _ALL  # slots that become free are for what is due, not for new messages
             return 0, 0
-        total = self._free if self.backlog else -(-self._free // 2)
-        return total, max(0, min(total, self._free_for_others))
+        total = free if self.backlog else -(-free // 2)
+        return total, min(total, self.limiter.free(Priority.EVENT))
 
     def begin_claim(self) -> None:
         """Begin a claim, which shows what is left of the backlog; new messages do not overtake it meanwhile."""
@@ -66,7 +71,7 @@ class Slots:
     def end_claim(self, limit: ClaimLimit, priorities: list[Priority]) -> None:
         """Take slots for what was leased. A limit that was reached means that more may wait."""
         for priority in priorities:
-            self._count(priority, -1)
+            self.limiter.take(priority)
         if len(priorities) >= limit.total:
             self.backlog |= self._claiming | {max(priorities)}
         elif sum(priority is not Priority.CODE for priority in priorities) >= limit.others:
@@ -76,14 +81,6 @@ class Slots:
     def abandon_claim(self) -> None:
         """End a claim that failed: anything may wait."""
         self._claiming, self.backlog = frozenset(), _ALL
-
-    def _is_free(self, priority: Priority) -> bool:
-        return self._free > 0 and (priority is Priority.CODE or self._free_for_others > 0)
-
-    def _count(self, priority: Priority, change: int) -> None:
-        self._free += change
-        if priority is not Priority.CODE:
-            self._free_for_others += change
 
 
 class Admission:
@@ -102,6 +99,16 @@ class Admission:
     def slots(self, template: str) -> Slots:
         """Return the slots for messages with this template."""
         return self._slots[self._routes.providers(template)]
+
+    def end_waits(self, now: Instant) -> None:
+        """End the waits for slots that have lasted long enough."""
+        for slots in self._slots.values():
+            slots.limiter.end_waits(now)
+
+    def close(self) -> None:
+        """Give no slot to new messages any more."""
+        for slots in self._slots.values():
+            slots.limiter.close()
 
     def limits(self, *, is_due: bool) -> dict[Slots, ClaimLimit]:
         """Return what a claim may lease now, and begin it; `is_due`: a message has become due."""

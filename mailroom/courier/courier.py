@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 
 from mailroom.clock import Clock, Instant
-from mailroom.courier.admission import Admission, Slots
+from mailroom.courier.admission import PATIENCE_SECONDS, Admission, Slots
 from mailroom.courier.channels.channel import Channel
 from mailroom.courier.channels.monitor import Monitor
 from mailroom.courier.delivery import Delivery
@@ -105,33 +105,44 @@ class Courier:
         self._draining = False
 
     async def accept(
-        self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
+        self,
+        message: Message,
+        *,
+        repeat_of: bytes | None = None,
+        once: Sequence[DedupKey] = (),
+        due_at: Instant | None = None,
     ) -> PutResult:
-        """Store a message and see that it is sent; durable when this returns. Raises CannotKeep."""
+        """Store a message and see that it is sent; durable when this returns. Raises CannotKeep and LimitExceeded."""
         key = self._supersede_key(message)
         self._replacements.replace(key, message.id)
         slots, lease = self._admission.slots(message.template), None
-        if self._delivers and not self._draining:
+        if self._delivers and not self._draining and not due_at:
             provider = self._selector.choose(self._routes.providers(message.template))
-            if provider and slots.take(message.priority):
+            if provider and await slots.acquire(message.priority):
                 lease = Lease(provider, LEASE_SECONDS)
-        put = self._outbox.put(message, repeat_of=repeat_of, once=once, supersede_key=key, lease=lease)
-        if lease is None:
-            result = await put
-            if result.fresh and self._delivers:
-                slots.add_backlog(message.priority)
-                self._wake.set()
-            return result
         try:
-            result = await put
+            result = await self._outbox.put(
+                message, repeat_of=repeat_of, once=once, supersede_key=key, lease=lease, due_at=due_at
+            )
         except BaseException:
-            slots.release(message.priority)
+            if lease:
+                slots.release(message.priority)
             raise
-        if result.fresh:
+        if lease and result.to_be_sent:
             self._start_delivery(Leased(message, (), begun=Attempt(lease.provider, message.created_at)), slots)
-        else:
+        elif lease:
             slots.release(message.priority)
+        elif result.to_be_sent and self._delivers:
+            self._wake_for(message, slots, due_at)
         return result
+
+    def _wake_for(self, message: Message, slots: Slots, due_at: Instant | None) -> None:
+        """Claim a message that waits in the outbox, as soon as there is a slot or it is due."""
+        if due_at:
+            self._wake_at(due_at)
+        else:
+            slots.add_backlog(message.priority)
+            self._wake.set()
 
     async def start(self) -> None:
         """Begin to send what is due, and to maintain the outbox. Raises OutboxError."""
@@ -139,6 +150,7 @@ class Courier:
         jobs = self._maintenance.jobs()
         if self._delivers:
             jobs |= self._monitor.jobs()
+            jobs["slots"] = every(PATIENCE_SECONDS, self._end_waits, clock=self._clock)
             jobs["claim"] = self._claim_forever()
             jobs["probe"] = every(_PROBE_SECONDS, partial(self._release, 1), clock=self._clock)
         self._tasks = [asyncio.create_task(job, name=f"courier.{name}") for name, job in jobs.items()]
@@ -166,9 +178,13 @@ class Courier:
     async def _stop(self) -> None:
         """Start no more attempts; what waits for a permit returns to the outbox."""
         self._draining = True
+        self._admission.close()
         for channel in self._channels.values():
             channel.limiter.close()
         await cancel(self._tasks)
+
+    async def _end_waits(self) -> None:
+        self._admission.end_waits(self._clock.now())
 
     async def _claim_forever(self) -> None:
         while True:

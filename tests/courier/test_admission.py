@@ -1,13 +1,15 @@
 """Which messages get a slot, and what a claim may lease."""
 
-from mailroom.courier.admission import Admission
+import asyncio
+
+from mailroom.courier.admission import PATIENCE_SECONDS, Admission, Slots
 from mailroom.courier.channels.channel import Channel
-from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rated_limiter import RatedLimiter
 from mailroom.courier.channels.rates import Rates
 from mailroom.courier.routes import Routes
 from mailroom.message import Priority
 from mailroom.outbox import ClaimLimit, Leased
-from tests.clock import FakeClock
+from tests.clock import FakeClock, settle
 from tests.courier.parts import SENDER, ScriptedProvider, message
 
 CODE, INVITATION, EVENT = Priority
@@ -16,7 +18,7 @@ CODE, INVITATION, EVENT = Priority
 def admission(**by_template: tuple[str, ...]) -> Admission:
     """Return the admission of two providers with 5 permits each, 4 of them for all mail, and nothing in the outbox."""
     channels = {
-        name: Channel(ScriptedProvider(), PriorityLimiter(5, Rates(FakeClock())), SENDER) for name in ("main", "backup")
+        name: Channel(ScriptedProvider(), RatedLimiter(5, Rates(FakeClock())), SENDER) for name in ("main", "backup")
     }
     made = Admission(channels, Routes(by_template, ("main",)))
     made.end_claim(made.limits(is_due=False), [])
@@ -28,39 +30,51 @@ def leased(*priorities: Priority, template: str = "SignIn") -> list[Leased]:
     return [Leased(message(template, priority), ()) for priority in priorities]
 
 
-def test_each_permit_makes_eight_slots_some_of_them_for_codes_only() -> None:
+async def taken(slots: Slots, priority: Priority, most: int = 1) -> int:
+    """Take up to so many slots; return how many there were at once."""
+    for number in range(most):
+        waiting = asyncio.ensure_future(slots.acquire(priority))
+        await settle(3)
+        if not (waiting.done() and waiting.result()):
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            return number
+    return most
+
+
+async def test_each_permit_makes_eight_slots_some_of_them_for_codes_only() -> None:
     slots = admission().slots("SignIn")
-    assert sum(slots.take(EVENT) for _ in range(100)) == 32
-    assert sum(slots.take(CODE) for _ in range(100)) == 8
+    assert await taken(slots, EVENT, 100) == 32
+    assert await taken(slots, CODE, 100) == 8
     slots.release(EVENT)
-    assert slots.take(CODE)
+    assert await taken(slots, CODE)
 
 
-def test_at_the_start_everything_waits_in_the_outbox() -> None:
+async def test_at_the_start_everything_waits_in_the_outbox() -> None:
     """Until the first claim has seen what the last process left."""
-    channels = {"main": Channel(ScriptedProvider(), PriorityLimiter(5, Rates(FakeClock())), SENDER)}
+    channels = {"main": Channel(ScriptedProvider(), RatedLimiter(5, Rates(FakeClock())), SENDER)}
     made = Admission(channels, Routes({}, ("main",)))
-    assert not made.slots("SignIn").take(CODE)
+    assert not await taken(made.slots("SignIn"), CODE)
     limits = made.limits(is_due=False)
     assert list(limits.values()) == [ClaimLimit((), 40, 32, exclude=True)]
     made.end_claim(limits, [])
-    assert made.slots("SignIn").take(CODE)
+    assert await taken(made.slots("SignIn"), CODE)
 
 
-def test_new_messages_do_not_overtake_those_that_wait() -> None:
+async def test_new_messages_do_not_overtake_those_that_wait() -> None:
     """More urgent ones do."""
     made = admission()
     slots = made.slots("SignIn")
     slots.add_backlog(INVITATION)
-    assert [slots.take(priority) for priority in (CODE, INVITATION, EVENT)] == [True, False, False]
+    assert [await taken(slots, priority) for priority in (CODE, INVITATION, EVENT)] == [1, 0, 0]
     limits = made.limits(is_due=False)
-    assert not slots.take(INVITATION), "the claim is not over"
+    assert not await taken(slots, INVITATION), "the claim is not over"
     made.end_claim(limits, leased(INVITATION))
-    assert slots.take(INVITATION)
+    assert await taken(slots, INVITATION)
     assert not made.has_backlog
 
 
-def test_a_message_that_comes_during_the_claim_waits_for_the_next_one() -> None:
+async def test_a_message_that_comes_during_the_claim_waits_for_the_next_one() -> None:
     """The claim may not have seen it."""
     made = admission()
     slots = made.slots("SignIn")
@@ -71,12 +85,12 @@ def test_a_message_that_comes_during_the_claim_waits_for_the_next_one() -> None:
     assert slots.backlog == {EVENT}
 
 
-def test_a_claim_that_reaches_its_limit_leaves_a_backlog() -> None:
+async def test_a_claim_that_reaches_its_limit_leaves_a_backlog() -> None:
     """Of the last priority that it leased, and of those that waited before."""
     made = admission()
     slots = made.slots("SignIn")
     for _ in range(38):
-        slots.take(CODE)
+        await taken(slots, CODE)
     slots.add_backlog(EVENT)
     limits = made.limits(is_due=False)
     assert [(limit.total, limit.others) for limit in limits.values()] == [(2, 2)]
@@ -84,51 +98,50 @@ def test_a_claim_that_reaches_its_limit_leaves_a_backlog() -> None:
     assert slots.backlog == {INVITATION, EVENT}
 
 
-def test_a_claim_full_of_other_mail_leaves_no_codes_behind() -> None:
+async def test_a_claim_full_of_other_mail_leaves_no_codes_behind() -> None:
     made = admission()
     slots = made.slots("SignIn")
     slots.add_backlog(CODE)
     slots.add_backlog(EVENT)
     made.end_claim(made.limits(is_due=False), leased(*[EVENT] * 32))
     assert slots.backlog == {EVENT}
-    assert slots.take(CODE)
+    assert await taken(slots, CODE)
 
 
-def test_half_of_the_slots_stay_for_new_messages_while_nothing_waits() -> None:
+async def test_half_of_the_slots_stay_for_new_messages_while_nothing_waits() -> None:
     made = admission()
     assert made.limits(is_due=False) == {}
     limits = made.limits(is_due=True)
     assert [limit.total for limit in limits.values()] == [20]
-    assert made.slots("SignIn").take(CODE), "a claim of what is due does not keep new messages waiting"
+    assert await taken(made.slots("SignIn"), CODE), "a claim of what is due does not keep new messages waiting"
 
 
-def test_what_is_due_gets_the_slots_that_become_free() -> None:
+async def test_what_is_due_gets_the_slots_that_become_free() -> None:
     """In a flood there is always a new message that would take them."""
     made = admission()
     slots = made.slots("SignIn")
     for _ in range(40):
-        slots.take(CODE)
+        await taken(slots, CODE)
     assert made.limits(is_due=True) == {}
     slots.release(CODE)
-    assert not slots.take(CODE)
+    assert not await taken(slots, CODE)
     assert [limit.total for limit in made.limits(is_due=True).values()] == [1]
 
 
-def test_after_a_failed_claim_anything_may_wait() -> None:
+async def test_after_a_failed_claim_anything_may_wait() -> None:
     made = admission()
     slots = made.slots("SignIn")
     slots.add_backlog(EVENT)
     made.abandon_claim(made.limits(is_due=False))
-    assert not slots.take(CODE)
+    assert not await taken(slots, CODE)
 
 
-def test_each_set_of_providers_has_slots_of_its_own() -> None:
+async def test_each_set_of_providers_has_slots_of_its_own() -> None:
     """And a claim names their templates."""
     made = admission(Welcome=("backup",), SignIn=("main", "backup"), Generic=("main",))
     welcome, sign_in = made.slots("Welcome"), made.slots("SignIn")
-    while sign_in.take(CODE):
-        pass
-    assert welcome.take(EVENT)
+    await taken(sign_in, CODE, 1000)
+    assert await taken(welcome, EVENT)
     assert made.slots("Register") is made.slots("Generic")
     sign_in.release(CODE)
     limits = made.limits(is_due=True)
@@ -139,23 +152,41 @@ def test_each_set_of_providers_has_slots_of_its_own() -> None:
     }
 
 
-def test_nothing_is_claimed_for_paused_providers() -> None:
+async def test_nothing_is_claimed_for_paused_providers() -> None:
     channels = {
-        name: Channel(ScriptedProvider(), PriorityLimiter(5, Rates(FakeClock())), SENDER) for name in ("main", "backup")
+        name: Channel(ScriptedProvider(), RatedLimiter(5, Rates(FakeClock())), SENDER) for name in ("main", "backup")
     }
     made = Admission(channels, Routes({"Welcome": ("main", "backup")}, ("main",)))
     channels["main"].is_paused = True
     assert [limit.templates for limit in made.limits(is_due=True).values()] == [("Welcome",)]
 
 
-def test_what_is_due_while_no_provider_can_be_used_is_a_backlog() -> None:
+async def test_what_is_due_while_no_provider_can_be_used_is_a_backlog() -> None:
     """It is claimed when one can be used again, before new messages; nobody looks for it without a pause until then."""
-    channels = {"main": Channel(ScriptedProvider(), PriorityLimiter(5, Rates(FakeClock())), SENDER)}
+    channels = {"main": Channel(ScriptedProvider(), RatedLimiter(5, Rates(FakeClock())), SENDER)}
     made = Admission(channels, Routes({}, ("main",)))
     made.end_claim(made.limits(is_due=False), [])
     channels["main"].is_paused = True
     assert not made.limits(is_due=True)
     assert made.has_backlog
     channels["main"].is_paused = False
-    assert not made.slots("SignIn").take(CODE)
+    assert not await taken(made.slots("SignIn"), CODE)
     assert made.limits(is_due=False)
+
+
+async def test_a_request_waits_a_moment_for_a_slot() -> None:
+    """Then its message goes to the outbox, and so do those that wait behind it."""
+    made = admission()
+    slots = made.slots("SignIn")
+    await taken(slots, CODE, 1000)
+    waiting = [asyncio.ensure_future(slots.acquire(CODE)) for _ in range(3)]
+    await settle()
+    slots.release(CODE)
+    await settle()
+    assert [one.done() for one in waiting] == [True, False, False]
+    made.end_waits(slots.limiter.clock.now() + PATIENCE_SECONDS)
+    assert [await one for one in waiting] == [True, False, False]
+    late = asyncio.ensure_future(slots.acquire(CODE))
+    await settle()
+    slots.add_backlog(CODE)
+    assert not await late

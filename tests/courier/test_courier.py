@@ -13,7 +13,7 @@ import pytest
 import structlog.testing
 from msgspec import structs
 
-from mailroom.courier import Channel, Courier, PriorityLimiter, Rates, Routes
+from mailroom.courier import Channel, Courier, RatedLimiter, Rates, Routes
 from mailroom.courier.admission import Slots
 from mailroom.errors import CannotKeep, Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable
 from mailroom.message import MASK, Email, Message, Outcome, Priority, Receipt, State
@@ -37,7 +37,7 @@ class Sending:
         self.clock = clock
         self.provider = provider
         self.metrics = Metrics()
-        self.limiter = PriorityLimiter(concurrency, Rates(clock))
+        self.limiter = RatedLimiter(concurrency, Rates(clock))
         self.courier = Courier(
             outbox=outbox,
             renderer=PlainRenderer(),
@@ -87,11 +87,16 @@ class Sending:
 
 @asynccontextmanager
 async def sending(
-    path: Path, *script: Any, concurrency: int = 10, supersedes: bool = True, clock: FakeClock | None = None
+    path: Path,
+    *script: Any,
+    concurrency: int = 10,
+    supersedes: bool = True,
+    clock: FakeClock | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Sending]:
     """Open an outbox and start a courier; its provider answers by the script."""
     clock = clock or FakeClock()
-    outbox = await SqliteOutbox.open(path / "mailroom.db", secret_keys=[SECRET], clock=clock)
+    outbox = await SqliteOutbox.open(path / "mailroom.db", secret_keys=[SECRET], clock=clock, **limits)
     opened = Sending(outbox, clock, ScriptedProvider(list(script)), concurrency=concurrency, supersedes=supersedes)
     await opened.courier.start()
     try:
@@ -174,7 +179,7 @@ async def test_a_repeat_is_answered_with_the_same_id_and_sent_once(tmp_path: Pat
         assert (second.id, second.fresh) == (first.id, False)
         await it.quiet()
         assert it.provider.sent.qsize() == 1
-        assert it.slots._free == 80
+        assert it.slots.limiter.free(Priority.CODE) == 80
 
 
 async def test_what_cannot_be_kept_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +194,7 @@ async def test_what_cannot_be_kept_is_not_sent(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(CannotKeep):
             await it.courier.accept(it.new())
         assert it.provider.sent.empty()
-        assert it.slots._free == 80
+        assert it.slots.limiter.free(Priority.CODE) == 80
 
 
 async def test_a_backlog_is_worked_off_in_a_bounded_memory_codes_first(tmp_path: Path) -> None:
@@ -431,7 +436,7 @@ async def test_a_web_process_keeps_and_does_not_send(tmp_path: Path) -> None:
     courier = Courier(
         outbox=outbox,
         renderer=PlainRenderer(),
-        channels={"main": Channel(provider, PriorityLimiter(10, Rates(clock)), SENDER)},
+        channels={"main": Channel(provider, RatedLimiter(10, Rates(clock)), SENDER)},
         routes=Routes({}, ("main",)),
         reply_to=None,
         retention=timedelta(days=30),

@@ -9,7 +9,7 @@ import structlog.testing
 from msgspec import structs
 
 from mailroom.courier.channels.channel import Channel
-from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rated_limiter import RatedLimiter
 from mailroom.courier.channels.rates import Rates
 from mailroom.courier.delivery import Delivery
 from mailroom.courier.round import Selector
@@ -57,7 +57,7 @@ class Delivering:
         providers: Mapping[str, ScriptedProvider] = {"main": main} | ({"backup": backup} if backup else {})
         self.channels = {
             name: Channel(
-                provider, PriorityLimiter(10, Rates(self.clock)), SENDER, forwards=main_forwards and name == "main"
+                provider, RatedLimiter(10, Rates(self.clock)), SENDER, forwards=main_forwards and name == "main"
             )
             for name, provider in providers.items()
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailroom.courier import Channel, Courier, PriorityLimiter, Routes
+from mailroom.courier import Channel, Courier, RatedLimiter, Routes
 from mailroom.courier.channels.rates import Rates
 from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import Email, Receipt
@@ -54,7 +54,7 @@ class Sending:
 
     def __init__(self, outbox: SqliteOutbox, clock: FakeClock, providers: list[ScriptedProvider]) -> None:
         self.clock = clock
-        channels = {f"p{n}": Channel(one, PriorityLimiter(10, Rates(clock)), SENDER) for n, one in enumerate(providers)}
+        channels = {f"p{n}": Channel(one, RatedLimiter(10, Rates(clock)), SENDER) for n, one in enumerate(providers)}
         self.courier = Courier(
             outbox=outbox,
             renderer=PlainRenderer(),

@@ -8,7 +8,7 @@ import structlog
 
 from mailroom.clock import Clock, Instant
 from mailroom.courier.channels.breaker import Breaker, Change
-from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rated_limiter import RatedLimiter
 from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Priority, Receipt
@@ -30,7 +30,7 @@ class Channel:
     """A provider with what the courier must know of it."""
 
     provider: Provider
-    limiter: PriorityLimiter
+    limiter: RatedLimiter
     sender: Address
     template_for: Callable[[str], str] = lambda _: ""
     """Kind of mail -> the provider's own template for it; empty: the mail has its own subject and bodies."""

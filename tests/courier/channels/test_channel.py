@@ -6,7 +6,7 @@ import pytest
 
 from mailroom.courier.channels.breaker import FAILURES_IN_A_ROW, Change
 from mailroom.courier.channels.channel import Channel
-from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rated_limiter import RatedLimiter
 from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Priority, Receipt
@@ -17,7 +17,7 @@ from tests.courier.parts import SENDER, ScriptedProvider
 
 def channel(concurrency: int = 1) -> Channel:
     """Return a channel of a provider that nobody asks."""
-    return Channel(ScriptedProvider(), PriorityLimiter(concurrency, Rates(FakeClock())), SENDER)
+    return Channel(ScriptedProvider(), RatedLimiter(concurrency, Rates(FakeClock())), SENDER)
 
 
 @pytest.mark.parametrize("failure", [Unavailable("451 busy"), Uncertain("silence")])
@@ -96,7 +96,7 @@ async def test_a_provider_that_asks_for_a_pause_comes_after_the_others() -> None
 
 async def test_a_channel_without_quota_left_is_not_usable() -> None:
     """Whoever waits for a permit is sent away."""
-    one = Channel(ScriptedProvider(), PriorityLimiter(1, Rates(FakeClock(), quota=Rate(1, 60.0))), SENDER)
+    one = Channel(ScriptedProvider(), RatedLimiter(1, Rates(FakeClock(), quota=Rate(1, 60.0))), SENDER)
     await one.limiter.acquire(Priority.CODE)
     waiting = asyncio.create_task(one.limiter.acquire(Priority.CODE))
     await settle()
@@ -124,7 +124,7 @@ class Login(ScriptedProvider):
 
     async def checked(self) -> Channel:
         """Return its channel after a failure and a check when the probe is due."""
-        one = Channel(self, PriorityLimiter(1, Rates(FakeClock())), SENDER)
+        one = Channel(self, RatedLimiter(1, Rates(FakeClock())), SENDER)
         one.record(Misconfigured("535 bad credentials"), "", self.clock.now())
         await self.clock.advance(5)
         assert not one.is_available(self.clock.now())
@@ -162,6 +162,6 @@ async def test_no_message_probes_a_provider_that_stays_silent() -> None:
 
 
 async def test_a_provider_that_works_is_not_checked() -> None:
-    one = Channel(Login(1, Unavailable("refused")), PriorityLimiter(1, Rates(FakeClock())), SENDER)
+    one = Channel(Login(1, Unavailable("refused")), RatedLimiter(1, Rates(FakeClock())), SENDER)
     await one.check(FakeClock())
     assert one.begin(0)

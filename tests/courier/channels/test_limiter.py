@@ -2,7 +2,8 @@
 
 import asyncio
 
-from mailroom.courier.channels.limiter import NEVER, PriorityLimiter
+from mailroom.courier.channels.limiter import NEVER
+from mailroom.courier.channels.rated_limiter import RatedLimiter
 from mailroom.courier.channels.rates import Rates
 from mailroom.message import Priority
 from mailroom.providers import Rate
@@ -11,7 +12,7 @@ from tests.clock import START, FakeClock
 
 async def test_a_single_permit_is_for_all_mail() -> None:
     """With `concurrency = 1` nothing can be reserved, or other mail would never be sent."""
-    limiter = PriorityLimiter(1, Rates(FakeClock()))
+    limiter = RatedLimiter(1, Rates(FakeClock()))
     assert await limiter.acquire(Priority.EVENT)
     limiter.release(Priority.EVENT)
     assert await limiter.acquire(Priority.CODE)
@@ -19,7 +20,7 @@ async def test_a_single_permit_is_for_all_mail() -> None:
 
 async def test_a_wait_that_may_be_ended_is_ended() -> None:
     """Those that give up later go on, until all are ended that have an alternative."""
-    limiter = PriorityLimiter(1, Rates(FakeClock(0.0)))
+    limiter = RatedLimiter(1, Rates(FakeClock(0.0)))
     await limiter.acquire(Priority.CODE)
     soon, later, patient = (
         asyncio.create_task(limiter.acquire(Priority.CODE, give_up_at=at, has_alternative=has_alternative))
@@ -38,14 +39,14 @@ async def test_a_wait_that_may_be_ended_is_ended() -> None:
 
 async def test_a_wait_that_would_be_over_does_not_begin() -> None:
     """A free permit is granted all the same."""
-    limiter = PriorityLimiter(1, Rates(FakeClock(10.0)))
+    limiter = RatedLimiter(1, Rates(FakeClock(10.0)))
     assert await limiter.acquire(Priority.CODE, give_up_at=10.0)
     assert not await limiter.acquire(Priority.CODE, give_up_at=10.0)
 
 
 async def test_who_gave_up_blocks_nobody() -> None:
     """A code gives up, and the event behind it gets the permit that codes do not need."""
-    limiter = PriorityLimiter(5, Rates(FakeClock(0.0)))
+    limiter = RatedLimiter(5, Rates(FakeClock(0.0)))
     for _ in range(5):
         await limiter.acquire(Priority.CODE)
     code = asyncio.create_task(limiter.acquire(Priority.CODE, give_up_at=1.0))
@@ -59,7 +60,7 @@ async def test_who_gave_up_blocks_nobody() -> None:
 
 async def test_a_code_overtakes_everything_that_waits_for_a_permit() -> None:
     """Equals are served in the order of their requests."""
-    limiter, went = PriorityLimiter(2, Rates(FakeClock())), []
+    limiter, went = RatedLimiter(2, Rates(FakeClock())), []
     leave = asyncio.Event()
 
     async def run(name: str, priority: Priority) -> None:
@@ -85,7 +86,7 @@ async def test_a_code_overtakes_everything_that_waits_for_a_permit() -> None:
 
 async def test_other_mail_never_holds_the_permits_of_codes() -> None:
     """One of five permits is for codes only."""
-    limiter = PriorityLimiter(5, Rates(FakeClock()))
+    limiter = RatedLimiter(5, Rates(FakeClock()))
     leave = asyncio.Event()
     running = 0
 
@@ -109,7 +110,7 @@ async def test_other_mail_never_holds_the_permits_of_codes() -> None:
 
 async def test_a_cancelled_wait_loses_no_permit() -> None:
     """Neither while it waits nor in the moment in which the permit is granted."""
-    limiter = PriorityLimiter(1, Rates(FakeClock()))
+    limiter = RatedLimiter(1, Rates(FakeClock()))
     await limiter.acquire(Priority.CODE)
     waiting = asyncio.create_task(limiter.acquire(Priority.CODE))
     last = asyncio.create_task(limiter.acquire(Priority.CODE))
@@ -128,9 +129,9 @@ async def _settled() -> None:
         await asyncio.sleep(0)
 
 
-def _paced(rate: Rate, concurrency: int = 5) -> tuple[PriorityLimiter, FakeClock]:
+def _paced(rate: Rate, concurrency: int = 5) -> tuple[RatedLimiter, FakeClock]:
     clock = FakeClock()
-    return PriorityLimiter(concurrency, Rates(clock, rate=rate)), clock
+    return RatedLimiter(concurrency, Rates(clock, rate=rate)), clock
 
 
 async def test_permits_wait_for_the_rate_and_codes_go_first() -> None:
@@ -187,7 +188,7 @@ async def test_a_rate_that_keeps_mail_waiting_is_no_provider_that_hangs() -> Non
 async def test_a_failed_mail_leaves_its_part_of_the_quota_to_the_next_one() -> None:
     """What is in flight may still be accepted."""
     clock = FakeClock()
-    limiter = PriorityLimiter(5, Rates(clock, quota=Rate(1, 60.0)))
+    limiter = RatedLimiter(5, Rates(clock, quota=Rate(1, 60.0)))
     await limiter.acquire(Priority.CODE)
     waiting = asyncio.create_task(limiter.acquire(Priority.CODE))
     await _settled()

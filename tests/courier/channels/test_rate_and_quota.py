@@ -15,7 +15,7 @@ import structlog.testing
 from msgspec.structs import replace
 
 from mailroom.clock import Instant
-from mailroom.courier import Channel, Courier, PriorityLimiter, Rates, Routes
+from mailroom.courier import Channel, Courier, RatedLimiter, Rates, Routes
 from mailroom.errors import OutboxError, Unavailable
 from mailroom.message import Email, Message, Priority, Receipt, State
 from mailroom.metrics import Metrics
@@ -108,8 +108,7 @@ async def sending(
         outbox=outbox,
         renderer=PlainRenderer(),
         channels={
-            name: Channel(vendor, PriorityLimiter(concurrency, rates), SENDER)
-            for name, (vendor, rates) in vendors.items()
+            name: Channel(vendor, RatedLimiter(concurrency, rates), SENDER) for name, (vendor, rates) in vendors.items()
         },
         routes=Routes({}, tuple(vendors)),
         reply_to=None,

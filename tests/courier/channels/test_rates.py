@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailroom.clock import Instant
-from mailroom.courier.channels.limiter import PriorityLimiter
+from mailroom.courier.channels.rated_limiter import RatedLimiter
 from mailroom.courier.channels.rates import LONGEST_PAUSE_SECONDS, LimitChange, Pace, Rates, RollingLimit
 from mailroom.message import Priority
 from mailroom.providers import Rate
@@ -195,7 +195,7 @@ def test_a_limiter_grants_no_more_than_the_rate_and_everything_in_the_end(
     """With permits that are held for 0.1 s."""
     granted: list[Instant] = []
 
-    async def send(limiter: PriorityLimiter, clock: FakeClock, priority: Priority) -> None:
+    async def send(limiter: RatedLimiter, clock: FakeClock, priority: Priority) -> None:
         assert await limiter.acquire(priority)
         granted.append(clock.now())
         await clock.sleep(0.1)
@@ -203,7 +203,7 @@ def test_a_limiter_grants_no_more_than_the_rate_and_everything_in_the_end(
 
     async def run() -> None:
         clock = FakeClock()
-        limiter = PriorityLimiter(concurrency, Rates(clock, rate=Rate(count, SECOND)))
+        limiter = RatedLimiter(concurrency, Rates(clock, rate=Rate(count, SECOND)))
         tasks = []
         for seconds, priority in arrivals:
             await clock.advance(seconds)

@@ -1,0 +1,54 @@
+"""Permits to use a provider: as many mails at the same time, and as many in a period, as it takes."""
+
+import asyncio
+from typing import Final
+
+from mailroom.clock import Instant
+from mailroom.courier.channels.limiter import NEVER, PriorityLimiter
+from mailroom.courier.channels.rates import Rates
+from mailroom.message import Priority
+
+_SHORTEST_SLEEP_SECONDS: Final = 0.001
+
+
+class RatedLimiter(PriorityLimiter):
+    """Bounds how many mails are handed to a provider at the same time, and how fast one follows another."""
+
+    def __init__(self, concurrency: int, rates: Rates) -> None:
+        super().__init__(concurrency, rates.clock)
+        self.rates = rates
+        self._timer: asyncio.Task[None] | None = None
+        """Sleeps until the rate allows another mail."""
+        self._timer_at: Instant = NEVER
+
+    def take(self, priority: Priority) -> None:
+        """Count a permit as used."""
+        super().take(priority)
+        self.rates.take()
+
+    def close(self) -> None:
+        """End all waits, now and from now on."""
+        super().close()
+        self._stop_timer()
+
+    def _may_grant(self) -> bool:
+        """Whether the rate allows another mail. Else permits are granted when it does, or when one is returned."""
+        ready_at = self.rates.ready_at(self._used)
+        if ready_at <= self.clock.now():
+            return True
+        if self._timer is None or self._timer_at != ready_at:
+            self._stop_timer()
+            if ready_at < NEVER:
+                self._timer_at = ready_at
+                self._timer = asyncio.create_task(self._grant_at(ready_at), name="limiter.rate")
+        return False
+
+    async def _grant_at(self, ready_at: Instant) -> None:
+        await self.clock.sleep(max(ready_at - self.clock.now(), _SHORTEST_SLEEP_SECONDS))
+        self._timer = None
+        self._grant()
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
