@@ -5,6 +5,7 @@ MailroomError
 ├── OutboxError
 │   ├── CannotKeep          not stored: disk full, file locked or read-only; Logto gets a 503
 │   └── OutboxInUse         another process serves from this file
+├── LimitExceeded           too many codes, see [limits]; Logto gets a 429
 ├── SealBroken              a sealed column cannot be decrypted: wrong secret_key, or changed data
 ├── RenderingError          a template failed; the operator can correct it
 │   └── MissingVariable     the request has no code or link, without which the mail is useless
@@ -53,6 +54,17 @@ class CannotKeep(OutboxError):
 
 class OutboxInUse(OutboxError):
     """Another process has locked the outbox."""
+
+
+class LimitExceeded(MailroomError):
+    """A limit of `[limits]` is reached, and nothing was stored."""
+
+    def __init__(self, limit: str, *, retry_after: int) -> None:
+        super().__init__(f"the limit limits.{limit} is reached")
+        self.limit = limit
+        """The name of its setting."""
+        self.retry_after = retry_after
+        """Seconds until it allows the next code, 1 or more."""
 
 
 class SealBroken(MailroomError):

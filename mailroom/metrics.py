@@ -8,7 +8,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from mailroom.clock import Instant
 from mailroom.message import TEMPLATES, Priority
-from mailroom.outbox import HELD_EXHAUSTED, HELD_LINK, HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING, Depth
+from mailroom.outbox import (
+    HELD_EXHAUSTED,
+    HELD_FLOOD,
+    HELD_LINK,
+    HELD_MISCONFIGURED,
+    HELD_REFUSED,
+    HELD_RENDERING,
+    Depth,
+)
 
 OTHER: Final = "other"
 """The label of every template or reason that is not known in advance: requests must not create labels."""
@@ -34,6 +42,10 @@ class Metrics:
             "From the complete request to its response",
             ["endpoint"],
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+        )
+        # limit: ip, recipient_domain, total
+        self.busiest_codes = gauge(
+            "mailroom_busiest_codes", "Codes of the busiest value within the duration of its limit", ["limit"]
         )
         # outcome: accepted, rejected, misconfigured, unavailable, uncertain
         self.attempts = counter("mailroom_attempts_total", "Attempts to hand a mail over", ["provider", "outcome"])
@@ -100,6 +112,7 @@ _HELD: Final = {
     HELD_EXHAUSTED: "exhausted",
     HELD_RENDERING: "rendering",
     HELD_LINK: "link",
+    HELD_FLOOD: "flood",
 }
 """Reason → label."""
 

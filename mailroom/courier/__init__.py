@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from mailroom.clock import Instant
 from mailroom.courier.channels.channel import Channel
 from mailroom.courier.channels.limiter import PriorityLimiter
 from mailroom.courier.channels.rates import Rates
@@ -18,9 +19,14 @@ class Acceptor(Protocol):
     """What the endpoints use of the courier."""
 
     async def accept(
-        self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
+        self,
+        message: Message,
+        *,
+        repeat_of: bytes | None = None,
+        once: Sequence[DedupKey] = (),
+        due_at: Instant | None = None,
     ) -> PutResult:
-        """Store a message and see that it is sent; durable when this returns. Raises CannotKeep.
+        """Store a message and see that it is sent; durable when this returns. Raises CannotKeep and LimitExceeded.
 
-        `repeat_of` and `once` are those of `Outbox.put`.
+        `repeat_of`, `once` and `due_at` are those of `Outbox.put`.
         """

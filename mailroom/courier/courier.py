@@ -105,26 +105,34 @@ class Courier:
         self._draining = False
 
     async def accept(
-        self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
+        self,
+        message: Message,
+        *,
+        repeat_of: bytes | None = None,
+        once: Sequence[DedupKey] = (),
+        due_at: Instant | None = None,
     ) -> PutResult:
-        """Store a message and see that it is sent; durable when this returns. Raises CannotKeep."""
+        """Store a message and see that it is sent; durable when this returns. Raises CannotKeep and LimitExceeded."""
         key = self._supersede_key(message)
         self._replacements.replace(key, message.id)
-        put = partial(self._outbox.put, message, repeat_of=repeat_of, once=once, supersede_key=key)
+        put = partial(self._outbox.put, message, repeat_of=repeat_of, once=once, supersede_key=key, due_at=due_at)
         slots = self._admission.slots(message.template)
-        provider = self._selector.choose(self._routes.providers(message.template))
+        provider = None if due_at else self._selector.choose(self._routes.providers(message.template))
         if not self._delivers or self._draining or provider is None or not slots.take(message.priority):
             result = await put()
-            if result.fresh and self._delivers:
-                slots.add_backlog(message.priority)
-                self._wake.set()
+            if result.to_be_sent and self._delivers:
+                if due_at:
+                    self._wake_at(due_at)
+                else:
+                    slots.add_backlog(message.priority)
+                    self._wake.set()
             return result
         try:
             result = await put(lease=Lease(provider, LEASE_SECONDS))
         except BaseException:
             slots.release(message.priority)
             raise
-        if result.fresh:
+        if result.to_be_sent:
             self._start_delivery(Leased(message, (), begun=Attempt(provider, message.created_at)), slots)
         else:
             slots.release(message.priority)

@@ -16,6 +16,7 @@ import msgspec
 
 from mailroom.clock import Instant
 from mailroom.message import Attempt, Email, Message, Outcome, Priority, State
+from mailroom.outbox.captured_mails import CapturedMails
 
 REPEAT_SECONDS = 60.0
 """How long a repeated body is recognized."""
@@ -44,6 +45,13 @@ class PutResult(msgspec.Struct, frozen=True):
     """The message's id; for a repeat the id of the message that was stored before."""
     fresh: bool
     """False: a repeat, nothing was stored."""
+    is_held: bool = False
+    """True: the event limit is reached; it is stored as held, also if it has a `lease`."""
+
+    @property
+    def to_be_sent(self) -> bool:
+        """Whether it was stored, and is not held."""
+        return self.fresh and not self.is_held
 
 
 class ClaimLimit(msgspec.Struct, frozen=True):
@@ -102,6 +110,8 @@ HELD_EXHAUSTED = "exhausted"
 """No attempts are left."""
 HELD_RENDERING = "rendering"
 """A template failed. Released at restart."""
+HELD_FLOOD = "flood"
+"""More events in an hour than `webhook.max_per_hour`."""
 RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
 
 
@@ -179,34 +189,12 @@ class Record:
     """The known harmless fields; everything else is masked."""
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedMail:
-    """A mail that the `capture` provider stored instead of sending it."""
-
-    id: str
-    captured_at: Instant
-    sender: str
-    recipient: str
-    subject: str
-    size: int
-    """Octets of the raw mail."""
-
-
-class CapturedMails(Protocol):
-    """Stores the mails of the `capture` provider, a limited number: the oldest are deleted."""
-
-    async def keep(self, email: Email) -> None:
-        """Store a mail. Raises CannotKeep."""
-
-    async def newest(self, limit: int) -> list[CapturedMail]:
-        """Return the latest mails, newest first."""
-
-    async def raw(self, id: str) -> bytes | None:  # noqa: A002 - the field's word
-        """Return a mail as RFC 5322 text; None: unknown id."""
-
-
 class Outbox(Protocol):
-    """Stores messages. Every method that writes raises CannotKeep when the change could not be made durable."""
+    """Stores messages. Every method that writes raises CannotKeep when the change could not be made durable.
+
+    It is opened with two limits, or None: how many codes one recipient may have in a sliding window, failed ones not
+    counted, and how many events are sent in one; by the engine's clock.
+    """
 
     @property
     def captured(self) -> CapturedMails:
@@ -220,14 +208,16 @@ class Outbox(Protocol):
         once: Sequence[DedupKey] = (),
         supersede_key: bytes | None = None,
         lease: Lease | None = None,
+        due_at: Instant | None = None,
     ) -> PutResult:
-        """Store a message; durable when this returns.
+        """Store a message; durable when this returns. It is not sent before `due_at`.
 
         `repeat_of` is the request's body: when it repeats within `REPEAT_SECONDS`, the result is the first message's
         id, unless that one failed. Nothing is stored either if one of the events in `once` is stored already.
         A message with a `supersede_key` is claimed before older ones with the same key, and supersedes them once it
-        is settled as sent. With a `lease` the message is inserted as sending, otherwise as queued. Raises ValueError
-        for a recipient that is no address, and for text that UTF-8 cannot encode.
+        is settled as sent. With a `lease` the message is inserted as sending, otherwise as queued. Raises LimitExceeded
+        for a code that its recipient's limit does not allow; an event beyond its limit is stored as held. Raises
+        ValueError for a recipient that is no address, and for text that UTF-8 cannot encode.
         """
 
     async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:

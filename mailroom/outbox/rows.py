@@ -5,6 +5,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from mailroom.address import identity
+from mailroom.clock import Instant
 from mailroom.errors import SealBroken
 from mailroom.message import Attempt, Email, Message, Priority, State
 from mailroom.outbox import Lease, Leased, Record
@@ -35,14 +36,16 @@ def row_of(
     message: Message,
     *,
     seal: Seal,
+    recipient_key: bytes,
     repeat_key: bytes | None,
     supersede_key: bytes | None,
     lease: Lease | None,
+    due_at: Instant | None = None,
     owner: str,
 ) -> tuple[object, ...]:
     """Return a new message's row, see `COLUMNS`.
 
-    Raises ValueError when the recipient is no address, or the payload cannot be encoded in UTF-8.
+    Raises ValueError when the payload cannot be encoded in UTF-8.
     """
     return (
         message.id,
@@ -52,10 +55,10 @@ def row_of(
         msgspec.json.encode(message.languages).decode(),
         message.created_at,
         message.expires_at,
-        message.created_at + lease.seconds if lease else min(message.created_at, message.expires_at),
+        message.created_at + lease.seconds if lease else min(due_at or message.created_at, message.expires_at),
         owner if lease else None,
         attempts_text((Attempt(lease.provider, message.created_at),) if lease else ()),
-        recipient_key(seal, message.recipient),
+        recipient_key,
         repeat_key,
         supersede_key,
         seal.seal_json(message.id, "sealed", {"payload": message.payload, "ip": message.ip}),

@@ -87,11 +87,16 @@ class Sending:
 
 @asynccontextmanager
 async def sending(
-    path: Path, *script: Any, concurrency: int = 10, supersedes: bool = True, clock: FakeClock | None = None
+    path: Path,
+    *script: Any,
+    concurrency: int = 10,
+    supersedes: bool = True,
+    clock: FakeClock | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Sending]:
     """Open an outbox and start a courier; its provider answers by the script."""
     clock = clock or FakeClock()
-    outbox = await SqliteOutbox.open(path / "mailroom.db", secret_keys=[SECRET], clock=clock)
+    outbox = await SqliteOutbox.open(path / "mailroom.db", secret_keys=[SECRET], clock=clock, **limits)
     opened = Sending(outbox, clock, ScriptedProvider(list(script)), concurrency=concurrency, supersedes=supersedes)
     await opened.courier.start()
     try:

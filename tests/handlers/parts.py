@@ -5,9 +5,10 @@ from typing import Any, cast
 
 from mailroom.clock import Clock
 from mailroom.config.model import Settings
-from mailroom.errors import CannotKeep
+from mailroom.errors import CannotKeep, LimitExceeded
 from mailroom.message import Email, Message, Priority
-from mailroom.outbox import REPEAT_SECONDS, CapturedMail, DedupKey, Depth, Outbox, PutResult
+from mailroom.outbox import REPEAT_SECONDS, DedupKey, Depth, Outbox, PutResult
+from mailroom.outbox.captured_mails import CapturedMail
 
 AUTHORIZATION = "Bearer test-token"
 
@@ -51,6 +52,9 @@ class MemoryParts:
         self.stored: list[Message] = []
         self.full = False
         self.silent = False
+        self.holds = False
+        self.retry_after = 0
+        self.due: list[float | None] = []
         self.captured = MemoryCaptured()
         self._clock = clock
         self._repeats: dict[bytes, tuple[float, str]] = {}
@@ -62,11 +66,18 @@ class MemoryParts:
         return cast("Outbox", self)
 
     async def accept(
-        self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
+        self,
+        message: Message,
+        *,
+        repeat_of: bytes | None = None,
+        once: Sequence[DedupKey] = (),
+        due_at: float | None = None,
     ) -> PutResult:
         """Keep a message, unless it is a repeat."""
         if self.full:
             raise CannotKeep("database or disk is full")
+        if self.retry_after:
+            raise LimitExceeded("recipient", retry_after=self.retry_after)
         now = self._clock.now()
         earlier = self._repeats.get(repeat_of) if repeat_of is not None else None
         if earlier and now - earlier[0] < REPEAT_SECONDS:
@@ -79,7 +90,8 @@ class MemoryParts:
             self._repeats[repeat_of] = (now, message.id)
         self._once |= {claim.what: (claim.until, message.id) for claim in once}
         self.stored.append(message)
-        return PutResult(message.id, fresh=True)
+        self.due.append(due_at)
+        return PutResult(message.id, fresh=True, is_held=self.holds)
 
     async def remember(self, once: DedupKey) -> None:
         """Note that something happened."""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mailroom.outbox import CapturedMail
+from mailroom.outbox.captured_mails import CapturedMail
 from mailroom.providers import module_of
 from tests.clock import START
 from tests.handlers.serving import Answer, Client, Running, request, served

@@ -1,6 +1,7 @@
 """The endpoints for the platform and Prometheus."""
 
 from mailroom.metrics import Metrics
+from mailroom.outbox import HELD_FLOOD
 from tests.handlers.serving import Running, served
 
 
@@ -38,6 +39,13 @@ def test_metrics_show_what_waits_and_what_is_held(server: Running) -> None:
     assert _value(server, 'mailroom_held{reason="other"}') == 1
     assert _value(server, "mailroom_free_bytes") == 4096
     assert _value(server, "mailroom_draining") == 0
+
+
+def test_a_held_flood_of_events_has_a_label_of_its_own() -> None:
+    """An operator releases it; the others are repaired."""
+    metrics = Metrics()
+    metrics.observe_outbox({}, {HELD_FLOOD: 7}, None, 0.0)
+    assert b'mailroom_held{reason="flood"} 7.0' in metrics.text()
 
 
 def test_metrics_respond_while_the_outbox_does_not(server: Running) -> None:

@@ -42,7 +42,12 @@ class SlowParts(MemoryParts):
         self.go_on = asyncio.Event()
 
     async def accept(
-        self, message: Message, *, repeat_of: bytes | None = None, once: Sequence[DedupKey] = ()
+        self,
+        message: Message,
+        *,
+        repeat_of: bytes | None = None,
+        once: Sequence[DedupKey] = (),
+        due_at: float | None = None,
     ) -> PutResult:
         self.asked.set()
         await self.go_on.wait()

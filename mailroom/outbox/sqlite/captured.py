@@ -7,7 +7,7 @@ import apsw
 
 from mailroom.clock import Clock
 from mailroom.message import Email
-from mailroom.outbox import CapturedMail
+from mailroom.outbox.captured_mails import CapturedMail
 from mailroom.outbox.sqlite.queries import Reader
 from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Seal

@@ -7,7 +7,8 @@ await outbox.close()
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,8 @@ from mailroom.outbox import (
     Settlement,
     SettleResult,
 )
-from mailroom.outbox.rows import attempts_text, row_of
+from mailroom.outbox.limits import RateLimit
+from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.outbox.sqlite import operations
 from mailroom.outbox.sqlite.captured import SqliteCaptured
 from mailroom.outbox.sqlite.database import (
@@ -41,7 +43,7 @@ from mailroom.outbox.sqlite.database import (
     wrapped_key_at,
 )
 from mailroom.outbox.sqlite.files import Files
-from mailroom.outbox.sqlite.inserts import SELECT_ONCE, Inserter, InsertRequest, RecentBodies, delete, remember
+from mailroom.outbox.sqlite.inserts import SELECT_ONCE, Inserter, InsertRequest, delete, remember
 from mailroom.outbox.sqlite.lock import Lock
 from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
 from mailroom.outbox.sqlite.writer import Writer
@@ -62,14 +64,14 @@ class SqliteOutbox(SqliteRecords):
         reader: Reader,
         *,
         seal: Seal,
-        recent: RecentBodies,
+        inserter: Inserter,
         clock: Clock,
         owner: str,
     ) -> None:
         super().__init__(path, reader, seal)
         self._lock = lock
         self._writer = writer
-        self._insert = Inserter(recent).insert
+        self._insert = inserter.insert
         self._clock = clock
         self._owner = owner
         self._data_version: object = None
@@ -84,8 +86,10 @@ class SqliteOutbox(SqliteRecords):
         clock: Clock,
         entropy: Entropy = os.urandom,
         wait_seconds: float | None = WAIT_SECONDS,
+        recipient_limit: RateLimit | None = None,
+        event_limit: RateLimit | None = None,
     ) -> "SqliteOutbox":
-        """Open the file for serving; creates it if it is missing.
+        """Open the file for serving; creates it if it is missing. `Outbox` describes the limits.
 
         The previous process has ended: its leases end, and messages that are held until a restart are queued.
         Raises OutboxInUse when another process still serves after `wait_seconds` (None: waits without limit),
@@ -94,11 +98,12 @@ class SqliteOutbox(SqliteRecords):
         await asyncio.to_thread(create, path)
         lock = await Lock.take(path, clock=clock, wait_seconds=wait_seconds)
         try:
-            prepared = await asyncio.to_thread(_prepare, path, secret_keys, entropy, clock.now())
+            read_inserter = partial(Inserter.read, recipients=recipient_limit, events=event_limit)
+            prepared = await asyncio.to_thread(_prepare, path, secret_keys, entropy, clock.now(), read_inserter)
         except BaseException:
             lock.release()
             raise
-        connection, identity, seal, recent = prepared
+        connection, identity, seal, inserter = prepared
 
         def admit() -> None:
             if lock.holds(path):
@@ -114,7 +119,7 @@ class SqliteOutbox(SqliteRecords):
             Writer(Files(path, connection, admit=admit)),
             Reader(path),
             seal=seal,
-            recent=recent,
+            inserter=inserter,
             clock=clock,
             owner=entropy(8).hex(),
         )
@@ -127,19 +132,31 @@ class SqliteOutbox(SqliteRecords):
         once: Sequence[DedupKey] = (),
         supersede_key: bytes | None = None,
         lease: Lease | None = None,
+        due_at: Instant | None = None,
     ) -> PutResult:
         """Store a message; durable when this returns."""
         repeat_key = None if repeat_of is None else self._seal.key_of("repeat", repeat_of)
+        mailbox = recipient_key(self._seal, message.recipient)
         row = row_of(
             message,
             seal=self._seal,
+            recipient_key=mailbox,
             repeat_key=repeat_key,
             supersede_key=None if supersede_key is None else self._seal.key_of("supersede", supersede_key),
             lease=lease,
+            due_at=due_at,
             owner=self._owner,
         )
-        keys = tuple((self._once_key(one.what), one.until) for one in once)
-        request = InsertRequest(row, message.id, message.created_at, repeat_key, keys)
+        request = InsertRequest(
+            row,
+            id=message.id,
+            created_at=message.created_at,
+            now=self._clock.now(),
+            priority=message.priority,
+            recipient_key=mailbox,
+            repeat_key=repeat_key,
+            once=tuple((self._once_key(one.what), one.until) for one in once),
+        )
         return await self._writer.run(self._insert, request, undo=delete)
 
     async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
@@ -216,15 +233,19 @@ class SqliteOutbox(SqliteRecords):
 
 
 def _prepare(
-    path: Path, secret_keys: Sequence[str], entropy: Entropy, now: Instant
-) -> tuple[Connection, bytes | None, Seal, RecentBodies]:
+    path: Path,
+    secret_keys: Sequence[str],
+    entropy: Entropy,
+    now: Instant,
+    read_inserter: Callable[[apsw.Connection, Instant], Inserter],
+) -> tuple[Connection, bytes | None, Seal, Inserter]:
     try:
         connection = connect(path)
         try:
             migrate(connection)
             seal = create_or_unlock_seal(connection, secret_keys, entropy)
             operations.start(connection, now)
-            recent = RecentBodies.read(connection, now)
+            inserter = read_inserter(connection, now)
             identity = wrapped_key(connection)
             truncate_log(connection)
             connection.log_moved()  # stores the identity with which later calls compare
@@ -233,4 +254,4 @@ def _prepare(
             raise
     except apsw.Error as error:
         raise not_usable(path, error) from error
-    return connection, identity, seal, recent
+    return connection, identity, seal, inserter

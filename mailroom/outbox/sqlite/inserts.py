@@ -8,11 +8,13 @@ import apsw
 import msgspec
 
 from mailroom.clock import Instant
-from mailroom.errors import OutboxError
-from mailroom.message import State, new_id
-from mailroom.outbox import REPEAT_SECONDS, PutResult
+from mailroom.errors import LimitExceeded, OutboxError
+from mailroom.message import Priority, State, new_id
+from mailroom.outbox import HELD_FLOOD, REPEAT_SECONDS, PutResult
+from mailroom.outbox.limits import RateLimit, SlidingWindow
 from mailroom.outbox.rows import COLUMNS
 from mailroom.outbox.sqlite.database import execute_bulk, rows_of
+from mailroom.outbox.sqlite.recipient_limit import RecipientLimiter
 
 _INSERT: Final = f"INSERT INTO messages ({COLUMNS}) VALUES {{values}}"  # noqa: S608 - a constant
 
@@ -22,10 +24,24 @@ SELECT_ONCE: Final = "SELECT message_id FROM once WHERE key = ? AND (until IS NU
 
 _INSERT_ONCE: Final = "INSERT OR REPLACE INTO once (key, message_id, until) VALUES (?, ?, ?)"
 
+_HOLD: Final = """
+    UPDATE messages
+       SET state = 'held', reason = ?, owner = NULL, attempts = '[]', due_at = expires_at
+     WHERE id = ?
+"""
+
 _RECENT: Final = """
     SELECT repeat_key, id, created_at
       FROM messages
      WHERE id >= ? AND repeat_key IS NOT NULL
+     ORDER BY number
+"""
+
+
+_RECENT_EVENTS: Final = """
+    SELECT created_at
+      FROM messages
+     WHERE id >= ?1 AND created_at > ?2 AND created_at <= ?3 AND priority = ?4 AND reason <> ?5
      ORDER BY number
 """
 
@@ -35,7 +51,11 @@ class InsertRequest(msgspec.Struct, frozen=True, eq=False):
 
     row: tuple[object, ...]
     id: str
+    created_at: Instant
     now: Instant
+    """The engine's time."""
+    priority: Priority
+    recipient_key: bytes
     repeat_key: bytes | None
     once: tuple[tuple[bytes, Instant | None], ...]
     """Keys that must not be stored yet, and until when each is stored."""
@@ -73,42 +93,90 @@ class RecentBodies:
 
 
 class Inserter:
-    """Inserts the messages of one transaction in few statements; one by one those that may be repeats."""
+    """Inserts the messages of one transaction in few statements; one by one those that need to be compared first.
 
-    def __init__(self, recent: RecentBodies) -> None:
+    These are messages that may be repeats, codes that may exceed their recipient's limit, and events.
+    """
+
+    def __init__(
+        self, recent: RecentBodies, recipients: RecipientLimiter | None = None, events: SlidingWindow | None = None
+    ) -> None:
         self._recent = recent
+        self._recipients = recipients
+        self._events = events
 
-    def insert(self, connection: apsw.Connection, requests: Sequence[InsertRequest]) -> list[PutResult]:
-        """Insert messages. Raises OutboxError when an id is stored already: the writer then runs each separately."""
+    @classmethod
+    def read(
+        cls, connection: apsw.Connection, now: Instant, *, recipients: RateLimit | None, events: RateLimit | None
+    ) -> "Inserter":
+        """Return an inserter that knows of the latest messages in the database."""
+        return cls(
+            RecentBodies.read(connection, now),
+            RecipientLimiter.read(connection, recipients, now) if recipients else None,
+            _read_events(connection, events, now) if events else None,
+        )
+
+    def insert(self, connection: apsw.Connection, requests: Sequence[InsertRequest]) -> list[PutResult | LimitExceeded]:
+        """Insert messages; a LimitExceeded is for the caller to raise.
+
+        Raises OutboxError when an id is stored already: the writer then runs each separately.
+        """
         new: list[InsertRequest] = []
         results: dict[InsertRequest, PutResult] = {}
         for request in requests:
-            if not request.once and not self._recent.find(request.repeat_key):
+            if self._is_new(request):
                 new.append(request)
                 results[request] = self._remember(request)
         try:
             execute_bulk(connection, _INSERT, [request.row for request in new])
-            return [results.get(request) or self._insert_unless_repeated(connection, request) for request in requests]
+            return [results.get(request) or self._compare_and_insert(connection, request) for request in requests]
         except apsw.ConstraintError:
             raise OutboxError(f"{requests[0].id} is stored already: an id is used once") from None
 
-    def _insert_unless_repeated(self, connection: apsw.Connection, request: InsertRequest) -> PutResult:
+    def _is_new(self, request: InsertRequest) -> bool:
+        """Return whether a message can be inserted without further comparisons; counts it if so."""
+        if request.once or request.priority is Priority.EVENT or self._recent.find(request.repeat_key):
+            return False
+        limiter = self._limiter(request)
+        return limiter is None or limiter.admit(request.recipient_key, request.now)
+
+    def _limiter(self, request: InsertRequest) -> RecipientLimiter | None:
+        return self._recipients if request.priority is Priority.CODE else None
+
+    def _compare_and_insert(self, connection: apsw.Connection, request: InsertRequest) -> PutResult | LimitExceeded:
         if earlier := self._recent.find(request.repeat_key):
             row = connection.execute(_REPEATED, (earlier, request.repeat_key)).fetchone()
             # No repeat if the earlier message failed, is too old, or its transaction was rolled back.
-            if row and row[0] != State.FAILED and abs(request.now - row[1]) < REPEAT_SECONDS:
+            if row and row[0] != State.FAILED and abs(request.created_at - row[1]) < REPEAT_SECONDS:
                 return PutResult(earlier, fresh=False)
         for key, _ in request.once:
-            if earlier := connection.execute(SELECT_ONCE, (key, request.now)).get:
+            if earlier := connection.execute(SELECT_ONCE, (key, request.created_at)).get:
                 return PutResult(earlier, fresh=False)
+        if limiter := self._limiter(request):
+            if error := limiter.check(connection, request.recipient_key, request.now):
+                return error
+            limiter.count(request.recipient_key, request.now)
         execute_bulk(connection, _INSERT, [request.row])
         connection.executemany(_INSERT_ONCE, [(key, request.id, until) for key, until in request.once])
-        return self._remember(request)
+        is_held = request.priority is Priority.EVENT and self._events and not self._events.take(request.now)
+        if is_held:
+            connection.execute(_HOLD, (HELD_FLOOD, request.id))
+        return self._remember(request, is_held=bool(is_held))
 
-    def _remember(self, request: InsertRequest) -> PutResult:
+    def _remember(self, request: InsertRequest, *, is_held: bool = False) -> PutResult:
         if request.repeat_key:
-            self._recent.add(request.repeat_key, request.id, request.now)
-        return PutResult(request.id, fresh=True)
+            self._recent.add(request.repeat_key, request.id, request.created_at)
+        return PutResult(request.id, fresh=True, is_held=is_held)
+
+
+def _read_events(connection: apsw.Connection, limit: RateLimit, now: Instant) -> SlidingWindow:
+    """Return the window with the events in the database that were not held because of it."""
+    window = SlidingWindow(limit)
+    since = now - limit.seconds
+    first = new_id(max(0.0, since), bytes(10))
+    for (created_at,) in connection.execute(_RECENT_EVENTS, (first, since, now, int(Priority.EVENT), HELD_FLOOD)):
+        window.take(created_at)
+    return window
 
 
 def delete(connection: apsw.Connection, request: InsertRequest) -> None:

@@ -24,8 +24,8 @@ from mailroom.outbox.sqlite.files import Files
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-Work: TypeAlias = Callable[[apsw.Connection, Sequence[Argument]], Sequence[Result]]
-"""Works on a list of arguments within a transaction, and returns one result for each."""
+Work: TypeAlias = Callable[[apsw.Connection, Sequence[Argument]], Sequence[Result | Exception]]
+"""Works on a list of arguments within a transaction; returns a result for each, or the exception for its caller."""
 
 Undo: TypeAlias = Callable[[apsw.Connection, Argument], None]
 """Reverts what the work has done for this argument."""

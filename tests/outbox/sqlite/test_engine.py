@@ -4,10 +4,8 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import apsw
 import pytest
@@ -22,7 +20,7 @@ from mailroom.outbox import (
     PutResult,
     Settlement,
 )
-from mailroom.outbox.rows import COLUMNS, row_of
+from mailroom.outbox.rows import COLUMNS, recipient_key, row_of
 from mailroom.outbox.sqlite import database, queries
 from mailroom.outbox.sqlite.database import SCHEMA, connect, create, create_or_unlock_seal
 from mailroom.outbox.sqlite.engine import SqliteOutbox
@@ -30,47 +28,16 @@ from mailroom.outbox.sqlite.inserts import RecentBodies
 from mailroom.outbox.sqlite.operator import open_for_operator
 from tests.clock import START, FakeClock
 from tests.outbox.contract import OutboxContract, claim, claim_one, email, message
-
-SECRET: Final = "a-secret-key-of-the-tests"
-Open = Callable[..., Awaitable[SqliteOutbox]]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the outbox's path; no file exists yet."""
-    return tmp_path / "data" / "mailroom.db"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """Return the clock of the outboxes."""
-    return FakeClock()
-
-
-@pytest.fixture
-async def open_outbox(path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
-    """Open an outbox as a server does; closed at the end."""
-    async with AsyncExitStack() as stack:
-
-        async def opened(schema: Path = SCHEMA, **more: Any) -> SqliteOutbox:
-            monkeypatch.setattr(database, "SCHEMA", schema)
-            outbox = await SqliteOutbox.open(
-                path, **{"secret_keys": [SECRET], "clock": clock, "wait_seconds": 0, **more}
-            )
-            stack.push_async_callback(outbox.close)
-            return outbox
-
-        yield opened
-
-
-@pytest.fixture
-async def outbox(open_outbox: Open) -> SqliteOutbox:
-    """Return an open outbox."""
-    return await open_outbox()
+from tests.outbox.limits_contract import LimitsContract
+from tests.outbox.sqlite.conftest import SECRET, Open
 
 
 class TestContract(OutboxContract):
     """The contract, on SQLite."""
+
+
+class TestLimitsContract(LimitsContract):
+    """The contract of the limits, on SQLite."""
 
 
 # The file
@@ -382,7 +349,8 @@ async def test_a_file_of_schema_1_is_migrated(open_outbox: Open, path: Path) -> 
     columns = COLUMNS.replace(" supersede_key,", "")
     for i, one in enumerate(ada):
         key = seal.key_of("repeat", b"body %d" % i)
-        row = row_of(one, seal=seal, repeat_key=key, supersede_key=None, lease=None, owner="")
+        mailbox = recipient_key(seal, one.recipient)
+        row = row_of(one, seal=seal, recipient_key=mailbox, repeat_key=key, supersede_key=None, lease=None, owner="")
         values = [value for name, value in zip(COLUMNS.split(", "), row, strict=True) if name != "supersede_key"]
         connection.execute(f"INSERT INTO messages ({columns}) VALUES ({','.join('?' * len(values))})", values)
     connection.close()
