@@ -96,7 +96,12 @@ async def build(
     """Open the outbox and connect the parts. Raises OutboxError or SealBroken; `wait_seconds` is that of `open`."""
     settings, clock = prepared.settings, prepared.clock
     outbox = await engine.open(
-        settings.database_path, secret_keys=_secret_keys(settings), clock=clock, wait_seconds=wait_seconds
+        settings.database_path,
+        secret_keys=_secret_keys(settings),
+        clock=clock,
+        wait_seconds=wait_seconds,
+        recipient_limit=settings.limits.recipient,
+        event_limit=settings.webhook.event_limit,
     )
     channels = {
         name: Channel(

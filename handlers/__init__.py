@@ -5,6 +5,7 @@ from collections.abc import Callable
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
+from handlers.code_limits import CodeLimits
 from handlers.dev_only import LoopbackOnly
 from handlers.email import EmailEndpoint
 from handlers.health import HealthEndpoints, Readiness
@@ -35,7 +36,12 @@ def application(
     ]
     if settings.role != "worker":
         email = EmailEndpoint(
-            settings=settings, acceptor=acceptor, clock=clock, entropy=entropy, metrics=metrics.endpoint("email")
+            settings=settings,
+            acceptor=acceptor,
+            clock=clock,
+            entropy=entropy,
+            metrics=metrics.endpoint("email"),
+            limits=CodeLimits(settings.limits, clock, metrics),
         )
         webhook = WebhookEndpoint(
             settings=settings,

@@ -7,16 +7,20 @@ from starlette.types import Receive, Scope
 
 from handlers import request_body
 from handlers.auth import AUTHORIZED, Authorization
+from handlers.code_limits import CodeLimits
 from handlers.post_endpoint import PostEndpoint
 from handlers.responses import ErrorResponse, RequestError
 from mailroom.address import usable
 from mailroom.config.model import Settings
+from mailroom.errors import LimitExceeded
 from mailroom.logto import CODE_TYPES, CONSOLE_TEST_CODE, GENERIC, INVITATION
 from mailroom.message import Message, Priority, languages_of, new_id
 from mailroom.rendering.sanitize import code
 
 READING_SECONDS: Final = 30.0
 """A code is not sent in the last seconds of its lifetime: nobody could type it in time."""
+_FEW_MINUTES: Final = 600
+"""Seconds."""
 _LONGEST_TYPE: Final = 64
 _LONGEST_IP: Final = 45
 
@@ -39,8 +43,9 @@ class EmailEndpoint(PostEndpoint):
     refused_event = "email.refused"
     not_stored_event = "email.not_stored"
 
-    def __init__(self, *, settings: Settings, **shared: Any) -> None:
+    def __init__(self, *, settings: Settings, limits: CodeLimits, **shared: Any) -> None:
         super().__init__(settings=settings, **shared)
+        self._limits = limits
         self._authorization = None if settings.dev else Authorization(settings.connector.authorization)
         self._code_seconds = settings.lifetimes.code.total_seconds() - READING_SECONDS
         self._invitation_seconds = settings.lifetimes.invitation.total_seconds()
@@ -55,7 +60,11 @@ class EmailEndpoint(PostEndpoint):
         content = await request_body.body(scope, receive)
         began = self._clock.monotonic()
         message = self._parse(content)
-        stored = await self._acceptor.accept(message, repeat_of=content if _has_code(message) else None)
+        try:
+            self._limits.check(message)
+            stored = await self._acceptor.accept(message, repeat_of=content if _has_code(message) else None)
+        except LimitExceeded as error:
+            raise RequestError(_too_many(error)) from None
         self._metrics.answered(message.template, self._clock.monotonic() - began, fresh=stored.fresh)
         return b'{"id":"%b"}' % stored.id.encode()
 
@@ -88,6 +97,13 @@ def _template(name: str | None) -> str:
     if name and len(name) <= _LONGEST_TYPE and name.isascii() and name.isalnum():
         return name
     return GENERIC
+
+
+def _too_many(error: LimitExceeded) -> ErrorResponse:
+    what = " for this address" if error.limit == "recipient" else ""
+    when = "in a few minutes" if error.retry_after <= _FEW_MINUTES else "later"
+    header = (b"retry-after", b"%d" % error.retry_after)
+    return ErrorResponse(429, f"Too many codes were requested{what}. Please try again {when}.", (header,))
 
 
 def _has_code(message: Message) -> bool:

@@ -10,11 +10,11 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from mailroom.address import usable
+from mailroom.address import identity, usable
 from mailroom.clock import Instant
 from mailroom.config.model import EventRule
 from mailroom.logto import USER_CREATED
-from mailroom.message import Message, Priority, languages_of, new_id
+from mailroom.message import WELCOME, Message, Priority, languages_of, new_id
 from mailroom.outbox import DedupKey
 
 _LOOKUP_SECONDS: Final = 2.0
@@ -37,6 +37,8 @@ class EventMessage:
 
     message: Message
     once: tuple[DedupKey, ...]
+    due_at: Instant | None = None
+    """When it is sent; None: at once."""
 
 
 async def decide(
@@ -53,7 +55,7 @@ async def decide(
 
     `rules` are `[webhook.events]`. `last_languages` returns the languages of the last mail to an address: events name
     no language, but the request for the code with which the user registered did. Repeats of the event are recognized
-    until `remembered_until`, and those of a user's creation for ever.
+    until `remembered_until`, and what a rule sends once per user or address for as long as it says.
     """
     name = event.get("event")
     rule = rules.get(name) if isinstance(name, str) else None
@@ -70,6 +72,7 @@ async def decide(
     profile = user.get("profile")
     languages = languages_of(profile) if isinstance(profile, Mapping) else ()
     ip = event.get("ip", event.get("userIp"))
+    due_at = now + rule.delay.total_seconds()
     message = Message(
         id=new_id(now, entropy(10)),
         template=rule.template,
@@ -77,15 +80,18 @@ async def decide(
         recipient=address,
         payload={"event": name, "user": user, "application": event.get("application")},
         created_at=now,
-        expires_at=now + lifetime.total_seconds(),
+        expires_at=due_at + lifetime.total_seconds(),
         ip=ip if isinstance(ip, str) else None,
         languages=languages or await _look_up_languages(last_languages, address),
     )
     once = [DedupKey(b"webhook:" + _fingerprint(event), remembered_until)]
-    user_id = user.get("id")
-    if name == USER_CREATED and isinstance(user_id, str) and user_id:
-        once.append(DedupKey(b"welcome:" + user_id.encode()))
-    return EventMessage(message, tuple(once))
+    once_per = rule.once_per or ("user" if name == USER_CREATED else None)
+    reader = user.get("id") if once_per == "user" else identity(address)
+    if once_per and isinstance(reader, str) and reader:
+        kind = "welcome" if rule.template == WELCOME and once_per == "user" else f"{rule.template} per {once_per}"
+        until = now + rule.once_within.total_seconds() if rule.once_within else None
+        once.append(DedupKey(f"{kind}:{reader}".encode(), until))
+    return EventMessage(message, tuple(once), due_at if rule.delay else None)
 
 
 async def _look_up_languages(

@@ -182,3 +182,47 @@ async def test_an_event_that_creates_no_user_has_no_welcome_key() -> None:
     decision = await _decide(_event("PostResetPassword-experience-forgot-password"), rules)
     assert isinstance(decision, EventMessage)
     assert len(decision.once) == 1
+
+
+async def test_a_delayed_mail_lives_from_its_delay_on() -> None:
+    """It is due an hour after the event was accepted, and its lifetime starts then."""
+    rules = {"User.Created": Rule.model_validate({"template": "Welcome", "delay": "1h"})}
+    decision = await _decide(_event("User.Created-experience-register-email-code"), rules)
+    assert isinstance(decision, EventMessage)
+    assert decision.due_at == START + 3600
+    assert (decision.message.created_at, decision.message.expires_at) == (START, START + 3600 + 3 * 86400)
+
+
+@pytest.mark.parametrize(
+    ("rule", "what", "until"),
+    [
+        ({"template": "Notice", "once_per": "user"}, b"Notice per user:cpjhvhx62u6p", None),
+        ({"template": "Notice", "once_per": "address"}, b"Notice per address:ada@example.com", None),
+        (
+            {"template": "Notice", "once_per": "user", "once_within": "24h"},
+            b"Notice per user:cpjhvhx62u6p",
+            START + 86400,
+        ),
+        ({"template": "Welcome", "once_per": "user"}, b"welcome:cpjhvhx62u6p", None),
+        ({"template": "Welcome", "once_per": "address"}, b"Welcome per address:ada@example.com", None),
+    ],
+)
+async def test_an_event_may_send_a_template_once_per_user_or_address(
+    rule: dict[str, Any], what: bytes, until: float | None
+) -> None:
+    """For ever or for a while; addresses are compared without upper case."""
+    event = _event("User.Created-experience-register-email-code")
+    event["data"]["primaryEmail"] = "Ada@EXAMPLE.com"
+    user = event | {"event": "PostRegister"}
+    decision = await _decide(user, {"PostRegister": Rule.model_validate(rule)})
+    assert isinstance(decision, EventMessage)
+    assert [(key.what, key.until) for key in decision.once[1:]] == [(what, until)]
+
+
+async def test_without_its_id_a_user_gets_every_mail() -> None:
+    """There is nothing to recognize the user by, and a mail twice is better than none."""
+    event = _event("User.Created-experience-register-email-code")
+    del event["data"]["id"]
+    decision = await _decide(event)
+    assert isinstance(decision, EventMessage)
+    assert len(decision.once) == 1

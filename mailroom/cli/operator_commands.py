@@ -11,7 +11,8 @@ import click
 from mailroom.cli.context import CliContext, OperatorOutbox, as_json
 from mailroom.cli.output import iso_time, local_time, print_json, print_line, progress_bar
 from mailroom.clock import Instant
-from mailroom.config.model import Settings, parse_duration
+from mailroom.config.durations import parse_duration
+from mailroom.config.model import Settings
 from mailroom.message import State
 from mailroom.outbox import OperatorResult
 

@@ -66,6 +66,9 @@ def find_faults(
             yield ("providers", name), problem
     if settings.connector.trusted_proxies and settings.connector.trusted_hops:
         yield ("connector", "trusted_hops"), "cannot be combined with trusted_proxies; remove one of them"
+    recipient = settings.limits.recipient
+    if recipient and recipient.seconds > settings.retention.total_seconds():
+        yield ("limits", "recipient"), "its duration is longer than retention, after which codes are not counted"
     if dev and settings.host not in _LOOPBACK:
         yield ("host",), "with --dev only this machine may connect; remove it, or run without --dev"
 

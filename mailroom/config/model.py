@@ -1,6 +1,5 @@
 """The settings' model: types, bounds, defaults and descriptions. `sources` finds the values."""
 
-import re
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from mailroom.address import ascii_form
+from mailroom.config.durations import Duration, Limit
 from mailroom.logto import USER_CREATED
 from mailroom.message import WELCOME
+from mailroom.outbox.limits import RateLimit
 from mailroom.providers import Mailbox, ProviderSettings
 from mailroom.rendering import Brand
 from mailroom.rendering.links import DANGEROUS_SCHEMES, SCHEME
@@ -22,31 +23,6 @@ class Section(BaseModel):
     """A table of the TOML file."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)")
-
-
-def parse_duration(value: Any) -> Any:
-    """Read `10m`, `24h`, `8s`, `0`; a bare number is refused, for it has no unit. Raises ValueError."""
-    if isinstance(value, timedelta):
-        return value
-    if value == "0" or (value == 0 and not isinstance(value, bool)):
-        return timedelta(0)
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('write a duration with its unit: "30s", "10m", "24h" or "7d"')
-    seconds = float(match[1]) * _UNITS[match[2]]
-    if seconds > _LONGEST_DURATION.total_seconds():
-        raise ValueError(f"at most {_LONGEST_DURATION.days}d")
-    return timedelta(seconds=seconds)
-
-
-_LONGEST_DURATION: Final = timedelta(days=36500)
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-"""A setting that is written `10m`."""
 
 
 def _check_not_empty(value: SecretStr) -> SecretStr:
@@ -130,6 +106,18 @@ class EventRule(Section):
     only: Literal["registration"] | None = Field(
         None, description='`"registration"` skips users that were created through the Management API'
     )
+    delay: Duration = Field(
+        timedelta(0),
+        ge=timedelta(0),
+        le=timedelta(days=30),
+        description="how long after the event the mail is sent; its lifetime starts then",
+    )
+    once_per: Literal["user", "address"] | None = Field(
+        None, description="each user, or address, gets this template once; the default for `User.Created` is `user`"
+    )
+    once_within: Duration = Field(
+        timedelta(0), ge=timedelta(0), description="how long `once_per` is remembered; `0`: for ever"
+    )
 
 
 def _expand_event(value: Any) -> Any:
@@ -147,8 +135,41 @@ class Webhook(Section):
     )
     events: dict[str, Annotated[EventRule, BeforeValidator(_expand_event)]] = Field(
         default_factory=lambda: {USER_CREATED: EventRule(template=WELCOME)},
-        description="Logto event → template, or `{ template = …, only = … }`",
+        description='Logto event → template, or a table: `template`; `only = "registration"` skips users that were '
+        'created through the Management API; `delay = "1h"` sends that long after the event, and the lifetime starts '
+        'then; `once_per = "user"` or `"address"` sends each of them this template once (the default for '
+        '`User.Created` is `user`), for ever or `once_within = "24h"`',
     )
+    max_per_hour: int = Field(
+        1000,
+        ge=0,
+        le=100_000,
+        description="mails of events beyond this number are held until an operator releases them or their lifetime "
+        "ends; `0`: no limit",
+    )
+
+    @property
+    def event_limit(self) -> RateLimit | None:
+        """`max_per_hour` as a limit."""
+        return RateLimit(self.max_per_hour, 3600) if self.max_per_hour else None
+
+
+class Limits(Section):
+    """How many codes are accepted in a sliding window; beyond a limit `POST /email` answers 429."""
+
+    recipient: Limit = Field(
+        RateLimit(50, 600),
+        description="for one recipient, failed ones not counted; Logto's own limit is 10 in 10 minutes",
+    )
+    ip: Limit = Field(
+        None,
+        description="for one end user's address as Logto reports it (IPv6: its /64 network), which can be a whole "
+        "company's; without a limit a WARNING from 500 in 10 minutes on",
+    )
+    recipient_domain: Limit = Field(
+        None, description="for one domain of recipients; without a limit a WARNING from 5,000 in 10 minutes on"
+    )
+    total: Limit = Field(None, description="for all; without a limit a WARNING from 10,000 in 10 minutes on")
 
 
 class Lifetimes(Section):
@@ -227,6 +248,7 @@ class Settings(Section):
     )
     connector: Connector = Field(Connector(), description="")
     webhook: Webhook = Field(Webhook(), description="")
+    limits: Limits = Field(Limits(), description="")
     lifetimes: Lifetimes = Field(Lifetimes(), description="")
     brand: Brand = Field(Brand(), description="")
     providers: dict[str, ProviderSettings] = Field(

@@ -28,6 +28,7 @@ from mailroom.config.fields import (
     variable,
 )
 from mailroom.message import Address
+from mailroom.outbox.limits import RateLimit
 
 _TYPES: Final = {
     str: "text",
@@ -35,6 +36,7 @@ _TYPES: Final = {
     float: "number",
     bool: "`true`, `false`",
     timedelta: "duration",
+    RateLimit: "limit",
     Address: "mailbox",
     IPv4Network: "network",
     IPv6Network: "network",
@@ -102,6 +104,8 @@ def _as_written(value: Any) -> Any:
     """Return a default as the operator would write it."""
     if isinstance(value, timedelta):
         return duration_text(value)
+    if isinstance(value, RateLimit):
+        return f"{value.count}/{duration_text(timedelta(seconds=value.seconds))}"
     if isinstance(value, dict):
         return {key: _as_written(item) for key, item in value.items()}
     if isinstance(value, BaseModel):

@@ -19,8 +19,10 @@ from pydantic import BaseModel, ValidationError
 from mailroom import providers
 from mailroom.config import load
 from mailroom.config.fields import fields_by_name, leaves, table_of
-from mailroom.config.model import EventRule, Lifetimes, Settings, Webhook
+from mailroom.config.model import EventRule, Lifetimes, Limits, Settings, Webhook
 from mailroom.config.setting_rows import duration_text
+from mailroom.errors import SettingsError
+from mailroom.outbox.limits import RateLimit
 from mailroom.providers import Rate
 from mailroom.providers.capture import Settings as Capture
 
@@ -194,3 +196,41 @@ def test_the_example_variables_load() -> None:
     settings = load(environ=environ)
     assert settings.sender.name == "Acme"
     assert settings.webhook.signing_keys
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("50/10m", RateLimit(50, 600)),
+        (" 1 / 1s ", RateLimit(1, 1)),
+        ("100000/24h", RateLimit(100_000, 86400)),
+        ("0", None),
+        (0, None),
+        (RateLimit(5, 60), RateLimit(5, 60)),
+    ],
+)
+def test_a_limit_is_a_number_and_a_duration(text: Any, limit: RateLimit | None) -> None:
+    assert Limits(recipient=text).recipient == limit
+
+
+@pytest.mark.parametrize(
+    "text", ["50", 50, "0/10m", "-1/1m", "50/0", "50/25h", "50/10", "1.5/1m", "", "a/1m", "5/500ms", []]
+)
+def test_what_is_no_limit_is_refused(text: Any) -> None:
+    with pytest.raises(ValidationError):
+        Limits(recipient=text)
+
+
+def test_codes_must_be_stored_as_long_as_they_are_counted(tmp_path: Path) -> None:
+    """What was purged is not counted."""
+    file = tmp_path / "mailroom.toml"
+    file.write_text('retention = "1h"\n[limits]\nrecipient = "50/2h"\n')
+    with pytest.raises(SettingsError, match=r"limits\.recipient: its duration is longer than retention"):
+        load(environ={}, config=file, dev=True)
+
+
+def test_the_default_limits() -> None:
+    """Well above Logto's own 10 in 10 minutes for a recipient; the others are observed only."""
+    assert Limits() == Limits(recipient=RateLimit(50, 600), ip=None, recipient_domain=None, total=None)
+    assert Webhook().event_limit == RateLimit(1000, 3600)
+    assert Webhook(max_per_hour=0).event_limit is None

@@ -115,6 +115,28 @@ async def test_a_wrong_authorization_gets_an_error_response(tmp_path: Path) -> N
     assert [mail.recipient for mail in mails] == ["ada+2@example.com"]
 
 
+@needs_node
+async def test_too_many_codes_are_told_in_our_words(tmp_path: Path) -> None:
+    """Of many clicks at once exactly the limit is sent, and the others' end users read a plain sentence."""
+    directory, limit = tmp_path, 3
+    async with smtp_server() as smtp, node.connector() as logto:
+        settings = configuration(f'type = "smtp"\nhost = "127.0.0.1"\nport = {smtp.port}\ntls = "none"')
+        settings += f'\n[limits]\nrecipient = "{limit}/10m"\n'
+        async with Server(directory, settings) as server:
+            clicks = [request("SignIn", number) | {"to": "ada@example.com"} for number in range(20)]
+            answers = await asyncio.gather(
+                *(logto.send(f"{server.url}/email", AUTHORIZATION, click) for click in clicks)
+            )
+            mails = await smtp.received(limit)
+            refused = [answer for answer in answers if not answer.ok]
+
+    assert len(mails) == limit
+    assert len(refused) == len(clicks) - limit
+    sentence = "Too many codes were requested for this address. Please try again in a few minutes."
+    assert {(answer.message, answer.dropped, answer.leaked) for answer in refused} == {(sentence, "", False)}
+    assert "ada@" not in server.log()
+
+
 async def test_a_new_user_is_welcomed_once(tmp_path: Path) -> None:
     """A signed `User.Created` sends a Welcome to the address in it; the same event again does not."""
     event = {
