@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from tests.handlers.conftest import SIGNING_KEY
 from tests.handlers.serving import WIRE, Answer, Running, captured, served
@@ -179,3 +180,33 @@ def test_a_trailing_slash_is_not_redirected(server: Running) -> None:
 def test_other_methods_are_a_405_that_names_the_right_one(server: Running) -> None:
     answer = server.ask("GET", "/webhook")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
+
+
+def test_events_that_are_held_are_reported_once_an_hour(server: Running) -> None:
+    """Not for each of them; Logto gets its 200."""
+    server.parts.holds = True
+    with structlog.testing.capture_logs() as lines:
+        for number in range(4):
+            user = _created()["data"] | {"id": f"user{number}"}
+            server.clock.set(NOW + 1200 * number)
+            assert "id" in json.loads(_post(server, _created(data=user)).body)
+    assert [(line["event"], line["log_level"]) for line in lines] == [("webhook.held", "warning")] * 2
+    assert "ada@example.com" not in str(lines)
+
+
+def test_a_delayed_event_is_accepted_for_later() -> None:
+    events = {"User.Created": {"template": "Welcome", "delay": "1h"}}
+    with served(webhook={"signing_keys": [SIGNING_KEY], "events": events}) as server:
+        server.clock.set(NOW)
+        assert _post(server, _created()).status == 200
+        assert server.parts.due == [NOW + 3600]
+
+
+def test_an_event_is_sent_again_when_its_period_is_over() -> None:
+    events = {"PostSignIn": {"template": "Notice", "once_per": "user", "once_within": "1h"}}
+    with served(webhook={"signing_keys": [SIGNING_KEY], "events": events}) as server:
+        for seconds, stored in ((0, 1), (3599, 1), (3600, 2)):
+            server.clock.set(NOW + seconds)
+            moment = datetime.fromtimestamp(NOW + seconds, UTC).isoformat()
+            assert _post(server, _created(event="PostSignIn", createdAt=moment)).status == 200
+            assert len(server.parts.stored) == stored
