@@ -192,8 +192,8 @@ class Record:
 class Outbox(Protocol):
     """Stores messages. Every method that writes raises CannotKeep when the change could not be made durable.
 
-    It is opened with two limits, or None: how many codes one recipient may have in a sliding window, failed ones not
-    counted, and how many events are sent in one; by the engine's clock.
+    It is opened with two limits over a sliding window by the engine's clock, each of which may be None: one for the
+    codes of each recipient, failed ones not counted, and one for all events, beyond which they are held.
     """
 
     @property

@@ -184,3 +184,17 @@ class LimitsContract:
         early = await claim(limited, START + 599)
         assert (early.leased, early.next_due) == ((), START + 600)
         assert (await claim_one(limited, START + 600)).message == later
+
+    @pytest.mark.parametrize("set_back", [0.0, 7200.0])
+    async def test_a_restart_does_not_shorten_a_delay(
+        self, open_outbox: OpenOutbox, clock: FakeClock, set_back: float
+    ) -> None:
+        """Nor if the clock was set back meanwhile: then the delay starts again, as the lifetime does."""
+        before = await open_outbox()
+        later = event(lifetime=86400)
+        await before.put(later, due_at=START + 600)
+        await before.close()
+        clock.set(START - set_back)
+        after = await open_outbox()
+        assert (await claim(after, START - set_back + 599)).leased == ()
+        assert (await claim_one(after, START - set_back + 600)).message.id == later.id

@@ -239,7 +239,9 @@ _REDATE: Final = """
     UPDATE messages
        SET created_at = ?1,
            expires_at = ?1 + expires_at - created_at,
-           due_at = CASE state WHEN 'held' THEN ?1 + expires_at - created_at ELSE ?1 END
+           due_at = CASE WHEN state = 'held' THEN ?1 + expires_at - created_at
+                         WHEN attempts = '[]' THEN ?1 + due_at - created_at  -- it may be delayed
+                         ELSE ?1 END
      WHERE id >= ?2 AND created_at > ?1 AND due_at IS NOT NULL
 """
 
