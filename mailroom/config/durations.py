@@ -35,11 +35,11 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 _LONGEST_WINDOW: Final = 86400
 """Seconds. The outbox reads the messages of the last window when it is opened."""
-_RATE_LIMIT: Final = re.compile(r"\s*([1-9][0-9]{0,5})\s*/(.*)")
+_RATE_LIMIT: Final = re.compile(r"\s*([1-9][0-9]{0,5})\s*/\s*(.*)")
 
 
 def _parse_rate_limit(value: Any) -> Any:
-    """Read `50/10m`; `0` is no limit."""
+    """Read `50/10m` or `1000/h`; `0` is no limit."""
     if isinstance(value, RateLimit | None):
         return value
     if str(value) == "0":
@@ -47,7 +47,7 @@ def _parse_rate_limit(value: Any) -> Any:
     match = _RATE_LIMIT.fullmatch(str(value))
     if match is None:
         raise ValueError('write a limit as a number and a duration, "50/10m", or "0" for no limit')
-    seconds = parse_duration(match[2]).total_seconds()
+    seconds = parse_duration(f"1{match[2]}" if match[2].isalpha() else match[2]).total_seconds()
     if not 1 <= seconds <= _LONGEST_WINDOW:
         raise ValueError("the duration of a limit is from 1s to 24h")
     return RateLimit(int(match[1]), seconds)

@@ -203,6 +203,7 @@ def test_the_example_variables_load() -> None:
     [
         ("50/10m", RateLimit(50, 600)),
         (" 1 / 1s ", RateLimit(1, 1)),
+        ("1000/h", RateLimit(1000, 3600)),
         ("100000/24h", RateLimit(100_000, 86400)),
         ("0", None),
         (0, None),
