@@ -16,7 +16,7 @@ import uvloop
 
 import server
 from mailroom import config, logs
-from mailroom.clock import SystemClock
+from mailroom.clock import Instant, SystemClock
 from mailroom.message import Attempt, Email, Message, Receipt
 from mailroom.outbox import ClaimLimit, ClaimResult, DedupKey, Lease, Leased, PutResult, Settlement, SettleResult
 from mailroom.outbox.sqlite.engine import SqliteOutbox
@@ -44,6 +44,7 @@ class InMemoryOutbox(SqliteOutbox):
         once: Sequence[DedupKey] = (),  # noqa: ARG002 - likewise
         supersede_key: bytes | None = None,  # noqa: ARG002 - likewise
         lease: Lease | None = None,
+        due_at: Instant | None = None,  # noqa: ARG002 - likewise
     ) -> PutResult:
         """Queue a message that was given no lease."""
         await asyncio.sleep(0)
