@@ -38,43 +38,46 @@ class WindowCounts:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._window = 0
+        self._began: Instant = 0.0
         self._current: dict[str, int] = {}
         self._last: dict[str, int] = {}
         self._busiest_now = self._busiest_last = 0
 
     def count(self, value: str, now: Instant) -> int:
         """Return how often this value occurred."""
-        share = self._share_of_last(now)
-        return self._current.get(value, 0) + int(self._last.get(value, 0) * share)
+        self._begin_window(now)
+        return self._current.get(value, 0) + self._of_last(self._last.get(value, 0), now)
 
     def add(self, value: str, now: Instant) -> int:
         """Count an occurrence, and return how often this value occurred."""
-        share = self._share_of_last(now)
-        count = self._current.get(value, 0) + 1
-        self._current[value] = count
-        if len(self._current) > _MOST_VALUES:
-            rarest_first = sorted(self._current.items(), key=itemgetter(1))
+        if not 0.0 <= now - self._began < self._seconds:
+            self._begin_window(now)
+        current = self._current
+        current[value] = count = current.get(value, 0) + 1
+        if self._last and (before := self._last.get(value)):
+            count += self._of_last(before, now)
+        self._busiest_now = max(self._busiest_now, count)
+        if len(current) > _MOST_VALUES:
+            rarest_first = sorted(current.items(), key=itemgetter(1))
             self._current = dict(rarest_first[_MOST_VALUES // 2 :])
-        total = count + int(self._last.get(value, 0) * share)
-        self._busiest_now = max(self._busiest_now, total)
-        return total
+        return count
 
     def busiest(self, now: Instant) -> int:
         """Return how often the most frequent value occurred."""
-        share = self._share_of_last(now)
-        return max(self._busiest_now, int(self._busiest_last * share))
+        self._begin_window(now)
+        return max(self._busiest_now, self._of_last(self._busiest_last, now))
 
-    def _share_of_last(self, now: Instant) -> float:
-        """Begin the window that this moment is in; return the share of the last one that still counts."""
-        passed = now / self._seconds
-        window = int(passed)
-        if window != self._window:
-            is_next = window == self._window + 1
+    def _of_last(self, count: int, now: Instant) -> int:
+        return int(count * (1 - (now - self._began) / self._seconds))
+
+    def _begin_window(self, now: Instant) -> None:
+        """Begin the window that this moment is in, unless it has begun."""
+        began = now - now % self._seconds
+        if began != self._began:
+            is_next = round((began - self._began) / self._seconds) == 1
             self._last, self._current = self._current if is_next else {}, {}
             self._busiest_last, self._busiest_now = self._busiest_now if is_next else 0, 0
-            self._window = window
-        return 1 - (passed - window)
+            self._began = began
 
 
 @dataclass(slots=True)
@@ -103,6 +106,7 @@ class CodeLimits:
             observation = _Observation(setting, limit or observed, is_enforced=limit is not None)
             self._observations.append(observation)
             metrics.busiest_codes.labels(setting).set_function(partial(self._busiest, observation))
+        self._is_enforced = any(one.is_enforced for one in self._observations)
 
     def check(self, message: Message) -> None:
         """Count a code. Raises LimitExceeded; then it is not counted."""
@@ -110,15 +114,17 @@ class CodeLimits:
             return
         now = self._clock.now()
         values = (_network(message.ip), message.recipient.rpartition("@")[2].lower(), "all")
-        counted = [(one, value) for one, value in zip(self._observations, values, strict=True) if value]
-        for one, value in counted:
-            if one.is_enforced and one.counts.count(value, now) + 1 > one.limit.count:
+        if self._is_enforced:
+            self._enforce(values, now)
+        for one, value in zip(self._observations, values, strict=True):
+            if value and (count := one.counts.add(value, now)) > one.limit.count:
+                self._warn(one, value, count, now)
+
+    def _enforce(self, values: tuple[str, ...], now: Instant) -> None:
+        for one, value in zip(self._observations, values, strict=True):
+            if one.is_enforced and value and one.counts.count(value, now) >= one.limit.count:
                 self._warn(one, value, one.limit.count, now)
                 raise LimitExceeded(one.setting, retry_after=ceil(one.limit.seconds - now % one.limit.seconds))
-        for one, value in counted:
-            count = one.counts.add(value, now)
-            if count > one.limit.count:
-                self._warn(one, value, count, now)
 
     def _busiest(self, one: _Observation) -> float:
         return one.counts.busiest(self._clock.now())

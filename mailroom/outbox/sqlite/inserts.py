@@ -137,11 +137,9 @@ class Inserter:
         """Return whether a message can be inserted without further comparisons; counts it if so."""
         if request.once or request.priority is Priority.EVENT or self._recent.find(request.repeat_key):
             return False
-        limiter = self._limiter(request)
-        return limiter is None or limiter.admit(request.recipient_key, request.now)
-
-    def _limiter(self, request: InsertRequest) -> RecipientLimiter | None:
-        return self._recipients if request.priority is Priority.CODE else None
+        if self._recipients is None or request.priority is not Priority.CODE:
+            return True
+        return self._recipients.admit(request.recipient_key, request.now)
 
     def _compare_and_insert(self, connection: apsw.Connection, request: InsertRequest) -> PutResult | LimitExceeded:
         if earlier := self._recent.find(request.repeat_key):
@@ -152,10 +150,10 @@ class Inserter:
         for key, _ in request.once:
             if earlier := connection.execute(SELECT_ONCE, (key, request.created_at)).get:
                 return PutResult(earlier, fresh=False)
-        if limiter := self._limiter(request):
-            if error := limiter.check(connection, request.recipient_key, request.now):
+        if self._recipients and request.priority is Priority.CODE:
+            if error := self._recipients.check(connection, request.recipient_key, request.now):
                 return error
-            limiter.count(request.recipient_key, request.now)
+            self._recipients.count(request.recipient_key, request.now)
         execute_bulk(connection, _INSERT, [request.row])
         connection.executemany(_INSERT_ONCE, [(key, request.id, until) for key, until in request.once])
         is_held = request.priority is Priority.EVENT and self._events and not self._events.take(request.now)

@@ -19,9 +19,9 @@ from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.sqlite import operations
 from mailroom.outbox.sqlite.database import rows_of
 
-_WIDTH: Final = 1 << 16
-"""Counters in each of the four rows, of 4 octets: 1 MB for each of the two windows."""
-_PLACES: Final = Struct("<4I").unpack
+_WIDTH: Final = 1 << 17
+"""Counters in each of the two rows, of 4 octets: 1 MB for each of the two windows."""
+_PLACES: Final = Struct("<2Q").unpack
 _MOST_INDEXED: Final = 1000
 """Messages that are indexed before a recipient is counted, so that few are left to be read one by one."""
 
@@ -51,8 +51,8 @@ _OLDEST_COUNTED: Final = """
 class RecipientCounts:
     """Counts recipients in fixed memory, and never too low: a count-min sketch for each of two windows.
 
-    A keyed hash is uniformly random, so four slices of it are the places of its counters. The smallest of the four is
-    the least wrong, and only that one is raised (conservative update).
+    A keyed hash is uniformly random, so each half of it is the place of a counter. The smaller one is less wrong, and
+    only that one is raised (conservative update).
     """
 
     def __init__(self, seconds: float) -> None:
@@ -66,20 +66,22 @@ class RecipientCounts:
         if window > self._window:
             self._last = self._current if window == self._window + 1 else _counters()
             self._current, self._window = _counters(), window
-        a, b, c, d = _PLACES(key)
-        places = (a % _WIDTH, _WIDTH + b % _WIDTH, 2 * _WIDTH + c % _WIDTH, 3 * _WIDTH + d % _WIDTH)
+        first, second = _PLACES(key)
+        first, second = first % _WIDTH, _WIDTH + second % _WIDTH
         counters, last = self._current, self._last
-        count = min([counters[place] for place in places])
-        if below is not None and count + min([last[place] for place in places]) >= below:
+        one, two = counters[first], counters[second]
+        count = min(two, one)
+        if below is not None and count + min(last[first], last[second]) >= below:
             return False
-        for place in places:
-            if counters[place] == count:
-                counters[place] = count + 1
+        if one == count:
+            counters[first] = count + 1
+        if two == count:
+            counters[second] = count + 1
         return True
 
 
 def _counters() -> "array[int]":
-    return array("I", bytes(4 * 4 * _WIDTH))
+    return array("I", bytes(2 * 4 * _WIDTH))
 
 
 class RecipientLimiter:
