@@ -55,6 +55,14 @@ class Sending:
         """Return a message that was created now."""
         return message(template, priority, now=self.clock.now(), **facts)
 
+    async def accept(self, *messages: Message) -> None:
+        """Accept messages at the same time; those that find no slot wait until the clock has gone on."""
+        accepting = [asyncio.create_task(self.courier.accept(one)) for one in messages]
+        async with asyncio.timeout(20):
+            while not all(task.done() for task in accepting):
+                await self.clock.advance(0.25)
+        await asyncio.gather(*accepting)
+
     async def received(self, count: int) -> list[Email]:
         """Return the next mails that the provider got."""
         async with asyncio.timeout(20):
@@ -203,9 +211,9 @@ async def test_a_backlog_is_worked_off_in_a_bounded_memory_codes_first(tmp_path:
         await it.caught_up()
         it.provider.answering.clear()
         welcomes = [it.new("Welcome", Priority.EVENT, lifetime=86400) for _ in range(200)]
-        await asyncio.gather(*(it.courier.accept(welcome) for welcome in welcomes))
+        await it.accept(*welcomes)
         codes = [it.new() for _ in range(100)]
-        await asyncio.gather(*(it.courier.accept(code) for code in codes))
+        await it.accept(*codes)
         assert len(it.courier._deliveries) <= 16
         it.provider.answering.set()
         order = [email.template for email in await it.received(300)]
@@ -222,8 +230,7 @@ async def test_other_mail_does_not_keep_a_code_waiting(tmp_path: Path) -> None:
     async with sending(tmp_path, concurrency=5) as it:
         await it.caught_up()
         it.provider.answering.clear()
-        for _ in range(50):
-            await it.courier.accept(it.new("Welcome", Priority.EVENT, lifetime=86400))
+        await it.accept(*(it.new("Welcome", Priority.EVENT, lifetime=86400) for _ in range(50)))
         await it.received(4)
         kept = await it.courier.accept(it.new())
         assert (await it.received(1))[0].id == kept.id
