@@ -6,15 +6,17 @@ Both take the envelope's commands (RSET if the last mail was refused, MAIL, RCPT
 content. They raise ReplyError, after which the connection can be used unless it `ends_connection`, and ConnectionLost.
 """
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mailroom.smtpclient.connection import Connection
 from mailroom.smtpclient.exceptions import ChunkingUnsupported, ConnectionLost, ReplyError
 from mailroom.smtpclient.reply import Command, Reply
+from mailroom.smtpclient.time_limits import Step, TimeLimits, Timeout
 
 _START_INPUT: Final = 354
 _NOT_UNDERSTOOD: Final = frozenset({500, 502, 504})
@@ -28,12 +30,36 @@ Commands = Sequence[tuple[Command, bytes]]
 
 @dataclass(slots=True)
 class Progress:
-    """How far a mail got: after a cancellation, what an exception would have said."""
+    """How far a mail got: after a cancellation, what an exception would have said. It sets each step's time limit."""
 
+    limits: TimeLimits = field(default_factory=TimeLimits)
+    timeout: Timeout | None = None
+    """What bounds the mail; None: nothing does."""
+    step: Step = Step.GREETING
+    seconds: float = 0
+    """The time limit of the step."""
     handed_over: bool = False
     """Whether the server may have taken it."""
     refusal: ReplyError | None = None
     """Why it is refused, known before the last reply is read."""
+
+    def begin(self, step: Step) -> None:
+        """Begin a step: its time counts from now."""
+        self.step, self.seconds = step, self.limits.total
+        seconds: float | None = getattr(self.limits, step)
+        if self.timeout is None or seconds is None:
+            return
+        at = asyncio.get_running_loop().time() + seconds
+        if step is Step.CONTENT or at < self.timeout.latest:
+            self.seconds = seconds
+        else:
+            at = self.timeout.latest
+        self.timeout.reschedule(at)
+
+    def hand_over(self) -> None:
+        """Note that the server has the whole mail, as far as this process can tell."""
+        self.handed_over = True
+        self.begin(Step.CONTENT)
 
 
 def dot_stuff(content: bytes) -> bytes:
@@ -63,7 +89,7 @@ async def send_by_data(
                 progress.refusal = error
                 await _read_rest(connection, command, commands[number:])
             raise error
-    progress.handed_over = True
+    progress.hand_over()
     connection.send(dot_stuff(content))
     try:
         reply = await connection.read_reply(Command.CONTENT)
@@ -101,7 +127,7 @@ async def send_by_bdat(connection: Connection, envelope: Commands, content: byte
         raise ConnectionLost(Command.MAIL, "the connection ended while it was idle")
     commands = (*envelope, (Command.CONTENT, b"BDAT %d LAST\r\n%b" % (len(content), content)))
     connection.send(*(line for _, line in commands))
-    progress.handed_over = True
+    progress.hand_over()
     for command, _ in commands:
         try:
             reply = await connection.read_reply(command)

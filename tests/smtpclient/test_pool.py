@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailroom.smtpclient import Pool, SmtpError, TimedOut
+from mailroom.smtpclient import Pool, SmtpError, TimedOut, TimeLimits
 from tests.clock import FakeClock
 from tests.smtp_server import HANG, Server, smtp_server
 from tests.smtpclient.pools import mail, pool_of
@@ -29,7 +29,7 @@ async def open_pool(server: Server, clock: FakeClock) -> AsyncIterator[Callable[
     async with contextlib.AsyncExitStack() as opened:
 
         async def open_one(**options: Any) -> Pool:
-            options = {"monotonic": clock.monotonic, "sleep": clock.sleep, "timeout_seconds": 30, **options}
+            options = {"monotonic": clock.monotonic, "sleep": clock.sleep, "limits": TimeLimits(30), **options}
             return await opened.enter_async_context(pool_of(server, **options))
 
         yield open_one
@@ -82,7 +82,7 @@ async def test_a_connection_idle_for_a_while_is_checked_by_noop(
     assert (server.commands["NOOP"], server.connections) == (1, 1)
 
 
-async def test_a_connection_that_a_firewall_dropped_is_replaced_after_five_seconds(
+async def test_a_connection_that_a_firewall_dropped_is_replaced_after_two_seconds(
     server: Server, clock: FakeClock, open_pool: Callable[..., Awaitable[Pool]], pass_time: Callable[[float], None]
 ) -> None:
     pool = await open_pool()
@@ -91,7 +91,7 @@ async def test_a_connection_that_a_firewall_dropped_is_replaced_after_five_secon
     asked = server.fault("NOOP", HANG)
     sending = asyncio.create_task(pool.send(mail()))
     await asked.wait()
-    pass_time(5)
+    pass_time(2)
     await sending
     assert (len(server.mails), server.connections) == (2, 2)
 
