@@ -233,8 +233,8 @@ class _Connection(SMTP):
         self, _server: Any, session: Any, _envelope: Any, hostname: str, lines: list[str]
     ) -> list[str]:
         session.host_name = hostname
-        wanted = [line for line in lines if self._server.wants_login or not line.startswith("250-AUTH")]
-        return [*(f"250-{offer}" for offer in self._offers), *wanted]
+        name, *wanted = [line for line in lines if self._server.wants_login or not line.startswith("250-AUTH")]
+        return [name, *(f"250-{offer}" for offer in self._offers), *wanted]
 
     async def smtp_BDAT(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name for a command
         """Take a mail in one chunk (RFC 3030)."""

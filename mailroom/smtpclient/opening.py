@@ -3,7 +3,7 @@
     server = Server("smtp.acme.example", 587)
     session = await open_session(server, Login("ada", "secret"))
 
-Without a `Progress` it has no time limit: use `asyncio.timeout`.
+It has no time limit of its own: use `asyncio.timeout`, or the `Progress` of a mail that a `Pool` sends.
 """
 
 import asyncio
@@ -62,13 +62,12 @@ class Server:
 
 async def open_session(server: Server, login: Login | None = None, progress: Progress | None = None) -> Session:
     """Return a session that is ready for its first mail. Raises SmtpError."""
-    progress = progress or Progress()
-    progress.begin(Step.GREETING)
     connection: Connection | None = None
     try:
         connection = await _connect(server)
         await read_greeting(connection)
-        progress.begin(Step.LOGIN)
+        if progress is not None:
+            progress.begin(Step.LOGIN)
         return Session(connection, await _shake_hands(connection, server, login))
     except BaseException as error:
         if connection is not None:

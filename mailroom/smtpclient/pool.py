@@ -67,7 +67,8 @@ class Pool:
         progress = Progress(limits or self._limits)
         try:
             with self._timer.timeout(progress.limits.total) as progress.timeout:
-                progress.begin(Step.GREETING)
+                if self._slots.locked():
+                    progress.begin(Step.GREETING)
                 async with self._slots:
                     return await self._send(mail, progress)
         except TimeoutError:
@@ -132,6 +133,7 @@ class Pool:
     async def _open(self, progress: Progress) -> Session:
         if self._closed.is_set():
             raise PoolClosed("the pool is closed")
+        progress.begin(Step.GREETING)
         session = await self._open_session(progress)
         session.uses_chunking = session.uses_chunking and self._allows_chunking
         self._all.add(session)

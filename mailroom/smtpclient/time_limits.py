@@ -31,15 +31,20 @@ class TimeLimits:
     """Maximum seconds for one mail and for each of its steps."""
 
     total: float = 60
-    """For the mail, the wait for a free session included; if `content` is given, until the content is handed over."""
+    """For the mail, the wait for a free session included; if `content` is finite, until the content is handed over."""
     greeting: float = inf
     """Until a session is free, and again until a new one is connected and has the server's greeting."""
     login: float = inf
     """From the greeting until the session is encrypted and logged in."""
     envelope: float = inf
     """From MAIL until the replies to RCPT and DATA. Not by BDAT, which hands the content over in the same write."""
-    content: float | None = None
-    """From the hand-over of the content until the reply to it, even beyond `total`; None: within `total`."""
+    content: float = inf
+    """From the hand-over of the content until the reply to it, even beyond `total`; infinite: within `total`."""
+
+    def of(self, step: Step) -> float:
+        """Return the limit of one step."""
+        seconds: float = getattr(self, step)
+        return seconds
 
 
 class SharedTimer:

@@ -11,6 +11,7 @@ import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from mailroom.smtpclient.connection import Connection
@@ -36,8 +37,6 @@ class Progress:
     timeout: Timeout | None = None
     """What bounds the mail; None: nothing does."""
     step: Step = Step.GREETING
-    seconds: float = 0
-    """The time limit of the step."""
     handed_over: bool = False
     """Whether the server may have taken it."""
     refusal: ReplyError | None = None
@@ -45,16 +44,19 @@ class Progress:
 
     def begin(self, step: Step) -> None:
         """Begin a step: its time counts from now."""
-        self.step, self.seconds = step, self.limits.total
-        seconds: float | None = getattr(self.limits, step)
-        if self.timeout is None or seconds is None:
-            return
-        at = asyncio.get_running_loop().time() + seconds
-        if step is Step.CONTENT or at < self.timeout.latest:
-            self.seconds = seconds
-        else:
+        self.step = step
+        if self.timeout is not None:
             at = self.timeout.latest
-        self.timeout.reschedule(at)
+            if (seconds := self.limits.of(step)) != inf:
+                step_at = asyncio.get_running_loop().time() + seconds
+                at = step_at if step is Step.CONTENT else min(at, step_at)
+            self.timeout.reschedule(at)
+
+    @property
+    def seconds(self) -> float:
+        """The time limit that counts at this step."""
+        is_total = self.timeout is None or self.timeout.at == self.timeout.latest
+        return self.limits.total if is_total else self.limits.of(self.step)
 
     def hand_over(self) -> None:
         """Note that the server has the whole mail, as far as this process can tell."""
