@@ -34,7 +34,7 @@ class TestSmtpThroughAProxy(ProviderContract):
     async def service(self, scheme: str) -> AsyncIterator[SmtpService]:
         """Run a server and a proxy.
 
-        Without CHUNKING: the proxy passes a reset on later, and after one write nobody knows whether the mail was taken.
+        Without CHUNKING: the proxy passes a reset on later, when the mail has been written and may have been taken.
         """
         async with (
             proxy_server(scheme, login=("mailroom", "the proxy's password")) as proxy,
