@@ -9,6 +9,7 @@ async with smtp_server(tls="starttls", users={"u": "p"}) as server:
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import ssl
 import time
@@ -193,7 +194,8 @@ class _Connection(SMTP):
         in_handshake = self._tls_protocol is not None and self.session.ssl is None
         with contextlib.suppress(OSError):  # the client may be gone
             # At once: `abort` waits for the loop, and a client that writes before that cannot know.
-            self.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            with socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno())) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
         self.transport.abort()
         if in_handshake:
             self.connection_lost(None)

@@ -17,7 +17,6 @@ from mailroom.smtpclient.exceptions import ConnectionFailed, NotOffered
 from mailroom.smtpclient.handshake import Login, log_in, read_greeting, say_hello, start_tls
 from mailroom.smtpclient.session import Session
 from mailroom.smtpclient.sockets import open_socket
-from mailroom.smtpclient.time_limits import Step
 from mailroom.smtpclient.transactions import Progress
 
 TlsMode = Literal["starttls", "implicit", "opportunistic", "none"]
@@ -67,7 +66,7 @@ async def open_session(server: Server, login: Login | None = None, progress: Pro
         connection = await _connect(server)
         await read_greeting(connection)
         if progress is not None:
-            progress.begin(Step.LOGIN)
+            progress.begin("login")
         return Session(connection, await _shake_hands(connection, server, login))
     except BaseException as error:
         if connection is not None:

@@ -16,7 +16,7 @@ from typing import Final
 from mailroom.smtpclient.exceptions import ChunkingUnsupported, ConnectionLost, PoolClosed, ReplyError, TimedOut
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.session import Mail, Session
-from mailroom.smtpclient.time_limits import SharedTimer, Step, TimeLimits
+from mailroom.smtpclient.time_limits import SharedTimer, TimeLimits
 from mailroom.smtpclient.transactions import Progress
 
 _CHECK_AFTER_SECONDS: Final = 10
@@ -68,7 +68,7 @@ class Pool:
         try:
             with self._timer.timeout(progress.limits.total) as progress.timeout:
                 if self._slots.locked():
-                    progress.begin(Step.GREETING)
+                    progress.begin("greeting")
                 async with self._slots:
                     return await self._send(mail, progress)
         except TimeoutError:
@@ -133,7 +133,7 @@ class Pool:
     async def _open(self, progress: Progress) -> Session:
         if self._closed.is_set():
             raise PoolClosed("the pool is closed")
-        progress.begin(Step.GREETING)
+        progress.begin("greeting")
         session = await self._open_session(progress)
         session.uses_chunking = session.uses_chunking and self._allows_chunking
         self._all.add(session)

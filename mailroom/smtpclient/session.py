@@ -13,7 +13,6 @@ from typing import Final
 from mailroom.smtpclient.connection import Connection
 from mailroom.smtpclient.exceptions import NotOffered, ReplyError, TooLarge
 from mailroom.smtpclient.reply import Command, Reply
-from mailroom.smtpclient.time_limits import Step
 from mailroom.smtpclient.transactions import Commands, Progress, send_by_bdat, send_by_data
 
 _ADDRESS: Final = re.compile(r"[^\x00-\x20\x7f-\xa0<>\ud800-\udfff]{1,320}")
@@ -77,7 +76,7 @@ class Session:
         self._check_limits(mail)
         self.mails += 1
         self._is_idle = False
-        progress.begin(Step.ENVELOPE)
+        progress.begin("envelope")
         transaction = self._connection, self._envelope(mail), mail.content, progress
         try:
             if self.uses_chunking:

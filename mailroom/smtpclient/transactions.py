@@ -36,7 +36,7 @@ class Progress:
     limits: TimeLimits = field(default_factory=TimeLimits)
     timeout: Timeout | None = None
     """What bounds the mail; None: nothing does."""
-    step: Step = Step.GREETING
+    step: Step = "greeting"
     handed_over: bool = False
     """Whether the server may have taken it."""
     refusal: ReplyError | None = None
@@ -45,23 +45,27 @@ class Progress:
     def begin(self, step: Step) -> None:
         """Begin a step: its time counts from now."""
         self.step = step
-        if self.timeout is not None:
-            at = self.timeout.latest
-            if (seconds := self.limits.of(step)) != inf:
-                step_at = asyncio.get_running_loop().time() + seconds
-                at = step_at if step is Step.CONTENT else min(at, step_at)
-            self.timeout.reschedule(at)
+        timeout, seconds = self.timeout, getattr(self.limits, step)
+        if timeout is None:
+            return
+        at = timeout.latest
+        if seconds != inf:
+            step_at = asyncio.get_running_loop().time() + seconds
+            if step_at < at or step == "content":
+                at = step_at
+        timeout.reschedule(at)
 
     @property
     def seconds(self) -> float:
         """The time limit that counts at this step."""
         is_total = self.timeout is None or self.timeout.at == self.timeout.latest
-        return self.limits.total if is_total else self.limits.of(self.step)
+        seconds: float = getattr(self.limits, "total" if is_total else self.step)
+        return seconds
 
     def hand_over(self) -> None:
-        """Note that the server has the whole mail, as far as this process can tell."""
+        """Note that the server may take the mail from now on."""
         self.handed_over = True
-        self.begin(Step.CONTENT)
+        self.begin("content")
 
 
 def dot_stuff(content: bytes) -> bytes:
