@@ -192,10 +192,10 @@ class _Connection(SMTP):
     def drop(self) -> None:
         """Reset; asyncio tells nobody of a connection that is lost in the middle of a handshake."""
         in_handshake = self._tls_protocol is not None and self.session.ssl is None
-        with contextlib.suppress(OSError):  # the client may be gone
-            # At once: `abort` waits for the loop, and a client that writes before that cannot know.
-            with socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno())) as connection:
-                connection.shutdown(socket.SHUT_RDWR)
+        # At once: `abort` waits for the loop, and a client that writes before that cannot know.
+        descriptor = os.dup(self.transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=descriptor) as own, contextlib.suppress(OSError):  # the client may be gone
+            own.shutdown(socket.SHUT_RDWR)
         self.transport.abort()
         if in_handshake:
             self.connection_lost(None)

@@ -66,9 +66,7 @@ class Pool:
         """
         progress = Progress(limits or self._limits)
         try:
-            with self._timer.timeout(progress.limits.total) as progress.timeout:
-                if self._slots.locked():
-                    progress.begin("greeting")
+            with self._timer.timeout(progress.limits.total, first=progress.limits.greeting) as progress.timeout:
                 async with self._slots:
                     return await self._send(mail, progress)
         except TimeoutError:

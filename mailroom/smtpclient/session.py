@@ -76,7 +76,6 @@ class Session:
         self._check_limits(mail)
         self.mails += 1
         self._is_idle = False
-        progress.begin("envelope")
         transaction = self._connection, self._envelope(mail), mail.content, progress
         try:
             if self.uses_chunking:

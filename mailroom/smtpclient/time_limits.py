@@ -44,9 +44,9 @@ class SharedTimer:
         """When the event loop's timer fires, by its time; never later than the earliest deadline."""
         self._handle: asyncio.TimerHandle | None = None
 
-    def timeout(self, seconds: float) -> "Timeout":
-        """Return a timeout that begins where it is entered."""
-        return Timeout(self, seconds)
+    def timeout(self, seconds: float, *, first: float = inf) -> "Timeout":
+        """Return a timeout that begins where it is entered; its first deadline is earlier if `first` is less."""
+        return Timeout(self, seconds, first)
 
     def schedule(self, at: float) -> None:
         """Set the timer."""
@@ -68,16 +68,17 @@ class SharedTimer:
 class Timeout:
     """Bounds one block of code."""
 
-    __slots__ = ("_cancelled_before", "_has_expired", "_seconds", "_task", "_timer", "at", "latest")
+    __slots__ = ("_cancelled_before", "_first", "_has_expired", "_seconds", "_task", "_timer", "at", "latest")
 
     at: float
     """The deadline, by the event loop's time."""
     latest: float
-    """The deadline when the block was entered."""
+    """The deadline after all the seconds."""
 
-    def __init__(self, timer: SharedTimer, seconds: float) -> None:
+    def __init__(self, timer: SharedTimer, seconds: float, first: float) -> None:
         self._timer = timer
         self._seconds = seconds
+        self._first = first
         self._has_expired = False
 
     def __enter__(self) -> Self:
@@ -85,9 +86,10 @@ class Timeout:
         assert task is not None  # a coroutine runs in one
         self._task = task
         self._cancelled_before = task.cancelling()
-        self.latest = asyncio.get_running_loop().time() + self._seconds
+        now = asyncio.get_running_loop().time()
+        self.latest = now + self._seconds
         self._timer.running.add(self)
-        self.reschedule(self.latest)
+        self.reschedule(min(self.latest, now + self._first))
         return self
 
     def reschedule(self, at: float) -> None:

@@ -45,15 +45,14 @@ class Progress:
     def begin(self, step: Step) -> None:
         """Begin a step: its time counts from now."""
         self.step = step
-        timeout, seconds = self.timeout, getattr(self.limits, step)
-        if timeout is None:
+        if self.timeout is None:
             return
-        at = timeout.latest
+        seconds, at = getattr(self.limits, step), self.timeout.latest
         if seconds != inf:
             step_at = asyncio.get_running_loop().time() + seconds
             if step_at < at or step == "content":
                 at = step_at
-        timeout.reschedule(at)
+        self.timeout.reschedule(at)
 
     @property
     def seconds(self) -> float:
@@ -82,6 +81,7 @@ async def send_by_data(
     connection: Connection, envelope: Commands, content: bytes, progress: Progress, *, pipelining: bool
 ) -> Reply:
     """Send MAIL, RCPT, DATA, then the content: two round trips with PIPELINING (RFC 2920), four without."""
+    progress.begin("envelope")
     commands = (*envelope, (Command.DATA, b"DATA\r\n"))
     if pipelining:
         connection.send(*(line for _, line in commands))
