@@ -150,6 +150,8 @@ class Email(msgspec.Struct, frozen=True, kw_only=True):
     template: str
     raw: bytes = b""
     """The complete mail as RFC 5322 text: CRLF, lines of at most 998 octets, 7bit."""
+    is_code: bool = False
+    """Whether providers get little time for it, see `Message.is_code`."""
     template_at_provider: str = ""
     """The provider's name of a template of its own, which is used instead of subject and bodies."""
     variables: Payload = msgspec.field(default_factory=dict)
@@ -163,7 +165,14 @@ class Email(msgspec.Struct, frozen=True, kw_only=True):
 
 def unrendered(message: Message, sender: Address) -> Email:
     """Return a mail without content, for a provider that forwards the message to a service with its own templates."""
-    return Email(id=message.id, sender=sender, recipient=message.recipient, template=message.template, message=message)
+    return Email(
+        id=message.id,
+        sender=sender,
+        recipient=message.recipient,
+        template=message.template,
+        is_code=message.is_code,
+        message=message,
+    )
 
 
 class Receipt(msgspec.Struct, frozen=True):

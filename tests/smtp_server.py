@@ -9,6 +9,8 @@ async with smtp_server(tls="starttls", users={"u": "p"}) as server:
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import ssl
 import time
 from collections import Counter
@@ -190,6 +192,10 @@ class _Connection(SMTP):
     def drop(self) -> None:
         """Reset; asyncio tells nobody of a connection that is lost in the middle of a handshake."""
         in_handshake = self._tls_protocol is not None and self.session.ssl is None
+        # At once: `abort` waits for the loop, and a client that writes before that cannot know.
+        descriptor = os.dup(self.transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=descriptor) as own, contextlib.suppress(OSError):  # the client may be gone
+            own.shutdown(socket.SHUT_RDWR)
         self.transport.abort()
         if in_handshake:
             self.connection_lost(None)
@@ -233,8 +239,8 @@ class _Connection(SMTP):
         self, _server: Any, session: Any, _envelope: Any, hostname: str, lines: list[str]
     ) -> list[str]:
         session.host_name = hostname
-        wanted = [line for line in lines if self._server.wants_login or not line.startswith("250-AUTH")]
-        return [*(f"250-{offer}" for offer in self._offers), *wanted]
+        name, *wanted = [line for line in lines if self._server.wants_login or not line.startswith("250-AUTH")]
+        return [name, *(f"250-{offer}" for offer in self._offers), *wanted]
 
     async def smtp_BDAT(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name for a command
         """Take a mail in one chunk (RFC 3030)."""

@@ -110,6 +110,7 @@ class _Connection(asyncio.Protocol):
 
     def _take_content(self, end: int) -> None:
         self._server.lines.append(self._unread[:end])
+        self._server.tell()
         self._unread = self._unread[end:]
         self._wants_content, self._wants_octets = False, 0
         if self._has_recipient:

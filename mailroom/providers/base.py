@@ -10,6 +10,11 @@ from mailroom.address import mailbox
 from mailroom.clock import Clock
 from mailroom.message import Address, Email, Receipt
 
+CODE_STEP_SECONDS: Final = 5.0
+"""For so long a code waits at each step before it is handed over: to connect, to log in, to name the recipient."""
+CODE_RESPONSE_SECONDS: Final = 15.0
+"""For so long a code that was handed over waits for the response: a slow content filter is no failure."""
+
 
 def _parse_mailbox(value: Any) -> Any:
     if isinstance(value, Address):
@@ -58,7 +63,13 @@ class ProviderSettings(BaseModel):
     type: str
     sender: Mailbox | None = Field(None, alias="from", description="overrides the general `from`")
     concurrency: int = Field(10, ge=1, le=1000, description="maximum number of mails sent at the same time")
-    timeout: float = Field(30, gt=0, le=100, description="maximum seconds for one mail")
+    timeout: float = Field(
+        30,
+        gt=0,
+        le=100,
+        description=f"maximum seconds for one mail; for a code also {CODE_STEP_SECONDS:g} for each step until it is "
+        f"handed over (connection, login, recipient), and then {CODE_RESPONSE_SECONDS:g} for the response",
+    )
     rate: RateSetting | None = Field(
         None,
         description="maximum number of mails within any second, minute (`m`), hour (`h`) or day (`d`), as `14/s`; "
@@ -108,7 +119,8 @@ class Provider(Protocol):
         """Hand one mail over, once.
 
         Raises Rejected, Misconfigured, Unavailable or Uncertain, with the provider's diagnostic, and nothing else;
-        returns or raises within the settings' `timeout`.
+        returns or raises within the settings' `timeout`. A code (`Email.is_code`) is handed over within that time, no
+        step of which takes longer than `CODE_STEP_SECONDS`, and then has `CODE_RESPONSE_SECONDS`.
         """
 
     async def aclose(self) -> None:

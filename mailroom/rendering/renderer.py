@@ -259,6 +259,7 @@ class TemplateRenderer:
             language=content.language,
             template=message.template,
             raw=b"",
+            is_code=message.is_code,
         )
         return replace(email, raw=mime.serialize(email, message.created_at))
 

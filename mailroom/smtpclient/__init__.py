@@ -1,7 +1,8 @@
 """An SMTP client for asyncio that sends many mails fast: one round trip a mail where the server allows it.
 
     server = Server("smtp.acme.example", 587)
-    pool = Pool(lambda: open_session(server, Login("ada", "secret")), size=10)
+    login = Login("ada", "secret")
+    pool = Pool(lambda progress: open_session(server, login, progress), size=10, limits=TimeLimits(total=30))
     try:
         reply = await pool.send(Mail("no-reply@acme.example", "ada@reader.example", content))
     except ReplyError as error:
@@ -38,6 +39,7 @@ from mailroom.smtpclient.opening import Server, open_session
 from mailroom.smtpclient.pool import Pool
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.session import Mail, Session
+from mailroom.smtpclient.time_limits import Step, TimeLimits
 from mailroom.smtpclient.transactions import Progress
 
 __all__ = [
@@ -58,6 +60,8 @@ __all__ = [
     "Server",
     "Session",
     "SmtpError",
+    "Step",
+    "TimeLimits",
     "TimedOut",
     "TooLarge",
     "open_session",

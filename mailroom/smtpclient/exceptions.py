@@ -8,11 +8,12 @@ SmtpError
 │   └── ChunkingUnsupported  it offers CHUNKING and does not know BDAT
 ├── NotOffered               the server does not offer an extension: `extension`, `wanted`, `offered`
 ├── TooLarge                 the mail is larger than the server's SIZE: `octets`, `limit`
-├── TimedOut                 no reply within `seconds`
+├── TimedOut                 no reply within `seconds`: `step`
 └── PoolClosed               `Pool.aclose` was called
 """
 
 from mailroom.smtpclient.reply import Command, Reply
+from mailroom.smtpclient.time_limits import Step
 
 
 class SmtpError(Exception):
@@ -98,10 +99,11 @@ class TooLarge(SmtpError):
 
 
 class TimedOut(SmtpError):
-    """The time limit was reached."""
+    """A time limit was reached."""
 
-    def __init__(self, seconds: float, *, handed_over: bool = False) -> None:
-        super().__init__(f"no answer from the server within {seconds:g} s")
+    def __init__(self, step: Step, seconds: float, *, handed_over: bool = False) -> None:
+        super().__init__(f"no answer from the server within {seconds:g} s, at {step}")
+        self.step = step
         self.seconds = seconds
         self.handed_over = handed_over
 

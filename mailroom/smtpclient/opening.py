@@ -3,7 +3,7 @@
     server = Server("smtp.acme.example", 587)
     session = await open_session(server, Login("ada", "secret"))
 
-It has no time limit of its own: use `asyncio.timeout`.
+It has no time limit of its own: use `asyncio.timeout`, or the `Progress` of a mail that a `Pool` sends.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from mailroom.smtpclient.exceptions import ConnectionFailed, NotOffered
 from mailroom.smtpclient.handshake import Login, log_in, read_greeting, say_hello, start_tls
 from mailroom.smtpclient.session import Session
 from mailroom.smtpclient.sockets import open_socket
+from mailroom.smtpclient.transactions import Progress
 
 TlsMode = Literal["starttls", "implicit", "opportunistic", "none"]
 
@@ -58,11 +59,14 @@ class Server:
             return self.host == "localhost"
 
 
-async def open_session(server: Server, login: Login | None = None) -> Session:
+async def open_session(server: Server, login: Login | None = None, progress: Progress | None = None) -> Session:
     """Return a session that is ready for its first mail. Raises SmtpError."""
     connection: Connection | None = None
     try:
         connection = await _connect(server)
+        await read_greeting(connection)
+        if progress is not None:
+            progress.begin("login")
         return Session(connection, await _shake_hands(connection, server, login))
     except BaseException as error:
         if connection is not None:
@@ -98,9 +102,8 @@ async def _connect(server: Server) -> Connection:
 
 
 async def _shake_hands(connection: Connection, server: Server, login: Login | None) -> dict[str, str]:
-    """Return the extensions that the server offers after encryption."""
+    """Encrypt and log in; return the extensions that the server offers after encryption."""
     encrypted = server.tls == "implicit"
-    await read_greeting(connection)
     extensions = await say_hello(connection, server.helo_name)
     if server.tls == "starttls" or (server.tls == "opportunistic" and "starttls" in extensions):
         await start_tls(connection, extensions, server.context, server.server_name or server.host)

@@ -1,6 +1,6 @@
 """Sends mails over sessions that stay open between them.
 
-    pool = Pool(lambda: open_session(server, login), size=10, timeout_seconds=30)
+    pool = Pool(lambda progress: open_session(server, login, progress), size=10, limits=TimeLimits(30))
     reply = await pool.send(Mail("no-reply@acme.example", "ada@reader.example", content))
     await pool.aclose()
 
@@ -16,12 +16,13 @@ from typing import Final
 from mailroom.smtpclient.exceptions import ChunkingUnsupported, ConnectionLost, PoolClosed, ReplyError, TimedOut
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.session import Mail, Session
-from mailroom.smtpclient.time_limit import TimeLimit
+from mailroom.smtpclient.time_limits import SharedTimer, TimeLimits
 from mailroom.smtpclient.transactions import Progress
 
 _CHECK_AFTER_SECONDS: Final = 10
 """A session that was idle for longer is checked: if a firewall dropped it, the mail would run into its time limit."""
-_CHECK_SECONDS: Final = 5
+_CHECK_SECONDS: Final = 2
+"""A working server replies to NOOP sooner; a wrong verdict costs a new connection."""
 _QUIT_SECONDS: Final = 2
 """How long `aclose` waits for what is unsent."""
 _TIMER_TOLERANCE_SECONDS: Final = 1e-3
@@ -33,20 +34,20 @@ class Pool:
 
     def __init__(
         self,
-        open_session: Callable[[], Awaitable[Session]],
+        open_session: Callable[[Progress], Awaitable[Session]],
         *,
         size: int = 10,
-        timeout_seconds: float = 60,
+        limits: TimeLimits = TimeLimits(),  # noqa: B008  # frozen
         idle_seconds: float = 60,
         mails_per_session: int = 100,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`timeout_seconds` bounds `send` as a whole, the wait for a free session included."""
+        """`limits` are those of mails for which `send` has no others."""
         self._open_session = open_session
         self._slots = asyncio.Semaphore(size)
-        self._timeout_seconds = timeout_seconds
-        self._time_limit = TimeLimit(timeout_seconds)
+        self._limits = limits
+        self._timer = SharedTimer()
         self._idle_seconds = idle_seconds
         self._mails_per_session = mails_per_session
         self._monotonic = monotonic
@@ -58,32 +59,33 @@ class Pool:
         self._allows_chunking = True
         self._closed = asyncio.Event()
 
-    async def send(self, mail: Mail) -> Reply:
+    async def send(self, mail: Mail, limits: TimeLimits | None = None) -> Reply:
         """Send one mail and return the positive reply to its content. Raises SmtpError.
 
         An idle session that turns out to be lost before the mail was handed over is replaced by a new one.
         """
-        progress = Progress()
+        progress = Progress(limits or self._limits)
         try:
-            with self._time_limit():
+            with self._timer.timeout(progress.limits.total, first=progress.limits.greeting) as progress.timeout:
                 async with self._slots:
                     return await self._send(mail, progress)
         except TimeoutError:
             if progress.refusal is not None:
                 raise progress.refusal from None
-            raise TimedOut(self._timeout_seconds, handed_over=progress.handed_over) from None
+            raise TimedOut(progress.step, progress.seconds, handed_over=progress.handed_over) from None
 
     async def verify(self) -> None:
         """Open a new session, send NOOP, and close it. Raises SmtpError."""
+        progress = Progress(self._limits)
         try:
-            async with asyncio.timeout(self._timeout_seconds), self._slots:
-                session = await self._open()
+            async with asyncio.timeout(progress.limits.total), self._slots:
+                session = await self._open(progress)
                 try:
                     await _check(session)
                 finally:
                     session.quit()
         except TimeoutError:
-            raise TimedOut(self._timeout_seconds) from None
+            raise TimedOut(progress.step, progress.limits.total) from None
 
     async def aclose(self) -> None:
         """Close every session; one that is sending a mail is aborted."""
@@ -111,7 +113,7 @@ class Pool:
             except (ConnectionLost, ReplyError) as error:
                 if not _is_worth_a_new_connection(error):
                     raise
-        session = await self._open()
+        session = await self._open(progress)
         try:
             return await self._send_over(session, mail, progress)
         except ChunkingUnsupported:
@@ -126,10 +128,11 @@ class Pool:
         finally:
             self._give_back(session)
 
-    async def _open(self) -> Session:
+    async def _open(self, progress: Progress) -> Session:
         if self._closed.is_set():
             raise PoolClosed("the pool is closed")
-        session = await self._open_session()
+        progress.begin("greeting")
+        session = await self._open_session(progress)
         session.uses_chunking = session.uses_chunking and self._allows_chunking
         self._all.add(session)
         session.closed.add_done_callback(lambda _: self._all.discard(session))

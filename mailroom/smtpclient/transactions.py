@@ -6,15 +6,18 @@ Both take the envelope's commands (RSET if the last mail was refused, MAIL, RCPT
 content. They raise ReplyError, after which the connection can be used unless it `ends_connection`, and ConnectionLost.
 """
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from mailroom.smtpclient.connection import Connection
 from mailroom.smtpclient.exceptions import ChunkingUnsupported, ConnectionLost, ReplyError
 from mailroom.smtpclient.reply import Command, Reply
+from mailroom.smtpclient.time_limits import Step, TimeLimits, Timeout
 
 _START_INPUT: Final = 354
 _NOT_UNDERSTOOD: Final = frozenset({500, 502, 504})
@@ -28,12 +31,40 @@ Commands = Sequence[tuple[Command, bytes]]
 
 @dataclass(slots=True)
 class Progress:
-    """How far a mail got: after a cancellation, what an exception would have said."""
+    """How far a mail got: after a cancellation, what an exception would have said. It sets each step's time limit."""
 
+    limits: TimeLimits = field(default_factory=TimeLimits)
+    timeout: Timeout | None = None
+    """What bounds the mail; None: nothing does."""
+    step: Step = "greeting"
     handed_over: bool = False
     """Whether the server may have taken it."""
     refusal: ReplyError | None = None
     """Why it is refused, known before the last reply is read."""
+
+    def begin(self, step: Step) -> None:
+        """Begin a step: its time counts from now."""
+        self.step = step
+        if self.timeout is None:
+            return
+        seconds, at = getattr(self.limits, step), self.timeout.latest
+        if seconds != inf:
+            step_at = asyncio.get_running_loop().time() + seconds
+            if step_at < at or step == "content":
+                at = step_at
+        self.timeout.reschedule(at)
+
+    @property
+    def seconds(self) -> float:
+        """The time limit that counts at this step."""
+        is_total = self.timeout is None or self.timeout.at == self.timeout.latest
+        seconds: float = getattr(self.limits, "total" if is_total else self.step)
+        return seconds
+
+    def hand_over(self) -> None:
+        """Note that the server may take the mail from now on."""
+        self.handed_over = True
+        self.begin("content")
 
 
 def dot_stuff(content: bytes) -> bytes:
@@ -50,6 +81,7 @@ async def send_by_data(
     connection: Connection, envelope: Commands, content: bytes, progress: Progress, *, pipelining: bool
 ) -> Reply:
     """Send MAIL, RCPT, DATA, then the content: two round trips with PIPELINING (RFC 2920), four without."""
+    progress.begin("envelope")
     commands = (*envelope, (Command.DATA, b"DATA\r\n"))
     if pipelining:
         connection.send(*(line for _, line in commands))
@@ -63,7 +95,7 @@ async def send_by_data(
                 progress.refusal = error
                 await _read_rest(connection, command, commands[number:])
             raise error
-    progress.handed_over = True
+    progress.hand_over()
     connection.send(dot_stuff(content))
     try:
         reply = await connection.read_reply(Command.CONTENT)
@@ -101,7 +133,7 @@ async def send_by_bdat(connection: Connection, envelope: Commands, content: byte
         raise ConnectionLost(Command.MAIL, "the connection ended while it was idle")
     commands = (*envelope, (Command.CONTENT, b"BDAT %d LAST\r\n%b" % (len(content), content)))
     connection.send(*(line for _, line in commands))
-    progress.handed_over = True
+    progress.hand_over()
     for command, _ in commands:
         try:
             reply = await connection.read_reply(command)

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import pytest
+from msgspec.structs import replace
 
 from mailroom.clock import SystemClock
 from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Email
 from mailroom.providers import Provider, ProviderContext, ProviderSettings, connect
+from tests.clock import settle
 from tests.mails import email
 
 
@@ -133,6 +135,26 @@ class ProviderContract:
         service.accept()
         await provider.send(email(subject="next"))
         assert (await service.subjects(1))[-1] == "next"
+
+    @pytest.mark.parametrize("handed_over", [False, True])
+    async def test_a_code_leaves_room_for_the_next_provider(
+        self,
+        provider: Provider,
+        service: FakeService,
+        pass_time: Callable[[float], None],
+        handed_over: bool,  # noqa: FBT001  # a parameter of the test
+    ) -> None:
+        """It is given up after 5 s of silence, but has 15 s once it was handed over."""
+        seconds, kind = (15, Uncertain) if handed_over else (5, Unavailable)
+        waiting = service.hang(handed_over=handed_over)
+        sending = asyncio.create_task(provider.send(replace(email(), is_code=True)))
+        await waiting.wait()
+        pass_time(seconds - 1)
+        await settle()
+        assert not sending.done()
+        pass_time(1)
+        with pytest.raises(kind, match=f"within {seconds} s"):
+            await sending
 
     @pytest.mark.parametrize(("handed_over", "kind"), [(False, Unavailable), (True, Uncertain)])
     async def test_a_reset_is_uncertain_only_after_the_mail_was_handed_over(

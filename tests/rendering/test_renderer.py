@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mailroom.errors import MissingVariable, RenderingError
-from mailroom.message import Address, Email, Priority
+from mailroom.message import Address, Email, Priority, unrendered
 from mailroom.rendering import Brand
 from mailroom.rendering.engines.jinja_engine import LONGEST_PART
 from mailroom.rendering.links import LONGEST_LINK, is_given
@@ -184,6 +184,14 @@ def test_a_code_mail_states_reason_validity_and_what_to_do_if_unrequested(kind: 
         assert "ask for this?" in said
     assert email.subject.startswith("314159 is your Riverside Web ")
     assert email.subject.endswith(" code")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mail_says_whether_it_is_a_code(kind: str) -> None:
+    """Providers get less time for one, also when they are sent the message itself."""
+    code = kind in CODE_KINDS
+    assert render(kind, full(kind)).is_code == code
+    assert unrendered(message(kind, full(kind)), SENDER).is_code == code
 
 
 def test_the_code_is_one_run_from_left_to_right() -> None:

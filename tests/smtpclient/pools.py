@@ -10,7 +10,7 @@ from tests.smtp_server import Server as SmtpServer
 from tests.wire_server import WireServer
 
 CONTENT = b"From: no-reply@acme.example\r\nSubject: Your code\r\n\r\nYour code is 482913.\r\n"
-_POOL = frozenset({"size", "timeout_seconds", "idle_seconds", "mails_per_session", "monotonic", "sleep"})
+_POOL = frozenset({"size", "limits", "idle_seconds", "mails_per_session", "monotonic", "sleep"})
 
 
 def mail(recipient: str = "ada@reader.example", content: bytes = CONTENT, **changes: Any) -> Mail:
@@ -25,7 +25,7 @@ async def pool_of(server: WireServer | SmtpServer, login: Login | None = None, *
     if isinstance(server, SmtpServer):
         options.setdefault("context", ssl.create_default_context(cafile=server.ca_file))
     where = Server(**{"host": server.host, "port": server.port, "tls": "none", **options})
-    pool = Pool(lambda: open_session(where, login), **for_pool)
+    pool = Pool(lambda progress: open_session(where, login, progress), **for_pool)
     try:
         yield pool
     finally:

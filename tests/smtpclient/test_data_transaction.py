@@ -119,7 +119,7 @@ async def test_a_refusal_counts_without_the_later_replies(
     monkeypatch: pytest.MonkeyPatch, pass_time: Callable[[float], None], offers: str
 ) -> None:
     progress = Progress()
-    monkeypatch.setattr(pool, "Progress", lambda: progress)
+    monkeypatch.setattr(pool, "Progress", lambda _: progress)
     replies = {"EHLO": f"250-wire.test\r\n{offers}250 PIPELINING", "RCPT": "550 5.1.1 no such user\r\n250-wait"}
     async with wire_server(replies) as server, pool_of(server) as sender:
         sending = asyncio.create_task(sender.send(mail()))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mailroom.smtpclient import Pool, SmtpError, TimedOut
-from tests.clock import FakeClock
+from mailroom.smtpclient import Pool, SmtpError, TimedOut, TimeLimits
+from tests.clock import FakeClock, settle
 from tests.smtp_server import HANG, Server, smtp_server
 from tests.smtpclient.pools import mail, pool_of
 
@@ -29,7 +29,7 @@ async def open_pool(server: Server, clock: FakeClock) -> AsyncIterator[Callable[
     async with contextlib.AsyncExitStack() as opened:
 
         async def open_one(**options: Any) -> Pool:
-            options = {"monotonic": clock.monotonic, "sleep": clock.sleep, "timeout_seconds": 30, **options}
+            options = {"monotonic": clock.monotonic, "sleep": clock.sleep, "limits": TimeLimits(30), **options}
             return await opened.enter_async_context(pool_of(server, **options))
 
         yield open_one
@@ -82,7 +82,7 @@ async def test_a_connection_idle_for_a_while_is_checked_by_noop(
     assert (server.commands["NOOP"], server.connections) == (1, 1)
 
 
-async def test_a_connection_that_a_firewall_dropped_is_replaced_after_five_seconds(
+async def test_a_connection_that_a_firewall_dropped_is_replaced_after_two_seconds(
     server: Server, clock: FakeClock, open_pool: Callable[..., Awaitable[Pool]], pass_time: Callable[[float], None]
 ) -> None:
     pool = await open_pool()
@@ -91,7 +91,7 @@ async def test_a_connection_that_a_firewall_dropped_is_replaced_after_five_secon
     asked = server.fault("NOOP", HANG)
     sending = asyncio.create_task(pool.send(mail()))
     await asked.wait()
-    pass_time(5)
+    pass_time(2)
     await sending
     assert (len(server.mails), server.connections) == (2, 2)
 
@@ -131,6 +131,29 @@ async def test_the_time_limit_includes_the_wait_for_a_connection(
     assert not caught.value.handed_over
     await asyncio.gather(first, return_exceptions=True)
     assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("at", "step"),
+    [("GREETING", "greeting"), ("EHLO", "login"), ("MAIL", "envelope"), ("RCPT", "envelope"), ("CONTENT", "content")],
+)
+async def test_each_step_has_a_time_limit(
+    server: Server, open_pool: Callable[..., Awaitable[Pool]], pass_time: Callable[[float], None], at: str, step: str
+) -> None:
+    """The limits are a mail's own; that of the content counts although it is longer than the whole."""
+    pool = await open_pool()
+    waiting = server.fault(at, HANG)
+    limits = {"greeting": 3, "login": 5, "envelope": 7, "content": 40}
+    sending = asyncio.create_task(pool.send(mail(), TimeLimits(20, **limits)))
+    await waiting.wait()
+    pass_time(limits[step] - 1)
+    await settle()
+    assert not sending.done()
+    pass_time(1)
+    with pytest.raises(TimedOut) as caught:
+        await sending
+    assert (caught.value.step, caught.value.seconds) == (step, limits[step])
+    assert caught.value.handed_over == (step == "content")
 
 
 async def test_a_connection_opened_during_aclose_is_closed(

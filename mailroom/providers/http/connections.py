@@ -55,8 +55,13 @@ def connector(
 class Exchange:
     """One request and its response: how much of the request was sent, over which connection."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, on_progress: Callable[[bool], None] = lambda _: None) -> None:
+        """`on_progress` is called when there is a connection, with whether the request is written at once.
+
+        For a large body it is called again when all of it is written.
+        """
         self._body = body
+        self._on_progress = on_progress
         self._given_octets = 0
         self.upload = aiohttp.UploadTracker()
         self.connection: ResponseHandler | None = None
@@ -76,10 +81,12 @@ class Exchange:
         for start in range(0, len(self._body), _PIECE):
             self._given_octets = start + _PIECE
             yield self._body[start : start + _PIECE]
+        self._on_progress(True)
 
     def use(self, connection: Connection) -> None:
         """Record the connection over which the request is sent."""
         self.connection, self._transport = connection.protocol, connection.transport
+        self._on_progress(len(self._body) <= _PIECE)
 
     def abort(self) -> None:
         """Set `handed_over`, and drop the connection with what of the request is still buffered."""

@@ -12,6 +12,7 @@ responses. A time-out is Unavailable before the request was handed over and Unce
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 from abc import ABC, abstractmethod
@@ -27,7 +28,7 @@ import msgspec
 from mailroom.clock import Clock
 from mailroom.errors import Misconfigured, Unavailable
 from mailroom.message import MASK, Email, Receipt
-from mailroom.providers.base import ProviderContext
+from mailroom.providers.base import CODE_RESPONSE_SECONDS, CODE_STEP_SECONDS, ProviderContext
 from mailroom.providers.http.connections import Exchange
 from mailroom.providers.http.http_settings import HttpSettings
 from mailroom.providers.http.response import ApiResponse
@@ -120,15 +121,16 @@ class HttpProvider(ABC, Generic[SettingsT]):
         return ()
 
     async def send(self, email: Email) -> Receipt:
-        """Hand a mail over, see `Provider`; `timeout` bounds the whole, the wait for a free slot included."""
-        return self.parse_response(await self.fetch(self.build_request(email)))
+        """Hand a mail over, see `Provider`; the wait for a free slot counts."""
+        return self.parse_response(await self.fetch(self.build_request(email), is_code=email.is_code))
 
-    async def fetch(self, request: ApiRequest) -> ApiResponse:
+    async def fetch(self, request: ApiRequest, *, is_code: bool = False) -> ApiResponse:
         """Make one request and return its response, whatever its status but a redirect.
 
         Raises Misconfigured, Unavailable or Uncertain.
         """
-        exchange = Exchange(request.body)
+        limit = _TimeLimit(self.settings.timeout, is_code=is_code)
+        exchange = Exchange(request.body, limit.advance)
         try:
             sent = httpx.Request(
                 request.method,
@@ -137,12 +139,13 @@ class HttpProvider(ABC, Generic[SettingsT]):
                 content=request.body,
                 extensions={"exchange": exchange},
             )
-            async with asyncio.timeout(self.settings.timeout), self._slots:
+            async with limit.timeout, self._slots:
                 if self._client.is_closed:
                     raise Unavailable("this provider was closed")
                 response = self._masked_response(await self._client.send(sent))
         except TimeoutError:
-            raise exchange.failure(f"no answer within {self.settings.timeout:g} s") from None
+            awaited = "answer" if exchange.connection else "connection"
+            raise exchange.failure(f"no {awaited} within {limit.seconds:g} s") from None
         except (httpx.InvalidURL, httpx.HTTPError, UnicodeError):  # their texts repeat the headers
             raise Misconfigured("the request's address or one of its headers cannot be written in HTTP") from None
         if response.status in range(300, 400):
@@ -174,6 +177,29 @@ class HttpProvider(ABC, Generic[SettingsT]):
             body = body.replace(form, MASK.encode())
         cut = response.extensions.get("cut", False)
         return ApiResponse(response.status_code, response.headers, body, now=self._clock.wall(), cut=cut)
+
+
+class _TimeLimit:
+    """Bounds one request; of a code each step: connect and encrypt, write the request, read the response."""
+
+    def __init__(self, total: float, *, is_code: bool) -> None:
+        self.seconds = min(total, CODE_STEP_SECONDS) if is_code else total
+        """Of the current step."""
+        self.timeout = asyncio.timeout(self.seconds)
+        self._total = total
+        self._latest = asyncio.get_running_loop().time() + total
+        self._is_code = is_code
+
+    def advance(self, is_written: bool) -> None:  # noqa: FBT001 - a callback's argument
+        """Begin the next step of a code: the response, or before it what is left to write of the request."""
+        if not self._is_code:
+            return
+        self.seconds, at = self._total, self._latest
+        if is_written:
+            self.seconds = CODE_RESPONSE_SECONDS
+            at = asyncio.get_running_loop().time() + CODE_RESPONSE_SECONDS
+        with contextlib.suppress(RuntimeError):  # the request is over although its body was not written
+            self.timeout.reschedule(at)
 
 
 @lru_cache(maxsize=64)

@@ -14,11 +14,24 @@ from typing import Final
 from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, Unavailable
 from mailroom.message import Email, Receipt
-from mailroom.providers.base import ProviderContext
+from mailroom.providers.base import CODE_RESPONSE_SECONDS, CODE_STEP_SECONDS, ProviderContext
 from mailroom.providers.smtp.oauth2 import Tokens
 from mailroom.providers.smtp.replies import diagnostic, sending_error
 from mailroom.providers.smtp.smtp_settings import Settings
-from mailroom.smtpclient import Command, Login, Mail, Pool, Reply, ReplyError, Server, Session, SmtpError, open_session
+from mailroom.smtpclient import (
+    Command,
+    Login,
+    Mail,
+    Pool,
+    Progress,
+    Reply,
+    ReplyError,
+    Server,
+    Session,
+    SmtpError,
+    TimeLimits,
+    open_session,
+)
 
 __all__ = ["Settings", "Smtp", "connect"]
 
@@ -40,10 +53,17 @@ class Smtp:
         self._headers = _header_lines(settings.headers)
         self._notify = ",".join(settings.dsn).upper()
         self._signer = settings.dkim.signer() if settings.dkim else None
+        self._code_limits = TimeLimits(
+            settings.timeout,
+            greeting=CODE_STEP_SECONDS,
+            login=CODE_STEP_SECONDS,
+            envelope=CODE_STEP_SECONDS,
+            content=CODE_RESPONSE_SECONDS,
+        )
         self._pool = Pool(
             self._open_session,
             size=settings.concurrency,
-            timeout_seconds=settings.timeout,
+            limits=TimeLimits(settings.timeout),
             idle_seconds=settings.idle_seconds,
             mails_per_session=settings.mails_per_connection,
             monotonic=context.clock.monotonic,
@@ -51,10 +71,11 @@ class Smtp:
         )
 
     async def send(self, email: Email) -> Receipt:
-        """Send a mail, see `Provider`; `timeout` bounds the whole, the wait for a free connection included."""
+        """Send a mail, see `Provider`; the wait for a free connection counts."""
         mail = self._mail(email)
+        limits = self._code_limits if email.is_code else None
         try:
-            return _receipt(await self._pool.send(mail))
+            return _receipt(await self._pool.send(mail, limits))
         except SmtpError as error:
             raise sending_error(error, self._settings) from None
 
@@ -85,23 +106,23 @@ class Smtp:
         except ValueError:
             raise Rejected("the recipient's address cannot be written in SMTP") from None
 
-    async def _open_session(self) -> Session:
+    async def _open_session(self, progress: Progress) -> Session:
         seconds = self._settings.connect_timeout
         try:
             async with asyncio.timeout(seconds):
                 if self._tokens is None:
-                    return await open_session(self._server, self._login)
-                return await self._open_by_token(self._tokens)
+                    return await open_session(self._server, self._login, progress)
+                return await self._open_by_token(self._tokens, progress)
         except TimeoutError:
             raise Unavailable(f"{self._server.name} was not ready for a mail within {seconds:g} s") from None
 
-    async def _open_by_token(self, tokens: Tokens) -> Session:
+    async def _open_by_token(self, tokens: Tokens, progress: Progress) -> Session:
         """Log in by OAuth2; a token that was accepted before and is refused now is replaced, once."""
         while True:
             token = await tokens.get()
             login = Login(self._settings.username or "", token.text, ("XOAUTH2",))
             try:
-                session = await open_session(self._server, login)
+                session = await open_session(self._server, login, progress)
             except ReplyError as error:
                 if error.command is Command.AUTH and error.code == _BAD_CREDENTIALS and tokens.discard(token):
                     continue

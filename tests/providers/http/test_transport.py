@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from msgspec.structs import replace
 
-from mailroom.errors import Declined, Misconfigured, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, SendingError, Unavailable, Uncertain
+from mailroom.message import Receipt
 from mailroom.providers import connect
 from mailroom.providers.resend import Settings
-from tests.clock import FakeClock
+from tests.clock import FakeClock, settle
 from tests.http_recorder import Answer, Recorder, ca_file, json_answer, tls_context
 from tests.mails import email
 from tests.providers.contract import context
@@ -17,6 +19,7 @@ from tests.providers.test_resend import KEY, VENDOR
 
 HUGE = email(html="<p>" + "x" * 16_000_000 + "</p>")
 """More than the system's buffers hold."""
+CODE = replace(email(), is_code=True)
 
 
 @pytest.fixture
@@ -289,6 +292,70 @@ async def test_a_slow_tls_handshake_ends_with_the_connect_timeout(
         await sending
     await provider.aclose()
     await service.left_alone()
+
+
+@pytest.mark.parametrize("setting", ["timeout", "connect_timeout"])
+async def test_a_shorter_limit_of_the_operator_counts_until_a_code_is_connected(
+    service: HttpService, pass_time: Callable[[float], None], setting: str
+) -> None:
+    waiting = service.hang(handed_over=False)
+    provider = connect(service.settings.model_copy(update={setting: 2.0}), context())
+    sending = asyncio.create_task(provider.send(CODE))
+    await waiting.wait()
+    await _assert_given_up_after(2, Unavailable, sending, pass_time)
+    await provider.aclose()
+
+
+@pytest.mark.parametrize("is_large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("timeout", [2.0, 30.0])
+async def test_a_code_that_was_written_has_fifteen_seconds(
+    service: HttpService,
+    pass_time: Callable[[float], None],
+    is_large: bool,  # noqa: FBT001  # a parameter of the test
+    timeout: float,  # noqa: ASYNC109  # a setting
+) -> None:
+    waiting = service.hang(handed_over=True)
+    provider = connect(service.settings.model_copy(update={"timeout": timeout}), context())
+    sending = asyncio.create_task(provider.send(replace(HUGE, is_code=True) if is_large else CODE))
+    await waiting.wait()
+    await _assert_given_up_after(15, Uncertain, sending, pass_time)
+    await provider.aclose()
+
+
+async def test_a_large_code_has_the_operators_timeout_to_be_written(pass_time: Callable[[float], None]) -> None:
+    async with Recorder(VENDOR.accepted) as recorder:
+        recorder.lazy = True
+        provider = connect(_settings(recorder), context())
+        sending = asyncio.create_task(provider.send(replace(HUGE, is_code=True)))
+        await recorder.waiting.wait()
+        await _assert_given_up_after(30, Unavailable, sending, pass_time)
+        await provider.aclose()
+
+
+async def test_a_code_waits_five_seconds_for_a_free_connection(
+    service: HttpService, pass_time: Callable[[float], None]
+) -> None:
+    provider = connect(service.settings.model_copy(update={"concurrency": 1}), context())
+    waiting = service.hang(handed_over=True)
+    first = asyncio.create_task(provider.send(CODE))
+    await waiting.wait()
+    second = asyncio.create_task(provider.send(CODE))
+    await settle()
+    await _assert_given_up_after(5, Unavailable, second, pass_time)
+    await provider.aclose()
+    with pytest.raises(Uncertain):
+        await first
+
+
+async def _assert_given_up_after(
+    seconds: int, kind: type[SendingError], sending: asyncio.Task[Receipt], pass_time: Callable[[float], None]
+) -> None:
+    pass_time(seconds - 1)
+    await settle()
+    assert not sending.done()
+    pass_time(1)
+    with pytest.raises(kind, match=f"within {seconds} s"):
+        await sending
 
 
 @pytest.mark.parametrize("endpoint", ["https://no-such-host.invalid", "https://127.0.0.1:1"])
