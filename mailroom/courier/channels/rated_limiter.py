@@ -43,6 +43,11 @@ class RatedLimiter(PriorityLimiter):
                 self._timer = asyncio.create_task(self._grant_at(ready_at), name="limiter.rate")
         return False
 
+    def _grant(self) -> None:
+        super()._grant()
+        if not self._waiting:
+            self._stop_timer()
+
     async def _grant_at(self, ready_at: Instant) -> None:
         await self.clock.sleep(max(ready_at - self.clock.now(), _SHORTEST_SLEEP_SECONDS))
         self._timer = None

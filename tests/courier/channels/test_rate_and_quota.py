@@ -69,9 +69,13 @@ class Sending:
     async def accept(
         self, template: str = "SignIn", priority: Priority = Priority.CODE, ip: str | None = None, **facts: Any
     ) -> Message:
-        """Accept a new message; a code by default."""
+        """Accept a new message; a code by default. The clock goes on while it waits for a slot."""
         new = replace(message(template, priority, now=self.clock.now(), **facts), ip=ip)
-        await self.courier.accept(new)
+        accepting = asyncio.create_task(self.courier.accept(new))
+        slots = self.courier._admission.slots(template)
+        while not accepting.done():
+            await (self.clock.advance(0.25) if slots.limiter._waiting else asyncio.sleep(0))
+        await accepting
         self.ids.append(new.id)
         return new
 
