@@ -137,12 +137,13 @@ class SqliteOutbox(SqliteRecords):
         """Store a message; durable when this returns."""
         repeat_key = None if repeat_of is None else self._seal.key_of("repeat", repeat_of)
         mailbox = recipient_key(self._seal, message.recipient)
+        session_key = None if supersede_key is None else self._seal.key_of("supersede", supersede_key)
         row = row_of(
             message,
             seal=self._seal,
             recipient_key=mailbox,
             repeat_key=repeat_key,
-            supersede_key=None if supersede_key is None else self._seal.key_of("supersede", supersede_key),
+            supersede_key=session_key,
             lease=lease,
             due_at=due_at,
             owner=self._owner,
@@ -155,6 +156,7 @@ class SqliteOutbox(SqliteRecords):
             priority=message.priority,
             recipient_key=mailbox,
             repeat_key=repeat_key,
+            supersede_key=session_key,
             once=tuple((self._once_key(one.what), one.until) for one in once),
         )
         return await self._writer.run(self._insert, request, undo=delete)

@@ -14,6 +14,7 @@ from mailroom.outbox import HELD_FLOOD, REPEAT_SECONDS, PutResult
 from mailroom.outbox.limits import RateLimit, SlidingWindow
 from mailroom.outbox.rows import COLUMNS
 from mailroom.outbox.sqlite.database import execute_bulk, rows_of
+from mailroom.outbox.sqlite.recent_keys import RecentKeys
 from mailroom.outbox.sqlite.recipient_limit import RecipientLimiter
 
 _INSERT: Final = f"INSERT INTO messages ({COLUMNS}) VALUES {{values}}"  # noqa: S608 - a constant
@@ -28,6 +29,22 @@ _HOLD: Final = """
     UPDATE messages
        SET state = 'held', reason = ?, owner = NULL, attempts = '[]', due_at = expires_at
      WHERE id = ?
+"""
+
+_CONTEST: Final = """
+    UPDATE messages
+       SET contested = 1
+     WHERE number IN (
+           SELECT number FROM recipients WHERE recipient_key = ?1
+            UNION ALL
+           SELECT number FROM messages WHERE number > (SELECT indexed FROM progress) AND recipient_key = ?1)
+       AND supersede_key = ?2 AND due_at IS NOT NULL
+"""
+
+_UNSETTLED_KEYS: Final = """
+    SELECT supersede_key
+      FROM messages
+     WHERE priority = ? AND due_at IS NOT NULL AND supersede_key IS NOT NULL
 """
 
 _RECENT: Final = """
@@ -57,6 +74,7 @@ class InsertRequest(msgspec.Struct, frozen=True, eq=False):
     priority: Priority
     recipient_key: bytes
     repeat_key: bytes | None
+    supersede_key: bytes | None
     once: tuple[tuple[bytes, Instant | None], ...]
     """Keys that must not be stored yet, and until when each is stored."""
 
@@ -95,13 +113,15 @@ class RecentBodies:
 class Inserter:
     """Inserts the messages of one transaction in few statements; one by one those that need to be compared first.
 
-    These are messages that may be repeats, codes that may exceed their recipient's limit, and events.
+    These are messages that may be repeats, codes that may exceed their recipient's limit or have an earlier one for the
+    same sign-in, and events.
     """
 
     def __init__(
         self, recent: RecentBodies, recipients: RecipientLimiter | None = None, events: SlidingWindow | None = None
     ) -> None:
         self._recent = recent
+        self._keys = RecentKeys()
         self._recipients = recipients
         self._events = events
 
@@ -110,11 +130,14 @@ class Inserter:
         cls, connection: apsw.Connection, now: Instant, *, recipients: RateLimit | None, events: RateLimit | None
     ) -> "Inserter":
         """Return an inserter that knows of the latest messages in the database."""
-        return cls(
+        inserter = cls(
             RecentBodies.read(connection, now),
             RecipientLimiter.read(connection, recipients, now) if recipients else None,
             _read_events(connection, events, now) if events else None,
         )
+        for (key,) in connection.execute(_UNSETTLED_KEYS, (int(Priority.CODE),)):
+            inserter._keys.add(key, now)
+        return inserter
 
     def insert(self, connection: apsw.Connection, requests: Sequence[InsertRequest]) -> list[PutResult | LimitExceeded]:
         """Insert messages; a LimitExceeded is for the caller to raise.
@@ -137,6 +160,8 @@ class Inserter:
         """Return whether a message can be inserted without further comparisons; counts it if so."""
         if request.once or request.priority is Priority.EVENT or self._recent.find(request.repeat_key):
             return False
+        if request.supersede_key and self._keys.add(request.supersede_key, request.now):
+            return False
         if self._recipients is None or request.priority is not Priority.CODE:
             return True
         return self._recipients.admit(request.recipient_key, request.now)
@@ -155,6 +180,9 @@ class Inserter:
                 return error
             self._recipients.count(request.recipient_key, request.now)
         execute_bulk(connection, _INSERT, [request.row])
+        if request.supersede_key:
+            self._keys.add(request.supersede_key, request.now)
+            connection.execute(_CONTEST, (request.recipient_key, request.supersede_key))
         connection.executemany(_INSERT_ONCE, [(key, request.id, until) for key, until in request.once])
         is_held = request.priority is Priority.EVENT and self._events and not self._events.take(request.now)
         if is_held:

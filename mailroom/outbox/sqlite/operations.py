@@ -29,11 +29,11 @@ _DUE: Final = f"""
       FROM messages
      WHERE priority = ?1 AND due_at IS NOT NULL AND due_at <= ?2 AND expires_at > ?2
        AND (template IN (SELECT value FROM json_each(?3))) <> ?4
-       AND NOT EXISTS (  -- the newest of several codes goes first
+       AND NOT (contested = 1 AND EXISTS (  -- the newest of several codes goes first
            SELECT 1
              FROM messages AS newer
-            WHERE newer.supersede_key = messages.supersede_key AND newer.due_at IS NOT NULL
-              AND newer.number > messages.number AND newer.state <> 'held')
+            WHERE newer.supersede_key = messages.supersede_key AND newer.contested = 1 AND newer.due_at IS NOT NULL
+              AND newer.number > messages.number AND newer.state <> 'held'))
      ORDER BY due_at
      LIMIT ?5
 """  # noqa: S608 - a constant
@@ -137,19 +137,20 @@ _MARK_SUPERSEDED: Final = """
     WITH sent (key, number) AS (
         SELECT supersede_key, number
           FROM messages
-         WHERE id IN (SELECT value FROM json_each(?)) AND supersede_key IS NOT NULL
+         WHERE id IN (SELECT value FROM json_each(?)) AND contested = 1
     )
     UPDATE messages
        SET superseded = 1
       FROM sent
-     WHERE messages.supersede_key = sent.key AND messages.number < sent.number AND messages.due_at IS NOT NULL
+     WHERE messages.supersede_key = sent.key AND messages.contested = 1 AND messages.due_at IS NOT NULL
+       AND messages.number < sent.number
 """
 
 _END_SUPERSEDED: Final = """
     UPDATE messages
        SET state = 'superseded', settled_at = ?, due_at = NULL, owner = NULL, sealed = NULL, rendered = NULL,
            reason = 'a newer code was sent'
-     WHERE superseded AND due_at IS NOT NULL AND state IN ('queued', 'held')
+     WHERE superseded = 1 AND due_at IS NOT NULL AND state IN ('queued', 'held')
  RETURNING id, template, priority
 """
 

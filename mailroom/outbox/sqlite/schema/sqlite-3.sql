@@ -7,8 +7,12 @@ ALTER TABLE messages ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
 -- JSON, sealed: the mail as it was rendered for a provider that may have sent it; erased when the message settles.
 ALTER TABLE messages ADD COLUMN rendered BLOB;
 
+-- 1 on codes whose key another unsettled code has, too: only these are compared.
+ALTER TABLE messages ADD COLUMN contested INTEGER NOT NULL DEFAULT 0;
 
-CREATE INDEX messages_superseded ON messages (state) WHERE superseded AND due_at IS NOT NULL;
+-- Few rows, so that accepting a message does not write to them.
+CREATE INDEX messages_contested ON messages (supersede_key, number) WHERE contested = 1 AND due_at IS NOT NULL;
+CREATE INDEX messages_superseded ON messages (state) WHERE superseded = 1 AND due_at IS NOT NULL;
 
 -- What an operator has paused, until it is resumed.
 CREATE TABLE paused (
