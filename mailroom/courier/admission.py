@@ -14,7 +14,7 @@ from mailroom.courier.routes import Routes
 from mailroom.message import Priority
 from mailroom.outbox import ClaimLimit, Leased
 
-_SLOTS_PER_PERMIT: Final = 8
+_SLOTS_PER_PERMIT: Final = 4
 """Messages that wait in memory for a permit are not rendered yet: a few kilobytes each."""
 
 PATIENCE_SECONDS: Final = 0.25
