@@ -84,14 +84,14 @@ class ImportingError(MailroomError):
 
 
 class SendingError(MailroomError):
-    """A provider did not accept the mail. `words` is its own text, bounded, not yet masked."""
+    """A provider did not accept the mail. `diagnostic` is its own text, bounded, not yet masked."""
 
     outcome: ClassVar[str]
     """The recorded result of the attempt, a `mailroom.message.Outcome`."""
 
-    def __init__(self, words: str, *, code: str = "", hint: str = "") -> None:
-        super().__init__(words)
-        self.words = words
+    def __init__(self, diagnostic: str, *, code: str = "", hint: str = "") -> None:
+        super().__init__(diagnostic)
+        self.diagnostic = diagnostic
         self.code = code
         """The provider's own error code (`550 5.1.1`, `MailFromDomainNotVerified`), if it gave one."""
         self.hint = hint
@@ -121,14 +121,14 @@ class Unavailable(SendingError):
 
     def __init__(
         self,
-        words: str,
+        diagnostic: str,
         *,
         code: str = "",
         hint: str = "",
         retry_after: float | None = None,
         is_throttled: bool = False,
     ) -> None:
-        super().__init__(words, code=code, hint=hint)
+        super().__init__(diagnostic, code=code, hint=hint)
         self.retry_after = retry_after
         """Seconds until the provider accepts another attempt."""
         self.is_throttled = is_throttled

@@ -116,7 +116,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     started_at: Instant
     duration_seconds: float | None = None
     outcome: Outcome | None = None
-    words: str = ""
+    diagnostic: str = msgspec.field(default="", name="words")
     """The provider's own text, bounded, with the message's secrets masked."""
 
 
@@ -180,7 +180,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
     provider_message_id: str = ""
     """The provider's id of the mail; later events refer to it."""
-    words: str = ""
+    diagnostic: str = ""
     """The provider's own text."""
 
 

@@ -185,7 +185,7 @@ def test_a_terminal_gets_colours_and_no_escape_sequences_of_others() -> None:
     with os.fdopen(theirs, "wb", buffering=0) as terminal:
         logs.configure(terminal)
         error = CannotKeep("\x1b[2Jfull")
-        structlog.get_logger().error("mail.sent", words="250 \x1b]0;owned\x07", code="123456", exc_info=error)
+        structlog.get_logger().error("mail.sent", diagnostic="250 \x1b]0;owned\x07", code="123456", exc_info=error)
         structlog.get_logger().info("the end")
         shown = ""
         while "the end" not in shown:

@@ -101,7 +101,7 @@ def _as_json(examination: Examination) -> dict[str, Any]:
         "type": examination.type,
         "from": examination.sender.email,
         "findings": [
-            {"about": result.about, "mark": result.mark, "words": result.text, "todo": result.todo}
+            {"about": result.about, "mark": result.mark, "diagnostic": result.text, "todo": result.todo}
             for result in examination.results
         ],
     }

@@ -81,14 +81,14 @@ def show(cli: CliContext, *, id: str, as_json: bool) -> None:  # noqa: A002 - th
     print_table(("", ""), [(name, str(value)) for name, value in facts.items() if value])
     if attempts:
         print_table(
-            ("attempt", "provider", "outcome", "seconds", "words"),
+            ("attempt", "provider", "outcome", "seconds", "diagnostic"),
             [
                 (
                     attempt["started_at"],
                     attempt["provider"],
                     attempt["outcome"] or "interrupted, or still running",
                     f"{attempt['duration_seconds'] or 0:.3f}",
-                    attempt["words"],
+                    attempt["diagnostic"],
                 )
                 for attempt in attempts
             ],

@@ -116,7 +116,7 @@ def record_as_json(record: Record) -> dict[str, Any]:
                 "started_at": iso_time(attempt.started_at),
                 "duration_seconds": attempt.duration_seconds,
                 "outcome": attempt.outcome,
-                "words": attempt.words,
+                "diagnostic": attempt.diagnostic,
             }
             for attempt in record.attempts
         ],

@@ -113,7 +113,7 @@ def _state_as_json(state: _ProviderState) -> dict[str, Any]:
     last = state.last and {
         "outcome": state.last.outcome,
         "started_at": iso_time(state.last.last_at),
-        "words": state.last.words,
+        "diagnostic": state.last.diagnostic,
     }
     return {"name": state.name, "type": state.type, "last_hour": state.last_hour, "last": last}
 
@@ -124,7 +124,7 @@ def _print_states(states: list[_ProviderState], trouble: str | None) -> None:
     for state in states:
         hour = ", ".join(f"{count} {outcome}" for outcome, count in state.last_hour.items()) or "nothing"
         last = state.last
-        ago = f"{last.outcome} {short_duration(now - last.last_at)} ago: {last.words}" if last else "not known"
+        ago = f"{last.outcome} {short_duration(now - last.last_at)} ago: {last.diagnostic}" if last else "not known"
         rows.append((state.name, state.type, hour, ago))
     print_table(("configured", "type", "attempts of the last hour", "last outcome"), rows)
     if trouble:

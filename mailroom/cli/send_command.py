@@ -86,5 +86,5 @@ async def _wait_for_outcome(cli: CliContext, settings: Settings, id_: str, wait:
 
 def _explain(record: Record) -> str:
     last = record.attempts[-1] if record.attempts else None
-    diagnostic = f" by {last.provider}: {last.words}" if last else ""
+    diagnostic = f" by {last.provider}: {last.diagnostic}" if last else ""
     return f"{diagnostic} ({record.reason})" if record.reason else diagnostic

@@ -177,9 +177,9 @@ def _provider_as_json(report: _Report, name: str) -> dict[str, Any]:
         "paused_since": iso_time(report.paused.get(name)),
         "is_skipped": report.server.is_skipped(name),
         "quota_left": report.server.quota_left(name),
-        "last_success": success and {"started_at": iso_time(success.last_at), "words": success.words},
+        "last_success": success and {"started_at": iso_time(success.last_at), "diagnostic": success.diagnostic},
         "last_failure": failure
-        and {"started_at": iso_time(failure.last_at), "outcome": failure.outcome, "words": failure.words},
+        and {"started_at": iso_time(failure.last_at), "outcome": failure.outcome, "diagnostic": failure.diagnostic},
     }
 
 
@@ -223,4 +223,4 @@ def _state(report: _Report, name: str) -> str:
 
 
 def _describe(row: AttemptSummary | None, now: Instant) -> str:
-    return f"{short_duration(now - row.last_at)} ago: {row.words}" if row else "none in a day"
+    return f"{short_duration(now - row.last_at)} ago: {row.diagnostic}" if row else "none in a day"

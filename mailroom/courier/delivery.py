@@ -146,18 +146,18 @@ class Delivery:
         result = await self._send(channel, email)
         outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
         if isinstance(result, Receipt):
-            words = redact(result.words, message, email)
+            diagnostic = redact(result.diagnostic, message, email)
             identifier = result.provider_message_id
-            if identifier not in words:  # by SMTP it is taken from them
+            if identifier not in diagnostic:  # by SMTP it is taken from them
                 identifier = redact(identifier, message, email)
-            result = Receipt(identifier[:_LONGEST_IDENTIFIER], words)
+            result = Receipt(identifier[:_LONGEST_IDENTIFIER], diagnostic)
         else:
             if isinstance(result, Uncertain):
                 round_.rendered[attempt.provider] = email
-            words = _diagnostic(result, message, email)
-        self.on_result(attempt.provider, result, words)
-        ended = replace(attempt, duration_seconds=self.clock.monotonic() - started, outcome=outcome, words=words)
-        return ended, result
+            diagnostic = _diagnostic(result, message, email)
+        self.on_result(attempt.provider, result, diagnostic)
+        seconds = self.clock.monotonic() - started
+        return replace(attempt, duration_seconds=seconds, outcome=outcome, diagnostic=diagnostic), result
 
     def _render(self, channel: Channel, message: Message) -> Email:
         if channel.forwards:
@@ -209,7 +209,7 @@ def _conclude(round_: Round, attempt: Attempt, result: Receipt | SendingError) -
     if isinstance(result, Receipt):
         return Settlement(message.id, State.SENT, round_.attempts, provider_message_id=result.provider_message_id)
     if isinstance(result, Rejected):
-        return Settlement(message.id, State.FAILED, round_.attempts, reason=attempt.words)
+        return Settlement(message.id, State.FAILED, round_.attempts, reason=attempt.diagnostic)
     if _may_have_been_sent(round_.attempts) >= MOST_UNCERTAIN:
         return Settlement(message.id, State.SENT, round_.attempts, reason=SENT_UNCERTAIN)
     round_.failures.append(result)
@@ -230,10 +230,10 @@ def _queue_again(message: Message, attempts: tuple[Attempt, ...], now: Instant) 
 
 
 def _diagnostic(error: SendingError, message: Message, email: Email) -> str:
-    """Return what is recorded of a refusal: its code, the provider's words without secrets, and our hint."""
-    code = "" if error.words.startswith(error.code) else error.code
-    words = redact(f"{code} {error.words}".strip(), message, email)
-    return f"{words} → {error.hint}" if error.hint else words
+    """Return what is recorded of a refusal: its code, the provider's diagnostic without secrets, and our hint."""
+    code = "" if error.diagnostic.startswith(error.code) else error.code
+    diagnostic = redact(f"{code} {error.diagnostic}".strip(), message, email)
+    return f"{diagnostic} → {error.hint}" if error.hint else diagnostic
 
 
 def _soonest(failures: list[SendingError]) -> Instant | None:

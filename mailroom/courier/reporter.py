@@ -108,7 +108,7 @@ class Reporter:
             else:
                 log.info("mail.sent", **facts)
             return
-        facts["words"] = last.words if last else ""
+        facts["diagnostic"] = last.diagnostic if last else ""
         facts["reason"] = settlement.reason
         if state is State.QUEUED:
             due_at = settlement.due_at or 0.0

@@ -164,7 +164,7 @@ class AttemptSummary:
     count: int
     last_at: Instant
     """When the last of them started."""
-    words: str
+    diagnostic: str
     """The remote server's text about the last one, redacted."""
 
 

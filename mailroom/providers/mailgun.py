@@ -91,7 +91,7 @@ class Mailgun(HttpProvider[Settings]):
         except Misconfigured as error:
             if error.code not in ("HTTP 401", "HTTP 403"):
                 raise
-            text = f"{error.words}: the key is wrong, or may only send, which cannot be told without a mail"
+            text = f"{error.diagnostic}: the key is wrong, or may only send, which cannot be told without a mail"
             raise Uncertain(text, code=error.code) from None
         state = response.text("domain", "state")
         if state != "active":

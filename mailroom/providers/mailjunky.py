@@ -54,7 +54,8 @@ class MailJunky(HttpProvider[Settings]):
         except Misconfigured as error:
             if error.code != "HTTP 403":
                 raise
-            text = f"{error.words}: the key may not list contacts; whether it may send cannot be told without a mail"
+            limits = "the key may not list contacts; whether it may send cannot be told without a mail"
+            text = f"{error.diagnostic}: {limits}"
             raise Uncertain(text, code=error.code) from None
         if not isinstance(response.fields.get("data"), list):
             raise response.undocumented()

@@ -88,7 +88,12 @@ class FakeOutbox:
         self.closed += 1
 
 
-def record(id: str, state: State = State.SENT, recipient: str = "ada@example.com", words: str = "250 ok") -> Record:  # noqa: A002 - the field's word
+def record(
+    id: str,  # noqa: A002 - the field's word
+    state: State = State.SENT,
+    recipient: str = "ada@example.com",
+    diagnostic: str = "250 ok",
+) -> Record:
     """Return a record with one attempt."""
     return Record(
         id=id,
@@ -100,7 +105,7 @@ def record(id: str, state: State = State.SENT, recipient: str = "ada@example.com
         expires_at=1_700_000_600.0,
         settled_at=1_700_000_001.0,
         due_at=None,
-        attempts=(Attempt("main", 1_700_000_000.5, 0.25, Outcome.ACCEPTED, words),),
+        attempts=(Attempt("main", 1_700_000_000.5, 0.25, Outcome.ACCEPTED, diagnostic),),
         reason="",
         provider_message_id="",
         languages=("fr-CA",),

@@ -99,7 +99,7 @@ def test_foreign_text_is_escaped(operator: Operator, outbox: FakeOutbox) -> None
     """In names, diagnostics, addresses, payloads: control characters and line breaks are escaped, markup stays text."""
     outbox.records = [
         dataclasses.replace(
-            record("0192-1", recipient=f"{HOSTILE}@example.com", words=HOSTILE),
+            record("0192-1", recipient=f"{HOSTILE}@example.com", diagnostic=HOSTILE),
             template=HOSTILE,
             reason=HOSTILE,
             provider_message_id=HOSTILE,
@@ -131,7 +131,7 @@ def test_foreign_text_in_an_error_is_escaped(operator: Operator, server: Server)
 
 
 def test_show_prints_attempts_and_no_secrets(operator: Operator, outbox: FakeOutbox) -> None:
-    outbox.records = [record("0192-1", words="250 \x1b]0;owned\x07 [red]ok[/red]")]
+    outbox.records = [record("0192-1", diagnostic="250 \x1b]0;owned\x07 [red]ok[/red]")]
     shown = operator.run("outbox", "show", "0192-1").output
     assert "\\x1b]0;owned\\x07 [red]ok[/red]" in shown
     assert "\x1b]" not in shown
@@ -143,7 +143,7 @@ def test_show_prints_attempts_and_no_secrets(operator: Operator, outbox: FakeOut
             "started_at": "2023-11-14T22:13:20Z",
             "duration_seconds": 0.25,
             "outcome": "accepted",
-            "words": "250 \x1b]0;owned\x07 [red]ok[/red]",
+            "diagnostic": "250 \x1b]0;owned\x07 [red]ok[/red]",
         }
     ]
     assert (report["state"], report["languages"], report["due_at"]) == ("sent", ["fr-CA"], None)

@@ -51,7 +51,7 @@ def test_types_and_state_are_printed_as_json(operator: Operator, tried: float) -
     assert (main["name"], main["type"]) == ("main", "capture")
     assert main["last_hour"] == {"unfinished": 1, "accepted": 40, "unavailable": 2}
     assert main["last"]["outcome"] == "accepted"
-    assert (backup["last_hour"], backup["last"]["words"]) == ({}, "535 no \x1b[31m")
+    assert (backup["last_hour"], backup["last"]["diagnostic"]) == ({}, "535 no \x1b[31m")
     assert {found["type"] for found in report["types"]} == set(providers.types())
     assert report["trouble"] is None
 

@@ -45,7 +45,7 @@ def test_send_waits_until_the_message_is_settled(
 def test_send_fails_if_the_mail_was_not_sent(
     operator: Operator, outbox: FakeOutbox, server: Server, state: State
 ) -> None:
-    outbox.records = [replace(record("0192-1", state, words="550 no"), reason="refused")]
+    outbox.records = [replace(record("0192-1", state, diagnostic="550 no"), reason="refused")]
     result = operator.run("send", "ada@example.com")
     assert result.exit_code == 1
     assert f"{state} by main: 550 no (refused)" in result.output

@@ -20,9 +20,9 @@ mailroom_provider_quota_left{provider="backup"} 17.0
 BACKUP = '[providers.backup]\ntype = "capture"\n'
 
 
-def attempts(outcome: Outcome | None, count: int = 5, seconds: float = 10, words: str = "") -> AttemptSummary:
+def attempts(outcome: Outcome | None, count: int = 5, seconds: float = 10, diagnostic: str = "") -> AttemptSummary:
     """Return attempts by `main`, the last one so many seconds ago."""
-    return AttemptSummary("main", outcome, count, time.time() - seconds, words)
+    return AttemptSummary("main", outcome, count, time.time() - seconds, diagnostic)
 
 
 def test_status_counts_waiting_and_held_messages(operator: Operator, outbox: FakeOutbox, server: Server) -> None:
@@ -45,16 +45,16 @@ def test_a_provider_is_described_in_its_own_words(operator: Operator, outbox: Fa
     with Path("mailroom.toml").open("a") as file:
         file.write(BACKUP)
     outbox.attempts = [
-        attempts(Outcome.ACCEPTED, seconds=700, words="250 2.0.0 queued as 4F3B"),
-        attempts(Outcome.UNAVAILABLE, seconds=500, words="421 4.7.0 too many"),
-        attempts(Outcome.MISCONFIGURED, seconds=400, words="535 5.7.8 bad password"),
-        attempts(Outcome.REJECTED, words="550 5.1.1 no such user"),
+        attempts(Outcome.ACCEPTED, seconds=700, diagnostic="250 2.0.0 queued as 4F3B"),
+        attempts(Outcome.UNAVAILABLE, seconds=500, diagnostic="421 4.7.0 too many"),
+        attempts(Outcome.MISCONFIGURED, seconds=400, diagnostic="535 5.7.8 bad password"),
+        attempts(Outcome.REJECTED, diagnostic="550 5.1.1 no such user"),
     ]
     outbox.paused_since = {"backup": 1_700_000_000.0}
     server.body = OPEN
     main, backup = json.loads(operator.run("status", "--json").output)["providers"]
-    assert main["last_success"]["words"] == "250 2.0.0 queued as 4F3B"
-    assert main["last_failure"]["words"] == "535 5.7.8 bad password"
+    assert main["last_success"]["diagnostic"] == "250 2.0.0 queued as 4F3B"
+    assert main["last_failure"]["diagnostic"] == "535 5.7.8 bad password"
     assert (main["is_skipped"], main["quota_left"], main["paused_since"]) == (True, None, None)
     assert (backup["is_skipped"], backup["quota_left"]) == (False, 17)
     assert backup["paused_since"] == "2023-11-14T22:13:20Z"
@@ -71,7 +71,7 @@ def test_the_status_of_a_provider_is_complete_at_80_columns(
     operator: Operator, outbox: FakeOutbox, server: Server, terminal: None
 ) -> None:
     words = "421 " + "w" * 300
-    outbox.attempts = [attempts(Outcome.UNAVAILABLE, count=1, words=words)]
+    outbox.attempts = [attempts(Outcome.UNAVAILABLE, count=1, diagnostic=words)]
     lines = click.unstyle(operator.run("status").output).splitlines()
     assert max(map(len, lines)) <= 80
     assert sum(line.count("w") for line in lines) - "".join(lines).count("waiting") == 300

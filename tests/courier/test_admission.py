@@ -42,10 +42,10 @@ async def taken(slots: Slots, priority: Priority, most: int = 1) -> int:
     return most
 
 
-async def test_each_permit_makes_eight_slots_some_of_them_for_codes_only() -> None:
+async def test_each_permit_makes_four_slots_some_of_them_for_codes_only() -> None:
     slots = admission().slots("SignIn")
-    assert await taken(slots, EVENT, 100) == 32
-    assert await taken(slots, CODE, 100) == 8
+    assert await taken(slots, EVENT, 100) == 16
+    assert await taken(slots, CODE, 100) == 4
     slots.release(EVENT)
     assert await taken(slots, CODE)
 
@@ -56,7 +56,7 @@ async def test_at_the_start_everything_waits_in_the_outbox() -> None:
     made = Admission(channels, Routes({}, ("main",)))
     assert not await taken(made.slots("SignIn"), CODE)
     limits = made.limits(is_due=False)
-    assert list(limits.values()) == [ClaimLimit((), 40, 32, exclude=True)]
+    assert list(limits.values()) == [ClaimLimit((), 20, 16, exclude=True)]
     made.end_claim(limits, [])
     assert await taken(made.slots("SignIn"), CODE)
 
@@ -89,7 +89,7 @@ async def test_a_claim_that_reaches_its_limit_leaves_a_backlog() -> None:
     """Of the last priority that it leased, and of those that waited before."""
     made = admission()
     slots = made.slots("SignIn")
-    for _ in range(38):
+    for _ in range(18):
         await taken(slots, CODE)
     slots.add_backlog(EVENT)
     limits = made.limits(is_due=False)
@@ -103,7 +103,7 @@ async def test_a_claim_full_of_other_mail_leaves_no_codes_behind() -> None:
     slots = made.slots("SignIn")
     slots.add_backlog(CODE)
     slots.add_backlog(EVENT)
-    made.end_claim(made.limits(is_due=False), leased(*[EVENT] * 32))
+    made.end_claim(made.limits(is_due=False), leased(*[EVENT] * 16))
     assert slots.backlog == {EVENT}
     assert await taken(slots, CODE)
 
@@ -112,7 +112,7 @@ async def test_half_of_the_slots_stay_for_new_messages_while_nothing_waits() -> 
     made = admission()
     assert made.limits(is_due=False) == {}
     limits = made.limits(is_due=True)
-    assert [limit.total for limit in limits.values()] == [20]
+    assert [limit.total for limit in limits.values()] == [10]
     assert await taken(made.slots("SignIn"), CODE), "a claim of what is due does not keep new messages waiting"
 
 
@@ -120,7 +120,7 @@ async def test_what_is_due_gets_the_slots_that_become_free() -> None:
     """In a flood there is always a new message that would take them."""
     made = admission()
     slots = made.slots("SignIn")
-    for _ in range(40):
+    for _ in range(20):
         await taken(slots, CODE)
     assert made.limits(is_due=True) == {}
     slots.release(CODE)

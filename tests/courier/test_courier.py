@@ -187,7 +187,7 @@ async def test_a_repeat_is_answered_with_the_same_id_and_sent_once(tmp_path: Pat
         assert (second.id, second.fresh) == (first.id, False)
         await it.quiet()
         assert it.provider.sent.qsize() == 1
-        assert it.slots.limiter.free(Priority.CODE) == 80
+        assert it.slots.limiter.free(Priority.CODE) == 40
 
 
 async def test_what_cannot_be_kept_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ async def test_what_cannot_be_kept_is_not_sent(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(CannotKeep):
             await it.courier.accept(it.new())
         assert it.provider.sent.empty()
-        assert it.slots.limiter.free(Priority.CODE) == 80
+        assert it.slots.limiter.free(Priority.CODE) == 40
 
 
 async def test_a_backlog_is_worked_off_in_a_bounded_memory_codes_first(tmp_path: Path) -> None:

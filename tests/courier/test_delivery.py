@@ -105,7 +105,7 @@ async def test_the_first_provider_takes_it() -> None:
     settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert (settlement.state, settlement.provider_message_id) == (State.SENT, "queued as 4F2")
     assert _outcomes(settlement) == [("main", Outcome.ACCEPTED)]
-    assert settlement.attempts[0].words == "250 2.0.0 ok"
+    assert settlement.attempts[0].diagnostic == "250 2.0.0 ok"
     assert delivering.recorded == []  # the attempt was recorded with the lease
     assert backup.sent.empty()
 
@@ -161,7 +161,7 @@ async def test_a_rejected_mail_fails_and_bothers_nobody_else() -> None:
     )
     settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert settlement.state is State.FAILED
-    assert settlement.reason == settlement.attempts[0].words == f"550 5.7.1 {MASK} is spam"
+    assert settlement.reason == settlement.attempts[0].diagnostic == f"550 5.7.1 {MASK} is spam"
     assert backup.sent.empty()
 
 
@@ -233,7 +233,7 @@ async def test_the_hint_stands_behind_the_providers_words_and_no_code_is_said_tw
     refused = refusal(Command.CONTENT, Reply(554, ("5.7.0 314159 is not authorized to perform ses:SendRawEmail",)))
     delivering = Delivering(ScriptedProvider([refused]))
     [attempt] = (await delivering.settled(message(now=delivering.clock.now()))).attempts
-    said, _, hint = attempt.words.partition(" → ")
+    said, _, hint = attempt.diagnostic.partition(" → ")
     assert said == f"554 5.7.0 {MASK} is not authorized to perform ses:SendRawEmail"
     assert hint == refused.hint
 

@@ -71,7 +71,7 @@ async def test_commands_change_what_a_running_server_does(tmp_path: Path) -> Non
             report = await status(exit_code=1)
             assert report["problems"] == ["codes are held: 1 misconfigured"]
             assert report["providers"][0]["is_skipped"]
-            assert "530 5.7.0" in report["providers"][0]["last_failure"]["words"]
+            assert "530 5.7.0" in report["providers"][0]["last_failure"]["diagnostic"]
             smtp.recover()
             assert (await run(tmp_path, "outbox", "retry", held[:18]))["retried"] == [held]
             await smtp.received(2, within=NOTICED_WITHIN)

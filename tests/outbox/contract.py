@@ -106,7 +106,7 @@ async def _record(outbox: Outbox, one: Message) -> Record:
 def ended(leased: Leased, outcome: Outcome, words: str = "") -> tuple[Attempt, ...]:
     """Return the attempts of a leased message, the last one with its outcome."""
     *before, last = leased.attempts
-    return (*before, replace(last, duration_seconds=0.25, outcome=outcome, words=words))
+    return (*before, replace(last, duration_seconds=0.25, outcome=outcome, diagnostic=words))
 
 
 class OutboxContract:

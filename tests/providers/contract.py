@@ -90,7 +90,7 @@ class ProviderContract:
 
     async def test_an_accepted_mail_arrives(self, provider: Provider, service: FakeService) -> None:
         receipt = await provider.send(email(subject="Good day"))
-        assert receipt.words
+        assert receipt.diagnostic
         assert await service.subjects(1) == ["Good day"]
 
     async def test_a_mail_in_another_script_arrives_unchanged(self, provider: Provider, service: FakeService) -> None:
@@ -104,8 +104,8 @@ class ProviderContract:
         service.refuse(kind)
         with pytest.raises(kind) as refused:
             await provider.send(email())
-        assert 0 < len(refused.value.words) <= 500
-        assert refused.value.words.isprintable()
+        assert 0 < len(refused.value.diagnostic) <= 500
+        assert refused.value.diagnostic.isprintable()
         assert refused.value.code
 
     async def test_after_a_refusal_the_next_mail_arrives(self, provider: Provider, service: FakeService) -> None:

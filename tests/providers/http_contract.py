@@ -62,7 +62,7 @@ class HttpProviderContract(ProviderContract):
     async def test_a_receipt_names_the_mail(self, provider: Provider) -> None:
         receipt = await provider.send(email())
         assert receipt.provider_message_id
-        assert 0 < len(receipt.words) <= 500
+        assert 0 < len(receipt.diagnostic) <= 500
 
     @pytest.mark.parametrize("written", ["17", "Wed, 18 Nov 2026 09:07:17 GMT"], ids=["seconds", "a date"])
     async def test_retry_after_is_honoured(self, service: HttpService, written: str) -> None:
@@ -98,7 +98,7 @@ class HttpProviderContract(ProviderContract):
         service.answer(Answer(status, body))
         with pytest.raises(Misconfigured) as refused:
             await provider.send(email())
-        assert refused.value.words
+        assert refused.value.diagnostic
 
     @pytest.mark.parametrize("status", [500, 502, 504])
     async def test_a_gateways_error_page_is_uncertain(
@@ -108,7 +108,7 @@ class HttpProviderContract(ProviderContract):
         service.answer(Answer(status, page, {"Content-Type": "text/html"}))
         with pytest.raises(Uncertain, match="Bad Gateway") as failed:
             await provider.send(email())
-        assert "<" not in failed.value.words
+        assert "<" not in failed.value.diagnostic
         assert failed.value.code == f"HTTP {status}"
 
     @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ class HttpProviderContract(ProviderContract):
         service.answer(Answer(200, body))
         with pytest.raises(Uncertain) as failed:
             await provider.send(email())
-        assert failed.value.words.isprintable()
+        assert failed.value.diagnostic.isprintable()
 
     @pytest.mark.parametrize("status", [200, 400, 500])
     async def test_a_huge_body_is_not_read_to_its_end(
@@ -142,7 +142,7 @@ class HttpProviderContract(ProviderContract):
         service.answer(Answer(status, b'{"message": "' + b"x" * 2_000_000 + b'"}'))
         with pytest.raises(SendingError) as failed:
             await provider.send(email())
-        assert len(failed.value.words) <= 500
+        assert len(failed.value.diagnostic) <= 500
         service.accept()
         await provider.send(email())
 
@@ -200,7 +200,7 @@ class HttpProviderContract(ProviderContract):
         try:
             await provider.send(structs.replace(email(), headers=headers))
         except Misconfigured as refused:
-            assert any(name in refused.words for name, _ in headers)  # noqa: PT017  # either is a pass, silence is not
+            assert any(name in refused.diagnostic for name, _ in headers)  # noqa: PT017  # either is a pass, silence is not
             return
         [request] = service.recorder.requests
         body = request.body.decode()
@@ -224,7 +224,7 @@ class HttpProviderContract(ProviderContract):
         for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(variable, "http://127.0.0.1:9")
         provider = connect(service.settings, context())
-        assert (await provider.send(email())).words
+        assert (await provider.send(email())).diagnostic
         await provider.aclose()
 
     async def test_a_certificate_of_an_unknown_authority_is_refused(self, service: HttpService) -> None:
@@ -261,10 +261,10 @@ class HttpProviderContract(ProviderContract):
             try:
                 receipt = provider.parse_response(HttpAnswer(status, httpx.Headers(), body, now=0))
             except (Rejected, Misconfigured, Unavailable, Uncertain) as error:
-                words, told = error.words, error.code
+                words, told = error.diagnostic, error.code
                 assert told
             else:
-                words, told = receipt.words, receipt.provider_message_id
+                words, told = receipt.diagnostic, receipt.provider_message_id
                 assert 200 <= status < 300 or words
             assert 0 < len(words) <= 500
             assert words.isprintable()

@@ -111,7 +111,7 @@ class TestBrevo(HttpProviderContract, TemplatesContract):
         service.answer(refusal(400, "duplicate_parameter", "Idempotency key already used"))
         receipt = await provider.send(email())
         assert receipt.provider_message_id == ""
-        assert "already used" in receipt.words
+        assert "already used" in receipt.diagnostic
 
     async def test_the_reset_of_the_rate_limit_is_honoured(self, provider: Provider, service: HttpService) -> None:
         service.answer(refusal(429, "too_many_requests", **{"x-sib-ratelimit-reset": "45"}))

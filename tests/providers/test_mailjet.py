@@ -172,7 +172,7 @@ class TestMailjet(HttpProviderContract):
         receipt = await provider.send(email())
         await provider.aclose()
         assert receipt.provider_message_id == ""
-        assert "sandbox" in receipt.words
+        assert "sandbox" in receipt.diagnostic
         assert service.recorder.requests[0].json["SandboxMode"] is True
 
     @pytest.mark.parametrize("name", ["Reply-To", "bcc", "Message-ID", "X-Mailer", "List-Id", "X-MJ-CustomID"])

@@ -69,7 +69,7 @@ class TestMailJunky(HttpProviderContract):
         """`from`, `to`, `subject`, `html` and `text` are what Logto's own connector sends, name by name."""
         mail = replace(email(), reply_to=Address("help@acme.example"))
         receipt = await provider.send(mail)
-        assert (receipt.provider_message_id, receipt.words) == ("msg_123", "sent")
+        assert (receipt.provider_message_id, receipt.diagnostic) == ("msg_123", "sent")
         [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/api/v1/emails/send")
         assert request.header("authorization") == f"Bearer {KEY}"
@@ -104,7 +104,7 @@ class TestMailJunky(HttpProviderContract):
         service.answer(answer)
         with pytest.raises(kind) as refused:
             await provider.send(email())
-        assert refused.value.words
+        assert refused.value.diagnostic
 
     async def test_a_queued_mail_was_accepted(self, provider: Provider, service: HttpService) -> None:
         service.answer(json_answer(202, {"message_id": "abc@mailjunky.ai", "status": "queued"}))

@@ -78,7 +78,7 @@ class TestPostmark(HttpProviderContract, TemplatesContract):
         receipt = await provider.send(mail)
         await provider.aclose()
         assert receipt.provider_message_id == "b7bc2f4a-e38e-4336-af7d-e6c392c2f817"
-        assert receipt.words == "OK"
+        assert receipt.diagnostic == "OK"
         [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/email")
         assert request.header("x-postmark-server-token") == TOKEN

@@ -124,7 +124,7 @@ class TestSendGrid(HttpProviderContract, TemplatesContract):
         with pytest.raises(Uncertain):
             await provider.send(email())
         sandboxed = connect(service.settings.model_copy(update={"sandbox": True}), context())
-        assert (await sandboxed.send(email())).words
+        assert (await sandboxed.send(email())).diagnostic
         await sandboxed.aclose()
         assert service.recorder.requests[-1].json["mail_settings"] == {"sandbox_mode": {"enable": True}}
 

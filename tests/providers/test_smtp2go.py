@@ -62,7 +62,7 @@ class TestSmtp2go(HttpProviderContract):
         )
         receipt = await provider.send(mail)
         assert receipt.provider_message_id == "1er8bV-6Tw0Mi-7h"
-        assert receipt.words == REQUEST
+        assert receipt.diagnostic == REQUEST
         [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", "/v3/email/send")
         assert request.header("x-smtp2go-api-key") == KEY
@@ -99,7 +99,7 @@ class TestSmtp2go(HttpProviderContract):
         service.answer(answer)
         with pytest.raises(kind) as refused:
             await provider.send(email())
-        assert refused.value.words
+        assert refused.value.diagnostic
 
     @pytest.mark.parametrize(("code", "kind"), [*KINDS.items(), ("SOMETHING_NEW", Misconfigured)])
     @pytest.mark.parametrize("nested", [True, False])

@@ -52,7 +52,7 @@ async def test_after_a_refusal_the_connection_is_reused(
 ) -> None:
     server, error = await refused({**ehlo, verb: answer})
     assert type(error) is kind
-    assert error.words == answer
+    assert error.diagnostic == answer
     assert error.code == answer[:9]
     assert server.connections == 1
     assert "RSET" in server.verbs, "the refused transaction must not leak into the next"
@@ -73,7 +73,7 @@ async def test_a_new_connection_that_breaks_before_the_hand_over_is_unavailable(
         provider = sender(server)
         with pytest.raises(Unavailable) as caught:
             await provider.send(email())
-        assert caught.value.words
+        assert caught.value.diagnostic
         assert server.connections == 1, "providers do not retry"
         await provider.aclose()
 

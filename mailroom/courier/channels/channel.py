@@ -138,7 +138,7 @@ class Channel:
         except SendingError as error:
             self._answers = clock.now() - began < _SILENT_SECONDS
             if not self._answers and self.breaker.is_open:
-                self.breaker.fail(error.words, clock.now())
+                self.breaker.fail(error.diagnostic, clock.now())
         finally:
             self.breaker.cancel()
 

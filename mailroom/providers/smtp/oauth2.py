@@ -155,16 +155,16 @@ class Tokens:
         try:
             response = await self._client.post(self._url, data=self._form(), headers={"Accept": "application/json"})
         except Uncertain as error:
-            raise Unavailable(f"the token endpoint did not answer: {error.words}") from None
+            raise Unavailable(f"the token endpoint did not answer: {error.diagnostic}") from None
         except Unavailable as error:
             raise Unavailable(
-                f"no token: {error.words}",
+                f"no token: {error.diagnostic}",
                 code=error.code,
                 retry_after=error.retry_after,
                 is_throttled=error.is_throttled,
             ) from None
         except Misconfigured as error:
-            raise Misconfigured(f"no token: {error.words}", code=error.code) from None
+            raise Misconfigured(f"no token: {error.diagnostic}", code=error.code) from None
         fields = _fields(response)
         text = fields.get("access_token")
         if response.status_code != HTTPStatus.OK or not isinstance(text, str) or not _TOKEN.fullmatch(text):

@@ -60,7 +60,7 @@ async def test_the_forwarded_request_is_unchanged() -> None:
         receipt = await provider.send(unrendered(message_of(body), SENDER))
         await provider.aclose()
     [request] = recorder.requests
-    assert receipt.words
+    assert receipt.diagnostic
     assert request.body == body
     assert (request.target, request.header("authorization")) == ("/logto/email", "Bearer test-token")
     assert (request.header("content-type"), request.header("idempotency-key")) == ("application/json", ID)

@@ -83,7 +83,7 @@ class TestHttp(HttpProviderContract):
     async def test_the_request_is_the_documented_one(self, provider: Provider, service: HttpService) -> None:
         mail = structs.replace(email(), reply_to=Address("hilfe@bücher.example"))
         receipt = await provider.send(mail)
-        assert (receipt.provider_message_id, receipt.words) == ("gw-1", "Taken")
+        assert (receipt.provider_message_id, receipt.diagnostic) == ("gw-1", "Taken")
         [request] = service.recorder.requests
         assert (request.method, request.target) == ("POST", f"/hooks/{IN_PATH}/mail?key={IN_QUERY}&v=2")
         assert request.header("content-type") == "application/json"
@@ -118,12 +118,12 @@ class TestHttp(HttpProviderContract):
         service.answer(Answer(status, b"" if status == 204 else body))
         receipt = await provider.send(email())
         assert receipt.provider_message_id == ""
-        assert 0 < len(receipt.words) <= 500
-        assert receipt.words.isprintable()
+        assert 0 < len(receipt.diagnostic) <= 500
+        assert receipt.diagnostic.isprintable()
 
     async def test_a_body_that_repeats_the_mail_is_not_recorded(self, provider: Provider, service: HttpService) -> None:
         service.answer(json_answer(200, {"json": {"html": email().html, "text": email().text}}))
-        assert (await provider.send(email())).words == "HTTP 200"
+        assert (await provider.send(email())).diagnostic == "HTTP 200"
 
     @pytest.mark.parametrize("status", [400, 500])
     async def test_a_huge_body_is_not_read_to_its_end(
@@ -233,7 +233,7 @@ async def test_a_mail_for_which_the_template_fails_is_misconfigured() -> None:
     body = '{"a": {{ subject | tojson if subject != "Your code" else subject }}, "b": 1}'
     with pytest.raises(Misconfigured, match="makes no JSON") as refused:
         await asked(email(), body=body)
-    assert "Your code" not in refused.value.words
+    assert "Your code" not in refused.value.diagnostic
     with pytest.raises(Misconfigured, match="ZeroDivisionError"):
         await asked(email(), body='{"a": {{ 1 / (0 if subject == "Your code" else 1) }}}')
 

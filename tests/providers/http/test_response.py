@@ -109,7 +109,7 @@ def test_a_truncated_body_is_no_json() -> None:
 def test_an_error_has_diagnostic_code_and_wait() -> None:
     error = answer(b'{"message": "Slow down"}', 429, retry_after="9").error(Unavailable)
     assert isinstance(error, Unavailable)
-    assert (error.words, error.code, error.retry_after) == ("Slow down", "HTTP 429", 9)
+    assert (error.diagnostic, error.code, error.retry_after) == ("Slow down", "HTTP 429", 9)
     assert error.is_throttled
     assert answer().error(Rejected, "Its own", code="E1").code == "E1"
     assert len(answer().error(Rejected, "x" * 9000, code="y" * 9000).code) <= 100

@@ -195,7 +195,7 @@ async def test_an_error_of_sts_shows_its_code_only(
     host.answer = Answer(400, xml.encode(), {"Content-Type": "text/xml"})
     with pytest.raises(kind, match=code) as refused:
         await send(host)
-    assert "eyJ" not in refused.value.words
+    assert "eyJ" not in refused.value.diagnostic
 
 
 async def test_concurrent_mails_share_one_request_for_credentials(
@@ -230,7 +230,7 @@ async def test_credentials_that_aws_refuses_as_expired_are_requested_again(
     provider = connect(Settings.model_validate(settings), context())
     with pytest.raises(Unavailable, match="•••") as refused:
         await provider.send(email())
-    assert lent["Token"] not in refused.value.words
+    assert lent["Token"] not in refused.value.diagnostic
     await provider.send(email())
     await provider.aclose()
     assert "Credential=ASIANEW" in host.requests[-1].header("authorization")

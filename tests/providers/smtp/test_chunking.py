@@ -30,7 +30,7 @@ async def test_after_a_refusal_the_connection_is_reused(verb: str, answer: str, 
         server.once[verb] = answer
         with pytest.raises(kind) as caught:
             await provider.send(email())
-        assert caught.value.words == answer, "the first refusal counts, not what follows from it"
+        assert caught.value.diagnostic == answer, "the first refusal counts, not what follows from it"
         await provider.send(email())
         await provider.aclose()
         assert server.connections == 1

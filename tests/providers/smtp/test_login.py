@@ -199,7 +199,7 @@ async def test_a_refusal_before_the_first_mail(at: str, answer: Any, kind: type[
         with pytest.raises(kind) as refused:
             await send(server, **LOGIN)
         if isinstance(answer, str):
-            assert refused.value.words == answer
+            assert refused.value.diagnostic == answer
         await server.left_alone()
 
 

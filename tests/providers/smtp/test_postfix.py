@@ -117,7 +117,7 @@ async def test_a_refusal_has_the_servers_text_and_the_connection_is_reused(relay
         for mail, kind, words in REFUSALS:
             with pytest.raises(kind) as refused:
                 await provider.send(mail)
-            assert refused.value.words.startswith(words)
+            assert refused.value.diagnostic.startswith(words)
             assert refused.value.code == words[:9]
             assert (await relay.delivered(await provider.send(email()))).content == email().raw
     session = await relay.session()

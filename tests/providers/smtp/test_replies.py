@@ -93,7 +93,7 @@ CASES: list[tuple[Command, str, type[SendingError]]] = [
 def test_a_reply_has_its_kind(command: Command, text: str, kind: type[SendingError]) -> None:
     error = refusal(command, Reply(int(text[:3]), (text[4:],)))
     assert type(error) is kind
-    assert error.words == text
+    assert error.diagnostic == text
     assert error.code
     assert text.startswith(error.code)
 
@@ -182,7 +182,7 @@ def test_a_refusal_that_is_not_about_the_address_never_ends_a_message(
     error = refusal(command, reply)
     assert type(error) is kind
     assert hint in error.hint
-    assert error.words.count(str(reply.code)) == 1
+    assert error.diagnostic.count(str(reply.code)) == 1
 
 
 def test_an_exhausted_quota_has_a_longer_wait() -> None:

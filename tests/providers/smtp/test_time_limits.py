@@ -169,7 +169,7 @@ async def test_each_step_of_a_code_has_its_own_time(pass_time: PassTime) -> None
         ]:
             await server.until(lambda reached=reached: reached is None or reached in server.verbs)  # type: ignore[misc]  # mypy takes no defaults in lambdas
             await _answer_late(server, seconds, rest, pass_time)
-        assert (await silence.sending).words
+        assert (await silence.sending).diagnostic
 
 
 async def _answer_late(server: WireServer, seconds: float, rest: bytes, pass_time: PassTime) -> None:
