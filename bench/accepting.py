@@ -24,13 +24,18 @@ def measure(rounds: int) -> list[Figure]:
         program("-m", "bench.programs.bare", "{port}") as bare,
         accepting(role="web") as web,
         accepting(variant="instant") as instant,
+        accepting(role="web", variant="two-writes") as two_writes,
     ):
-        peer, stored, sent = interleaved(rounds, lambda: load(bare, "--count", _REQUESTS), web, instant)
+        peer, stored, sent, apart = interleaved(
+            rounds, lambda: load(bare, "--count", _REQUESTS), web, instant, two_writes
+        )
     what = "durable POST /email, role web, 64 connections: requests"
+    whole = "its CPU a request without WholeResponses (against with it)"
     sent_rates = sent["per_second"], peer["per_second"]
     return [
         Figure("a", what, "/s", stored["per_second"], peer["per_second"], at_least=0.7),
         Figure("a", "its CPU a request", "µs", stored["cpu_us"], peer["cpu_us"]),
+        Figure("a", whole, "µs", apart["cpu_us"], stored["cpu_us"]),
         Figure("a", "its p99", "ms", stored["p99_ms"], peer["p99_ms"], at_most=3),
         Figure("a", "the same, role all, a provider that accepts at once", "/s", *sent_rates),
     ]

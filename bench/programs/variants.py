@@ -1,20 +1,22 @@
 """Mailroom with a part replaced by one that costs nothing, so that the cost of the others can be measured.
 
-    python -m bench.programs.variants instant|in-memory        (settings by variables)
+    python -m bench.programs.variants instant|in-memory|two-writes        (settings by variables)
 
-instant    every provider accepts at once
-in-memory  nothing is written to disk
+instant     every provider accepts at once
+in-memory   nothing is written to disk
+two-writes  a response's head and body are written apart
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 import uvloop
 
 import server
+from handlers import http_connection
 from mailroom import config, logs
 from mailroom.clock import Instant, SystemClock
 from mailroom.message import Attempt, Email, Message, Receipt
@@ -71,10 +73,23 @@ class InMemoryOutbox(SqliteOutbox):
         return {}
 
 
+class TwoWrites:
+    """Writes the head of a response and its body apart, as uvicorn does."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.close = close
+        self.is_closing = transport.is_closing
+        self.set_protocol = transport.set_protocol
+
+
 def main() -> None:
     """Serve until killed."""
     settings = config.load(environ=os.environ)
+    if sys.argv[1] == "two-writes":
+        vars(http_connection)["WholeResponses"] = TwoWrites
     builds: dict[str, server.Build] = {
+        "two-writes": server.build,
         "instant": partial(server.build, connect=lambda *_: InstantProvider()),
         "in-memory": partial(server.build, engine=InMemoryOutbox),
     }
