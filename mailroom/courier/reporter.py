@@ -10,7 +10,7 @@ import structlog
 from mailroom.clock import Clock, Instant
 from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import SendingError
-from mailroom.message import Message, Outcome, Priority, Receipt, State
+from mailroom.message import Attempt, Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
 from mailroom.outbox import SENT_UNCERTAIN, EndedMessage, Settlement
 
@@ -35,13 +35,15 @@ class Reporter:
         """Provider whose breaker is open -> reason."""
         self._sent_by: Counter[str] = Counter()
         """Provider -> mails that it has sent since the last summary."""
-        self._summary_at: Instant = 0.0
+        self._failovers: dict[str, int] = {}
+        """Provider -> mails since the last summary that it failed and another one sent."""
+        self._summary_at: Instant = clock.now() + _SUMMARY_SECONDS
 
     def attempted(self, provider: str, result: Receipt | SendingError) -> None:
         """Count an attempt."""
         outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
         self._attempts(provider, outcome).inc()
-        if self._open and outcome is Outcome.ACCEPTED:
+        if (self._open or self._failovers) and outcome is Outcome.ACCEPTED:
             self._sent_by[provider] += 1
 
     def opened(self, provider: str, reason: str) -> None:
@@ -50,7 +52,6 @@ class Reporter:
         self._provider_open.labels(provider).set(1)
         if not self._open:
             self._sent_by.clear()
-            self._summary_at = self._clock.now() + _SUMMARY_SECONDS
         self._open[provider] = reason
 
     def recovered(self, provider: str) -> None:
@@ -80,12 +81,18 @@ class Reporter:
             self._provider_quota_left(provider).set(rates.quota_left)
 
     def summarize_failovers(self) -> None:
-        """Report once a minute who sends instead of the providers that are skipped."""
+        """Report once a minute which providers fail or are skipped, and who sends instead."""
         now = self._clock.now()
-        if self._open and now >= self._summary_at:
-            self._summary_at = now + _SUMMARY_SECONDS
-            log.warning("provider.still_open", providers=dict(self._open), sent_by=dict(self._sent_by))
-            self._sent_by.clear()
+        if now < self._summary_at:
+            return
+        self._summary_at = now + _SUMMARY_SECONDS
+        failed_over = {provider: count for provider, count in self._failovers.items() if count}
+        if self._open or failed_over:
+            log.warning(
+                "provider.failing", skipped=dict(self._open), failed_over=failed_over, sent_by=dict(self._sent_by)
+            )
+        self._sent_by.clear()
+        self._failovers = dict.fromkeys(failed_over, 0)  # one without failovers for a minute is named again
 
     def settled(self, message: Message, settlement: Settlement) -> None:
         """Report the state that a message went to."""
@@ -103,6 +110,8 @@ class Reporter:
         }
         if state is State.SENT:
             self._handover_seconds[message.priority].observe(seconds)
+            for attempt in attempts[:-1]:
+                self._note_failover(attempt, attempts[-1].provider)
             if settlement.reason == SENT_UNCERTAIN:
                 log.warning("mail.sent_uncertain", **facts)
             else:
@@ -117,6 +126,15 @@ class Reporter:
             log.error("code.undelivered", state=state, **facts)
         else:
             log.warning("mail.undelivered", state=state, **facts)
+
+    def _note_failover(self, attempt: Attempt, sent_by: str) -> None:
+        """Count a mail that another provider sent; the first one names the provider that failed."""
+        failed = attempt.provider
+        if failed == sent_by:
+            return
+        if failed not in self._failovers:
+            log.warning("provider.failed_over", provider=failed, sent_by=sent_by, diagnostic=attempt.diagnostic)
+        self._failovers[failed] = self._failovers.get(failed, 0) + 1
 
     def ended(self, ended: EndedMessage, state: State) -> None:
         """Report a message that expired or was superseded while it waited."""
