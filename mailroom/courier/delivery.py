@@ -86,7 +86,7 @@ class Delivery:
                     if granted:
                         self.selector.channels[granted].end(message.priority)
                 if settlement:
-                    return settlement
+                    return replace(settlement, rendered=round_.rendered)
                 if not granted and self.clock.now() >= give_up_at:
                     if round_.failures:
                         break
