@@ -114,7 +114,6 @@ class Courier:
     ) -> PutResult:
         """Store a message and see that it is sent; durable when this returns. Raises CannotKeep and LimitExceeded."""
         key = self._supersede_key(message)
-        self._replacements.replace(key, message.id)
         slots, lease = self._admission.slots(message.template), None
         if self._delivers and not self._draining and not due_at:
             provider = self._selector.choose(self._routes.providers(message.template))
@@ -128,6 +127,8 @@ class Courier:
             if lease:
                 slots.release(message.priority)
             raise
+        if result.to_be_sent:  # only now: a refused message replaces none, and an earlier one may have come meanwhile
+            self._replacements.replace(key, message.id)
         if lease and result.to_be_sent:
             self._start_delivery(Leased(message, (), begun=Attempt(lease.provider, message.created_at)), slots)
         elif lease:
