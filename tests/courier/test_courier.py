@@ -630,6 +630,27 @@ async def test_a_paused_provider_sends_nothing_until_it_is_resumed(
         assert (await it.received(1))[0].id == kept.id
 
 
+async def test_what_an_operator_changed_is_read_again_when_reading_fails(
+    tmp_path: Path, operator: Callable[[], Awaitable[SqliteOperator]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outbox reports a change once only."""
+    async with sending(tmp_path) as it:
+        await it.caught_up()
+        paused, faults = it.outbox.paused, [OutboxError("of the tests")]
+
+        async def broken() -> Any:
+            if faults:
+                raise faults.pop()
+            return await paused()
+
+        monkeypatch.setattr(it.outbox, "paused", broken)
+        await (await operator()).pause("main", now=it.clock.now())
+        for _ in range(3):
+            await it.clock.until_asleep(7)
+            await it.clock.advance(1)
+        await _until(lambda: _is_paused(it))
+
+
 async def test_a_held_message_that_an_operator_retries_is_sent(
     tmp_path: Path, operator: Callable[[], Awaitable[SqliteOperator]]
 ) -> None:
