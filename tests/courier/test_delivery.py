@@ -529,3 +529,11 @@ async def test_a_mail_that_may_have_been_sent_is_kept_when_its_message_waits_aga
     settlement = await delivering.settled(message(now=delivering.clock.now()))
     assert (settlement.state, _outcomes(settlement)) == (State.QUEUED, [("main", Outcome.UNCERTAIN)])
     assert list(settlement.rendered) == ["main"]
+
+
+async def test_a_message_is_not_held_while_a_provider_that_pauses_was_not_asked() -> None:
+    """Not every provider has refused it: the other one can be asked again soon."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider([Misconfigured("535 wrong password")]))
+    delivering.channels["main"].rates.suspended_until = delivering.clock.now() + 15
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
+    assert (settlement.state, settlement.due_at) == (State.QUEUED, delivering.clock.now() + 1)
