@@ -75,7 +75,7 @@ class Slots:
         if len(priorities) >= limit.total:
             self.backlog |= self._claiming | {max(priorities)}
         elif sum(priority is not Priority.CODE for priority in priorities) >= limit.others:
-            self.backlog |= self._claiming - {Priority.CODE}
+            self.backlog |= self._claiming - {Priority.CODE} | {max([Priority.INVITATION, *priorities])}
         self._claiming = frozenset()
 
     def abandon_claim(self) -> None:

@@ -114,7 +114,6 @@ class Courier:
     ) -> PutResult:
         """Store a message and see that it is sent; durable when this returns. Raises CannotKeep and LimitExceeded."""
         key = self._supersede_key(message)
-        self._replacements.replace(key, message.id)
         slots, lease = self._admission.slots(message.template), None
         if self._delivers and not self._draining and not due_at:
             provider = self._selector.choose(self._routes.providers(message.template))
@@ -128,6 +127,8 @@ class Courier:
             if lease:
                 slots.release(message.priority)
             raise
+        if result.to_be_sent:  # only now: a refused message replaces none, and an earlier one may have come meanwhile
+            self._replacements.replace(key, message.id)
         if lease and result.to_be_sent:
             self._start_delivery(Leased(message, (), begun=Attempt(lease.provider, message.created_at)), slots)
         elif lease:
@@ -191,6 +192,8 @@ class Courier:
             self._wake.clear()
             is_due = self._next_due is not None and self._next_due <= self._clock.now()
             limits = self._admission.limits(is_due=is_due)
+            if is_due:
+                self._next_due = None  # from here on it is claimed, or a backlog; what becomes due meanwhile sets it
             if not (limits and await self._claim(limits)):
                 await self._rest()
 
@@ -208,9 +211,12 @@ class Courier:
         # A lease may have run out while the outcome could not be recorded: its delivery goes on.
         leased = [one for one in claimed.leased if one.message.id not in self._deliveries]
         self._admission.end_claim(limits, leased)
+        if len(leased) < len(claimed.leased):
+            self._admission.abandon_claim(limits)  # they used up its limit: more may wait
         for one in leased:
             self._start_delivery(one, self._admission.slots(one.message.template))
-        self._next_due = claimed.next_due
+        if claimed.next_due is not None:
+            self._wake_at(claimed.next_due)
         return bool(leased)
 
     async def _rest(self) -> None:
@@ -254,6 +260,7 @@ class Courier:
             if self._monitor.take_recovered():  # its configuration may have been repaired
                 await self._release(None)
         except Exception:  # the message is due again when its lease ends
+            self._wake_at(self._clock.now() + LEASE_SECONDS)
             log.exception("delivery.failed", id=message.id, template=message.template)
         finally:
             del self._deliveries[message.id]

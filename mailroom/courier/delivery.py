@@ -86,14 +86,14 @@ class Delivery:
                     if granted:
                         self.selector.channels[granted].end(message.priority)
                 if settlement:
-                    return settlement
+                    return replace(settlement, rendered=round_.rendered)
                 if not granted and self.clock.now() >= give_up_at:
                     if round_.failures:
                         break
                     return _queue_again(message, round_.attempts, self.clock.now())
         except CannotKeep:  # no provider is dialled before the attempt is recorded
             pass
-        return replace(self._later(message, round_.attempts, round_.failures), rendered=round_.rendered)
+        return replace(self._later(round_), rendered=round_.rendered)
 
     async def _attempt(self, name: str, round_: Round) -> Settlement | None:
         """Ask one provider, whose permit is held; None: ask the next one. Raises CannotKeep."""
@@ -178,12 +178,13 @@ class Delivery:
             log.exception("provider.broken", id=email.id)
             return Uncertain("the provider's code failed; see the log")
 
-    def _later(self, message: Message, attempts: tuple[Attempt, ...], failures: list[SendingError]) -> Settlement:
+    def _later(self, round_: Round) -> Settlement:
         """Decide what follows a round in which no provider took the mail."""
+        message, attempts, failures = round_.message, round_.attempts, round_.failures
         if not failures:  # every provider is paused or suspended, or no attempt could be recorded
             later = min(self.clock.now() + _UNUSABLE_SECONDS, message.expires_at)
             return Settlement(message.id, State.QUEUED, attempts, due_at=later)
-        if all(isinstance(failure, Misconfigured) for failure in failures):
+        if not round_.remaining and all(isinstance(failure, Misconfigured) for failure in failures):
             refused = any(isinstance(failure, Declined) for failure in failures)
             reason = HELD_REFUSED if refused else HELD_MISCONFIGURED
             return Settlement(message.id, State.HELD, attempts, reason=reason)

@@ -18,14 +18,14 @@ class SlidingWindow:
     """Counts exactly, for a single limit; remembers as many moments as the limit allows."""
 
     def __init__(self, limit: RateLimit) -> None:
-        self._limit = limit
+        self.limit = limit
         self._moments: deque[Instant] = deque()
 
     def take(self, now: Instant) -> bool:
         """Count one more; False, and not counted: the limit is reached."""
-        while self._moments and self._moments[0] <= now - self._limit.seconds:
+        while self._moments and self._moments[0] <= now - self.limit.seconds:
             self._moments.popleft()
-        if len(self._moments) >= self._limit.count:
+        if len(self._moments) >= self.limit.count:
             return False
         self._moments.append(now)
         return True

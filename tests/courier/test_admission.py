@@ -190,3 +190,15 @@ async def test_a_request_waits_a_moment_for_a_slot() -> None:
     await settle()
     slots.add_backlog(CODE)
     assert not await late
+
+
+async def test_what_is_due_beyond_the_limit_of_other_mail_is_a_backlog() -> None:
+    """Else nothing would claim it when slots become free."""
+    made = admission()
+    slots = made.slots("SignIn")
+    assert await taken(slots, EVENT, 15) == 15
+    limits = made.limits(is_due=True)
+    assert [(limit.total, limit.others) for limit in limits.values()] == [(3, 1)]
+    made.end_claim(limits, leased(EVENT))
+    assert EVENT in slots.backlog
+    assert await taken(slots, CODE)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from email.header import Header
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import structlog.testing
@@ -15,10 +16,11 @@ from msgspec import structs
 
 from mailroom.courier import Channel, Courier, RatedLimiter, Rates, Routes
 from mailroom.courier.admission import Slots
+from mailroom.courier.courier import LEASE_SECONDS
 from mailroom.errors import CannotKeep, Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable
 from mailroom.message import MASK, Email, Message, Outcome, Priority, Receipt, State
 from mailroom.metrics import Metrics
-from mailroom.outbox import HELD_MISCONFIGURED, HELD_REFUSED, Record
+from mailroom.outbox import HELD_MISCONFIGURED, HELD_REFUSED, ClaimResult, Leased, Record
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from mailroom.outbox.sqlite.operator import SqliteOperator, open_for_operator
 from tests.clock import FakeClock
@@ -628,6 +630,28 @@ async def test_a_paused_provider_sends_nothing_until_it_is_resumed(
         assert (await it.received(1))[0].id == kept.id
 
 
+async def test_what_an_operator_changed_is_read_again_when_reading_fails(
+    tmp_path: Path, operator: Callable[[], Awaitable[SqliteOperator]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outbox reports a change once only."""
+    async with sending(tmp_path) as it:
+        await it.caught_up()
+        paused, faults = it.outbox.paused, [OutboxError("of the tests")]
+
+        async def broken() -> Any:
+            if faults:
+                raise faults.pop()
+            return await paused()
+
+        monkeypatch.setattr(it.outbox, "paused", broken)
+        await (await operator()).pause("main", now=it.clock.now())
+        async with asyncio.timeout(20):
+            while not await _is_paused(it):
+                await it.clock.until_asleep(7)
+                await it.clock.advance(1)
+        assert not faults
+
+
 async def test_a_held_message_that_an_operator_retries_is_sent(
     tmp_path: Path, operator: Callable[[], Awaitable[SqliteOperator]]
 ) -> None:
@@ -662,3 +686,60 @@ async def test_the_reason_for_which_a_provider_is_skipped_shows_no_code(tmp_path
         (opened,) = (line for line in lines if line["event"] == "provider.opened")
         assert "the sender is not verified" in opened["reason"]
         assert "271828" not in str(lines)
+
+
+async def test_a_message_whose_delivery_broke_is_tried_again_when_its_lease_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a server that has nothing else to do."""
+    async with sending(tmp_path) as it:
+        await it.caught_up()
+        with monkeypatch.context() as patched:
+            patched.setattr(it.outbox, "settle", AsyncMock(side_effect=ZeroDivisionError("of the tests")))
+            first = await it.courier.accept(it.new())
+            await it.received(1)
+            await it.quiet()
+        await it.clock.advance(LEASE_SECONDS + 1)
+        assert (await it.received(1))[0].id == first.id
+
+
+async def test_what_becomes_due_during_a_claim_is_claimed_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim was for other providers, so that its result does not know of it."""
+    async with sending(tmp_path) as it:
+        await it.caught_up()
+        claim, queued = it.outbox.claim, it.new()
+
+        async def of_others(*limits: Any, **facts: Any) -> Any:
+            monkeypatch.setattr(it.outbox, "claim", claim)
+            result = await claim(*limits, **facts)
+            await it.outbox.put(queued)
+            it.courier._wake_at(queued.created_at)
+            return result
+
+        monkeypatch.setattr(it.outbox, "claim", of_others)
+        it.courier._wake_at(it.clock.now())
+        assert (await it.received(1))[0].id == queued.id
+
+
+async def test_a_claim_of_what_is_under_way_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases that ended during a delivery use up its limit: it is claimed again."""
+    async with sending(tmp_path) as it:
+        await it.caught_up()
+        it.provider.answering.clear()
+        under_way, queued = it.new(), it.new()
+        await it.courier.accept(under_way)
+        await it.received(1)
+        await it.outbox.put(queued)
+        claim = it.outbox.claim
+
+        async def of_one(*_limits: Any, **_facts: Any) -> Any:
+            monkeypatch.setattr(it.outbox, "claim", claim)
+            return ClaimResult((Leased(under_way, ()),), None)
+
+        monkeypatch.setattr(it.outbox, "claim", of_one)
+        it.courier._wake_at(it.clock.now())
+        await it.clock.until_asleep(7)
+        await it.clock.advance(1)
+        assert (await it.received(1))[0].id == queued.id

@@ -520,3 +520,20 @@ async def test_a_message_that_waits_for_too_long_goes_back_to_the_outbox() -> No
     async with asyncio.timeout(20):
         settlement = await waiting
     assert (settlement.state, settlement.attempts, settlement.due_at) == (State.QUEUED, (), now)
+
+
+async def test_a_mail_that_may_have_been_sent_is_kept_when_its_message_waits_again() -> None:
+    """The next try by the same provider is the same mail, whatever the templates say by then."""
+    delivering = Delivering(main := ScriptedProvider([Uncertain("no reply")]), ScriptedProvider())
+    delivering.delivery = replace(delivering.delivery, is_replaced=lambda _: not main.sent.empty())
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
+    assert (settlement.state, _outcomes(settlement)) == (State.QUEUED, [("main", Outcome.UNCERTAIN)])
+    assert list(settlement.rendered) == ["main"]
+
+
+async def test_a_message_is_not_held_while_a_provider_that_pauses_was_not_asked() -> None:
+    """Not every provider has refused it: the other one can be asked again soon."""
+    delivering = Delivering(ScriptedProvider(), ScriptedProvider([Misconfigured("535 wrong password")]))
+    delivering.channels["main"].rates.suspended_until = delivering.clock.now() + 15
+    settlement = await delivering.settled(message(now=delivering.clock.now()))
+    assert (settlement.state, settlement.due_at) == (State.QUEUED, delivering.clock.now() + 1)

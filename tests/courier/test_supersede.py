@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from mailroom.courier.supersede import Replacements, supersede_key
-from mailroom.errors import Rejected, Unavailable
+from mailroom.errors import LimitExceeded, Rejected, Unavailable
 from mailroom.message import Message, Priority, State
+from mailroom.outbox.limits import RateLimit
 from tests.courier.parts import message
 from tests.courier.test_courier import Sending, sending
 
@@ -143,3 +144,31 @@ async def test_supersession_can_be_switched_off(tmp_path: Path) -> None:
         await it.received(1)
         await it.quiet()
         assert [(await it.record(one.id)).state for one in codes] == [State.SENT, State.SENT]
+
+
+async def test_of_two_codes_asked_for_at_the_same_moment_the_newer_one_goes_first(tmp_path: Path) -> None:
+    """A double click: the older one is not in memory yet when the newer one comes."""
+    async with sending(tmp_path, concurrency=1) as it:
+        await it.caught_up()
+        it.provider.answering.clear()
+        await it.courier.accept(it.new())
+        older, newer = await asyncio.gather(*[it.courier.accept(code(it)) for _ in range(2)])
+        it.provider.answering.set()
+        assert (await it.received(2))[1].id == newer.id
+        await it.quiet()
+        assert (await it.record(older.id)).state is State.SUPERSEDED
+        assert it.provider.sent.empty()
+
+
+async def test_a_code_that_was_refused_replaces_none(tmp_path: Path) -> None:
+    """Its recipient's limit is reached; the code before it keeps its place."""
+    async with sending(tmp_path, concurrency=1, recipient_limit=RateLimit(1, 600.0)) as it:
+        await it.caught_up()
+        it.provider.answering.clear()
+        await it.courier.accept(it.new(recipient="first@example.com"))
+        kept = await it.courier.accept(code(it))
+        await it.courier.accept(it.new(recipient="last@example.com"))
+        with pytest.raises(LimitExceeded):
+            await it.courier.accept(code(it))
+        it.provider.answering.set()
+        assert (await it.received(2))[1].id == kept.id

@@ -42,6 +42,8 @@ class Monitor:
         self._clock = clock
         self._wake = wake
         self._has_recovered = False
+        self._was_changed = False
+        """Whether an operator may have changed what was not read since."""
 
     async def start(self) -> None:
         """Read what operators have paused, and what quotas have left. Raises OutboxError."""
@@ -92,9 +94,11 @@ class Monitor:
 
     async def _follow_operator(self) -> None:
         """Pause and resume providers as operators want it."""
-        if not await self._outbox.was_changed():
+        self._was_changed = await self._outbox.was_changed() or self._was_changed
+        if not self._was_changed:
             return
         paused = await self._outbox.paused()
+        self._was_changed = False
         for name, channel in self._channels.items():
             if channel.is_paused is not (name in paused):
                 log.warning("provider.resumed" if channel.is_paused else "provider.paused", provider=name)

@@ -41,6 +41,8 @@ _CONTEST: Final = """
        AND supersede_key = ?2 AND due_at IS NOT NULL
 """
 
+_EXISTS: Final = "SELECT EXISTS (SELECT 1 FROM messages WHERE id = ?)"
+
 _UNSETTLED_KEYS: Final = """
     SELECT supersede_key
       FROM messages
@@ -59,6 +61,7 @@ _RECENT_EVENTS: Final = """
     SELECT created_at
       FROM messages
      WHERE id >= ?1 AND created_at > ?2 AND created_at <= ?3 AND priority = ?4 AND reason <> ?5
+       AND id <> ?6
      ORDER BY number
 """
 
@@ -124,6 +127,7 @@ class Inserter:
         self._keys = RecentKeys()
         self._recipients = recipients
         self._events = events
+        self._last_event = ""
 
     @classmethod
     def read(
@@ -184,10 +188,20 @@ class Inserter:
             self._keys.add(request.supersede_key, request.now)
             connection.execute(_CONTEST, (request.recipient_key, request.supersede_key))
         connection.executemany(_INSERT_ONCE, [(key, request.id, until) for key, until in request.once])
-        is_held = request.priority is Priority.EVENT and self._events and not self._events.take(request.now)
+        is_held = request.priority is Priority.EVENT and not self._take_event(connection, request)
         if is_held:
             connection.execute(_HOLD, (HELD_FLOOD, request.id))
-        return self._remember(request, is_held=bool(is_held))
+        return self._remember(request, is_held=is_held)
+
+    def _take_event(self, connection: apsw.Connection, request: InsertRequest) -> bool:
+        """Count an event; False, and not counted: the limit is reached."""
+        if self._events is None:
+            return True
+        if self._last_event and not connection.execute(_EXISTS, (self._last_event,)).get:
+            # Its transaction was rolled back, so the window has events that were not stored.
+            self._events = _read_events(connection, self._events.limit, request.now, without=request.id)
+        self._last_event = request.id
+        return self._events.take(request.now)
 
     def _remember(self, request: InsertRequest, *, is_held: bool = False) -> PutResult:
         if request.repeat_key:
@@ -195,12 +209,14 @@ class Inserter:
         return PutResult(request.id, fresh=True, is_held=is_held)
 
 
-def _read_events(connection: apsw.Connection, limit: RateLimit, now: Instant) -> SlidingWindow:
-    """Return the window with the events in the database that were not held because of it."""
+def _read_events(connection: apsw.Connection, limit: RateLimit, now: Instant, *, without: str = "") -> SlidingWindow:
+    """Return the window with the events in the database that were not held because of it; `without`: but this one."""
     window = SlidingWindow(limit)
     since = now - limit.seconds
     first = new_id(max(0.0, since), bytes(10))
-    for (created_at,) in connection.execute(_RECENT_EVENTS, (first, since, now, int(Priority.EVENT), HELD_FLOOD)):
+    for (created_at,) in connection.execute(
+        _RECENT_EVENTS, (first, since, now, int(Priority.EVENT), HELD_FLOOD, without)
+    ):
         window.take(created_at)
     return window
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from mailroom.clock import Instant
 
-PERIOD_SECONDS: Final = 1800.0
-"""Keys are known for one to two periods: longer than codes live."""
+PERIOD_SECONDS: Final = 3600.0
+"""Keys are known for one to two periods: as long as codes may live, `lifetimes.code`."""
 _BITS: Final = 1 << 23
 """1 MB a period. With 100,000 keys in it one new key in 1,700 seems known, with a million one in 20."""
 _POSITIONS: Final = Struct("<2I").unpack_from

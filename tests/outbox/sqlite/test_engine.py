@@ -20,6 +20,7 @@ from mailroom.outbox import (
     PutResult,
     Settlement,
 )
+from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.rows import COLUMNS, recipient_key, row_of
 from mailroom.outbox.sqlite import database, queries
 from mailroom.outbox.sqlite.database import SCHEMA, connect, create, create_or_unlock_seal
@@ -28,7 +29,7 @@ from mailroom.outbox.sqlite.inserts import RecentBodies
 from mailroom.outbox.sqlite.operator import open_for_operator
 from tests.clock import START, FakeClock
 from tests.outbox.contract import OutboxContract, claim, claim_one, email, message
-from tests.outbox.limits_contract import LimitsContract
+from tests.outbox.limits_contract import LimitsContract, event
 from tests.outbox.sqlite.conftest import SECRET, Open
 
 
@@ -613,3 +614,16 @@ def _schema(tmp_path: Path, following: str) -> Path:
         (folder / ours.name).write_text(ours.read_text())
     (folder / "sqlite-4.sql").write_text(following)
     return folder
+
+
+async def test_events_that_were_not_stored_do_not_count_towards_the_limit(open_outbox: Open) -> None:
+    """While the disk is full, Logto sends them again and again."""
+
+    def fill_disk(_: apsw.Connection) -> None:
+        raise apsw.FullError("of the tests")
+
+    outbox = await open_outbox(event_limit=RateLimit(2, 3600))
+    for _ in range(3):
+        results = await asyncio.gather(outbox.put(event()), outbox._writer.call(fill_disk), return_exceptions=True)
+        assert all(isinstance(result, CannotKeep) for result in results)
+    assert [(await outbox.put(event())).is_held for _ in range(3)] == [False, False, True]
