@@ -130,7 +130,8 @@ class Courier:
         if result.to_be_sent:  # only now: a refused message replaces none, and an earlier one may have come meanwhile
             self._replacements.replace(key, message.id)
         if lease and result.to_be_sent:
-            self._start_delivery(Leased(message, (), begun=Attempt(lease.provider, message.created_at)), slots)
+            begun = Attempt(lease.provider, message.created_at)
+            self._start_delivery(Leased(message, (), begun), slots, key)
         elif lease:
             slots.release(message.priority)
         elif result.to_be_sent and self._delivers:
@@ -214,7 +215,8 @@ class Courier:
         if len(leased) < len(claimed.leased):
             self._admission.abandon_claim(limits)  # they used up its limit: more may wait
         for one in leased:
-            self._start_delivery(one, self._admission.slots(one.message.template))
+            key = self._supersede_key(one.message)
+            self._start_delivery(one, self._admission.slots(one.message.template), key)
         if claimed.next_due is not None:
             self._wake_at(claimed.next_due)
         return bool(leased)
@@ -235,9 +237,9 @@ class Courier:
         finally:
             await cancel(waits)
 
-    def _start_delivery(self, leased: Leased, slots: Slots) -> None:
+    def _start_delivery(self, leased: Leased, slots: Slots, key: bytes | None) -> None:
         id_ = leased.message.id
-        self._replacements.add(self._supersede_key(leased.message), id_)
+        self._replacements.add(key, id_)
         self._deliveries[id_] = asyncio.create_task(self._deliver(leased, slots), name=f"deliver.{id_}")
 
     async def _deliver(self, leased: Leased, slots: Slots) -> None:
@@ -264,7 +266,7 @@ class Courier:
             log.exception("delivery.failed", id=message.id, template=message.template)
         finally:
             del self._deliveries[message.id]
-            self._replacements.remove(self._supersede_key(message), message.id)
+            self._replacements.remove(message.id)
             slots.release(message.priority)
             if slots.backlog:
                 self._wake.set()

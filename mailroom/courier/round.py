@@ -48,6 +48,8 @@ class Selector:
     def choose(self, providers: Sequence[str]) -> str | None:
         """Return the provider to ask: the first one that is available, else the first that may be used at all."""
         now = self.clock.now()
+        if providers and self.channels[providers[0]].is_available(now):  # as nearly always
+            return providers[0]
         usable = [name for name in providers if self.channels[name].is_usable]
         return next((name for name in usable if self.channels[name].is_available(now)), usable[0] if usable else None)
 
@@ -64,6 +66,8 @@ class Selector:
         mail waits until the provider's breaker opens. `is_over`: the message needs no permit any more.
         """
         channel, priority, now = self.channels[name], round_.message.priority, self.clock.now()
+        if channel.limiter.try_acquire(priority):  # as nearly always
+            return name
         has_alternative = self.has_alternative(name, round_)
         is_hurried = has_alternative and round_.message.is_code
         give_up_at = channel.progress_at + _PATIENCE_SECONDS if is_hurried else now + LONGEST_WAIT_SECONDS

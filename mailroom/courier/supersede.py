@@ -33,11 +33,13 @@ class Replacements:
 
     def __init__(self) -> None:
         self._ids: defaultdict[bytes, list[str]] = defaultdict(list)
+        self._keys: dict[str, bytes] = {}
         self._replaced: set[str] = set()
 
     def add(self, key: bytes | None, id: str) -> None:  # noqa: A002 - the field's word
         """Register a message that is in memory from now on."""
         if key:
+            self._keys[id] = key
             self._ids[key].append(id)
 
     def replace(self, key: bytes | None, id: str) -> None:  # noqa: A002 - likewise
@@ -49,9 +51,9 @@ class Replacements:
         """Whether a newer message replaces this one."""
         return id in self._replaced
 
-    def remove(self, key: bytes | None, id: str) -> None:  # noqa: A002 - likewise
+    def remove(self, id: str) -> None:  # noqa: A002 - likewise
         """Forget a message that is not in memory any more."""
-        if key:
+        if key := self._keys.pop(id, None):
             self._ids[key].remove(id)
             self._replaced.discard(id)
             if not self._ids[key]:

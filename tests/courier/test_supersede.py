@@ -62,7 +62,7 @@ def test_a_newer_message_replaces_those_in_memory() -> None:
     replacements.replace(b"other", "3")
     assert [replacements.is_replaced(id_) for id_ in ("1", "2", "3")] == [True, False, False]
     for id_ in ("1", "2"):
-        replacements.remove(b"key", id_)
+        replacements.remove(id_)
     assert not replacements.is_replaced("1")
     assert not replacements._ids
 

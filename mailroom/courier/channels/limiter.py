@@ -64,12 +64,9 @@ class PriorityLimiter:
         `has_alternative`: there is another way, so that the wait may be ended before `give_up_at`.
         `is_over`: whether the message needs no permit any more.
         """
-        if self._is_closed:
-            return False
-        if not self._waiting and self.free(priority) and self._may_grant():
-            self.take(priority)
+        if self.try_acquire(priority):
             return True
-        if give_up_at <= self.clock.now():
+        if self._is_closed or give_up_at <= self.clock.now():
             return False
         future: Future[bool] = get_running_loop().create_future()
         wait = _Wait(priority, give_up_at, has_alternative, is_over, future)
@@ -83,6 +80,13 @@ class PriorityLimiter:
             else:
                 self._grant()
             raise
+
+    def try_acquire(self, priority: Priority) -> bool:
+        """Take a permit if one can be granted at once."""
+        if self._is_closed or self._waiting or not self.free(priority) or not self._may_grant():
+            return False
+        self.take(priority)
+        return True
 
     def take(self, priority: Priority) -> None:
         """Count a permit as used, even beyond `total`."""

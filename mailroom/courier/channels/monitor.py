@@ -88,7 +88,7 @@ class Monitor:
         elif change is Change.RECOVERED:
             self._reporter.recovered(provider)
             self._has_recovered = True
-        while limit := channel.check_limits():
+        while channel.rates.is_limited and (limit := channel.check_limits()):
             self._reporter.limited(provider, limit, channel.rates)
             self._wake()
 

@@ -33,6 +33,8 @@ class RatedLimiter(PriorityLimiter):
 
     def _may_grant(self) -> bool:
         """Whether the rate allows another mail. Else permits are granted when it does, or when one is returned."""
+        if not self.rates.is_limited:
+            return True
         ready_at = self.rates.ready_at(self._used)
         if ready_at <= self.clock.now():
             return True

@@ -73,6 +73,8 @@ class Pace:
     """
 
     def __init__(self) -> None:
+        self.is_active = False
+        """Whether there has been a signal that still matters."""
         self._per_second = inf
         self._enough = 0.0
         """The rate at which the limit ends."""
@@ -83,6 +85,7 @@ class Pace:
     def per_second(self, now: Instant) -> float:
         """Return the rate, infinite without a limit."""
         if isinf(self._per_second):
+            self.is_active = self.paused_until > now
             return inf
         steps = int((now - self._changed_at) // _STEP_SECONDS)
         self._changed_at += steps * _STEP_SECONDS
@@ -98,10 +101,12 @@ class Pace:
     def take(self, now: Instant) -> None:
         """Note that a mail is sent."""
         self._recent.append(now)
-        self._next_at = now + 1 / self.per_second(now)
+        if self.is_active:
+            self._next_at = now + 1 / self.per_second(now)
 
     def slow_down(self, now: Instant, retry_after: float | None) -> None:
         """Follow a signal of the vendor: send nothing for `retry_after` seconds, then at half the rate."""
+        self.is_active = True
         self.paused_until = max(self.paused_until, now + min(retry_after or 0.0, LONGEST_PAUSE_SECONDS))
         if now - self._signal_at < _SIGNAL_SECONDS:
             return
@@ -155,7 +160,12 @@ class Rates:
     @property
     def is_pausing(self) -> bool:
         """Whether the vendor has asked for a pause that lasts."""
-        return self._pace.paused_until > self.clock.now()
+        return self._pace.is_active and self._pace.paused_until > self.clock.now()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is anything to compute; without a limit each mail is spared that."""
+        return bool(self._rate or self.quota or self._pace.is_active or self._is_slowed or self.suspended_until)
 
     def ready_at(self, in_flight: int) -> Instant:
         """Return when the next mail may be handed over; infinite: not before one of those in flight has ended."""
