@@ -37,9 +37,12 @@ class Slots:
 
         False: none became free in time, or messages of this priority or a better one wait in the outbox.
         """
-        if any(waiting <= priority for waiting in self.backlog | self._claiming):
+        waiting = self.backlog | self._claiming
+        if waiting and min(waiting) <= priority:
             return False
-        return await self.limiter.acquire(priority, give_up_at=self.limiter.clock.now() + PATIENCE_SECONDS)
+        return self.limiter.try_acquire(priority) or await self.limiter.acquire(
+            priority, give_up_at=self.limiter.clock.now() + PATIENCE_SECONDS
+        )
 
     def release(self, priority: Priority) -> None:
         """Return a slot."""
