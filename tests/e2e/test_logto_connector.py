@@ -121,7 +121,7 @@ async def test_too_many_codes_are_told_in_our_words(tmp_path: Path) -> None:
     directory, limit = tmp_path, 3
     async with smtp_server() as smtp, node.connector() as logto:
         settings = configuration(f'type = "smtp"\nhost = "127.0.0.1"\nport = {smtp.port}\ntls = "none"')
-        settings += f'\n[limits]\nrecipient = "{limit}/10m"\n'
+        settings = f'supersede = false\n{settings}\n[limits]\nrecipient = "{limit}/10m"\n'
         async with Server(directory, settings) as server:
             clicks = [request("SignIn", number) | {"to": "ada@example.com"} for number in range(20)]
             answers = await asyncio.gather(
