@@ -36,7 +36,7 @@ class TrackedConnection(HttpToolsProtocol):
         """The budget that contains them."""
         # uvicorn sets these with the first request.
         self.url, self.headers = b"", []
-        self.scope = {}  # type: ignore[typeddict-item]
+        self.scope = {}  # type: ignore[typeddict-item]  # filled by the first request
         self._table = table
         self._stage: WaitingList | None = table.heads
         """What the server awaits; None: its own response."""

@@ -254,7 +254,7 @@ class _Connection(SMTP):
             return
         self.envelope.content = self.envelope.original_content = content
         answer = await self.handle_DATA(self._server, self.session, self.envelope)
-        self._set_post_data_state()  # type: ignore[no-untyped-call]
+        self._set_post_data_state()  # type: ignore[no-untyped-call]  # aiosmtpd has no types here
         await self.push(answer)
 
     async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:  # noqa: N802  # aiosmtpd's name

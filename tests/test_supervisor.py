@@ -49,7 +49,7 @@ class Running:
     async def notes_with(self, word: str, times: int = 1) -> list[tuple[int, str]]:
         """Return the notes that begin with a word, once there are so many."""
         async with asyncio.timeout(20):
-            while len(found := [one for one in self.notes() if one[1].startswith(word)]) < times:  # noqa: ASYNC110
+            while len(found := [one for one in self.notes() if one[1].startswith(word)]) < times:  # noqa: ASYNC110 - a file sets no event
                 await asyncio.sleep(0.005)
         return found
 
@@ -64,7 +64,7 @@ class Running:
     async def logged(self, event: str, times: int = 1) -> list[dict[str, Any]]:
         """Return the lines about an event, once there are so many."""
         async with asyncio.timeout(20):
-            while len(found := [line for line in self.log() if line["event"] == event]) < times:  # noqa: ASYNC110
+            while len(found := [line for line in self.log() if line["event"] == event]) < times:  # noqa: ASYNC110 - a file sets no event
                 await asyncio.sleep(0.005)
         return found
 

@@ -36,7 +36,7 @@ def test_the_ratio_is_the_median_of_the_rounds_and_not_that_of_the_medians() -> 
         ("p99, ms", 300, None),
     ],
 )
-def test_more_than_5_percent_worse_is_not_within(what: str, now: float, within: bool | None) -> None:  # noqa: FBT001
+def test_more_than_5_percent_worse_is_not_within(what: str, now: float, within: bool | None) -> None:  # noqa: FBT001 - a parameter of the test
     (one,) = compare("a", [{what: 100.0}], [{what: float(now)}])
     assert one.within is within
 

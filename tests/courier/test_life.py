@@ -90,7 +90,7 @@ class Life:
                 self.sent.append(settlement.id)
             return result
 
-        outbox.settle = noted  # type: ignore[method-assign]
+        outbox.settle = noted  # type: ignore[method-assign]  # to note what was recorded
         self.courier = Courier(
             outbox=outbox,
             renderer=PlainRenderer(),

@@ -34,7 +34,7 @@ def code(it: Sending | None = None, **changes: Any) -> Message:
         ({"payload": {"code": "271828", "application": {"id": "app1"}}}, True),
     ],
 )
-def test_codes_replace_each_other_that_belong_to_one_sign_in(changes: dict[str, Any], same: bool) -> None:  # noqa: FBT001
+def test_codes_replace_each_other_that_belong_to_one_sign_in(changes: dict[str, Any], same: bool) -> None:  # noqa: FBT001 - a parameter of the test
     one = code(payload={"code": "314159", "application": {"id": "app1"}})
     other = replace(code(payload={"code": "271828", "application": {"id": "app1"}}), **changes)
     assert (supersede_key(one) == supersede_key(other)) is same

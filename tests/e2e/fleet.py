@@ -152,7 +152,7 @@ async def _settled(outbox: SqliteRecords) -> list[Record]:
     """Return all records once nothing waits any more, or the last code's lifetime is over."""
     with suppress(TimeoutError):
         async with asyncio.timeout(LIFETIME_SECONDS):
-            while await outbox.held() or any(depth.count for depth in (await outbox.depth()).values()):  # noqa: ASYNC110
+            while await outbox.held() or any(depth.count for depth in (await outbox.depth()).values()):  # noqa: ASYNC110 - a database sets no event
                 await asyncio.sleep(0.5)  # another process sets no event
     records: list[Record] = []
     while page := await outbox.find(before=records[-1].id if records else None, limit=1000):

@@ -84,7 +84,7 @@ def up_to(number: int) -> ClaimLimit:
 
 async def claim(outbox: Outbox, now: float, *limits: ClaimLimit, limit: int = 100, lease: float = 300.0) -> ClaimResult:
     """Lease what is due at this moment, and begin an attempt by the provider `main` on each message."""
-    outbox._clock.set(now)  # type: ignore[attr-defined]
+    outbox._clock.set(now)  # type: ignore[attr-defined]  # the fixture's FakeClock
     claimed = await outbox.claim(limits or (up_to(limit),), lease_seconds=lease)
     begun = [replace(one, attempts=(*one.attempts, Attempt("main", now))) for one in claimed.leased]
     await asyncio.gather(*(outbox.attempt(one.message.id, one.attempts) for one in begun))

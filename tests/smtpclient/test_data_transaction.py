@@ -215,7 +215,7 @@ async def test_addresses_beyond_ascii_are_not_sent_without_smtputf8(addresses: d
     async with wire_server({"EHLO": "250-wire.test\r\n250 PIPELINING"}) as server:
         async with pool_of(server) as sender:
             with pytest.raises(NotOffered, match=f"SMTPUTF8 for the {whose}"):
-                await sender.send(mail(**addresses))  # type: ignore[arg-type]
+                await sender.send(mail(**addresses))  # type: ignore[arg-type]  # of mixed values
             await sender.send(mail())
         assert (server.connections, server.verbs.count("MAIL")) == (1, 1)
 

@@ -128,7 +128,7 @@ class Http(HttpProvider[Settings]):
             # The message and nothing else of the body, which may repeat the mail.
             return Receipt(next(filter(None, names), ""), response.text("message") or f"HTTP {response.status}")
         # RFC 9110 §15.6.4: a 503 is sent instead of handling the request.
-        raise response.error(Unavailable if response.status == 503 else None)  # noqa: PLR2004
+        raise response.error(Unavailable if response.status == 503 else None)  # noqa: PLR2004 - the status that means so
 
 
 def fields_of(email: Email) -> dict[str, Any]:

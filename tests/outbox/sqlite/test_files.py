@@ -106,7 +106,7 @@ async def test_accepted_messages_are_sent_although_the_database_is_deleted(outbo
 
 
 @pytest.mark.parametrize("alone", [True, False])
-async def test_a_database_that_is_put_back_is_used_again(outbox: SqliteOutbox, path: Path, alone: bool) -> None:  # noqa: FBT001
+async def test_a_database_that_is_put_back_is_used_again(outbox: SqliteOutbox, path: Path, alone: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """Without a restart, with all its messages, whether its log was moved with it or not."""
     before, after = message(), message()
     await outbox.put(before)
@@ -127,7 +127,7 @@ async def test_a_database_that_is_put_back_is_used_again(outbox: SqliteOutbox, p
 
 
 @pytest.mark.parametrize("replaced", [True, False])
-async def test_a_deleted_log_loses_nothing(outbox: SqliteOutbox, path: Path, replaced: bool) -> None:  # noqa: FBT001
+async def test_a_deleted_log_loses_nothing(outbox: SqliteOutbox, path: Path, replaced: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """Its content, including the commit that detected it, is in the database when the put returns."""
     kept = [message() for _ in range(20)]
     for one in kept[:10]:

@@ -63,7 +63,7 @@ def test_a_diagnostic_is_one_printable_line(body: bytes, status: int) -> None:
     )
 )
 def test_any_json_can_be_searched(value: object) -> None:
-    import json  # noqa: PLC0415
+    import json  # noqa: PLC0415 - for this test only
 
     found = answer(json.dumps(value, allow_nan=False, default=str).encode() if _finite(value) else b"NaN")
     for path in (("message",), ("errors", 0, "message"), (0,), ("errors", -1)):
@@ -126,7 +126,7 @@ def test_an_error_has_diagnostic_code_and_wait() -> None:
         (answer(status=400).error(Unavailable, retry_after=60), False),
     ],
 )
-def test_throttling_is_said_by_status_header_code_or_words(error: SendingError, is_throttled: bool) -> None:  # noqa: FBT001
+def test_throttling_is_said_by_status_header_code_or_words(error: SendingError, is_throttled: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """A wait that is our own choice is none."""
     assert isinstance(error, Unavailable)
     assert error.is_throttled is is_throttled
