@@ -75,6 +75,11 @@ class LimitsContract:
         assert all(isinstance(result, PutResult | LimitExceeded) for result in results)
         assert len(await outbox.find(limit=1000)) == 3 * count
 
+    async def test_codes_of_one_millisecond_count_whatever_the_order_of_their_ids(self, limited: Outbox) -> None:
+        """The rest of an id is random."""
+        results = await put_all(limited, [message() for _ in range(20)][::-1])
+        assert [isinstance(result, PutResult) for result in results] == [True] * 3 + [False] * 17
+
     async def test_a_thousand_other_recipients_change_nothing(self, limited: Outbox) -> None:
         """None of them is refused by mistake."""
         await put_all(limited, [message() for _ in range(3)])

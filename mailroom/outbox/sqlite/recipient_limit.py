@@ -22,6 +22,8 @@ from mailroom.outbox.sqlite.database import rows_of
 _WIDTH: Final = 1 << 17
 """Counters in each of the two rows, of 4 octets: 1 MB for each of the two windows."""
 _PLACES: Final = Struct("<2Q").unpack
+_LONGEST_WAIT: Final = 60.0
+"""Seconds from a message's acceptance, which orders ids, to its insertion, which orders numbers."""
 _MOST_INDEXED: Final = 1000
 """Messages that are indexed before a recipient is counted, so that few are left to be read one by one."""
 
@@ -36,7 +38,7 @@ _OLDEST_COUNTED: Final = """
         SELECT number
           FROM recipients
          WHERE recipient_key = ?1
-           AND number >= (SELECT number FROM messages WHERE id >= ?2 ORDER BY id LIMIT 1)
+           AND number > coalesce((SELECT number FROM messages WHERE id < ?2 ORDER BY id DESC LIMIT 1), 0)
          UNION ALL
         SELECT number FROM messages WHERE number > (SELECT indexed FROM progress) AND recipient_key = ?1
     )
@@ -112,7 +114,8 @@ class RecipientLimiter:
         """Return the error if this recipient's limit is reached."""
         operations.index(connection, _MOST_INDEXED)
         since = now - self._limit.seconds
-        bindings = (key, _first_id(since), since, now, int(Priority.CODE), self._limit.count - 1)
+        before = _first_id(since - _LONGEST_WAIT)
+        bindings = (key, before, since, now, int(Priority.CODE), self._limit.count - 1)
         oldest = rows_of(connection, _OLDEST_COUNTED, bindings)
         return LimitExceeded("recipient", retry_after=ceil(oldest[0][0] - since)) if oldest else None
 
