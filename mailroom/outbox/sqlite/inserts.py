@@ -166,6 +166,10 @@ class Inserter:
             return False
         if request.supersede_key and self._keys.add(request.supersede_key, request.now):
             return False
+        return self._admit(request)
+
+    def _admit(self, request: InsertRequest) -> bool:
+        """Count a code; False, and not counted: its recipient may have reached the limit."""
         if self._recipients is None or request.priority is not Priority.CODE:
             return True
         return self._recipients.admit(request.recipient_key, request.now)
@@ -179,7 +183,7 @@ class Inserter:
         for key, _ in request.once:
             if earlier := connection.execute(SELECT_ONCE, (key, request.created_at)).get:
                 return PutResult(earlier, fresh=False)
-        if self._recipients and request.priority is Priority.CODE:
+        if self._recipients and not self._admit(request):
             if error := self._recipients.check(connection, request.recipient_key, request.now):
                 return error
             self._recipients.count(request.recipient_key, request.now)
