@@ -39,9 +39,9 @@ class WindowCounts:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._began: Instant = 0.0
+        self._ends: Instant = 0.0
         self._current: dict[str, int] = {}
         self._last: dict[str, int] = {}
-        self._busiest_now = self._busiest_last = 0
 
     def count(self, value: str, now: Instant) -> int:
         """Return how often this value occurred."""
@@ -50,22 +50,21 @@ class WindowCounts:
 
     def add(self, value: str, now: Instant) -> int:
         """Count an occurrence, and return how often this value occurred."""
-        if not 0.0 <= now - self._began < self._seconds:
+        if not self._began <= now < self._ends:
             self._begin_window(now)
-        current = self._current
-        current[value] = count = current.get(value, 0) + 1
-        if self._last and (before := self._last.get(value)):
-            count += self._of_last(before, now)
-        self._busiest_now = max(self._busiest_now, count)
-        if len(current) > _MOST_VALUES:
-            rarest_first = sorted(current.items(), key=itemgetter(1))
+        count = self._current[value] = self._current.get(value, 0) + 1
+        if len(self._current) > _MOST_VALUES:
+            rarest_first = sorted(self._current.items(), key=itemgetter(1))
             self._current = dict(rarest_first[_MOST_VALUES // 2 :])
+        if before := self._last.get(value):
+            return count + self._of_last(before, now)
         return count
 
     def busiest(self, now: Instant) -> int:
         """Return how often the most frequent value occurred."""
         self._begin_window(now)
-        return max(self._busiest_now, self._of_last(self._busiest_last, now))
+        most, most_before = (max(counts.values(), default=0) for counts in (self._current, self._last))
+        return max(most, self._of_last(most_before, now))
 
     def _of_last(self, count: int, now: Instant) -> int:
         return int(count * (1 - (now - self._began) / self._seconds))
@@ -76,8 +75,7 @@ class WindowCounts:
         if began != self._began:
             is_next = round((began - self._began) / self._seconds) == 1
             self._last, self._current = self._current if is_next else {}, {}
-            self._busiest_last, self._busiest_now = self._busiest_now if is_next else 0, 0
-            self._began = began
+            self._began, self._ends = began, began + self._seconds
 
 
 @dataclass(slots=True)
