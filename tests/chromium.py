@@ -1,9 +1,4 @@
-"""Chromium by its DevTools protocol over pipes: pictures of pages, and values that a page computes.
-
-    with Chromium() as browser:
-        browser.show(html, width=390, dark=True)
-        png = browser.picture()
-"""
+"""Chromium by its DevTools protocol over pipes: pictures of pages, and values that a page computes."""
 
 import base64
 import fcntl

@@ -87,11 +87,13 @@ def drawing(ink: str, shape: str) -> str:
     bar = f"<rect x='{side * 1.2}' y='{side * 0.3}' width='{width - side * 1.2}' height='{side * 0.4}'/>"
     size = f"width='{width}' height='{height}'"
     shapes = disc + (bar if width > height else "")
-    return f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' {size} fill='{ink.replace('#', '%23')}'>{shapes}</svg>"
+    fill = f"fill='{ink.replace('#', '%23')}'"
+    return f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' {size} {fill}>{shapes}</svg>"
 
 
 def _index(names: list[str]) -> Iterator[str]:
-    yield "<!doctype html><title>Mails</title><style>img{max-height:520px;vertical-align:top}figure{display:inline-block}</style>"
+    yield "<!doctype html><title>Mails</title>"
+    yield "<style>img{max-height:520px;vertical-align:top}figure{display:inline-block}</style>"
     for name in names:
         yield f'<figure><a href="{name}"><img src="{name}" alt=""></a><figcaption>{name}</figcaption></figure>'
 

@@ -79,6 +79,7 @@ def assert_sound(email: Email) -> None:
     assert mail.keys() == [
         "From",
         "To",
+        "Reply-To",
         "Subject",
         "Date",
         "Message-ID",
@@ -195,7 +196,8 @@ def test_a_mail_says_whether_it_is_a_code(kind: str) -> None:
 
 
 def test_the_code_is_one_run_from_left_to_right() -> None:
-    assert re.search(r'<td [^>]*dir="ltr"[^>]*monospace[^>]*>314159</td>', render("SignIn", full("SignIn")).html)
+    html = render("SignIn", full("SignIn")).html
+    assert re.search(r'<div [^>]*dir="ltr"[^>]*monospace[^>]*user-select:all[^>]*>314159</div>', html)
 
 
 @pytest.mark.parametrize(
@@ -350,8 +352,8 @@ def test_without_any_name_it_is_the_senders_domain() -> None:
 def test_an_organizations_mail_says_who_vouches_for_it() -> None:
     """Anybody may name an organization after a bank; only the operator chooses the platform's name."""
     email = render("SignIn", full("SignIn") | {"organization": {"name": "Big Bank"}})
-    assert "Sent by Riverside Web." in email.text
-    assert "Sent by Riverside Web." in page(email).text
+    assert "requested for ada@example.com at Riverside Web." in email.text
+    assert "requested for ada@example.com at Riverside Web." in page(email).text
 
 
 def logo(name: str, *, dark: bool = False) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from mailroom.rendering import Brand
 from mailroom.rendering.colors import Palette
 from mailroom.rendering.identity import Logo
 from mailroom.rendering.inventory import MailSources
-from mailroom.rendering.languages.translations import PLACEHOLDERS
+from mailroom.rendering.languages.translations import OPTIONAL_KEYS, PLACEHOLDERS
 from mailroom.text import bounded
 
 _KNOWN_VARIABLES: Final = PLACEHOLDERS | {
-    "link", "link_text", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono",
+    "link", "link_text", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono", "sizes", "contact",
     "range", "namespace", "locale", "uiLocales", "application", "user", "organization", "inviter", "event",
 }  # fmt: skip
 _FIELDS: Final[Mapping[str, frozenset[str]]] = {
@@ -58,6 +58,7 @@ def find_unknown_variables(
         tree = sources.tree(template)
         file = sources.file(template)
         tested = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
+        tested |= OPTIONAL_KEYS
         unknown = meta.find_undeclared_variables(tree) - _KNOWN_VARIABLES - set(full_payload)
         for name in tree.find_all(nodes.Name):
             if name.name in unknown and name.ctx == "load":

@@ -1,9 +1,7 @@
-"""Writes dates and times as a language does, by the patterns of its file: `DateFormat(…).format_time(instant)`.
+"""Writes dates and times as a language does, by the table `[dates]` of its file.
 
-[dates]
-months = ["January", …]                     # without them {month} is the month's number
-date = "{month} {day}, {year}"
-time = "{date}, {hour:02}:{minute:02} UTC"
+`date` and `time` are patterns: `"{month} {day}, {year}"` and `"{date}, {hour:02}:{minute:02} UTC"`. `months` are twelve
+names; without them `{month}` is the month's number.
 """
 
 import string

@@ -3,9 +3,9 @@
 `[common]` holds texts of all mails; a table named like a kind (`[SignIn]`) adds to them or overrides them. A value is
 a text with simple placeholders (`{app}`) or, if it contains `{minutes}`, a table of the language's plural forms (`one`,
 `few`, `many`, `other`). `direction` is `ltr` or `rtl`; `digits` are the ten digits of a script with its own;
-`text_size = "large"` is for scripts with small letters; with `greeting_name = "given"` readers are greeted by their given
-name; `[dates]` has the patterns of dates. Files are validated, and plural forms selected, on loading. An overlay's files
-hold only what they change.
+`text_size = "large"` is for scripts with small letters; with `greeting_name = "given"` readers are greeted by their
+given name; `[dates]` has the patterns of dates. Files are validated, and plural forms selected, on loading. An
+overlay's files hold only what they change.
 """
 
 import re
@@ -178,6 +178,7 @@ class _Parser:
             dates = parse_dates(content.get(_DATES, {}))
         except ValueError as error:
             key, _, problem = str(error).partition(" ")
+            self.table_line = self._heading(_DATES)
             raise self._error(key, problem) from None
         tables = {kind: self._parse_table(kind, texts) for kind, texts in content.items() if kind not in _PROPERTIES}
         return Tables(self.tag, self.place, properties, dates, self.minutes, tables)
@@ -185,9 +186,13 @@ class _Parser:
     def _parse_table(self, kind: str, texts: Any) -> dict[str, str]:
         if not isinstance(texts, dict):
             raise self._error(kind, "is not a table of texts")
-        headings = (number for number, text in enumerate(self.source.splitlines(), 1) if text.startswith(f"[{kind}]"))
-        self.table_line = next(headings, 0)
+        self.table_line = self._heading(kind)
         return {key: self._parse_text(key, value) for key, value in texts.items()}
+
+    def _heading(self, table: str) -> int:
+        """Return the line of a table's heading; 0 if it is written otherwise."""
+        lines = enumerate(self.source.splitlines(), 1)
+        return next((number for number, text in lines if text.startswith(f"[{table}]")), 0)
 
     def _parse_text(self, key: str, value: Any) -> str:
         if isinstance(value, str):
