@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
@@ -13,10 +13,17 @@ import structlog
 from mailroom.address import identity, usable
 from mailroom.clock import Instant
 from mailroom.config.model import EventRule
-from mailroom.logto import USER_CREATED
+from mailroom.logto import IDENTIFIER_LOCKOUT, USER_CREATED
 from mailroom.message import WELCOME, Message, Priority, languages_of, new_id
+from mailroom.notices import event_with_change
 from mailroom.outbox import DedupKey
 
+_ONCE: Final[Mapping[str, tuple[Literal["user", "address"], timedelta]]] = {
+    USER_CREATED: ("user", timedelta(0)),
+    # Anybody can lock any address, and each further attempt sends the event again. Logto locks for an hour.
+    IDENTIFIER_LOCKOUT: ("address", timedelta(hours=1)),
+}
+"""Event -> once per what, and within which time (0: for ever), unless the settings say otherwise."""
 _LOOKUP_SECONDS: Final = 2.0
 """A look-up must not use up the 10 s that Logto waits for a response."""
 
@@ -58,38 +65,43 @@ async def decide(
     until `remembered_until`, and what a rule sends once per user or address for as long as it says.
     """
     name = event.get("event")
-    rule = rules.get(name) if isinstance(name, str) else None
+    rule = rules.get(event_with_change(event) or "") or (rules.get(name) if isinstance(name, str) else None)
     if is_console_test(event):
         return Ignored("a test from Logto's console")
     if rule is None:
         return Ignored("no mail is set up for this event")
-    if rule.only == "registration" and _is_made_by_management(event):
+    by_management = _is_made_by_management(event)
+    if rule.only == "registration" and by_management:
         return Ignored("not a registration")
     user = _user(event)
-    address = user.get("primaryEmail")
+    address = _address(event, user)
     if not isinstance(address, str) or not usable(address):
         return Ignored("the user has no email address")
     profile = user.get("profile")
     languages = languages_of(profile) if isinstance(profile, Mapping) else ()
-    ip = event.get("ip", event.get("userIp"))
+    ip = None if by_management else event.get("ip", event.get("userIp"))
+    # Of the operator's program neither its ip nor its user agent is told to the reader.
+    user_agent = {} if by_management or "userAgent" not in event else {"userAgent": event["userAgent"]}
     due_at = now + rule.delay.total_seconds()
     message = Message(
         id=new_id(now, entropy(10)),
         template=rule.template,
         priority=Priority.EVENT,
         recipient=address,
-        payload={"event": name, "user": user, "application": event.get("application")},
+        payload={"event": name, "user": user, "application": event.get("application"), **user_agent},
         created_at=now,
         expires_at=due_at + lifetime.total_seconds(),
         ip=ip if isinstance(ip, str) else None,
         languages=languages or await _look_up_languages(last_languages, address),
     )
     once = [DedupKey(b"webhook:" + _fingerprint(event), remembered_until)]
-    once_per = rule.once_per or ("user" if name == USER_CREATED else None)
+    once_per, once_within = rule.once_per, rule.once_within
+    if not once_per and (usual := _ONCE.get(str(name))):
+        once_per, once_within = usual[0], once_within or usual[1]
     reader = user.get("id") if once_per == "user" else identity(address)
     if once_per and isinstance(reader, str) and reader:
         kind = "welcome" if rule.template == WELCOME and once_per == "user" else f"{rule.template} per {once_per}"
-        until = now + rule.once_within.total_seconds() if rule.once_within else None
+        until = now + once_within.total_seconds() if once_within else None
         once.append(DedupKey(f"{kind}:{reader}".encode(), until))
     return EventMessage(message, tuple(once), due_at if rule.delay else None)
 
@@ -137,6 +149,13 @@ def _user(event: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(user, Mapping):
             return user
     return {}
+
+
+def _address(event: Mapping[str, Any], user: Mapping[str, Any]) -> Any:
+    """Return the address of the user, or the locked one: a lock-out names no user, and may be of another identifier."""
+    if event.get("event") == IDENTIFIER_LOCKOUT:
+        return event.get("value") if event.get("type") == "email" else None
+    return user.get("primaryEmail")
 
 
 def _fingerprint(event: Mapping[str, Any]) -> bytes:

@@ -22,11 +22,26 @@ CONSOLE_TEST_CODE: Final = "000000"
 """The code that the console's connector test sends; it may be sent twice within a minute."""
 
 USER_CREATED: Final = "User.Created"
-"""The only webhook event whose name has a meaning of its own in the code; others are named by the settings."""
+USER_UPDATED: Final = "User.Data.Updated"
+SUSPENSION_UPDATED: Final = "User.SuspensionStatus.Updated"
+IDENTIFIER_LOCKOUT: Final = "Identifier.Lockout"
+"""The webhook events whose names have a meaning of their own in the code; others are named by the settings."""
 
 PAYLOAD_FIELDS: Final = frozenset(
     {
-        *("code", "link", "locale", "uiLocales", "application", "organization", "inviter", "user", "event", "ip"),
+        *(
+            "code",
+            "link",
+            "locale",
+            "uiLocales",
+            "application",
+            "organization",
+            "inviter",
+            "user",
+            "event",
+            "ip",
+            "userAgent",
+        ),
         *("id", "name", "displayName", "description", "type", "tenantId", "createdAt", "updatedAt", "customData"),
         *("branding", "logoUrl", "darkLogoUrl", "favicon", "darkFavicon", "color", "customCss", "isMfaRequired"),
         *("username", "primaryEmail", "primaryPhone", "avatar", "profile", "identities", "ssoIdentities"),

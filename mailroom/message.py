@@ -13,6 +13,7 @@ import msgspec
 
 from mailroom import logto
 from mailroom.clock import Instant
+from mailroom.notices import NOTICES
 
 Payload: TypeAlias = Mapping[str, Any]
 """The `payload` of Logto's request as it came: any JSON value under any key."""
@@ -53,7 +54,7 @@ class Priority(IntEnum):
 
 WELCOME: Final = "Welcome"
 """The mail for a created user; not a message type of Logto."""
-TEMPLATES: Final = (*logto.MESSAGE_TYPES, WELCOME)
+TEMPLATES: Final = (*logto.MESSAGE_TYPES, WELCOME, *NOTICES)
 """The bundled templates."""
 
 
