@@ -29,26 +29,14 @@ IDENTIFIER_LOCKOUT: Final = "Identifier.Lockout"
 
 PAYLOAD_FIELDS: Final = frozenset(
     {
-        *(
-            "code",
-            "link",
-            "locale",
-            "uiLocales",
-            "application",
-            "organization",
-            "inviter",
-            "user",
-            "event",
-            "ip",
-            "userAgent",
-        ),
+        *("code", "link", "locale", "uiLocales", "application", "organization", "inviter", "user", "event", "ip"),
         *("id", "name", "displayName", "description", "type", "tenantId", "createdAt", "updatedAt", "customData"),
         *("branding", "logoUrl", "darkLogoUrl", "favicon", "darkFavicon", "color", "customCss", "isMfaRequired"),
         *("username", "primaryEmail", "primaryPhone", "avatar", "profile", "identities", "ssoIdentities"),
         *("applicationId", "cimdClientId", "isSuspended", "hasPassword", "lastSignInAt", "mfaVerificationFactors"),
         *("givenName", "familyName", "middleName", "nickname", "preferredUsername", "website", "gender"),
         *("birthdate", "zoneinfo", "address", "formatted", "streetAddress", "locality", "region", "postalCode"),
-        "country",
+        *("country", "userAgent"),
     }
 )
 """The keys of Logto's own payloads, at any depth; all other keys are the tenant's data."""

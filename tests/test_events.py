@@ -84,6 +84,7 @@ async def test_a_registered_user_is_welcomed() -> None:
         "event": "User.Created",
         "user": event["data"],
         "application": event["application"],
+        "userAgent": event["userAgent"],
     }
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from mailroom.logto import CODE_TYPES, INVITATION, USER_CREATED
+from mailroom.logto import CODE_TYPES, IDENTIFIER_LOCKOUT, INVITATION, USER_CREATED
 from mailroom.message import Message, Payload, Priority
+from mailroom.notices import NOTICES
 from mailroom.rendering.overlay import Owner
 
 
@@ -43,6 +44,9 @@ _USER: Final[Payload] = {
     "profile": {"givenName": "Grace", "familyName": "Höpper", "locale": "en", "zoneinfo": "Europe/Berlin"},
     "customData": {},
 }
+_USER_AGENT: Final = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36"
+)
 _APPLICATION: Final[Payload] = {
     "id": "x42ogopvrdataet06r5rt",
     "name": "Riverside",
@@ -109,7 +113,11 @@ def _minimal(kind: str) -> dict[str, Any]:
         return {"code": CODE}
     if kind == INVITATION:
         return {}
-    return {"event": USER_CREATED, "user": {"id": _USER["id"], "primaryEmail": RECIPIENT}}
+    event = _event(kind)
+    return {
+        "event": event,
+        "user": {} if event == IDENTIFIER_LOCKOUT else {"id": _USER["id"], "primaryEmail": RECIPIENT},
+    }
 
 
 def _full(kind: str, language: str) -> dict[str, Any]:
@@ -118,7 +126,15 @@ def _full(kind: str, language: str) -> dict[str, Any]:
         return {"code": CODE, **known, "user": _USER, "organization": _ORGANIZATION}
     if kind == INVITATION:
         return {"link": LINK, **known, "organization": _ORGANIZATION, "inviter": _USER}
-    return {"event": USER_CREATED, "user": {**_USER, "primaryEmail": RECIPIENT}, "application": _APPLICATION}
+    event = _event(kind)
+    user = {} if event == IDENTIFIER_LOCKOUT else {**_USER, "primaryEmail": RECIPIENT}
+    return {"event": event, "user": user, "application": _APPLICATION, "userAgent": _USER_AGENT}
+
+
+def _event(kind: str) -> str:
+    """Return the name of the event that sends a kind; operators' own kinds get that of a created user."""
+    first, *_ = NOTICES.get(kind, (USER_CREATED,))
+    return first.partition(":")[0]
 
 
 def _to_nulls(value: Any) -> Any:

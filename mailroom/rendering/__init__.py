@@ -28,10 +28,10 @@ class Brand(BaseModel):
     account_url: str = Field(
         "", description="https address of the page where users manage their sign-in: linked in security mails"
     )
-    context: tuple[Literal["recipient", "requested_at", "ip", "valid_until"], ...] = Field(
-        ("recipient", "requested_at", "ip", "valid_until"),
-        description="which facts about the request a mail shows; `valid_until` is in invitations only, and is the "
-        "mail's time plus `lifetimes.invitation`",
+    context: tuple[Literal["recipient", "requested_at", "ip", "device", "valid_until"], ...] = Field(
+        ("recipient", "requested_at", "ip", "device", "valid_until"),
+        description="which facts about the request a mail shows; `device` is in mails of events only, `valid_until` in "
+        "invitations only, and is the mail's time plus `lifetimes.invitation`",
     )
 
     @field_validator("logo_url", "dark_logo_url")

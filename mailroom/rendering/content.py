@@ -11,6 +11,7 @@ from mailroom.address import LONGEST_NAME, ascii_form, mailbox
 from mailroom.errors import MissingVariable, RenderingError
 from mailroom.message import Address, Message, Payload, Priority
 from mailroom.rendering import Brand
+from mailroom.rendering.device import device
 from mailroom.rendering.engines.logto_engine import LogtoTemplate
 from mailroom.rendering.engines.markup import html_to_text, inline_css, neutralize_links
 from mailroom.rendering.engines.placeholders import PLACEHOLDER, fill
@@ -95,12 +96,13 @@ def render_jinja(
 
 
 def request_values(message: Message, dates: DateFormat) -> dict[str, str]:
-    """Return the variables of every template that tell who asked for the mail, when and from where."""
+    """Return the variables of every template that tell who asked for the mail, when, from where and with what."""
     is_invitation = message.priority is Priority.INVITATION
     return {
         "recipient": message.recipient,
         "requested_at": dates.format_time(message.created_at),
         "ip": line(message.ip or ""),
+        "device": device(message.payload.get("userAgent")),
         "valid_until": dates.format_date(message.expires_at) if is_invitation else "",
     }
 

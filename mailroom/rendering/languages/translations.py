@@ -20,14 +20,17 @@ from mailroom.rendering.languages.dates import DateFormat, date_format, parse_da
 from mailroom.rendering.languages.plurals import rule
 
 PLACEHOLDERS: Final = frozenset(
-    {"app", "platform", "organization", "inviter", "name", "code", "recipient", "requested_at", "ip", "valid_until"}
+    {
+        *("app", "platform", "organization", "inviter", "name", "code"),
+        *("recipient", "requested_at", "ip", "device", "valid_until"),
+    }
 )
 """Allowed in every text; also `{minutes}` in plural forms, and `{validity}` (a common text) elsewhere."""
 
 OPTIONAL_KEYS: Final = frozenset(
     {
-        "platform", "recipient", "requested_at", "ip", "valid_until", "footer", "footer_code", "footer_account",
-        "account_link", "unasked_without_contact",
+        "platform", "recipient", "requested_at", "ip", "device", "valid_until", "footer", "footer_code",
+        "footer_account", "account_link", "unasked_without_contact",
     }
 )  # fmt: skip
 """Texts that a language may lack: the mail is then without that row or link, or has a more general text."""
