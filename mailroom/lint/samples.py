@@ -44,6 +44,7 @@ _USER: Final[Payload] = {
     "profile": {"givenName": "Grace", "familyName": "Höpper", "locale": "en", "zoneinfo": "Europe/Berlin"},
     "customData": {},
 }
+_IP: Final = "203.0.113.7"
 _USER_AGENT: Final = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36"
 )
@@ -80,6 +81,7 @@ def message(
         payload=message_payload,
         created_at=_CREATED,
         expires_at=_CREATED + 600,
+        ip=None if sample is Sample.MINIMAL else _IP,
         languages=(language,),
     )
 

@@ -97,12 +97,13 @@ def render_jinja(
 
 def request_values(message: Message, dates: DateFormat) -> dict[str, str]:
     """Return the variables of every template that tell who asked for the mail, when, from where and with what."""
+    # An event without an ip comes from the operator's own program, whose name would tell the reader nothing.
     is_invitation = message.priority is Priority.INVITATION
     return {
         "recipient": message.recipient,
         "requested_at": dates.format_time(message.created_at),
         "ip": line(message.ip or ""),
-        "device": device(message.payload.get("userAgent")),
+        "device": device(message.payload.get("userAgent")) if message.ip else "",
         "valid_until": dates.format_date(message.expires_at) if is_invitation else "",
     }
 
