@@ -15,7 +15,7 @@ from mailroom.clock import Instant
 from mailroom.config.model import EventRule
 from mailroom.logto import IDENTIFIER_LOCKOUT, USER_CREATED
 from mailroom.message import WELCOME, Message, Priority, languages_of, new_id
-from mailroom.notices import event_with_change
+from mailroom.notices import EMAIL_CHANGED, PREVIOUS_EMAIL, event_with_change
 from mailroom.outbox import DedupKey
 
 _ONCE: Final[Mapping[str, tuple[Literal["user", "address"], timedelta]]] = {
@@ -65,7 +65,8 @@ async def decide(
     until `remembered_until`, and what a rule sends once per user or address for as long as it says.
     """
     name = event.get("event")
-    rule = rules.get(event_with_change(event) or "") or (rules.get(name) if isinstance(name, str) else None)
+    change = event_with_change(event)
+    rule = rules.get(change or "") or (rules.get(name) if isinstance(name, str) else None)
     if is_console_test(event):
         return Ignored("a test from Logto's console")
     if rule is None:
@@ -74,7 +75,7 @@ async def decide(
     if rule.only == "registration" and by_management:
         return Ignored("not a registration")
     user = _user(event)
-    address = _address(event, user)
+    address = event[PREVIOUS_EMAIL] if change == EMAIL_CHANGED and change in rules else _address(event, user)
     if not isinstance(address, str) or not usable(address):
         return Ignored("the user has no email address")
     profile = user.get("profile")
@@ -92,6 +93,7 @@ async def decide(
             "user": user,
             "application": event.get("application"),
             "userAgent": event.get("userAgent"),
+            **({"organization": event["organization"]} if "organization" in event else {}),
         },
         created_at=now,
         expires_at=due_at + lifetime.total_seconds(),

@@ -23,7 +23,9 @@ CONSOLE_TEST_CODE: Final = "000000"
 
 USER_CREATED: Final = "User.Created"
 USER_UPDATED: Final = "User.Data.Updated"
+USER_DELETED: Final = "User.Deleted"
 SUSPENSION_UPDATED: Final = "User.SuspensionStatus.Updated"
+MEMBERSHIP_UPDATED: Final = "Organization.Membership.Updated"
 IDENTIFIER_LOCKOUT: Final = "Identifier.Lockout"
 """The webhook events whose names have a meaning of their own in the code; others are named by the settings."""
 

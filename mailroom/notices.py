@@ -7,7 +7,14 @@ Where one event stands for several changes, `[webhook.events]` names the change 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mailroom.logto import IDENTIFIER_LOCKOUT, SUSPENSION_UPDATED, USER_UPDATED
+from mailroom.logto import IDENTIFIER_LOCKOUT, MEMBERSHIP_UPDATED, SUSPENSION_UPDATED, USER_UPDATED
+
+EMAIL_CHANGED: Final = f"{USER_UPDATED}:email"
+MEMBER_ADDED: Final = f"{MEMBERSHIP_UPDATED}:added"
+NEED_DIRECTORY: Final = frozenset({EMAIL_CHANGED, MEMBER_ADDED})
+"""Events whose body says too little: earlier ones complete it, see `mailroom.outbox.directory`."""
+PREVIOUS_EMAIL: Final = "previousEmail"
+"""The key of the address before `User.Data.Updated`, in a completed event; not Logto's."""
 
 NOTICES: Final[Mapping[str, tuple[str, ...]]] = {
     "NewSignIn": ("PostSignIn",),
@@ -15,11 +22,14 @@ NOTICES: Final[Mapping[str, tuple[str, ...]]] = {
     "AccountLocked": (IDENTIFIER_LOCKOUT,),
     "AccountSuspended": (f"{SUSPENSION_UPDATED}:suspended",),
     "AccountRestored": (f"{SUSPENSION_UPDATED}:restored",),
+    "EmailChanged": (EMAIL_CHANGED,),
+    "AddedToOrganization": (MEMBER_ADDED,),
 }
 """Template -> the events that send it."""
 CHANGES: Final = tuple(event for events in NOTICES.values() for event in events if ":" in event)
 """The events with the name of a change."""
 
+_ROUTE_OF_INVITATIONS: Final = "/organization-invitations/"
 _ROUTE_OF_NEW_PASSWORD: Final = "/users/:userId/password"  # noqa: S105 - a path
 
 
@@ -30,8 +40,14 @@ def event_with_change(event: Mapping[str, Any]) -> str | None:
     user changed it, the same event comes as for a new name.
     """
     name = event.get("event")
-    if name == USER_UPDATED and event.get("matchedRoute") == _ROUTE_OF_NEW_PASSWORD:
+    route = event.get("matchedRoute")
+    if name == USER_UPDATED and route == _ROUTE_OF_NEW_PASSWORD:
         return f"{name}:password"
+    if name == USER_UPDATED and PREVIOUS_EMAIL in event:
+        return EMAIL_CHANGED
+    # Whoever accepts an invitation knows of it.
+    if name == MEMBERSHIP_UPDATED and "user" in event and not str(route).startswith(_ROUTE_OF_INVITATIONS):
+        return MEMBER_ADDED
     data = event.get("data")
     if name == SUSPENSION_UPDATED and isinstance(data, Mapping) and isinstance(data.get("isSuspended"), bool):
         return f"{name}:suspended" if data["isSuspended"] else f"{name}:restored"

@@ -59,6 +59,7 @@ class MemoryParts:
         self._clock = clock
         self._repeats: dict[bytes, tuple[float, str]] = {}
         self._once: dict[bytes, tuple[float | None, str]] = {}
+        self.notes: dict[bytes, bytes] = {}
 
     @property
     def outbox(self) -> Outbox:
@@ -93,11 +94,16 @@ class MemoryParts:
         self.due.append(due_at)
         return PutResult(message.id, fresh=True, is_held=self.holds)
 
-    async def remember(self, once: DedupKey) -> None:
+    async def remember(self, once: DedupKey, *, note: bytes = b"") -> None:
         """Note that something happened."""
         if self.full:
             raise CannotKeep("database or disk is full")
         self._once[once.what] = (once.until, "")
+        self.notes[once.what] = note
+
+    async def recall(self, what: bytes) -> bytes | None:
+        """Return the note."""
+        return self.notes[what] if await self.happened(what) else None
 
     async def happened(self, what: bytes) -> bool:
         """Tell whether it was noted and is not forgotten."""
