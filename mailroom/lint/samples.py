@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from mailroom.logto import CODE_TYPES, IDENTIFIER_LOCKOUT, INVITATION, USER_CREATED
+from mailroom.logto import CODE_TYPES, IDENTIFIER_LOCKOUT, INVITATION, MEMBERSHIP_UPDATED, USER_CREATED
 from mailroom.message import Message, Payload, Priority
 from mailroom.notices import NOTICES
 from mailroom.rendering.overlay import Owner
@@ -116,10 +116,9 @@ def _minimal(kind: str) -> dict[str, Any]:
     if kind == INVITATION:
         return {}
     event = _event(kind)
-    return {
-        "event": event,
-        "user": {} if event == IDENTIFIER_LOCKOUT else {"id": _USER["id"], "primaryEmail": RECIPIENT},
-    }
+    user = {} if event == IDENTIFIER_LOCKOUT else {"id": _USER["id"], "primaryEmail": RECIPIENT}
+    organization = {"id": _ORGANIZATION["id"], "name": _ORGANIZATION["name"]}
+    return {"event": event, "user": user, **({"organization": organization} if event == MEMBERSHIP_UPDATED else {})}
 
 
 def _full(kind: str, language: str) -> dict[str, Any]:
@@ -130,7 +129,8 @@ def _full(kind: str, language: str) -> dict[str, Any]:
         return {"link": LINK, **known, "organization": _ORGANIZATION, "inviter": _USER}
     event = _event(kind)
     user = {} if event == IDENTIFIER_LOCKOUT else {**_USER, "primaryEmail": RECIPIENT}
-    return {"event": event, "user": user, "application": _APPLICATION, "userAgent": _USER_AGENT}
+    owners = _OWNERS if event == MEMBERSHIP_UPDATED else {"application": _APPLICATION}
+    return {"event": event, "user": user, **owners, "userAgent": _USER_AGENT}
 
 
 def _event(kind: str) -> str:
