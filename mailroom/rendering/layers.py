@@ -241,4 +241,4 @@ class Layers:
 
 
 def _has_placeholder(text: str) -> bool:
-    return any(field is not None for _, field, _, _ in Formatter().parse(text))
+    return "{" in text and any(field is not None for _, field, _, _ in Formatter().parse(text))
