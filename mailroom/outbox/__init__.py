@@ -257,14 +257,8 @@ class Outbox(Protocol):
         `find` and `languages` also find messages that are not indexed, but read each of them.
         """
 
-    async def remember(self, once: DedupKey, *, note: bytes = b"") -> None:
-        """Store an event that belongs to no message, instead of an earlier one; durable when this returns.
-
-        The note is sealed.
-        """
-
-    async def recall(self, what: bytes) -> bytes | None:
-        """Return the note of an event; None: it is not stored, or its time has ended."""
+    async def remember(self, once: DedupKey) -> None:
+        """Store an event that belongs to no message; durable when this returns."""
 
     async def happened(self, what: bytes) -> bool:
         """Return whether an event is stored, and its time has not ended."""

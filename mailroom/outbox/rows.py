@@ -1,6 +1,5 @@
 """Encodes messages as database rows and decodes them; the same for every engine."""
 
-from base64 import b64decode, b64encode
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -31,16 +30,6 @@ RECORD_COLUMNS: Final = (
 def recipient_key(seal: Seal, address: str) -> bytes:
     """Return the keyed hash of a mailbox. Raises ValueError when it is no address."""
     return seal.key_of("recipient", identity(address).encode())
-
-
-def sealed_note(seal: Seal, key: bytes, note: bytes) -> str:
-    """Return the note of a `once` key as the text that takes the place of a message's id."""
-    return b64encode(seal.seal(key.hex(), "note", note)).decode() if note else ""
-
-
-def open_note(seal: Seal, key: bytes, text: str) -> bytes:
-    """Return the note. Raises SealBroken."""
-    return seal.open(key.hex(), "note", b64decode(text)) if text else b""
 
 
 def row_of(

@@ -555,18 +555,6 @@ class OutboxContract:
         assert not await outbox.happened(b"ended")
         assert await outbox.happened(b"ended for ever")
 
-    async def test_an_event_has_a_note_until_its_time(self, outbox: Outbox) -> None:
-        """The last one; an event without a note has an empty one."""
-        await outbox.remember(DedupKey(b"user", until=START + 10), note="Grace 😀".encode())
-        assert await outbox.recall(b"user") == "Grace 😀".encode()
-        await outbox.remember(DedupKey(b"user", until=START + 20), note=b"\0Ada")
-        assert await outbox.recall(b"user") == b"\0Ada"
-        await outbox.remember(DedupKey(b"session"))
-        assert await outbox.recall(b"session") == b""
-        assert await outbox.recall(b"another") is None
-        await outbox.remember(DedupKey(b"user", until=START), note=b"Ada")
-        assert await outbox.recall(b"user") is None
-
     # Look
 
     async def test_languages_are_those_of_the_last_mail_to_the_mailbox(self, outbox: Outbox) -> None:

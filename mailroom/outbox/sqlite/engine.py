@@ -28,7 +28,7 @@ from mailroom.outbox import (
     SettleResult,
 )
 from mailroom.outbox.limits import RateLimit
-from mailroom.outbox.rows import attempts_text, open_note, recipient_key, row_of, sealed_note
+from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.outbox.sqlite import operations
 from mailroom.outbox.sqlite.captured import SqliteCaptured
 from mailroom.outbox.sqlite.database import (
@@ -205,17 +205,10 @@ class SqliteOutbox(SqliteRecords):
         """Index up to `limit` messages by their recipients; returns how many. 0: all of them are indexed."""
         return await self._writer.call(lambda connection: operations.index(connection, limit))
 
-    async def remember(self, once: DedupKey, *, note: bytes = b"") -> None:
+    async def remember(self, once: DedupKey) -> None:
         """Store an event that belongs to no message; durable when this returns."""
         key = self._once_key(once.what)
-        sealed = sealed_note(self._seal, key, note)
-        await self._writer.call(lambda connection: remember(connection, key, once.until, sealed))
-
-    async def recall(self, what: bytes) -> bytes | None:
-        """Return the note of an event; None: it is not stored."""
-        key = self._once_key(what)
-        rows = await self._reader.rows(SELECT_ONCE, (key, self._clock.now()))
-        return open_note(self._seal, key, rows[0][0]) if rows else None
+        await self._writer.call(lambda connection: remember(connection, key, once.until))
 
     async def happened(self, what: bytes) -> bool:
         """Return whether this event is stored, and still remembered."""

@@ -231,6 +231,6 @@ def delete(connection: apsw.Connection, request: InsertRequest) -> None:
     connection.execute("DELETE FROM once WHERE message_id = ?", (request.id,))
 
 
-def remember(connection: apsw.Connection, key: bytes, until: Instant | None, note: str) -> None:
-    """Store a `once` key that belongs to no message; the note takes the place of the message's id."""
-    connection.execute(_INSERT_ONCE, (key, note, until))
+def remember(connection: apsw.Connection, key: bytes, until: Instant | None) -> None:
+    """Store a `once` key that belongs to no message."""
+    connection.execute(_INSERT_ONCE, (key, "", until))
