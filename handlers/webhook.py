@@ -59,7 +59,7 @@ class WebhookEndpoint(PostEndpoint):
         self._decoder = msgspec.json.Decoder(dict[str, Any])
         self._slots = asyncio.Semaphore(_MOST_AT_ONCE)
         self._warn_at: Instant = 0.0
-        self._directory = Directory(outbox) if NEED_DIRECTORY & self._rules.keys() else None
+        self._directory = Directory(outbox.secrets) if NEED_DIRECTORY & self._rules.keys() else None
 
     async def accept(self, scope: Scope, receive: Receive) -> bytes:
         """Store the mail that an event sends; return its id, or why there is none, as JSON."""
@@ -73,7 +73,7 @@ class WebhookEndpoint(PostEndpoint):
                 return await self._handle(event, began)
             for complete in await self._directory.complete(event):
                 response = await self._handle(complete, began)
-            await self._directory.learn(event, now=self._clock.now())
+            await self._directory.learn(event)
             return response
 
     async def _handle(self, event: Mapping[str, Any], began: float) -> bytes:

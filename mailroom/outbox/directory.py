@@ -6,22 +6,19 @@
         ...
     await directory.learn(event)                       # after the mails were stored
 
-The entries are sealed, and kept for 400 days after the last event; `User.Deleted` deletes the user's.
+The entries are sealed, and kept until `User.Deleted`.
 """
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any, Final
 
 import msgspec
 
-from mailroom.clock import Instant
 from mailroom.logto import MEMBERSHIP_UPDATED, USER_DELETED, USER_UPDATED
 from mailroom.notices import PREVIOUS_EMAIL
-from mailroom.outbox import DedupKey, Outbox
+from mailroom.sealing import SecretStore
 
-_KEPT: Final = timedelta(days=400)
 _MOST_MEMBERS: Final = 1000
 _USER_FIELDS: Final = ("id", "username", "name", "primaryEmail", "profile", "updatedAt")
 _ORGANIZATION_FIELDS: Final = ("id", "name", "branding")
@@ -31,8 +28,8 @@ _ORGANIZATION_EVENTS: Final = ("Organization.Created", "Organization.Data.Update
 class Directory:
     """Completes events by what earlier ones told."""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __init__(self, store: SecretStore) -> None:
+        self._store = store
 
     async def complete(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Return the events to handle instead.
@@ -54,29 +51,29 @@ class Directory:
                 return [{**event, "user": user, "organization": organization} for user in users]
         return [event]
 
-    async def learn(self, event: Mapping[str, Any], *, now: Instant) -> None:
+    async def learn(self, event: Mapping[str, Any]) -> None:
         """Store the user or organization of an event, unless a newer one is stored; durable when this returns."""
         if user := _user(event):
             known = await self._recall("user", user["id"])
             if event.get("event") == USER_DELETED:
-                await self._outbox.remember(DedupKey(_key("user", user["id"]), until=now))
+                await self._store.put(_name("user", user["id"]), "")
             elif known is None or _is_newer(user, known):
-                await self._store("user", {key: user.get(key) for key in _USER_FIELDS}, now)
+                await self._put("user", user, _USER_FIELDS)
         data = event.get("data")
         if event.get("event") in _ORGANIZATION_EVENTS and isinstance(data, Mapping) and isinstance(data.get("id"), str):
-            await self._store("organization", {key: data.get(key) for key in _ORGANIZATION_FIELDS}, now)
+            await self._put("organization", data, _ORGANIZATION_FIELDS)
 
-    async def _store(self, what: str, entry: Mapping[str, Any], now: Instant) -> None:
-        once = DedupKey(_key(what, entry["id"]), until=now + _KEPT.total_seconds())
-        await self._outbox.remember(once, note=msgspec.json.encode(entry))
+    async def _put(self, what: str, told: Mapping[str, Any], fields: Iterable[str]) -> None:
+        entry = {key: told.get(key) for key in fields}
+        await self._store.put(_name(what, told["id"]), msgspec.json.encode(entry).decode())
 
     async def _recall(self, what: str, id_: object) -> dict[str, Any] | None:
-        note = await self._outbox.recall(_key(what, id_)) if isinstance(id_, str) else None
-        return msgspec.json.decode(note, type=dict[str, Any]) if note else None
+        text = await self._store.get(_name(what, id_)) if isinstance(id_, str) else None
+        return msgspec.json.decode(text, type=dict[str, Any]) if text else None
 
 
-def _key(what: str, id_: str) -> bytes:
-    return f"directory:{what}:{id_}".encode()
+def _name(what: str, id_: str) -> str:
+    return f"directory {what} {id_}"
 
 
 def _user(event: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -45,6 +45,21 @@ class MemoryCaptured:
         return next((raw for head, raw in self.mails if head.id == id), None)
 
 
+class MemorySecrets:
+    """Secrets by name."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    async def get(self, name: str) -> str | None:
+        """Return a secret."""
+        return self.texts.get(name)
+
+    async def put(self, name: str, secret: str) -> None:
+        """Store a secret."""
+        self.texts[name] = secret
+
+
 class MemoryParts:
     """Acceptor and outbox in one: recognizes repeats and dedup keys, and refuses if `full` is set."""
 
@@ -59,7 +74,7 @@ class MemoryParts:
         self._clock = clock
         self._repeats: dict[bytes, tuple[float, str]] = {}
         self._once: dict[bytes, tuple[float | None, str]] = {}
-        self.notes: dict[bytes, bytes] = {}
+        self.secrets = MemorySecrets()
 
     @property
     def outbox(self) -> Outbox:
@@ -94,16 +109,11 @@ class MemoryParts:
         self.due.append(due_at)
         return PutResult(message.id, fresh=True, is_held=self.holds)
 
-    async def remember(self, once: DedupKey, *, note: bytes = b"") -> None:
+    async def remember(self, once: DedupKey) -> None:
         """Note that something happened."""
         if self.full:
             raise CannotKeep("database or disk is full")
         self._once[once.what] = (once.until, "")
-        self.notes[once.what] = note
-
-    async def recall(self, what: bytes) -> bytes | None:
-        """Return the note."""
-        return self.notes[what] if await self.happened(what) else None
 
     async def happened(self, what: bytes) -> bool:
         """Tell whether it was noted and is not forgotten."""
