@@ -331,7 +331,7 @@ def test_bodies_are_remembered_for_one_minute() -> None:
     for second in range(540, 600):
         assert repeats.find(b"%f" % (START + second)) == new_id(START + second, bytes(10))
     assert repeats.find(b"%f" % (START + 500)) is None
-    assert sum(map(len, repeats._bodies.maps)) <= 2 * 90 + 2
+    assert sum(map(len, repeats._bodies)) <= 2 * 90 + 2
 
 
 def test_bodies_are_remembered_when_the_clock_was_set_back() -> None:
