@@ -63,6 +63,12 @@ class OperatorOutbox(Protocol):
     async def cancel(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """End queued and held messages unsent."""
 
+    async def hold(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
+        """Hold queued messages, and those whose process ended while they were sent."""
+
+    async def backup(self, target: Path, on_progress: Callable[[float], None]) -> None:
+        """Copy the database to a file. `on_progress` gets the percentage copied since its last call."""
+
     async def prune(self, *, before: Instant, limit: int) -> int:
         """Delete up to `limit` settled messages accepted before; return how many, 0: there are none left."""
 

@@ -110,6 +110,8 @@ HELD_EXHAUSTED = "exhausted"
 """No attempts are left."""
 HELD_RENDERING = "rendering"
 """A template failed. Released at restart."""
+HELD_OPERATOR = "held by an operator"
+"""`mailroom outbox hold-all`."""
 HELD_FLOOD = "flood"
 """More events in an hour than `webhook.max_per_hour`."""
 RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
