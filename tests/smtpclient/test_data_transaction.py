@@ -251,6 +251,10 @@ async def test_status_notifications_are_requested_where_they_are_offered(*, offe
         "ada reader@reader.example",
         "ada\x85@reader.example",
         "ada\ud800@reader.example",
+        '"ada"> SIZE=1@reader.example',
+        '"ada\\"> SIZE=1"@reader.example',
+        '"ada>@reader.example',
+        '"ada\\">"@reader.example>',
         "",
     ],
 )
