@@ -78,7 +78,7 @@ class Message(msgspec.Struct, frozen=True):
     """Logto's message type (`SignIn`), or the template that `[webhook.events]` names (`Welcome`)."""
     priority: Priority
     recipient: str
-    """The address as it was typed; valid by email-validator."""
+    """The address as it was typed; `mailroom.address.usable`."""
     payload: Payload
     created_at: Instant
     expires_at: Instant
