@@ -104,6 +104,11 @@ class TemplateRenderer:
         return tuple(self._reported)
 
     @property
+    def link_schemes(self) -> frozenset[str]:
+        """The schemes that links may have, in addition to http and https."""
+        return self._rules.link_schemes
+
+    @property
     def owners(self) -> tuple[Owner, ...]:
         """The applications and organizations that have templates of their own."""
         return self._template_set.owners

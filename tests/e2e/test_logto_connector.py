@@ -124,7 +124,7 @@ async def test_unusual_addresses_arrive(tmp_path: Path) -> None:
 
 def _header(content: bytes, name: bytes) -> str:
     [value] = re.findall(rb"^" + name + rb": (.+)\r$", content, re.MULTILINE)
-    return value.decode()
+    return str(value.decode())
 
 
 @needs_node
