@@ -10,7 +10,7 @@ The keys for both are derived from a random data key, which is stored in the dat
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -29,6 +29,16 @@ _NONCE: Final = 12
 _SALT: Final = 16
 _HASH: Final = 16
 """Octets of a stored hash: the probability of a collision among four billion is 2⁻⁶⁴."""
+
+
+class SecretStore(Protocol):
+    """Stores secrets that a provider gets while it runs, encrypted; they survive a restart."""
+
+    async def get(self, name: str) -> str | None:
+        """Return a secret; None: none is stored. Raises OutboxError, SealBroken."""
+
+    async def put(self, name: str, secret: str) -> None:
+        """Store a secret in place of the last one of this name; durable when this returns. Raises OutboxError."""
 
 
 class Seal:

@@ -17,11 +17,16 @@ from mailroom.config.model import Settings
 from mailroom.errors import MailroomError, SettingsError
 from mailroom.message import Priority, State
 from mailroom.outbox import AttemptSummary, Depth, OperatorResult, Record
+from mailroom.sealing import SecretStore
 from mailroom.text import printable
 
 
 class OperatorOutbox(Protocol):
     """The outbox as commands use it, while servers run. Every method raises OutboxError."""
+
+    @property
+    def secrets(self) -> SecretStore:
+        """The secrets that providers got while they ran."""
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
         """Return one message's record."""

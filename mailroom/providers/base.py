@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from mailroom.address import mailbox
 from mailroom.clock import Clock
 from mailroom.message import Address, Email, Receipt
+from mailroom.sealing import SecretStore
 
 CODE_STEP_SECONDS: Final = 5.0
 """For so long a code waits at each step before it is handed over: to connect, to log in, to name the recipient."""
@@ -154,3 +155,4 @@ class ProviderContext:
     """The provider's name in the settings."""
     clock: Clock
     catcher: MailCatcher
+    secrets: SecretStore

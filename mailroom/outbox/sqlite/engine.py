@@ -45,6 +45,7 @@ from mailroom.outbox.sqlite.database import (
 from mailroom.outbox.sqlite.files import Files
 from mailroom.outbox.sqlite.inserts import SELECT_ONCE, Inserter, InsertRequest, delete, remember
 from mailroom.outbox.sqlite.lock import Lock
+from mailroom.outbox.sqlite.provider_secrets import SqliteSecrets
 from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
 from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Entropy, Seal
@@ -76,6 +77,7 @@ class SqliteOutbox(SqliteRecords):
         self._owner = owner
         self._data_version: object = None
         self.captured = SqliteCaptured(writer, reader, seal=seal, clock=clock)
+        self.secrets = SqliteSecrets(reader, writer.call, seal)
 
     @classmethod
     async def open(

@@ -22,6 +22,7 @@ from mailroom.outbox.sqlite import operations
 from mailroom.outbox.sqlite.backup import backup
 from mailroom.outbox.sqlite.database import connect, expect_current, rows_of, transaction, unlock_seal
 from mailroom.outbox.sqlite.lock import is_served
+from mailroom.outbox.sqlite.provider_secrets import SqliteSecrets
 from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
 from mailroom.sealing import Seal
 
@@ -61,6 +62,11 @@ _RESUME: Final = "DELETE FROM paused WHERE provider = ?"
 
 class SqliteOperator(SqliteRecords):
     """The outbox for an operator's command: reads, and changes rows in transactions of its own."""
+
+    @property
+    def secrets(self) -> SqliteSecrets:
+        """The secrets that providers got while they ran."""
+        return SqliteSecrets(self._reader, self._write, self._seal)
 
     async def retry(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """Let queued and held messages be due now; those that have expired, or are sent or settled, are refused."""
