@@ -109,6 +109,7 @@ async def build(
             limiter=RatedLimiter(provider.concurrency, Rates(clock, rate=provider.rate, quota=provider.quota)),
             sender=provider.sender or settings.sender,
             template_for=provider.template_for,
+            auto_submitted=provider.auto_submitted,
             forwards=provider.forwards,
         )
         for name, provider in settings.providers.items()

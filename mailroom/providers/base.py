@@ -81,6 +81,11 @@ class ProviderSettings(BaseModel):
         description="maximum number of accepted mails within such a time, as `50000/d`; when it is used up the next "
         "provider takes over until it renews",
     )
+    auto_submitted: bool = Field(
+        default=True,
+        description="whether mails have `Auto-Submitted` and `X-Auto-Response-Suppress`, which prevent out-of-office "
+        "replies; helpdesks such as Zendesk and Jira suspend mail that has them",
+    )
 
     def template_for(self, kind: str) -> str:  # noqa: ARG002 - for `TemplatesAtProvider`
         """Return the name of the provider's own template for a kind of mail; empty if it has none."""

@@ -133,11 +133,8 @@ class Mangling(TemplateRenderer):
 
     mangle: Callable[[Email], Email]
 
-    def render(
-        self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
-    ) -> Email:
-        email = super().render(message, sender=sender, reply_to=reply_to, template_at_provider=template_at_provider)
-        return self.mangle(email)
+    def render(self, message: Message, **options: Any) -> Email:
+        return self.mangle(super().render(message, **options))
 
 
 def raw(old: bytes, new: bytes) -> Callable[[Email], Email]:

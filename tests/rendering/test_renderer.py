@@ -228,6 +228,38 @@ def test_an_email_has_its_envelope_beside_its_bytes() -> None:
     assert b"\r\nReply-To: Help <help@acme.example>\r\n" in email.raw
 
 
+def test_headers_of_automatic_mail_are_left_out_for_a_provider_that_must_not_send_them() -> None:
+    """Zendesk and Jira suspend mail that has them."""
+    email = RENDERER.render(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None, auto_submitted=False)
+    assert dict(email.headers).keys() == {"Content-Language", "X-Entity-Ref-ID"}
+    assert b"uto" not in email.raw.partition(b"\r\n\r\n")[0]
+
+
+@pytest.mark.parametrize("kind", CODE_KINDS)
+def test_the_last_line_binds_a_code_to_the_domain_of_the_settings(kind: str) -> None:
+    """Apple Mail offers the code on this domain's pages only (WICG, origin-bound one-time codes)."""
+    renderer = make_renderer(brand=Brand(**{**BRAND.model_dump(), "code_domain": "Login.Acme.example"}))
+    email = renderer.render(message(kind, full(kind)), sender=SENDER, reply_to=None)
+    assert email.text == f"{render(kind, full(kind)).text}\n@login.acme.example #{full(kind)['code']}\n"
+    assert bodies(email.raw) == [email.text, email.html]
+    assert "@login" not in email.html
+
+
+@pytest.mark.parametrize(("kind", "code"), [("Welcome", None), ("OrganizationInvitation", None), ("SignIn", "12 34")])
+def test_a_mail_without_a_code_of_one_word_has_no_such_line(kind: str, code: str | None) -> None:
+    renderer = make_renderer(brand=Brand(name="Acme", code_domain="acme.example"))
+    payload = {**full(kind), **({"code": code} if code else {})}
+    assert "@acme.example #" not in renderer.render(message(kind, payload), sender=SENDER, reply_to=None).text
+
+
+@pytest.mark.parametrize(
+    "domain", ["https://acme.example", "acme.example/", "acme.example:443", "a b", "@acme.example"]
+)
+def test_a_code_domain_is_a_domain_name(domain: str) -> None:
+    with pytest.raises(ValidationError, match="write a domain"):
+        Brand(code_domain=domain)
+
+
 @pytest.mark.parametrize("kind", CODE_KINDS)
 @pytest.mark.parametrize("code", [None, "", "\n", [], {}, True])
 def test_a_code_mail_without_its_code_is_refused_without_a_value_in_the_text(kind: str, code: Any) -> None:
