@@ -21,8 +21,9 @@ from mailroom.rendering import Brand
 from mailroom.rendering.engines.jinja_engine import LONGEST_PART
 from mailroom.rendering.links import LONGEST_LINK, is_given
 from mailroom.rendering.renderer import BUNDLED
+from tests.rendering.overlays import renderer_with
 from tests.rendering.samples import BRAND, CAPTURES, CODE_KINDS, KINDS, SENDER, captured, full, make_renderer, message
-from tests.rendering.test_mime import assert_wire, bodies
+from tests.rendering.test_mime import assert_wire, bodies, parsed
 from tests.rendering.test_sanitize import json_values
 
 RENDERER = make_renderer()
@@ -226,6 +227,21 @@ def test_an_email_has_its_envelope_beside_its_bytes() -> None:
         "X-Entity-Ref-ID": subject.id,
     }
     assert b"\r\nReply-To: Help <help@acme.example>\r\n" in email.raw
+
+
+def test_an_address_cannot_add_markup_or_headers(tmp_path: Path) -> None:
+    """Nearly any character may be in a quoted local part."""
+    evil = '"<b>{code}</b>&,\\"@evil.example"@acme.example'
+    subject = message("SignIn", full("SignIn"), recipient=evil)
+    words = "[SignIn]\nsubject = 'For {recipient}: {code}'\ntitle = 'Hello {recipient}'\n"
+    renderer = renderer_with(tmp_path, {"locales/en.toml": words})
+    email = renderer.render(subject, sender=SENDER, reply_to=None)
+    assert email.recipient == evil
+    assert f"Hello {evil}" in page(email).text
+    assert "<b>" not in email.html
+    assert email.subject == f"For {evil}: 314159"
+    assert parsed(email.raw)["To"].addresses[0].addr_spec == evil
+    assert_wire(email.raw)
 
 
 def test_headers_of_automatic_mail_are_left_out_for_a_provider_that_must_not_send_them() -> None:
