@@ -30,7 +30,6 @@ from mailroom.outbox import (
 from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.outbox.sqlite import operations
-from mailroom.outbox.sqlite.captured import SqliteCaptured
 from mailroom.outbox.sqlite.database import (
     Connection,
     connect,
@@ -45,7 +44,7 @@ from mailroom.outbox.sqlite.database import (
 from mailroom.outbox.sqlite.files import Files
 from mailroom.outbox.sqlite.inserts import SELECT_ONCE, Inserter, InsertRequest, delete, remember
 from mailroom.outbox.sqlite.lock import Lock
-from mailroom.outbox.sqlite.provider_secrets import SqliteSecrets
+from mailroom.outbox.sqlite.provider_data import SqliteCaptured, SqliteSecrets
 from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
 from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Entropy, Seal

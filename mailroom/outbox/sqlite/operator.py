@@ -22,7 +22,7 @@ from mailroom.outbox.sqlite import operations
 from mailroom.outbox.sqlite.backup import backup
 from mailroom.outbox.sqlite.database import connect, expect_current, rows_of, transaction, unlock_seal
 from mailroom.outbox.sqlite.lock import is_served
-from mailroom.outbox.sqlite.provider_secrets import SqliteSecrets
+from mailroom.outbox.sqlite.provider_data import SqliteSecrets
 from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
 from mailroom.sealing import Seal
 
