@@ -1,7 +1,9 @@
 """Every address that Logto accepts, on the wire: compared with Logto's pattern and the standard library's parser."""
 
+import json
 import re
 import string
+import subprocess
 from email.headerregistry import Address as HeaderAddress
 
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from mailroom import address
 from mailroom.rendering import mime
 from mailroom.smtpclient import Mail
+from tests.e2e import node
+from tests.e2e.harness import unless
 from tests.mails import email
 
 _SPACE = "\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -25,6 +29,18 @@ _locals = st.text(string.ascii_letters + string.digits + string.punctuation + "�
 _near = st.text(
     string.ascii_letters + string.punctuation + "é日❤ \r\n\0\x7f\x85\u00a0\u200b\u202e\u2028\ud800", max_size=20
 )
+
+
+@unless(node.missing())
+def test_the_pattern_takes_what_javascripts_takes() -> None:
+    """For each UTF-16 code unit."""
+    script = r"""
+        const pattern = /^\S+@\S+\.\S+$/;
+        const units = [...Array(65536).keys()];
+        console.log(JSON.stringify(units.filter((unit) => pattern.test(`a${String.fromCharCode(unit)}@b.c`))));
+    """
+    done = subprocess.run(["node", "-e", script], capture_output=True, check=True)
+    assert json.loads(done.stdout) == [unit for unit in range(65536) if LOGTO.fullmatch(f"a{chr(unit)}@b.c")]
 
 
 @given(local=_locals, domain=_domains)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _RENEW_SECONDS: Final = 60.0
 """A token is not used any more so long before it expires."""
+_REQUEST_SECONDS: Final = 20.0
 _USUAL_LIFETIME_SECONDS: Final = 3600.0
 _LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
 _ASSERTION_SECONDS: Final = 300
@@ -134,8 +135,8 @@ class Tokens:
         self._url = settings.access_url or ""
         self._scope = settings.scope or ""
         self._clock = context.clock
-        self._client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113  # the caller's
-        self._lock = asyncio.Lock()
+        self._client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113  # `_renew` bounds it
+        self._renewal: asyncio.Task[Token] | None = None
         self._refresh_token = _RefreshToken(settings.refresh_token, context) if settings.refresh_token else None
         self._key = settings.signing_key() if settings.private_key else None
         self._token: Token | None = None
@@ -143,11 +144,16 @@ class Tokens:
             self._token = Token(settings.access_token.get_secret_value(), float("inf"))
 
     async def get(self) -> Token:
-        """Return a token that does not expire soon. Raises Misconfigured or Unavailable."""
-        async with self._lock:
-            if self._token is None or self._clock.monotonic() >= self._token.renew_at:
-                self._token = await self._request()
+        """Return a token that does not expire soon. Raises Misconfigured or Unavailable.
+
+        The request goes on without a caller that is cancelled: its response may have the only valid refresh token.
+        """
+        if self._token is not None and self._clock.monotonic() < self._token.renew_at:
             return self._token
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew(), name="oauth2")
+            self._renewal.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._renewal)
 
     def discard(self, token: Token) -> bool:
         """Delete a token that a server refused; return whether to try another: not if no server ever accepted one."""
@@ -158,7 +164,20 @@ class Tokens:
 
     async def aclose(self) -> None:
         """Close the connections to the token endpoint."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait((self._renewal,))
         await self._client.aclose()
+
+    async def _renew(self) -> Token:
+        try:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                self._token = await self._request()
+        except TimeoutError:
+            raise Unavailable(f"the token endpoint did not answer within {_REQUEST_SECONDS:g} s") from None
+        finally:
+            self._renewal = None
+        return self._token
 
     async def _request(self) -> Token:
         requested_at = self._clock.monotonic()

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -32,6 +32,7 @@ def pem(key: Any, password: str = "") -> str:
 
 
 REFRESH = {"client_id": "app", "client_secret": "the app's secret", "refresh_token": "the consent"}
+ROTATED = (200, {"access_token": "t", "refresh_token": "the next consent"})
 SERVICE = {"service_client": "robot@acme.iam.example", "private_key": pem(KEY)}
 
 
@@ -118,15 +119,32 @@ async def test_concurrent_callers_share_a_request(tokens_of: Any, endpoint: Toke
     assert len(endpoint.forms) == 1
 
 
-async def test_a_cancelled_caller_does_not_cancel_the_others(tokens_of: Any, endpoint: TokenEndpoint) -> None:
-    endpoint.answers.append(NEVER)
+async def test_a_cancelled_caller_does_not_cancel_the_request(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+    """Its response may have the only valid refresh token."""
+    endpoint.answers.append(ROTATED)
     tokens = tokens_of(**REFRESH)
     first = asyncio.create_task(tokens.get())
     await endpoint.asked.wait()
-    second = asyncio.create_task(tokens.get())
-    await asyncio.sleep(0)
     first.cancel()
-    assert (await second).text == "token-2"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    tokens.discard(await tokens.get())
+    await tokens.get()
+    assert [form["refresh_token"] for form in endpoint.forms] == ["the consent", "the next consent"]
+
+
+async def test_a_request_without_an_answer_ends(
+    tokens_of: Any, endpoint: TokenEndpoint, pass_time: Callable[[float], None]
+) -> None:
+    endpoint.answers.append(NEVER)
+    tokens = tokens_of(**REFRESH)
+    callers = [asyncio.create_task(tokens.get()) for _ in range(2)]
+    await endpoint.asked.wait()
+    pass_time(20)
+    for caller in callers:
+        with pytest.raises(Unavailable, match="within 20 s"):
+            await caller
+    assert (await tokens.get()).text == "token-2"
 
 
 @pytest.mark.parametrize(
@@ -150,9 +168,6 @@ async def test_a_new_refresh_token_replaces_the_old_one(tokens_of: Any, endpoint
     tokens.discard(await tokens.get())
     await tokens.get()
     assert endpoint.forms[1]["refresh_token"] == "the next consent"
-
-
-ROTATED = (200, {"access_token": "t", "refresh_token": "the next consent"})
 
 
 async def test_a_new_refresh_token_is_used_after_a_restart(tokens_of: Any, endpoint: TokenEndpoint) -> None:
