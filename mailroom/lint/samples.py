@@ -32,6 +32,9 @@ PROBE: Final = "x-probe"
 
 _ID: Final = "01935a5e-8f3c-7d2a-9c41-5b0e6f7a8d90"
 _CREATED: Final = 1_790_000_000.0
+_CODE_SECONDS: Final = 600
+_INVITATION_SECONDS: Final = 7 * 86400
+_IP: Final = "203.0.113.7"
 
 _USER: Final[Payload] = {
     "id": "ub5xmrunhelg",
@@ -75,7 +78,8 @@ def message(
         recipient=RECIPIENT,
         payload=message_payload,
         created_at=_CREATED,
-        expires_at=_CREATED + 600,
+        expires_at=_CREATED + (_INVITATION_SECONDS if kind == INVITATION else _CODE_SECONDS),
+        ip=_IP,
         languages=(language,),
     )
 
