@@ -21,7 +21,7 @@ _TOLERATED: Final = frozenset(
     }
 )
 _WITHOUT_TEXT: Final = frozenset({"head", "title", "style", "script", "template", "noscript"})
-_COMMENT: Final = re.compile(r"<!--(?!\[if[^\]]*\]><!-->).*?-->", re.DOTALL)
+_COMMENT: Final = re.compile(r"<!--(?:>|(?!\[if[^\]]*\]><!-->).*?-->)", re.DOTALL)
 _TEXT_BETWEEN_CELLS: Final = re.compile(
     r"(?:<(?:table|tbody|thead|tfoot|tr)\b[^>]*>|</(?:td|th|tr|tbody|thead|tfoot)\s*>)\s*([^<\s])", re.IGNORECASE
 )

@@ -33,6 +33,9 @@ PROBE: Final = "x-probe"
 
 _ID: Final = "01935a5e-8f3c-7d2a-9c41-5b0e6f7a8d90"
 _CREATED: Final = 1_790_000_000.0
+_CODE_SECONDS: Final = 600
+_INVITATION_SECONDS: Final = 7 * 86400
+_IP: Final = "203.0.113.7"
 
 _USER: Final[Payload] = {
     "id": "ub5xmrunhelg",
@@ -44,7 +47,6 @@ _USER: Final[Payload] = {
     "profile": {"givenName": "Grace", "familyName": "Höpper", "locale": "en", "zoneinfo": "Europe/Berlin"},
     "customData": {},
 }
-_IP: Final = "203.0.113.7"
 _USER_AGENT: Final = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36"
 )
@@ -80,7 +82,7 @@ def message(
         recipient=RECIPIENT,
         payload=message_payload,
         created_at=_CREATED,
-        expires_at=_CREATED + 600,
+        expires_at=_CREATED + (_INVITATION_SECONDS if kind == INVITATION else _CODE_SECONDS),
         ip=None if sample is Sample.MINIMAL else _IP,
         languages=(language,),
     )

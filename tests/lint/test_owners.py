@@ -127,7 +127,7 @@ def test_a_defect_in_a_shared_file_names_the_owners_changed_file(tmp_path: Path)
     files = {
         "layout.html.jinja": "{% extends 'bundled/layout.html.jinja' %}",
         "organizations/org1/layout.text.jinja": with_defect(
-            "layout.text.jinja", "{{ words.questions }} {{ brand.support_email }}", ""
+            "layout.text.jinja", "{{ words.questions }} {{ contact }}", ""
         ),
     }
     found = check(lint_context(tmp_path, files), kinds=["SignIn"], languages=["en"])

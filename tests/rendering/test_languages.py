@@ -78,7 +78,7 @@ TWO_STEPS: Final = {
     "pt-PT": "verificação em duas etapas",
     "ru": "двухфакторн",
     "th": "ยืนยันแบบสองขั้นตอน",
-    "tr-TR": "2 aşamalı doğrulama",
+    "tr-TR": "2 aşamal",
     "uk-UA": "двоетапн",
     "zh-CN": "两步验证",
     "zh-HK": "雙重認證",
