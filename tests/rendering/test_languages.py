@@ -143,9 +143,9 @@ def texts(table: dict[str, Any]) -> Iterator[str]:
 
 
 def placeholders(word: Any) -> set[str]:
-    """Return the placeholders of a text except `minutes`, which may be a word ("one minute")."""
+    """Return the placeholders of a text except `minutes`, which may be a word ("one minute"), and the reader's name."""
     forms = [word] if isinstance(word, str) else list(texts(word))
-    return {field for form in forms for _, field, _, _ in string.Formatter().parse(form) if field} - {"minutes"}
+    return {field for form in forms for _, field, _, _ in string.Formatter().parse(form) if field} - {"minutes", "name"}
 
 
 def render(tag: str, kind: str, changes: dict[str, Any] | None = None) -> Email:

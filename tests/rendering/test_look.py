@@ -175,7 +175,7 @@ def test_each_row_can_be_switched_off(row: str) -> None:
 
 def test_an_unknown_row_is_a_fault_of_the_settings() -> None:
     with pytest.raises(ValidationError, match="context"):
-        Brand.model_validate({"context": ["device"]})
+        Brand.model_validate({"context": ["color"]})
 
 
 def test_an_invitation_tells_who_where_for_whom_and_until_when() -> None:
@@ -216,6 +216,13 @@ def test_a_reader_is_greeted_by_the_given_name_where_the_language_does_so(tag: s
     user = {"name": "Grace Höpper", "profile": {"givenName": "Grace"}}
     assert greeting in render("Welcome", tag, payload={"user": user}).text
     assert "Grace Höpper" in render("Welcome", tag, payload={"user": user | {"profile": None}}).text
+
+
+def test_czech_greets_without_a_name() -> None:
+    """Its vocative cannot be made from a name."""
+    text = render("Welcome", "cs", payload={"user": {"name": "Grace Höpper", "profile": {"givenName": "Grace"}}}).text
+    assert "\nDobrý den,\n" in text
+    assert "Grace" not in text
 
 
 @pytest.mark.parametrize("kind", SECURITY_KINDS)

@@ -137,4 +137,5 @@ def _difference(names: frozenset[str], usual: frozenset[str]) -> str:
 
 
 def _placeholders(text: str) -> frozenset[str]:
-    return frozenset(field for _, field, _, _ in Formatter().parse(text) if field)
+    """Return the placeholders of a text but the reader's name: languages that inflect it greet without."""
+    return frozenset(field for _, field, _, _ in Formatter().parse(text) if field) - {"name"}
