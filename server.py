@@ -105,10 +105,11 @@ async def build(
     )
     channels = {
         name: Channel(
-            provider=connect(provider, ProviderContext(name, clock, outbox.captured)),
+            provider=connect(provider, ProviderContext(name, clock, outbox.captured, outbox.secrets)),
             limiter=RatedLimiter(provider.concurrency, Rates(clock, rate=provider.rate, quota=provider.quota)),
             sender=provider.sender or settings.sender,
             template_for=provider.template_for,
+            auto_submitted=provider.auto_submitted,
             forwards=provider.forwards,
         )
         for name, provider in settings.providers.items()

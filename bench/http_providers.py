@@ -52,6 +52,17 @@ class NoCapture:
         raise CannotKeep(email.id)
 
 
+class NoSecrets:
+    """Stores no secrets."""
+
+    async def get(self, name: str) -> None:
+        """Return none."""
+
+    async def put(self, name: str, secret: str) -> None:  # noqa: ARG002 - the protocol's
+        """Refuse."""
+        raise CannotKeep(name)
+
+
 @contextmanager
 def delivering_over_http(tree: Path) -> Iterator[Measure]:
     """Run a tree's Mailroom with an HTTP provider; measure its CPU from the POST to the vendor's answer."""
@@ -100,7 +111,7 @@ async def _open(
 ) -> tuple[Callable[[], Awaitable[object]], Callable[[], Awaitable[object]]]:
     """Return what sends a mail through our provider, and what posts the same by plain httpx."""
     settings = Settings.model_validate({"api_key": _KEY, "endpoint": endpoint, "concurrency": concurrency})
-    provider = Resend(settings, ProviderContext("main", SystemClock(), NoCapture()))
+    provider = Resend(settings, ProviderContext("main", SystemClock(), NoCapture(), NoSecrets()))
     request = provider.build_request(MAIL)
     headers = {"Authorization": f"Bearer {_KEY}", "Content-Type": request.content_type, **request.headers}
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)

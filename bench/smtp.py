@@ -16,7 +16,7 @@ import uvloop
 from msgspec.structs import replace
 
 from bench.figures import Figure, Measure, interleaved, send_concurrently
-from bench.http_providers import MAIL, NoCapture
+from bench.http_providers import MAIL, NoCapture, NoSecrets
 from bench.processes import SERVER_CORE, Sink
 from mailroom.clock import SystemClock
 from mailroom.message import Email
@@ -127,6 +127,6 @@ def _open_provider(opened: AsyncExitStack, sink: Sink, is_encrypted: bool) -> Se
         concurrency=_CONNECTIONS,
         mails_per_connection=1_000_000,
     )
-    provider = connect(settings, ProviderContext("bench", SystemClock(), NoCapture()))
+    provider = connect(settings, ProviderContext("bench", SystemClock(), NoCapture(), NoSecrets()))
     opened.push_async_callback(provider.aclose)
     return [partial(provider.send, _mail())] * _CONNECTIONS

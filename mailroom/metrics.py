@@ -13,6 +13,7 @@ from mailroom.outbox import (
     HELD_FLOOD,
     HELD_LINK,
     HELD_MISCONFIGURED,
+    HELD_OPERATOR,
     HELD_REFUSED,
     HELD_RENDERING,
     Depth,
@@ -113,6 +114,7 @@ _HELD: Final = {
     HELD_RENDERING: "rendering",
     HELD_LINK: "link",
     HELD_FLOOD: "flood",
+    HELD_OPERATOR: "operator",
 }
 """Reason → label."""
 

@@ -19,10 +19,12 @@ def _long_way(text: str) -> tuple[str, str, str] | None:
         valid = address._validate(text)
     except EmailNotValidError:
         return None
-    return f"{valid.local_part.casefold()}@{valid.ascii_domain}", str(valid.ascii_email), valid.normalized
+    ascii_form = valid.ascii_email or f"{valid.local_part}@{valid.ascii_domain}"
+    return f"{valid.local_part.casefold()}@{valid.ascii_domain}", ascii_form, valid.normalized
 
 
 @given(local=_NEAR, domain=_DOMAIN)
+@example(local="İnfo", domain="Straße.example")
 @example(local="INFO", domain="Acme.example")
 @example(local="a", domain="xn--nxasmq6b.example")
 @example(local="a", domain="ab--c.example")
@@ -31,10 +33,12 @@ def _long_way(text: str) -> tuple[str, str, str] | None:
 @example(local="a" * 242, domain="acme.example")
 @example(local="a" * 241, domain="acme.example")
 @example(local="a", domain="acme.example\n")
-def test_simple_addresses_give_the_results_of_email_validator(local: str, domain: str) -> None:
+def test_addresses_that_email_validator_accepts_give_its_results(local: str, domain: str) -> None:
     text = f"{local}@{domain}"
-    if address._match_simple(text):
-        assert _long_way(text) == (address.identity(text), address.ascii_form(text), address.mailbox(text).email)
+    expected = _long_way(text)
+    assert expected or not address._match_simple(text)
+    if expected:
+        assert (address.identity(text), address.ascii_form(text), address.mailbox(text).email) == expected
 
 
 @pytest.mark.parametrize("text", ["ada@example.com", "Ada.Lovelace+tag@Mail.Example.COM", "o'brien@a-b.example"])
@@ -48,8 +52,6 @@ def test_special_use_domains_are_usable(domain: str) -> None:
     assert _long_way(f"ada@{domain}")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "@", "ada", "a@b\r\nBcc: c@d", "a\0@b.example", "a@b@c.example", "a..b@c.example"]
-)
+@pytest.mark.parametrize("text", ["", "@", "ada", "a@b\r\nBcc: c@d", "a\0@b.example", "a@b..example", "@c.example"])
 def test_an_invalid_address_is_not_usable(text: str) -> None:
     assert not address.usable(text)

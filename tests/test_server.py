@@ -18,6 +18,7 @@ from mailroom import config
 from mailroom.clock import SystemClock
 from mailroom.outbox.sqlite.lock import Lock
 from mailroom.rendering.renderer import BUNDLED
+from tests.courier.parts import ScriptedProvider, message
 from tests.rendering.overlays import render, write_files
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,22 @@ def test_the_server_renders_the_operators_templates(tmp_path: Path, monkeypatch:
     prepared = server.prepare(config.load(environ={}), SystemClock())
     assert render(prepared.renderer).html == "ours 314159"
     assert [fault.path for fault in prepared.renderer.faults] == ["mine/layout.html.jinja, line 1"]
+
+
+async def test_a_providers_mails_may_leave_out_that_they_are_automatic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path, {"mailroom.toml": f"{SETTINGS}auto_submitted = false\n"})
+    provider, clock = ScriptedProvider(), SystemClock()
+    prepared = server.prepare(config.load(environ={}), clock)
+    parts = await server.build(prepared, 0.0, connect=lambda *_: provider)
+    await parts.courier.start()
+    await parts.courier.accept(message(now=clock.now()))
+    email = await provider.sent.get()
+    await parts.courier.drain(1.0)
+    await parts.outbox.close()
+    assert b"Auto-Submitted" not in email.raw
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,16 @@ from mailroom.config.model import Settings
 from mailroom.errors import MailroomError, SettingsError
 from mailroom.message import Priority, State
 from mailroom.outbox import AttemptSummary, Depth, OperatorResult, Record
+from mailroom.sealing import SecretStore
 from mailroom.text import printable
 
 
 class OperatorOutbox(Protocol):
     """The outbox as commands use it, while servers run. Every method raises OutboxError."""
+
+    @property
+    def secrets(self) -> SecretStore:
+        """The secrets that providers got while they ran."""
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
         """Return one message's record."""
@@ -62,6 +67,12 @@ class OperatorOutbox(Protocol):
 
     async def cancel(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """End queued and held messages unsent."""
+
+    async def hold(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
+        """Hold queued messages, and those whose process ended while they were sent."""
+
+    async def backup(self, target: Path, on_progress: Callable[[float], None]) -> None:
+        """Copy the database to a file. `on_progress` gets the percentage copied since its last call."""
 
     async def prune(self, *, before: Instant, limit: int) -> int:
         """Delete up to `limit` settled messages accepted before; return how many, 0: there are none left."""

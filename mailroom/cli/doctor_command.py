@@ -11,6 +11,7 @@ from mailroom.cli.output import print_json, print_line
 from mailroom.clock import SystemClock
 from mailroom.config.model import Settings
 from mailroom.doctor import Examination, ExaminationOptions, IpAddress, Mark, SystemResolver, examine
+from mailroom.errors import MailroomError
 
 _MARKS: Final = {Mark.GOOD: ("✓", "green"), Mark.WRONG: ("✗", "bold red"), Mark.UNKNOWN: ("–", "yellow")}  # noqa: RUF001 - as it is printed
 
@@ -73,7 +74,8 @@ def doctor(
             raise click.BadParameter(f"there is no provider {name!r}; there are: {', '.join(settings.providers)}")
     options = ExaminationOptions(echo or settings.echo_url, egress, selectors)
     names = providers or tuple(settings.providers)
-    examinations = asyncio.run(_examine_all(settings, names, resolver or SystemResolver(), options))
+    secrets = _ServerSecrets(cli, settings)
+    examinations = asyncio.run(_examine_all(settings, names, resolver or SystemResolver(), secrets, options))
     wrong = sum(result.mark is Mark.WRONG for examination in examinations for result in examination.results)
     if as_json:
         print_json({"wrong": wrong, "providers": [_as_json(examination) for examination in examinations]})
@@ -84,15 +86,57 @@ def doctor(
 
 
 async def _examine_all(
-    settings: Settings, names: tuple[str, ...], resolver: SystemResolver, options: ExaminationOptions
+    settings: Settings,
+    names: tuple[str, ...],
+    resolver: SystemResolver,
+    secrets: "_ServerSecrets",
+    options: ExaminationOptions,
 ) -> list[Examination]:
     """Examine concurrently; the resolver caches its answers."""
     clock = SystemClock()
     pending = [
-        examine(name, settings.providers[name], settings.sender, resolver=resolver, clock=clock, options=options)
+        examine(
+            name,
+            settings.providers[name],
+            settings.sender,
+            resolver=resolver,
+            clock=clock,
+            secrets=secrets,
+            options=options,
+        )
         for name in names
     ]
     return list(await asyncio.gather(*pending))
+
+
+class _ServerSecrets:
+    """The secrets that the server's providers have stored, a `SecretStore`; none before it first ran."""
+
+    def __init__(self, cli: CliContext, settings: Settings) -> None:
+        self._cli = cli
+        self._settings = settings
+
+    async def get(self, name: str) -> str | None:
+        """Return a secret; None if the outbox cannot be read."""
+        try:
+            outbox = await self._cli.open(self._settings)
+            try:
+                return await outbox.secrets.get(name)
+            finally:
+                await outbox.close()
+        except MailroomError:
+            return None
+
+    async def put(self, name: str, secret: str) -> None:
+        """Store a secret for the server, or warn that it is lost."""
+        try:
+            outbox = await self._cli.open(self._settings)
+            try:
+                await outbox.secrets.put(name, secret)
+            finally:
+                await outbox.close()
+        except MailroomError as error:
+            print_line(f"the new {name.rpartition(' ')[0]} could not be stored for the server: {error}", error=True)
 
 
 def _as_json(examination: Examination) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`mailroom outbox retry|cancel|prune`, `mailroom pause|resume`: change rows, which servers notice within a second."""
+"""`mailroom outbox retry|cancel|hold-all|prune`, `mailroom pause|resume`: change rows; servers notice within 1 s."""
 
 import asyncio
 import time
@@ -92,6 +92,11 @@ async def _change(
             chosen = list(dict.fromkeys([await outbox.resolve(id_) for id_ in ids]))
         result = await _change_in_steps(step_of(outbox), chosen)
         short_ids = await outbox.short_ids([*result.refused])
+    _print_result(result, short_ids, done, as_json=as_json)
+
+
+def _print_result(result: OperatorResult, short_ids: Mapping[str, str], done: str, *, as_json: bool) -> None:
+    """Print what was `done`, and what was refused; exit with 1 if anything was."""
     if as_json:
         refused = [{"id": id_, "state": was, "reason": _refusal(was, done)} for id_, was in result.refused.items()]
         print_json({done: result.changed, "refused": refused})
@@ -138,6 +143,29 @@ def _refusal(state: State, done: str) -> str:
 
 def _count(messages: int) -> str:
     return "1 message is" if messages == 1 else f"{messages:,} messages are"
+
+
+@click.command("hold-all")
+@_yes
+@as_json
+@click.pass_obj
+def hold_all(cli: CliContext, *, yes: bool, as_json: bool) -> None:
+    """Hold all messages that are not sent yet, until `mailroom outbox retry`; shows their number and asks.
+
+    For an outbox that was restored from a backup, before a server starts: they may have been sent since. Messages that
+    a running server is sending are refused.
+    """
+    asyncio.run(_hold_all(cli, yes=yes, as_json=as_json))
+
+
+async def _hold_all(cli: CliContext, *, yes: bool, as_json: bool) -> None:
+    async with cli.outbox(cli.settings()) as outbox:
+        chosen = [id_ for state in (State.QUEUED, State.SENDING) for id_ in await outbox.in_state(state)]
+        if chosen and not yes:
+            click.confirm(f"{_count(len(chosen))} not sent yet, and will be held. Continue?", abort=True, err=True)
+        result = await _change_in_steps(outbox.hold, chosen)
+        short_ids = await outbox.short_ids([*result.refused])
+    _print_result(result, short_ids, "held", as_json=as_json)
 
 
 def _age(text: str) -> timedelta:

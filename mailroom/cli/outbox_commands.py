@@ -2,13 +2,22 @@
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from mailroom.cli.context import CliContext, as_json
-from mailroom.cli.operator_commands import cancel, prune, retry
-from mailroom.cli.output import local_time, print_json, print_line, print_table, record_as_json, styled_state
+from mailroom.cli.operator_commands import cancel, hold_all, prune, retry
+from mailroom.cli.output import (
+    local_time,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+    record_as_json,
+    styled_state,
+)
 from mailroom.clock import Instant
 from mailroom.message import State
 from mailroom.outbox import Record
@@ -30,7 +39,7 @@ def outbox() -> None:
     """
 
 
-for command in (retry, cancel, prune):
+for command in (retry, cancel, hold_all, prune):
     outbox.add_command(command)
 
 
@@ -95,6 +104,34 @@ def show(cli: CliContext, *, id: str, as_json: bool) -> None:  # noqa: A002 - th
         )
     print_json({"payload": payload})
     _print_paused(paused)
+
+
+@outbox.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@as_json
+@click.pass_obj
+def backup(cli: CliContext, *, file: Path, force: bool, as_json: bool) -> None:
+    """Copy the outbox to FILE, also while a server uses it.
+
+    FILE is complete as soon as it exists. Nothing in it can be read without secret_key: keep that elsewhere.
+    """
+    if file.exists() and not force:
+        raise click.ClickException(f"{file} exists: --force replaces it")
+
+    target = file.absolute()
+
+    async def write() -> None:
+        async with cli.outbox(cli.settings()) as outbox:
+            with progress_bar(100, "Backup") as advance:
+                await outbox.backup(target, advance)
+
+    asyncio.run(write())
+    size = file.stat().st_size
+    if as_json:
+        print_json({"file": str(file), "bytes": size})
+    else:
+        print_line(f"{size:,} bytes are written to {file}.")
 
 
 def _print_found(cli: CliContext, *, as_json: bool, state: str | None, before: str | None, **criteria: Any) -> bool:

@@ -63,11 +63,11 @@ def print_faults(faults: Sequence[Fault]) -> None:
 
 
 @contextmanager
-def progress_bar(mails: int) -> Iterator[partial[None]]:
+def progress_bar(total: float, label: str = "Mails") -> Iterator[partial[None]]:
     """Show a progress bar on a terminal while the block runs; the yielded function advances it, by one by default."""
-    columns = TextColumn("Mails"), BarColumn(), TaskProgressColumn()
+    columns = TextColumn(label), BarColumn(), TaskProgressColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        yield partial(progress.advance, progress.add_task("mails", total=mails))
+        yield partial(progress.advance, progress.add_task(label, total=total))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:

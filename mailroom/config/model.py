@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from mailroom.address import ascii_form
+from mailroom.address import ascii_domain
 from mailroom.config.durations import Duration, Limit
 from mailroom.logto import USER_CREATED
 from mailroom.message import WELCOME
@@ -59,7 +59,7 @@ Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_parse_network)]
 
 def _to_ascii_domain(value: str) -> str:
     try:
-        return ascii_form(f"postmaster@{value}").rpartition("@")[2]
+        return ascii_domain(value)
     except ValueError:
         raise ValueError("write a domain: mail.acme.example") from None
 

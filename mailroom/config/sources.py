@@ -47,7 +47,7 @@ class RawConfig:
     def read_file(self, file: Path, *, named_by: str | None) -> None:
         """Read the TOML file; a fault if it is missing although `named_by` names it."""
         try:
-            self.tree = tomllib.loads(file.read_text(encoding="utf-8"))
+            self.tree = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             if named_by is None:
                 return
@@ -245,7 +245,7 @@ def _read_secret(file: str, annotation: Any) -> str | list[str]:
     try:
         with Path(file).open("rb") as stream:
             content = stream.read(_LONGEST_SECRET + 1)
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # some editors write a byte order mark
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}") from None
     except ValueError:  # not UTF-8, or a path with NUL

@@ -167,6 +167,7 @@ class Delivery:
             sender=channel.sender,
             reply_to=self.reply_to,
             template_at_provider=channel.template_for(message.template),
+            auto_submitted=channel.auto_submitted,
         )
 
     async def _send(self, channel: Channel, email: Email) -> Receipt | SendingError:

@@ -15,6 +15,7 @@ from mailroom.doctor.vendors import vendor_of
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.message import Address, Email
 from mailroom.providers import ProviderContext, ProviderSettings, Verifiable, connect
+from mailroom.sealing import SecretStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ async def examine(
     *,
     resolver: Resolver,
     clock: Clock,
+    secrets: SecretStore,
     options: ExaminationOptions,
 ) -> Examination:
     """Run all checks of one provider; `sender` is the general From address. Sends nothing."""
@@ -54,20 +56,21 @@ async def examine(
         text = "stores mails instead of sending them: nothing to examine"
         return Examination(name, settings.type, sender, (good("credentials", text),))
     address, seen = await seen_address(settings, options.echo_url, clock)
-    credentials = await _check_credentials(name, settings, clock)
+    context = ProviderContext(name=name, clock=clock, catcher=_UnusedCatcher(), secrets=secrets)
+    credentials = await _check_credentials(settings, context)
     dns = await check_dns(resolver, await _build_sender(settings, sender, seen, resolver, options))
     return Examination(name, settings.type, sender, [address, credentials, *dns])
 
 
-async def _check_credentials(name: str, settings: ProviderSettings, clock: Clock) -> CheckResult:
-    provider = connect(settings, ProviderContext(name=name, clock=clock, catcher=_UnusedCatcher()))
+async def _check_credentials(settings: ProviderSettings, context: ProviderContext) -> CheckResult:
+    provider = connect(settings, context)
     try:
         if not isinstance(provider, Verifiable):
             todo = "`mailroom send` tries them with a mail"
             return unknown("credentials", f"{settings.type} cannot be verified without sending", todo)
         return good("credentials", await provider.verify())
     except Misconfigured as error:
-        todo = f"correct [providers.{name}]: {error.hint or 'this is the message of the provider'}"
+        todo = f"correct [providers.{context.name}]: {error.hint or 'this is the message of the provider'}"
         return wrong("credentials", str(error), todo)
     except Unavailable as error:
         todo = "check host, port and proxy, whether a firewall blocks us, or try again later"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mailroom.importing.plan import Connector, ImportLog
+from mailroom.providers.smtp.smtp_settings import check_header
 
 _IMPLICIT: Final = 465
 _LONGEST_CONNECT_SECONDS: Final = 100
@@ -37,9 +38,10 @@ def settings_of(connector: Connector, log: ImportLog) -> tuple[dict[str, Any], d
         settings["port"] = int(port) if isinstance(port, str) and port.isdecimal() and len(port) < 6 else port  # noqa: PLR2004  # digits of a port
     settings["tls"] = _tls(connector, settings.get("port"), log)
     settings |= _tls_options(connector, log)
-    for theirs, ours in (("name", "helo_name"), ("localAddress", "local_address"), ("customHeaders", "headers")):
-        if config.get(theirs) not in (None, "", {}):
+    for theirs, ours in (("name", "helo_name"), ("localAddress", "local_address")):
+        if config.get(theirs) not in (None, ""):
             settings[ours] = config[theirs]
+    settings |= _headers(connector, log)
     settings |= _connect_timeout(connector, log)
     for key in sorted(config.keys() - _HANDLED - _IGNORED):
         log.leave_out(source, key, "Mailroom has no such setting", "see docs/settings.md for what SMTP has")
@@ -97,6 +99,24 @@ def _tls_options(connector: Connector, log: ImportLog) -> dict[str, Any]:
         remedy = "save the certificates in a PEM file, and set ca_file" if key == "ca" else "see docs/settings.md"
         log.leave_out(source, f"tls.{key}", "Mailroom has no setting for it", remedy)
     return settings
+
+
+def _headers(connector: Connector, log: ImportLog) -> dict[str, Any]:
+    given, source = connector.config.get("customHeaders") or {}, connector.source
+    if not isinstance(given, dict):
+        log.leave_out(source, "customHeaders", "it is no JSON object", "set headers yourself")
+        return {}
+    headers = {}
+    for name, value in given.items():
+        try:
+            values = [value] if isinstance(value, str) else value
+            if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
+                raise ValueError("its value is no text")  # noqa: TRY301 - as those of check_header
+            check_header(name, values)
+            headers[name] = value
+        except ValueError as error:
+            log.leave_out(source, f"customHeaders.{name}", str(error), "correct it in headers, or leave it out")
+    return {"headers": headers} if headers else {}
 
 
 def _connect_timeout(connector: Connector, log: ImportLog) -> dict[str, Any]:

@@ -25,6 +25,8 @@ class RenderedMail:
     mail_sources: MailSources
     domains: frozenset[str]
     """Domains that mail may be sent from."""
+    link_schemes: frozenset[str] = frozenset()
+    """Schemes that links may have, in addition to https."""
 
     @cached_property
     def page(self) -> "HtmlPage":

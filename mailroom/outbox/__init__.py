@@ -17,6 +17,7 @@ import msgspec
 from mailroom.clock import Instant
 from mailroom.message import Attempt, Email, Message, Outcome, Priority, State
 from mailroom.outbox.captured_mails import CapturedMails
+from mailroom.sealing import SecretStore
 
 REPEAT_SECONDS = 60.0
 """How long a repeated body is recognized."""
@@ -110,6 +111,8 @@ HELD_EXHAUSTED = "exhausted"
 """No attempts are left."""
 HELD_RENDERING = "rendering"
 """A template failed. Released at restart."""
+HELD_OPERATOR = "held by an operator"
+"""`mailroom outbox hold-all`."""
 HELD_FLOOD = "flood"
 """More events in an hour than `webhook.max_per_hour`."""
 RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
@@ -199,6 +202,10 @@ class Outbox(Protocol):
     @property
     def captured(self) -> CapturedMails:
         """The mails of the `capture` provider."""
+
+    @property
+    def secrets(self) -> SecretStore:
+        """The secrets that providers get while they run."""
 
     async def put(
         self,

@@ -11,6 +11,7 @@ from mailroom.message import Attempt, Email, Message, Priority, State
 from mailroom.outbox import Lease, Leased, Record
 from mailroom.sealing import Seal
 
+_QUEUED, _SENDING = State.QUEUED.value, State.SENDING.value
 _RENDERED: Final = msgspec.json.Decoder(dict[str, Email])
 
 COLUMNS: Final = (
@@ -49,7 +50,7 @@ def row_of(
     """
     return (
         message.id,
-        State.SENDING.value if lease else State.QUEUED.value,
+        _SENDING if lease else _QUEUED,
         message.template,
         int(message.priority),
         msgspec.json.encode(message.languages).decode(),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from mailroom.address import mailbox
 from mailroom.clock import Clock
 from mailroom.message import Address, Email, Receipt
+from mailroom.sealing import SecretStore
 
 CODE_STEP_SECONDS: Final = 5.0
 """For so long a code waits at each step before it is handed over: to connect, to log in, to name the recipient."""
@@ -79,6 +80,11 @@ class ProviderSettings(BaseModel):
         None,
         description="maximum number of accepted mails within such a time, as `50000/d`; when it is used up the next "
         "provider takes over until it renews",
+    )
+    auto_submitted: bool = Field(
+        default=True,
+        description="whether mails have `Auto-Submitted` and `X-Auto-Response-Suppress`, which prevent out-of-office "
+        "replies; helpdesks such as Zendesk and Jira suspend mail that has them",
     )
 
     def template_for(self, kind: str) -> str:  # noqa: ARG002 - for `TemplatesAtProvider`
@@ -154,3 +160,4 @@ class ProviderContext:
     """The provider's name in the settings."""
     clock: Clock
     catcher: MailCatcher
+    secrets: SecretStore

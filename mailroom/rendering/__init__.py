@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mailroom.address import mailbox
+from mailroom.address import ascii_domain, mailbox
 from mailroom.message import Address, Email, Message
 from mailroom.rendering.links import address, logo
 
@@ -19,6 +19,11 @@ class Brand(BaseModel):
     dark_logo_url: str = Field("", description="logo for dark backgrounds")
     company: str = Field("", max_length=200, description="company name and postal address, shown in the footer")
     support_email: str = Field("", description="contact address for readers; also the Reply-To without `reply_to`")
+    code_domain: str = Field(
+        "",
+        description="domain of your sign-in pages, `acme.example`: code mails then end with a line by which Apple "
+        "Mail offers the code on its pages only",
+    )
     color: str = Field(
         "#5D34F2",
         pattern=r"^#[0-9A-Fa-f]{6}$",
@@ -33,6 +38,14 @@ class Brand(BaseModel):
         description="which facts about the request a mail shows; `valid_until` is in invitations only, and is the "
         "mail's time plus `lifetimes.invitation`",
     )
+
+    @field_validator("code_domain")
+    @classmethod
+    def _check_code_domain(cls, domain: str) -> str:
+        try:
+            return domain and ascii_domain(domain)
+        except ValueError:
+            raise ValueError("write a domain: acme.example") from None
 
     @field_validator("logo_url", "dark_logo_url")
     @classmethod
@@ -60,10 +73,17 @@ class Renderer(Protocol):
     """Renders messages."""
 
     def render(
-        self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
+        self,
+        message: Message,
+        *,
+        sender: Address,
+        reply_to: Address | None,
+        template_at_provider: str = "",
+        auto_submitted: bool = True,
     ) -> Email:
         """Render the mail; equal arguments give equal bytes.
 
-        With `template_at_provider` the mail also carries that name and the template's variables, and may lack content.
+        `auto_submitted`: with the headers that prevent automatic replies. With `template_at_provider` the mail also
+        carries that name and the template's variables, and may lack content.
         Raises RenderingError (the operator can fix it) or MissingVariable (the request lacks its code or link).
         """

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from mailroom.address import ascii_form
+from mailroom.address import ascii_domain
 from mailroom.rendering.sanitize import LONGEST_VALUE, is_too_large, one_line, replace_surrogates
 
 LONGEST_LINK: Final = LONGEST_VALUE
@@ -39,7 +39,6 @@ _PARTS: Final = re.compile(
     r"((?:[/\\][^?#]*)?)((?:[?#].*)?)\Z",  # path; query and fragment
     re.IGNORECASE | re.DOTALL,
 )
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
 _OUTER_SPACE: Final = "".join(map(chr, range(0x21))) + "\x7f\xa0\u2028\u2029\u3000\ufeff"
 _INNER_SPACE: Final = re.compile(r"[\t\r\n]+")
 _UNQUOTED: Final = "._~:/?#[]@!$&'()*+,;=%-"
@@ -105,17 +104,13 @@ def _normalize_web_url(text: str) -> str:
 
 
 def _host_to_ascii(host: str) -> str:
-    """Return a host in ASCII by IDNA 2008, else by IDNA 2003, which allows symbols; empty if it is invalid."""
+    """Return a host in ASCII; empty if it is invalid."""
     if host.isascii():
         return host
     try:
-        ascii_host = ascii_form(f"a@{host}").rpartition("@")[2]
+        return ascii_domain(host)
     except ValueError:
-        try:
-            ascii_host = host.encode("idna").decode("ascii")
-        except UnicodeError:
-            return ""
-    return ascii_host if _HOST.fullmatch(ascii_host) else ""  # IDNA 2003 maps a full-width slash to "/"
+        return ""
 
 
 def _normalize_app_url(text: str, schemes: Collection[str]) -> str:

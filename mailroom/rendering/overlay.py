@@ -14,6 +14,7 @@ A file with a fault is reported and replaced by its last valid version, else by 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias, TypeVar
 
@@ -47,6 +48,9 @@ T = TypeVar("T")
 
 FileStamp: TypeAlias = frozenset[tuple[str, int, int, int]]
 """Each file's name, inode, size and modification time; equal if the folder has not changed."""
+
+_NOT_TEXTS: Final = frozenset({"send_from", "sendFrom", "reply_to", "replyTo"})
+"""Keys of Logto's templates, which have no effect in a file of translations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +258,16 @@ class _FolderReader:
         place = f"{self._label}{path}"
         if self._label and not is_tag(path.stem):  # bundled file names are not checked
             raise RenderingError(f"{place}: its name is not a language tag (BCP 47)")
-        return translations.parse(text, tag=path.stem, place=place, minutes=self._minutes)
+        tables = translations.parse(text, tag=path.stem, place=place, minutes=self._minutes)
+        for key in sorted(_NOT_TEXTS.intersection(chain.from_iterable(tables.tables.values()))):
+            line = next((number for number, row in enumerate(text.splitlines(), 1) if key in row), 1)
+            problem = (
+                f"{key} has no effect here: Logto's templates may set it (<kind>/logto/{path.name}); for all others"
+            )
+            self._faults.append(
+                Fault(f"{place}, line {line}", f"{problem} `from` and `reply_to` of the settings count")
+            )
+        return tables
 
     def _parse_logto(self, files: dict[PurePosixPath, str]) -> LogtoTemplate:
         sources = {path.suffix[1:]: Source(text, f"{self._label}{path}") for path, text in files.items()}

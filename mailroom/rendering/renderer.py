@@ -106,6 +106,11 @@ class TemplateRenderer:
         return tuple(self._reported)
 
     @property
+    def link_schemes(self) -> frozenset[str]:
+        """The schemes that links may have, in addition to http and https."""
+        return self._rules.link_schemes
+
+    @property
     def owners(self) -> tuple[Owner, ...]:
         """The applications and organizations that have templates of their own."""
         return self._template_set.owners
@@ -169,7 +174,13 @@ class TemplateRenderer:
                 self._on_fault(fault)
 
     def render(
-        self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
+        self,
+        message: Message,
+        *,
+        sender: Address,
+        reply_to: Address | None,
+        template_at_provider: str = "",
+        auto_submitted: bool = True,
     ) -> Email:
         """Render the mail; equal arguments give equal bytes.
 
@@ -193,7 +204,7 @@ class TemplateRenderer:
             root = self._template_set.root
             language = choose(message.languages, tuple(root.locales), root.default)
             content = Content("", "", "", language, sender, reply_to)
-        email = self._build_email(message, recipient, content)
+        email = self._build_email(message, recipient, content, auto_submitted=auto_submitted)
         if not template_at_provider:
             return email
         variables = {"locale": content.language, **message.payload}
@@ -247,8 +258,9 @@ class TemplateRenderer:
             raise RenderingError(f"{place}: the mail does not show its {missing}, so another template is used")
         return content
 
-    def _build_email(self, message: Message, recipient: str, content: Content) -> Email:
-        headers = (("Content-Language", content.language), *_AUTOMATIC_HEADERS, ("X-Entity-Ref-ID", message.id))
+    def _build_email(self, message: Message, recipient: str, content: Content, *, auto_submitted: bool) -> Email:
+        automatic = _AUTOMATIC_HEADERS if auto_submitted else ()
+        headers = (("Content-Language", content.language), *automatic, ("X-Entity-Ref-ID", message.id))
         email = Email(
             id=message.id,
             message_id=f"<{message.id}@{self._message_id_domain}>",
@@ -257,7 +269,7 @@ class TemplateRenderer:
             reply_to=content.reply_to,
             subject=content.subject,
             html=content.html,
-            text=content.text,
+            text=self._with_code_line(content.text, message),
             headers=headers,
             language=content.language,
             template=message.template,
@@ -265,6 +277,17 @@ class TemplateRenderer:
             is_code=message.is_code,
         )
         return replace(email, raw=mime.serialize(email, message.created_at))
+
+    def _with_code_line(self, text: str, message: Message) -> str:
+        """Return the text with a code that is bound to `code_domain`, if there is one, as its last line.
+
+        The code is one word. Sources: https://wicg.github.io/sms-one-time-codes/, and
+        https://developer.apple.com/documentation/security/enabling-autofill-for-domain-bound-sms-codes.
+        """
+        domain, shown = self._rules.brand.code_domain, code(message.payload.get("code"))
+        if not domain or not message.is_code or " " in shown:
+            return text
+        return f"{text.rstrip()}\n\n@{domain} #{shown}\n"
 
 
 def _missing_variable(content: Content, message: Message, link: Link) -> str:

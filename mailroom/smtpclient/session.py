@@ -15,8 +15,10 @@ from mailroom.smtpclient.exceptions import NotOffered, ReplyError, TooLarge
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.transactions import Commands, Progress, send_by_bdat, send_by_data
 
-_ADDRESS: Final = re.compile(r"[^\x00-\x20\x7f-\xa0<>\ud800-\udfff]{1,320}")
-"""Holds nothing that ends a command or the address."""
+_CHARACTER: Final = r"[^\x00-\x20\x7f-\xa0<>\ud800-\udfff]"
+_QUOTED: Final = r'"(?:\\[!-~]|[^\x00-\x20\x7f-\xa0"\\\ud800-\udfff]){1,250}"'
+_ADDRESS: Final = re.compile(rf"(?:{_QUOTED}@)?{_CHARACTER}{{1,320}}")
+"""Holds nothing that ends a command or, outside of a quoted string, the address."""
 _OCTETS: Final = re.compile(r"[0-9]{1,15}")
 
 

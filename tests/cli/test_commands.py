@@ -30,6 +30,7 @@ def test_the_commands_are_listed() -> None:
     assert {" ".join(words) for words in commands(context.mailroom)} == {
         "check", "doctor", "import", "keygen", "preview", "providers", "send", "serve", "status", "pause", "resume",
         "outbox", "outbox list", "outbox find", "outbox show", "outbox retry", "outbox cancel", "outbox prune",
+        "outbox backup", "outbox hold-all",
     }  # fmt: skip
 
 

@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import re
+import sqlite3
+import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,8 @@ from mailroom.cli import operator_commands
 from mailroom.cli.context import mailroom
 from mailroom.clock import SystemClock
 from mailroom.message import Message, Priority, State, new_id
-from mailroom.outbox import HELD_EXHAUSTED, Lease, Settlement
+from mailroom.outbox import HELD_EXHAUSTED, HELD_OPERATOR, RELEASED_AT_START, Lease, Settlement
+from mailroom.outbox.sqlite.backup import backup
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.cli.conftest import SETTINGS
 
@@ -199,3 +204,83 @@ def test_an_unknown_provider_is_an_error(command: str) -> None:
     run("pause", "main")
     Path("mailroom.toml").write_text(SETTINGS.replace("providers.main", "providers.other"))
     assert run("resume", "main").exit_code == 0
+
+
+# Backup and restore
+
+
+def test_hold_all_holds_what_waits_until_retry(serving: Serving) -> None:
+    """What the running server is sending is refused; a restart releases nothing."""
+    queued, sending, sent = [serving.put(state) for state in (State.QUEUED, State.SENDING, State.SENT)]
+    result = run("outbox", "hold-all", answer="y\n")
+    assert result.exit_code == 1
+    assert "2 messages are not sent yet, and will be held. Continue?" in result.output
+    assert "1 message is held." in result.output
+    assert f"{sending[:13]}: it is being sent at this moment, and cannot be recalled" in result.output.replace(
+        "\n", " "
+    )
+    assert [serving.state(id_) for id_ in (queued, sending, sent)] == [State.HELD, State.SENDING, State.SENT]
+    assert json.loads(run("outbox", "show", queued, "--json").output)["reason"] == HELD_OPERATOR
+    assert HELD_OPERATOR not in RELEASED_AT_START
+    assert run("outbox", "retry", queued).exit_code == 0
+    assert serving.state(queued) is State.QUEUED
+
+
+def test_a_backup_of_an_outbox_in_use_is_restored_without_sending_again(serving: Serving, tmp_path: Path) -> None:
+    """It has what was stored before; what was being sent is held too, for no server sends it."""
+    queued, sending, sent = [serving.put(state) for state in (State.QUEUED, State.SENDING, State.SENT)]
+    file = tmp_path / "backup.db"
+    result = run("outbox", "backup", str(file))
+    assert result.exit_code == 0
+    assert re.fullmatch(r"[\d,]+ bytes are written to .*backup.db.\n", result.output)
+    later = serving.put(State.QUEUED)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [one.name for one in tmp_path.iterdir() if "backup" in one.name] == ["backup.db"]
+    assert b"ada@example.com" not in file.read_bytes()
+
+    serving.close()
+    for name in ("mailroom.db-wal", "mailroom.db-shm"):
+        Path("data", name).unlink(missing_ok=True)
+    file.replace("data/mailroom.db")
+    assert json.loads(run("outbox", "hold-all", "--yes", "--json").output) == {"held": [queued, sending], "refused": []}
+    assert {one["id"]: one["state"] for one in json.loads(run("outbox", "list", "--json").output)} == {
+        queued: "held", sending: "held", sent: "sent"
+    }  # fmt: skip
+    assert run("outbox", "show", later).exit_code == 1
+    assert run("outbox", "retry", sending).output == "1 message is retried.\n"
+
+
+def test_backup_replaces_a_file_only_if_asked(serving: Serving, tmp_path: Path) -> None:
+    """A target that cannot be written is told, and leaves nothing behind."""
+    serving.put(State.QUEUED)
+    file = tmp_path / "backup.db"
+    file.write_text("something else")
+    result = run("outbox", "backup", str(file))
+    assert (result.exit_code, result.output) == (1, f"Error: {file} exists: --force replaces it\n")
+    assert file.read_text() == "something else"
+    assert run("outbox", "backup", str(file), "--force", "--json").exit_code == 0
+    assert file.read_bytes().startswith(b"SQLite format 3")
+    missing = tmp_path / "missing" / "backup.db"
+    result = run("outbox", "backup", str(missing))
+    assert result.exit_code == 1
+    assert "cannot be written" in result.output
+
+
+def test_a_backup_is_one_moment_while_the_server_writes(
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored during the copy is not in it, and does not make it begin again."""
+    monkeypatch.setattr("mailroom.outbox.sqlite.backup._PAGES", 4)
+    first = [serving.put(State.QUEUED) for _ in range(20)]
+    steps: list[float] = []
+
+    def store_more(percent: float) -> None:
+        steps.append(percent)
+        serving.put(State.QUEUED)
+
+    backup(Path("data/mailroom.db"), tmp_path / "copy.db", store_more)
+    assert len(steps) > 2
+    assert sum(steps) >= 100
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert [id_ for (id_,) in copy.execute("SELECT id FROM messages ORDER BY number")] == first

@@ -18,6 +18,7 @@ from mailroom.config.fields import leaves, variable
 from mailroom.config.model import EventRule, Settings
 from mailroom.errors import Fault, SettingsError
 from mailroom.message import Address
+from mailroom.rendering.links import DANGEROUS_SCHEMES
 from tests.fake_providers.pigeon import Settings as Pigeon
 
 KEYS = st.sampled_from(["type", "host", "main", "default", "template", "authorization", "events", "User.Created"])
@@ -211,6 +212,18 @@ def test_any_secret_may_be_in_a_file_of_its_own() -> None:
     settings = loaded(**environ, MAILROOM_SECRET_KEY_FILE="keys", MAILROOM_PROVIDERS__MAIN__PASSWORD_FILE="password")
     assert pigeon(settings).password.get_secret_value() == " two words "
     assert [key.get_secret_value() for key in settings.secret_key] == ["n" * 32, KEY]
+
+
+def test_a_byte_order_mark_is_not_part_of_a_secret() -> None:
+    """Nor a mistake in the TOML file: some editors write it into every file."""
+    Path("password").write_bytes(b"\xef\xbb\xbfsecret")
+    Path("keys").write_bytes(b"\xef\xbb\xbf" + f"{KEY}\n".encode())
+    Path("mailroom.toml").write_bytes(b'\xef\xbb\xbfreply_to = "help@acme.example"\n')
+    environ = {name: value for name, value in ENOUGH.items() if name != "MAILROOM_SECRET_KEY"}
+    settings = loaded(**environ, MAILROOM_SECRET_KEY_FILE="keys", MAILROOM_PROVIDERS__MAIN__PASSWORD_FILE="password")
+    assert pigeon(settings).password.get_secret_value() == "secret"
+    assert [key.get_secret_value() for key in settings.secret_key] == [KEY]
+    assert settings.reply_to == Address("help@acme.example")
 
 
 def test_only_one_trailing_line_break_is_removed() -> None:
@@ -452,9 +465,8 @@ def test_link_schemes_are_a_list() -> None:
 @pytest.mark.parametrize(
     ("scheme", "complaint"),
     [
-        ("javascript", "can run code"),
-        ("Data", "can run code"),
-        ("vbscript", "can run code"),
+        *((scheme, "can run code") for scheme in sorted(DANGEROUS_SCHEMES)),
+        ("JavaScript", "can run code"),
         ("acme://", "without its colon"),
         ("1acme", "without its colon"),
     ],

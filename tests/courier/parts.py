@@ -44,7 +44,13 @@ class PlainRenderer:
         self.fault: Exception | None = None
 
     def render(
-        self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
+        self,
+        message: Message,
+        *,
+        sender: Address,
+        reply_to: Address | None,
+        template_at_provider: str = "",
+        auto_submitted: bool = True,
     ) -> Email:
         """Render the mail, or raise `fault`."""
         if self.fault:
@@ -59,7 +65,7 @@ class PlainRenderer:
             subject=text,
             html=text,
             text=text,
-            headers=(),
+            headers=(("Auto-Submitted", "auto-generated"),) if auto_submitted else (),
             language="en",
             template=message.template,
             raw=text.encode(),

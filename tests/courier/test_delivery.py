@@ -134,6 +134,14 @@ async def test_the_next_provider_is_tried_in_the_same_breath(failure: Unavailabl
     assert [attempt.outcome for attempt in delivering.recorded[0]] == [Outcome(failure.outcome), None]
 
 
+async def test_a_providers_mails_may_leave_out_that_they_are_automatic() -> None:
+    main = ScriptedProvider()
+    delivering = Delivering(main)
+    delivering.channels["main"].auto_submitted = False
+    await delivering.settled(message(now=delivering.clock.now()))
+    assert main.sent.get_nowait().headers == ()
+
+
 async def test_a_provider_that_forwards_gets_the_message_whatever_the_templates_say() -> None:
     """Another of the route gets the mail, written."""
     main, backup = ScriptedProvider([Unavailable("450 busy"), Receipt()]), ScriptedProvider()

@@ -16,6 +16,7 @@ from tests.doctor.conftest import Dns
 from tests.doctor.test_sender import GOOD
 from tests.http_recorder import Answer, Recorder
 from tests.names import SILENT
+from tests.providers.contract import SecretsInMemory
 from tests.smtp_server import smtp_server
 from tests.wire_server import wire_server
 
@@ -29,6 +30,7 @@ async def examined(dns: Dns, settings: Any, **options: Any) -> dict[str, CheckRe
         SENDER,
         resolver=dns(GOOD),
         clock=SystemClock(),
+        secrets=SecretsInMemory(),
         options=ExaminationOptions(**options),
     )
     assert isinstance(found, Examination)

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from mailroom.address import identity
 from tests.e2e import node
 from tests.e2e.harness import AUTHORIZATION, SIGNING_KEY, Server, configuration, unless
 from tests.smtp_server import Received, smtp_server
@@ -97,6 +99,32 @@ async def test_every_type_arrives(tmp_path: Path) -> None:
             assert code in subject
             assert code in text
             assert code in html
+
+
+@needs_node
+async def test_unusual_addresses_arrive(tmp_path: Path) -> None:
+    """As they are typed into Logto, and as envelope and header write them."""
+    addresses = {
+        "a..b@docomo.example": '"a..b"@docomo.example',
+        "a.@docomo.example": '"a."@docomo.example',
+        '"a@b"@reader.example': '"a@b"@reader.example',
+        "ada@my_mail.example": "ada@my_mail.example",
+        "ada@i❤.example": "ada@xn--i-7iq.example",
+    }
+
+    async with mailroom(tmp_path) as (server, smtp), node.connector() as logto:
+        for number, to in enumerate(addresses):
+            answer = await logto.send(f"{server.url}/email", AUTHORIZATION, {**request("SignIn", number), "to": to})
+            assert answer.ok, answer.message
+        mails = await smtp.received(len(addresses), within=20)
+
+    assert {identity(mail.recipient) for mail in mails} == {identity(to) for to in addresses}  # aiosmtpd unquotes some
+    assert {_header(mail.content, b"To") for mail in mails} == {*addresses.values()}
+
+
+def _header(content: bytes, name: bytes) -> str:
+    [value] = re.findall(rb"^" + name + rb": (.+)\r$", content, re.MULTILINE)
+    return str(value.decode())
 
 
 @needs_node

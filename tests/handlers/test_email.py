@@ -102,6 +102,15 @@ def test_unknown_and_missing_fields_are_accepted(server: Running, changes: dict[
     assert server.parts.stored[0].template == template
 
 
+@pytest.mark.parametrize(
+    "to", ["a\0b@acme.example", "a@b..example", "a@[192.0.2.1]", "a@b.example>", "Ada <a@b.example>"]
+)
+def test_an_address_that_smtp_cannot_carry_is_refused_in_a_sentence(server: Running, to: str) -> None:
+    answer = server.email(_mail(to=to))
+    _assert_refused(answer, 400)
+    assert answer.body == b"The recipient is not an email address that mail can be sent to."
+
+
 @pytest.mark.parametrize("kind", sorted(CODE_TYPES))
 @pytest.mark.parametrize(
     "payload",

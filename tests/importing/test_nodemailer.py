@@ -157,13 +157,28 @@ def test_invalid_values_are_left_out_and_the_rest_is_imported() -> None:
     provider, made = imported(
         host="no host",
         name="not a name!",
-        customHeaders={"Bcc": "x@y.example"},
+        customHeaders={"Bcc": "x@y.example", "X-Env": "prod", "X-Tags": ["a", "b"], "X-Count": 3, "X-Evil": "a\r\nb"},
         localAddress="eth0",
         fromEmail="nobody",
     )
-    assert set(reasons(made)) == {"host", "helo_name", "headers", "local_address", "from"}
+    assert set(reasons(made)) == {
+        "host",
+        "helo_name",
+        "customHeaders.Bcc",
+        "customHeaders.X-Count",
+        "customHeaders.X-Evil",
+        "local_address",
+        "from",
+    }
+    assert provider.settings["headers"] == {"X-Env": "prod", "X-Tags": ["a", "b"]}
     assert provider.sender is None
     assert provider.settings["port"] == 587
+
+
+def test_headers_that_are_no_object_are_left_out() -> None:
+    provider, made = imported(customHeaders=["X-Env"])
+    assert reasons(made) == {"customHeaders": "it is no JSON object"}
+    assert "headers" not in provider.settings
 
 
 @pytest.mark.parametrize("milliseconds", [500_000, -1, "x"])

@@ -92,6 +92,16 @@ def test_each_defect_is_found_by_its_own_check_only(copy: Copy, number: int, fil
     assert all(finding.remedy and finding.problem for finding in found)
 
 
+@pytest.mark.parametrize("schemes", [(), ("acme",)])
+def test_links_may_have_an_applications_own_scheme_where_the_settings_allow_it(
+    copy: Copy, schemes: tuple[str, ...]
+) -> None:
+    copy.replace(LAYOUT, END, '<a class="link" href="acme://open" style="color:#5c5c6b">Acme</a>' + END)
+    context = LintContext(make_renderer(templates=copy.folder, link_schemes=schemes), SENDER)
+    found = check(context, kinds=["SignIn"], languages=["en"])
+    assert (11 in {finding.check for finding in found}) is not bool(schemes)
+
+
 ELSEWHERE: Final = (2, 14, 15, 17, 18)
 """Checks of missing parts or of the whole mail; they name the kind's own file."""
 PLACED: Final = [
@@ -123,11 +133,8 @@ class Mangling(TemplateRenderer):
 
     mangle: Callable[[Email], Email]
 
-    def render(
-        self, message: Message, *, sender: Address, reply_to: Address | None, template_at_provider: str = ""
-    ) -> Email:
-        email = super().render(message, sender=sender, reply_to=reply_to, template_at_provider=template_at_provider)
-        return self.mangle(email)
+    def render(self, message: Message, **options: Any) -> Email:
+        return self.mangle(super().render(message, **options))
 
 
 def raw(old: bytes, new: bytes) -> Callable[[Email], Email]:

@@ -629,6 +629,14 @@ class OutboxContract:
 
     # Captured
 
+    async def test_a_secret_is_stored_and_replaced(self, outbox: Outbox) -> None:
+        assert await outbox.secrets.get("main token") is None
+        await outbox.secrets.put("main token", "first é")
+        await outbox.secrets.put("backup token", "other")
+        await outbox.secrets.put("main token", "second")
+        assert await outbox.secrets.get("main token") == "second"
+        assert await outbox.secrets.get("backup token") == "other"
+
     async def test_captured_mails_can_be_read(self, outbox: Outbox) -> None:
         """Newest first, and octet by octet."""
         mails = [email(message(START + i).id, b"Subject: %d\r\n\r\nx\r\n" % i) for i in range(3)]

@@ -121,6 +121,7 @@ async def fill(outbox: SqliteOutbox) -> None:
             raw=RAW,
         )
     )
+    await outbox.secrets.put("main token", "the next consent")
     await outbox.index(limit=5)
 
 

@@ -67,9 +67,24 @@ class NoCatcher:
         raise AssertionError("this provider does not catch mails")
 
 
+class SecretsInMemory:
+    """A `SecretStore`."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, str] = {}
+
+    async def get(self, name: str) -> str | None:
+        """Return a secret."""
+        return self.stored.get(name)
+
+    async def put(self, name: str, secret: str) -> None:
+        """Store a secret."""
+        self.stored[name] = secret
+
+
 def context(**changes: object) -> ProviderContext:
     """Return a context, by default with the real clock."""
-    given = {"name": "main", "clock": SystemClock(), "catcher": NoCatcher()} | changes
+    given = {"name": "main", "clock": SystemClock(), "catcher": NoCatcher(), "secrets": SecretsInMemory()} | changes
     return ProviderContext(**given)  # type: ignore[arg-type]  # the caller's types are the dataclass's
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from pydantic import ValidationError
 
-from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable, Uncertain
+from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider, connect
 from mailroom.providers.http.http_provider import HttpProvider
@@ -211,6 +211,20 @@ class HttpProviderContract(ProviderContract):
     async def test_a_header_with_a_line_break_is_refused(self, provider: Provider, service: HttpService) -> None:
         with pytest.raises((Misconfigured, Rejected)):
             await provider.send(structs.replace(email(), headers=(("X-Fine", "a\r\nBcc: eve@evil.example"),)))
+        assert not service.recorder.requests
+
+    async def test_a_quoted_local_part_is_sent(self, provider: Provider, service: HttpService) -> None:
+        await provider.send(email('"a..b"@docomo.example'))
+        [request] = service.recorder.requests
+        fields = [value for _, value in request.form] if b"%40" in request.body else [request.body.decode()]
+        assert any(value in ('"a..b"@docomo.example', fields[0]) and "a..b" in value for value in fields)
+
+    @pytest.mark.parametrize("local", ["eve@evil.example,x", "<eve@evil.example>", "eve@evil.example", "a;b", "a(b)"])
+    async def test_a_recipient_that_may_be_read_as_several_is_left_to_other_providers(
+        self, provider: Provider, service: HttpService, local: str
+    ) -> None:
+        with pytest.raises(Declined):
+            await provider.send(email(f'"{local}"@acme.example'))
         assert not service.recorder.requests
 
     async def test_names_in_any_script_are_sent(self, provider: Provider, service: HttpService) -> None:

@@ -171,7 +171,8 @@ def test_no_header_takes_a_line_break_or_nul(place: str, evil: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "a", "a@", "@b", "a@b, c@d", "a@b c@d", "<a@b>", '"a, b"@c', "a@b;c@d", "a@b@c", "a(x)@b", "x" * 900 + "@b.c"],
+    ["", "a", "a@", "@b", "a@b, c@d", "a@b c@d", "<a@b>", '"a, b"@c', "a@b;c@d", "a@b@c", "a(x)@b", '"a"b"@c',
+     '"a\\"@c', "x" * 900 + "@b.c"],
 )  # fmt: skip
 def test_an_address_is_one_address(address: str) -> None:
     for changes in ({"recipient": address}, {"sender": Address(address, "x")}, {"reply_to": Address(address)}):

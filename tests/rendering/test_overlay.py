@@ -178,6 +178,19 @@ def test_a_fault_names_its_file_and_the_bundled_template_is_used(tmp_path: Path,
     assert render(renderer, application=APP).raw == render(PLAIN, application=APP).raw
 
 
+def test_a_sender_among_the_texts_is_a_fault(tmp_path: Path) -> None:
+    """It has an effect in Logto's templates only. The texts are used."""
+    words = '[SignIn]\ntitle = "Hello"\nsend_from = "Acme <team@acme.example>"\n'
+    renderer = renderer_with(tmp_path / "mine", {"locales/en.toml": words})
+    assert "Hello" in render(renderer).text
+    [fault] = renderer.faults
+    assert fault.path == "mine/locales/en.toml, line 3"
+    assert fault.problem == (
+        "send_from has no effect here: Logto's templates may set it (<kind>/logto/en.toml); for all others `from` and "
+        "`reply_to` of the settings count"
+    )
+
+
 def test_files_that_cannot_be_read_are_faults(tmp_path: Path) -> None:
     (write_files(tmp_path, {"SignIn/html.jinja": ""}) / "layout.html.jinja").write_bytes(b"\xff")
     (tmp_path / "SignIn" / "html.jinja").write_text("x" * 600_000, encoding="utf-8")

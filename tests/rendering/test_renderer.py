@@ -21,8 +21,9 @@ from mailroom.rendering import Brand
 from mailroom.rendering.engines.jinja_engine import LONGEST_PART
 from mailroom.rendering.links import LONGEST_LINK, is_given
 from mailroom.rendering.renderer import BUNDLED
+from tests.rendering.overlays import renderer_with
 from tests.rendering.samples import BRAND, CAPTURES, CODE_KINDS, KINDS, SENDER, captured, full, make_renderer, message
-from tests.rendering.test_mime import assert_wire, bodies
+from tests.rendering.test_mime import assert_wire, bodies, parsed
 from tests.rendering.test_sanitize import json_values
 
 RENDERER = make_renderer()
@@ -228,6 +229,53 @@ def test_an_email_has_its_envelope_beside_its_bytes() -> None:
         "X-Entity-Ref-ID": subject.id,
     }
     assert b"\r\nReply-To: Help <help@acme.example>\r\n" in email.raw
+
+
+def test_an_address_cannot_add_markup_or_headers(tmp_path: Path) -> None:
+    """Nearly any character may be in a quoted local part."""
+    evil = '"<b>{code}</b>&,\\"@evil.example"@acme.example'
+    subject = message("SignIn", full("SignIn"), recipient=evil)
+    words = "[SignIn]\nsubject = 'For {recipient}: {code}'\ntitle = 'Hello {recipient}'\n"
+    renderer = renderer_with(tmp_path, {"locales/en.toml": words})
+    email = renderer.render(subject, sender=SENDER, reply_to=None)
+    assert email.recipient == evil
+    assert f"Hello {evil}" in page(email).text
+    assert "<b>" not in email.html
+    assert email.subject == f"For {evil}: 314159"
+    assert parsed(email.raw)["To"].addresses[0].addr_spec == evil
+    assert_wire(email.raw)
+
+
+def test_headers_of_automatic_mail_are_left_out_for_a_provider_that_must_not_send_them() -> None:
+    """Zendesk and Jira suspend mail that has them."""
+    email = RENDERER.render(message("SignIn", full("SignIn")), sender=SENDER, reply_to=None, auto_submitted=False)
+    assert dict(email.headers).keys() == {"Content-Language", "X-Entity-Ref-ID"}
+    assert b"uto" not in email.raw.partition(b"\r\n\r\n")[0]
+
+
+@pytest.mark.parametrize("kind", CODE_KINDS)
+def test_the_last_line_binds_a_code_to_the_domain_of_the_settings(kind: str) -> None:
+    """Apple Mail offers the code on this domain's pages only (WICG, origin-bound one-time codes)."""
+    renderer = make_renderer(brand=Brand(**{**BRAND.model_dump(), "code_domain": "Login.Acme.example"}))
+    email = renderer.render(message(kind, full(kind)), sender=SENDER, reply_to=None)
+    assert email.text == f"{render(kind, full(kind)).text}\n@login.acme.example #{full(kind)['code']}\n"
+    assert bodies(email.raw) == [email.text, email.html]
+    assert "@login" not in email.html
+
+
+@pytest.mark.parametrize(("kind", "code"), [("Welcome", None), ("OrganizationInvitation", None), ("SignIn", "12 34")])
+def test_a_mail_without_a_code_of_one_word_has_no_such_line(kind: str, code: str | None) -> None:
+    renderer = make_renderer(brand=Brand(name="Acme", code_domain="acme.example"))
+    payload = {**full(kind), **({"code": code} if code else {})}
+    assert "@acme.example #" not in renderer.render(message(kind, payload), sender=SENDER, reply_to=None).text
+
+
+@pytest.mark.parametrize(
+    "domain", ["https://acme.example", "acme.example/", "acme.example:443", "a b", "@acme.example"]
+)
+def test_a_code_domain_is_a_domain_name(domain: str) -> None:
+    with pytest.raises(ValidationError, match="write a domain"):
+        Brand(code_domain=domain)
 
 
 @pytest.mark.parametrize("kind", CODE_KINDS)

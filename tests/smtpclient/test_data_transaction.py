@@ -240,6 +240,13 @@ async def test_status_notifications_are_requested_where_they_are_offered(*, offe
         assert server.lines[2].endswith(b"> NOTIFY=FAILURE,DELAY" if offered else b">")
 
 
+@pytest.mark.parametrize("address", ['"a..b"@docomo.example', '"a\\">"@reader.example', '"a@b"@my_mail.example'])
+async def test_a_quoted_local_part_is_written_as_it_is(address: str) -> None:
+    async with wire_server() as server, pool_of(server) as sender:
+        await sender.send(mail(address))
+        assert server.lines[2] == f"RCPT TO:<{address}>".encode()
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -251,6 +258,10 @@ async def test_status_notifications_are_requested_where_they_are_offered(*, offe
         "ada reader@reader.example",
         "ada\x85@reader.example",
         "ada\ud800@reader.example",
+        '"ada"> SIZE=1@reader.example',
+        '"ada\\"> SIZE=1"@reader.example',
+        '"ada>@reader.example',
+        '"ada\\">"@reader.example>',
         "",
     ],
 )

@@ -34,6 +34,8 @@ class Channel:
     sender: Address
     template_for: Callable[[str], str] = lambda _: ""
     """Kind of mail -> the provider's own template for it; empty: the mail has its own subject and bodies."""
+    auto_submitted: bool = True
+    """Whether its mails say that a machine sent them (RFC 3834)."""
     forwards: bool = False
     """Whether it passes messages on as they came, so that nothing is to be rendered."""
     breaker: Breaker = field(default_factory=Breaker)

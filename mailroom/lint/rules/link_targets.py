@@ -24,15 +24,15 @@ _URL_TEXT: Final = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,24})(?::
 def check_links(mail: RenderedMail) -> Iterator[Violation]:
     """Check 11."""
     for element, url in mail.page.links:
-        for problem, remedy in _find_problems(url, " ".join(text_of(element).split())):
+        for problem, remedy in _find_problems(url, " ".join(text_of(element).split()), mail.link_schemes):
             yield Violation(11, problem, remedy, html=mail.page.tag_of(element))
 
 
-def _find_problems(url: str, text: str) -> Iterator[tuple[str, str]]:
+def _find_problems(url: str, text: str, schemes: frozenset[str]) -> Iterator[tuple[str, str]]:
     parts = _parse_url(url)
     if not url or url.startswith("#"):
         yield "a link leads nowhere", "remove it, or put it into {% if link %}: the payload may lack the link"
-    elif parts is None or parts.scheme.lower() not in _SAFE_SCHEMES:
+    elif parts is None or parts.scheme.lower() not in _SAFE_SCHEMES | schemes:
         yield f"a link leads to {bounded(url, 60)}", "use an absolute https URL: filters distrust others"
     elif parts.scheme.lower() == "https":
         host = (parts.hostname or "").lower()

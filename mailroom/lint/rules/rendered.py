@@ -55,7 +55,8 @@ class LintContext:
             return render_failure(error, (kind,), (language,), (sample.value,))
         sender_domain = self.sender.email.rpartition("@")[2].lower()
         mail_sources = self.renderer.inventory(request.payload).mail_sources(request)
-        return RenderedMail(kind, language, sample, request, email, mail_sources, self.domains | {sender_domain})
+        domains, schemes = self.domains | {sender_domain}, self.renderer.link_schemes
+        return RenderedMail(kind, language, sample, request, email, mail_sources, domains, schemes)
 
 
 def render_failure(

@@ -30,7 +30,6 @@ from mailroom.outbox import (
 from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.outbox.sqlite import operations
-from mailroom.outbox.sqlite.captured import SqliteCaptured
 from mailroom.outbox.sqlite.database import (
     Connection,
     connect,
@@ -45,6 +44,7 @@ from mailroom.outbox.sqlite.database import (
 from mailroom.outbox.sqlite.files import Files
 from mailroom.outbox.sqlite.inserts import SELECT_ONCE, Inserter, InsertRequest, delete, remember
 from mailroom.outbox.sqlite.lock import Lock
+from mailroom.outbox.sqlite.provider_data import SqliteCaptured, SqliteSecrets
 from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
 from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Entropy, Seal
@@ -76,6 +76,7 @@ class SqliteOutbox(SqliteRecords):
         self._owner = owner
         self._data_version: object = None
         self.captured = SqliteCaptured(writer, reader, seal=seal, clock=clock)
+        self.secrets = SqliteSecrets(reader, writer.call, seal)
 
     @classmethod
     async def open(

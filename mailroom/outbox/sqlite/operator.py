@@ -17,9 +17,12 @@ import msgspec
 from mailroom.clock import Instant
 from mailroom.errors import OutboxError
 from mailroom.message import State
-from mailroom.outbox import OperatorResult
+from mailroom.outbox import HELD_OPERATOR, OperatorResult
 from mailroom.outbox.sqlite import operations
+from mailroom.outbox.sqlite.backup import backup
 from mailroom.outbox.sqlite.database import connect, expect_current, rows_of, transaction, unlock_seal
+from mailroom.outbox.sqlite.lock import is_served
+from mailroom.outbox.sqlite.provider_data import SqliteSecrets
 from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
 from mailroom.sealing import Seal
 
@@ -46,12 +49,24 @@ _CANCEL: Final = """
  RETURNING id
 """
 
+_HOLD: Final = """
+    UPDATE messages
+       SET state = 'held', reason = ?, owner = NULL, due_at = expires_at
+     WHERE id IN (SELECT value FROM json_each(?)) AND state IN ('queued', ?)
+ RETURNING id
+"""
+
 _PAUSE: Final = "INSERT OR IGNORE INTO paused (provider, since) VALUES (?, ?)"
 _RESUME: Final = "DELETE FROM paused WHERE provider = ?"
 
 
 class SqliteOperator(SqliteRecords):
     """The outbox for an operator's command: reads, and changes rows in transactions of its own."""
+
+    @property
+    def secrets(self) -> SqliteSecrets:
+        """The secrets that providers got while they ran."""
+        return SqliteSecrets(self._reader, self._write, self._seal)
 
     async def retry(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """Let queued and held messages be due now; those that have expired, or are sent or settled, are refused."""
@@ -60,6 +75,16 @@ class SqliteOperator(SqliteRecords):
     async def cancel(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """End queued and held messages unsent; what is being sent cannot be recalled."""
         return await self._write(lambda connection: _change(connection, _CANCEL, (now, _list(ids)), ids))
+
+    async def hold(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:  # noqa: ARG002 - the others' signature
+        """Hold queued messages; if no process serves from the outbox, also those whose sending was interrupted."""
+        interrupted = State.QUEUED if is_served(self._path) else State.SENDING
+        bindings = (HELD_OPERATOR, _list(ids), interrupted.value)
+        return await self._write(lambda connection: _change(connection, _HOLD, bindings, ids))
+
+    async def backup(self, target: Path, on_progress: Callable[[float], None]) -> None:
+        """Copy the database to a file, as it is at this moment. `on_progress`: see `backup`."""
+        await asyncio.to_thread(backup, self._path, target, on_progress)
 
     async def prune(self, *, before: Instant, limit: int) -> int:
         """Delete up to `limit` settled messages accepted before; return how many, 0: there are none left."""

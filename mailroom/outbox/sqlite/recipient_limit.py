@@ -20,7 +20,8 @@ from mailroom.outbox.sqlite import operations
 from mailroom.outbox.sqlite.database import rows_of
 
 _WIDTH: Final = 1 << 17
-"""Counters in each of the two rows, of 4 octets: 1 MB for each of the two windows."""
+"""Counters in each of the two rows, of 2 octets: 512 KB for each of the two windows."""
+_HIGHEST: Final = (1 << 16) - 1
 _PLACES: Final = Struct("<2Q").unpack
 _LONGEST_WAIT: Final = 60.0
 """Seconds from a message's acceptance, which orders ids, to its insertion, which orders numbers."""
@@ -60,30 +61,33 @@ class RecipientCounts:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._window = 0
-        self._current, self._last = _counters(), _counters()
+        self._current = _counters()
+        self._last: array[int] | None = None
 
     def add(self, key: bytes, now: Instant, *, below: int | None = None) -> bool:
         """Count a code for this recipient; False, and not counted: there may have been `below` codes already."""
         window = int(now / self._seconds)
         if window > self._window:
-            self._last = self._current if window == self._window + 1 else _counters()
+            self._last = self._current if window == self._window + 1 else None
             self._current, self._window = _counters(), window
         first, second = _PLACES(key)
         first, second = first % _WIDTH, _WIDTH + second % _WIDTH
         counters, last = self._current, self._last
         one, two = counters[first], counters[second]
-        count = min(two, one)
-        if below is not None and count + min(last[first], last[second]) >= below:
+        count = min(one, two)
+        before = min(last[first], last[second]) if last else 0
+        if below is not None and (count + before >= below or count == _HIGHEST):
             return False
-        if one == count:
-            counters[first] = count + 1
-        if two == count:
-            counters[second] = count + 1
+        if count < _HIGHEST:
+            if one == count:
+                counters[first] = count + 1
+            if two == count:
+                counters[second] = count + 1
         return True
 
 
 def _counters() -> "array[int]":
-    return array("I", bytes(2 * 4 * _WIDTH))
+    return array("H", bytes(2 * 2 * _WIDTH))
 
 
 class RecipientLimiter:

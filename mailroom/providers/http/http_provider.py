@@ -31,6 +31,7 @@ from mailroom.message import MASK, Email, Receipt
 from mailroom.providers.base import CODE_RESPONSE_SECONDS, CODE_STEP_SECONDS, ProviderContext
 from mailroom.providers.http.connections import Exchange
 from mailroom.providers.http.http_settings import HttpSettings
+from mailroom.providers.http.mail_fields import check_recipient
 from mailroom.providers.http.response import ApiResponse
 from mailroom.providers.http.transport import Transport
 
@@ -122,6 +123,7 @@ class HttpProvider(ABC, Generic[SettingsT]):
 
     async def send(self, email: Email) -> Receipt:
         """Hand a mail over, see `Provider`; the wait for a free slot counts."""
+        check_recipient(email.recipient)
         return self.parse_response(await self.fetch(self.build_request(email), is_code=email.is_code))
 
     async def fetch(self, request: ApiRequest, *, is_code: bool = False) -> ApiResponse:

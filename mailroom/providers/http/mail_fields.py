@@ -9,10 +9,11 @@ from typing import Final
 from pydantic import SecretStr
 
 from mailroom.address import ascii_form
-from mailroom.errors import Misconfigured
+from mailroom.errors import Declined, Misconfigured
 from mailroom.message import Address, Email
 
 _HEADER_NAME: Final = re.compile(r"[!-9;-~]{1,76}")
+_SEPARATOR: Final = re.compile(r"[,;:<>()\[\]\\]|@.*@")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+"
 _ATOMS: Final = re.compile(rf"{_ATOM}(?: {_ATOM})*")
@@ -25,6 +26,18 @@ def address_text(address: str) -> str:
         return ascii_form(address)
     except ValueError:
         raise Misconfigured("an address in the settings cannot be written") from None
+
+
+def check_recipient(address: str) -> None:
+    """Raise Declined for a recipient in which a vendor's API may read several addresses, or another one.
+
+    Many take a list as one text, and it is documented nowhere how they read `"eve@evil.example,x"@acme.example`.
+    """
+    if _SEPARATOR.search(address):
+        raise Declined(
+            "the recipient's address has a character that separates addresses; APIs may read it differently",
+            hint="add an SMTP provider for such recipients",
+        )
 
 
 def mailbox_text(mailbox: Address) -> str:

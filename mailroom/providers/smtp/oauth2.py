@@ -1,14 +1,15 @@
 """Requests OAuth2 access tokens (RFC 6749), stores them, and renews them before they expire.
 
-    tokens = Tokens(settings.oauth2, username="ada@acme.example", transport=transport, clock=clock)
+    tokens = Tokens(settings.oauth2, username="ada@acme.example", transport=transport, context=context)
     token = await tokens.get()
 
 Four grants: a refresh token, a service account's key (RFC 7523), a client's own credentials, or a given access token.
-The names of the settings follow Logto's.
+A refresh token that the endpoint replaces (RFC 6749 §6) is stored. The names of the settings follow Logto's.
 """
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -16,15 +17,16 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
+import structlog
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from mailroom.clock import Clock
-from mailroom.errors import Misconfigured, SendingError, Unavailable, Uncertain
+from mailroom.errors import MailroomError, Misconfigured, SendingError, Unavailable, Uncertain
 from mailroom.message import MASK
 from mailroom.pem import private_key_in
+from mailroom.providers.base import ProviderContext
 from mailroom.providers.egress import split_url
 from mailroom.text import bounded
 
@@ -33,12 +35,15 @@ if TYPE_CHECKING:
 
 _RENEW_SECONDS: Final = 60.0
 """A token is not used any more so long before it expires."""
+_REQUEST_SECONDS: Final = 20.0
 _USUAL_LIFETIME_SECONDS: Final = 3600.0
 _LONGEST_LIFETIME_SECONDS: Final = 24 * 3600.0
 _ASSERTION_SECONDS: Final = 300
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOKEN: Final = re.compile(r"[!-~]+")
 _TEMPORARY: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
+
+log = structlog.get_logger()
 
 
 def _check_url(url: str) -> str:
@@ -59,7 +64,11 @@ class OAuth2(BaseModel):
     client_secret: SecretStr | None = Field(
         None, min_length=1, description="its secret; without a `refresh_token` tokens are the application's own"
     )
-    refresh_token: SecretStr | None = Field(None, min_length=1, description="from the consent to that application")
+    refresh_token: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="from the consent to that application; one that replaces it is stored in the outbox, encrypted",
+    )
     service_client: str | None = Field(
         None, min_length=1, description="a service account: `client_email` in its key's JSON file"
     )
@@ -115,7 +124,9 @@ class Token:
 class Tokens:
     """The token with which all connections log in. Concurrent callers share a request."""
 
-    def __init__(self, settings: OAuth2, *, username: str, transport: "httpx.AsyncBaseTransport", clock: Clock) -> None:
+    def __init__(
+        self, settings: OAuth2, *, username: str, transport: "httpx.AsyncBaseTransport", context: ProviderContext
+    ) -> None:
         """`username` is the mailbox for which a service account acts."""
         import httpx  # noqa: PLC0415 - for OAuth2 only
 
@@ -123,21 +134,26 @@ class Tokens:
         self._username = username
         self._url = settings.access_url or ""
         self._scope = settings.scope or ""
-        self._clock = clock
-        self._client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113  # the caller's
-        self._lock = asyncio.Lock()
-        self._refresh_token = settings.refresh_token.get_secret_value() if settings.refresh_token else ""
+        self._clock = context.clock
+        self._client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113  # `_renew` bounds it
+        self._renewal: asyncio.Task[Token] | None = None
+        self._refresh_token = _RefreshToken(settings.refresh_token, context) if settings.refresh_token else None
         self._key = settings.signing_key() if settings.private_key else None
         self._token: Token | None = None
         if settings.access_token is not None:
             self._token = Token(settings.access_token.get_secret_value(), float("inf"))
 
     async def get(self) -> Token:
-        """Return a token that does not expire soon. Raises Misconfigured or Unavailable."""
-        async with self._lock:
-            if self._token is None or self._clock.monotonic() >= self._token.renew_at:
-                self._token = await self._request()
+        """Return a token that does not expire soon. Raises Misconfigured or Unavailable.
+
+        The request goes on without a caller that is cancelled: its response may have the only valid refresh token.
+        """
+        if self._token is not None and self._clock.monotonic() < self._token.renew_at:
             return self._token
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew(), name="oauth2")
+            self._renewal.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._renewal)
 
     def discard(self, token: Token) -> bool:
         """Delete a token that a server refused; return whether to try another: not if no server ever accepted one."""
@@ -148,12 +164,27 @@ class Tokens:
 
     async def aclose(self) -> None:
         """Close the connections to the token endpoint."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait((self._renewal,))
         await self._client.aclose()
+
+    async def _renew(self) -> Token:
+        try:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                self._token = await self._request()
+        except TimeoutError:
+            raise Unavailable(f"the token endpoint did not answer within {_REQUEST_SECONDS:g} s") from None
+        finally:
+            self._renewal = None
+        return self._token
 
     async def _request(self) -> Token:
         requested_at = self._clock.monotonic()
         try:
-            response = await self._client.post(self._url, data=self._form(), headers={"Accept": "application/json"})
+            response = await self._client.post(
+                self._url, data=await self._form(), headers={"Accept": "application/json"}
+            )
         except Uncertain as error:
             raise Unavailable(f"the token endpoint did not answer: {error.diagnostic}") from None
         except Unavailable as error:
@@ -169,17 +200,17 @@ class Tokens:
         text = fields.get("access_token")
         if response.status_code != HTTPStatus.OK or not isinstance(text, str) or not _TOKEN.fullmatch(text):
             raise self._refusal(response.status_code, fields)
-        if isinstance(new := fields.get("refresh_token"), str) and new:
-            self._refresh_token = new  # some vendors revoke the old one
+        if self._refresh_token and isinstance(new := fields.get("refresh_token"), str) and new:
+            await self._refresh_token.replace(new)
         return Token(text, requested_at + _usable_seconds(fields.get("expires_in")))
 
-    def _form(self) -> dict[str, str]:
+    async def _form(self) -> dict[str, str]:
         settings = self._settings
         if self._key is not None:
             grant = "urn:ietf:params:oauth:grant-type:jwt-bearer"
             form = {"grant_type": grant, "assertion": self._assertion(self._key)}
         elif self._refresh_token:
-            form = {"grant_type": "refresh_token", "refresh_token": self._refresh_token}
+            form = {"grant_type": "refresh_token", "refresh_token": await self._refresh_token.read()}
         else:
             form = {"grant_type": "client_credentials", "scope": self._scope}
         if settings.client_id is not None:
@@ -200,11 +231,46 @@ class Tokens:
         code = bounded(error) if isinstance(error, str) else ""
         text = f"{code}: {description}" if isinstance(description, str) else code
         text = text or f"HTTP {status}, not as documented"
-        for secret in (*self._settings.secrets(), self._refresh_token):
+        for secret in (*self._settings.secrets(), self._refresh_token.text if self._refresh_token else ""):
             text = text.replace(secret, MASK) if secret else text
         temporary = status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS or code in _TEMPORARY  # noqa: PLR2004  # HTTP's
         kind = Unavailable if temporary else Misconfigured
         return kind(bounded(f"{self._url} gives no access token: {text}"), code=code or f"HTTP {status}")
+
+
+class _RefreshToken:
+    """The refresh token: that of the settings, or the last one that replaced it; some vendors revoke the old one."""
+
+    def __init__(self, configured: SecretStr, context: ProviderContext) -> None:
+        self.text = configured.get_secret_value()
+        # Another token in the settings has another name, so that it is used instead of what replaced the former.
+        digest = hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        self._name = f"{context.name} refresh_token {digest}"
+        self._provider = context.name
+        self._store = context.secrets
+        self._is_stored = True
+
+    async def read(self) -> str:
+        """Return the current token, which another process may have stored."""
+        if self._is_stored:
+            try:
+                self.text = await self._store.get(self._name) or self.text
+            except MailroomError as error:
+                log.warning("oauth2.token_not_read", provider=self._provider, problem=str(error))
+        return self.text
+
+    async def replace(self, new: str) -> None:
+        """Use and store a new token."""
+        if new == self.text and self._is_stored:
+            return
+        self.text, self._is_stored = new, False
+        try:
+            await self._store.put(self._name, new)
+        except MailroomError as error:
+            remedy = "after a restart its vendor may refuse the old one: then get a new refresh_token"
+            log.error("oauth2.token_not_stored", provider=self._provider, problem=str(error), remedy=remedy)  # noqa: TRY400 - the text says it all
+        else:
+            self._is_stored = True
 
 
 def _fields(response: "httpx.Response") -> dict[str, Any]:

@@ -157,7 +157,7 @@ def _token_source(settings: Settings, context: ProviderContext) -> Tokens | None
     from mailroom.providers.http.transport import Transport  # noqa: PLC0415 - aiohttp, only for OAuth2
 
     transport = Transport(settings.egress, context.clock)
-    return Tokens(settings.oauth2, username=settings.username or "", transport=transport, clock=context.clock)
+    return Tokens(settings.oauth2, username=settings.username or "", transport=transport, context=context)
 
 
 def _header_lines(headers: Mapping[str, str | tuple[str, ...]]) -> bytes:

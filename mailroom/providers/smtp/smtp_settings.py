@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
@@ -29,17 +30,22 @@ _SET_BY_US: Final = frozenset(
 """Headers that the mail has already, or that name its sender and recipients."""
 
 
+def check_header(name: str, given: str | Sequence[str]) -> None:
+    """Raise ValueError for a header, with one value or several, that cannot be added to mails."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no header name: letters, digits and hyphens")
+    if name.lower() in _SET_BY_US or name.lower().startswith("content-"):
+        raise ValueError(f"{name} is set by Mailroom itself")
+    for value in (given,) if isinstance(given, str) else given:
+        if not value.isprintable():
+            raise ValueError(f"the value of {name} holds a line break or another control character")
+        if len(value) > _LONGEST_VALUE:
+            raise ValueError(f"the value of {name} is longer than {_LONGEST_VALUE} characters")
+
+
 def _check_headers(headers: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
     for name, given in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no header name: letters, digits and hyphens")
-        if name.lower() in _SET_BY_US or name.lower().startswith("content-"):
-            raise ValueError(f"{name} is set by Mailroom itself")
-        for value in (given,) if isinstance(given, str) else given:
-            if not value.isprintable():
-                raise ValueError(f"the value of {name} holds a line break or another control character")
-            if len(value) > _LONGEST_VALUE:
-                raise ValueError(f"the value of {name} is longer than {_LONGEST_VALUE} characters")
+        check_header(name, given)
     return headers
 
 

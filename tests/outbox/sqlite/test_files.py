@@ -173,6 +173,7 @@ async def test_a_restored_copy_is_used_with_the_messages_accepted_since(outbox: 
     assert (await outbox.settle(Settlement(sent.id, State.SENT, ()))).is_recorded
     await outbox.put(since, once=[DedupKey(b"welcome")])
     await outbox.put(leased, lease=Lease("main", 300))
+    await outbox.secrets.put("main token", "the next consent")
     delete(*files(path))
     with pytest.raises(CannotKeep):
         await outbox.put(message())
@@ -181,6 +182,7 @@ async def test_a_restored_copy_is_used_with_the_messages_accepted_since(outbox: 
     await outbox.put(after)
     assert (await outbox.settle(Settlement(leased.id, State.SENT, ()))).is_recorded
     assert (await outbox.put(message(), once=[DedupKey(b"welcome")])).id == since.id
+    assert await outbox.secrets.get("main token") == "the next consent"
     found = await states(at_a_crash(path, path.parent.with_name("crash")))
     wanted = {old.id: State.QUEUED, sent.id: State.SENT, since.id: State.QUEUED, leased.id: State.SENT}
     assert found | wanted | {after.id: State.QUEUED} == found

@@ -3,19 +3,21 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
-from mailroom.errors import Misconfigured, SendingError, Unavailable
+from mailroom.errors import CannotKeep, Misconfigured, SendingError, Unavailable
 from mailroom.providers.http.http_settings import HttpSettings
 from mailroom.providers.http.transport import Transport
 from mailroom.providers.smtp.oauth2 import OAuth2, Tokens
 from tests.clock import FakeClock
+from tests.providers.contract import SecretsInMemory, context
 from tests.token_endpoint import NEVER, TokenEndpoint, token_endpoint
 
 KEY = rsa.generate_private_key(65537, 2048)
@@ -30,6 +32,7 @@ def pem(key: Any, password: str = "") -> str:
 
 
 REFRESH = {"client_id": "app", "client_secret": "the app's secret", "refresh_token": "the consent"}
+ROTATED = (200, {"access_token": "t", "refresh_token": "the next consent"})
 SERVICE = {"service_client": "robot@acme.iam.example", "private_key": pem(KEY)}
 
 
@@ -45,7 +48,12 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def tokens_of(endpoint: TokenEndpoint, clock: FakeClock) -> AsyncIterator[Any]:
+def secrets() -> SecretsInMemory:
+    return SecretsInMemory()
+
+
+@pytest.fixture
+async def tokens_of(endpoint: TokenEndpoint, clock: FakeClock, secrets: SecretsInMemory) -> AsyncIterator[Any]:
     made: list[Tokens] = []
 
     def make(**settings: Any) -> Tokens:
@@ -54,7 +62,7 @@ async def tokens_of(endpoint: TokenEndpoint, clock: FakeClock) -> AsyncIterator[
             OAuth2(access_url=endpoint.url, scope="https://mail.google.com/", **settings),
             username="ada@acme.example",
             transport=Transport(HttpSettings(type="oauth2", **way).egress, clock),
-            clock=clock,
+            context=context(clock=clock, secrets=secrets),
         )
         made.append(tokens)
         return tokens
@@ -111,15 +119,32 @@ async def test_concurrent_callers_share_a_request(tokens_of: Any, endpoint: Toke
     assert len(endpoint.forms) == 1
 
 
-async def test_a_cancelled_caller_does_not_cancel_the_others(tokens_of: Any, endpoint: TokenEndpoint) -> None:
-    endpoint.answers.append(NEVER)
+async def test_a_cancelled_caller_does_not_cancel_the_request(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+    """Its response may have the only valid refresh token."""
+    endpoint.answers.append(ROTATED)
     tokens = tokens_of(**REFRESH)
     first = asyncio.create_task(tokens.get())
     await endpoint.asked.wait()
-    second = asyncio.create_task(tokens.get())
-    await asyncio.sleep(0)
     first.cancel()
-    assert (await second).text == "token-2"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    tokens.discard(await tokens.get())
+    await tokens.get()
+    assert [form["refresh_token"] for form in endpoint.forms] == ["the consent", "the next consent"]
+
+
+async def test_a_request_without_an_answer_ends(
+    tokens_of: Any, endpoint: TokenEndpoint, pass_time: Callable[[float], None]
+) -> None:
+    endpoint.answers.append(NEVER)
+    tokens = tokens_of(**REFRESH)
+    callers = [asyncio.create_task(tokens.get()) for _ in range(2)]
+    await endpoint.asked.wait()
+    pass_time(20)
+    for caller in callers:
+        with pytest.raises(Unavailable, match="within 20 s"):
+            await caller
+    assert (await tokens.get()).text == "token-2"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +168,54 @@ async def test_a_new_refresh_token_replaces_the_old_one(tokens_of: Any, endpoint
     tokens.discard(await tokens.get())
     await tokens.get()
     assert endpoint.forms[1]["refresh_token"] == "the next consent"
+
+
+async def test_a_new_refresh_token_is_used_after_a_restart(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+    endpoint.answers.append(ROTATED)
+    await tokens_of(**REFRESH).get()
+    await tokens_of(**REFRESH).get()
+    assert [form["refresh_token"] for form in endpoint.forms] == ["the consent", "the next consent"]
+
+
+async def test_a_new_refresh_token_of_another_process_is_used(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+    """The one that takes over, or `mailroom doctor`."""
+    ours, theirs = tokens_of(**REFRESH), tokens_of(**REFRESH)
+    token = await ours.get()
+    endpoint.answers.append(ROTATED)
+    await theirs.get()
+    ours.discard(token)
+    await ours.get()
+    assert [form["refresh_token"] for form in endpoint.forms] == ["the consent", "the consent", "the next consent"]
+
+
+async def test_a_refresh_token_that_is_new_in_the_settings_is_used(tokens_of: Any, endpoint: TokenEndpoint) -> None:
+    endpoint.answers.append(ROTATED)
+    await tokens_of(**REFRESH).get()
+    await tokens_of(**{**REFRESH, "refresh_token": "a new consent"}).get()
+    assert endpoint.forms[1]["refresh_token"] == "a new consent"
+
+
+async def test_a_new_refresh_token_is_used_although_it_cannot_be_stored(
+    tokens_of: Any, endpoint: TokenEndpoint, secrets: SecretsInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has the reason, and not the token."""
+
+    async def refuse(*_: str) -> None:
+        raise CannotKeep("the disk is full")
+
+    for method in ("put", "get"):
+        monkeypatch.setattr(secrets, method, refuse)
+    endpoint.answers.append(ROTATED)
+    tokens = tokens_of(**REFRESH)
+    with capture_logs() as logged:
+        tokens.discard(await tokens.get())
+        await tokens.get()
+    assert endpoint.forms[1]["refresh_token"] == "the next consent"
+    assert [(line["event"], line["problem"]) for line in logged] == [
+        ("oauth2.token_not_read", "the disk is full"),
+        ("oauth2.token_not_stored", "the disk is full"),
+    ]
+    assert "the next consent" not in repr(logged)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Stores the mails of the `capture` provider in the outbox's file: sealed, and a limited number."""
+"""Stores what providers put into the outbox's file, sealed: the mails of `capture`, a limited number, and secrets."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import apsw
@@ -8,6 +8,7 @@ import apsw
 from mailroom.clock import Clock
 from mailroom.message import Email
 from mailroom.outbox.captured_mails import CapturedMail
+from mailroom.outbox.sqlite.database import rows_of
 from mailroom.outbox.sqlite.queries import Reader
 from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Seal
@@ -33,6 +34,9 @@ _TRIM: Final = f"""
 _NEWEST: Final = "SELECT id, captured_at, size, head FROM captured ORDER BY number DESC LIMIT ?"
 
 _RAW: Final = "SELECT raw FROM captured WHERE id = ? ORDER BY number DESC LIMIT 1"
+
+_SELECT_STORED: Final = "SELECT secret FROM secrets WHERE name = ?"
+_REPLACE_STORED: Final = "INSERT OR REPLACE INTO secrets (name, secret) VALUES (?, ?)"
 
 
 class SqliteCaptured:
@@ -75,3 +79,24 @@ def _insert(connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> lis
     connection.executemany(_INSERT, rows)
     connection.execute(_TRIM)
     return [None] * len(rows)
+
+
+class SqliteSecrets:
+    """See `mailroom.sealing.SecretStore`. `call` runs a function in a transaction."""
+
+    def __init__(
+        self, reader: Reader, call: Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]], seal: Seal
+    ) -> None:
+        self._reader = reader
+        self._call = call
+        self._seal = seal
+
+    async def get(self, name: str) -> str | None:
+        """Return a secret; None: none is stored. Raises OutboxError, SealBroken."""
+        rows = await self._reader.rows(_SELECT_STORED, (name,))
+        return self._seal.open(name, "secret", rows[0][0]).decode() if rows else None
+
+    async def put(self, name: str, secret: str) -> None:
+        """Store a secret in place of the last one; durable when this returns. Raises OutboxError."""
+        row = (name, self._seal.seal(name, "secret", secret.encode()))
+        await self._call(lambda connection: rows_of(connection, _REPLACE_STORED, row))
