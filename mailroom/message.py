@@ -243,6 +243,13 @@ def new_id(now: Instant, entropy: bytes) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def id_in(payload: Payload, field: str) -> str:
+    """Return the id of a payload's application, organization or user; empty if there is none."""
+    value = payload.get(field)
+    id_ = value.get("id") if isinstance(value, Mapping) else None
+    return id_ if isinstance(id_, str) else ""
+
+
 _TAG: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,8}\Z")
 _MOST_LANGUAGES: Final = 10
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mailroom.address import ascii_domain
 from mailroom.config.durations import Duration, Limit
+from mailroom.config.overrides import Override
 from mailroom.logto import USER_CREATED
 from mailroom.message import WELCOME
 from mailroom.outbox.limits import RateLimit
@@ -37,6 +38,12 @@ def _as_list(value: Any) -> Any:
 
 def _strip(value: SecretStr) -> SecretStr:
     return SecretStr(value.get_secret_value().strip())
+
+
+def _check_tables(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError("write each as a table with two brackets: [[overrides]]")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
 
 
 Secret = Annotated[SecretStr, AfterValidator(_check_not_empty)]
@@ -257,6 +264,9 @@ class Settings(Section):
     )
     routes: dict[str, tuple[str, ...]] = Field(
         {}, description="template → names of providers in order; `default` is for all other templates"
+    )
+    overrides: Annotated[tuple[Override, ...], BeforeValidator(_check_tables)] = Field(
+        (), description="tables `[[overrides]]`, in a variable a JSON list: see below"
     )
     console: Console = Field(Console(), description="")
     dev: bool = Field(default=False, exclude=True, description="set by --dev only")

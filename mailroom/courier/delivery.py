@@ -70,7 +70,7 @@ class Delivery:
     async def deliver(self, leased: Leased) -> Settlement:
         """Ask each provider of the route once at most."""
         message = leased.message
-        order = self.routes.order(message.template, message.priority, leased.attempts)
+        order = self.routes.order(message, leased.attempts)
         round_ = Round(message, leased.attempts, leased.begun, list(order), dict(leased.rendered))
         give_up_at = self.clock.now() + LONGEST_WAIT_SECONDS
         try:
@@ -160,12 +160,13 @@ class Delivery:
         return replace(attempt, duration_seconds=seconds, outcome=outcome, diagnostic=diagnostic), result
 
     def _render(self, channel: Channel, message: Message) -> Email:
+        sender, reply_to = self.routes.senders(message, channel.sender, self.reply_to)
         if channel.forwards:
-            return unrendered(message, channel.sender)
+            return unrendered(message, sender)
         return self.renderer.render(
             message,
-            sender=channel.sender,
-            reply_to=self.reply_to,
+            sender=sender,
+            reply_to=reply_to,
             template_at_provider=channel.template_for(message.template),
             auto_submitted=channel.auto_submitted,
         )
@@ -189,7 +190,7 @@ class Delivery:
             refused = any(isinstance(failure, Declined) for failure in failures)
             reason = HELD_REFUSED if refused else HELD_MISCONFIGURED
             return Settlement(message.id, State.HELD, attempts, reason=reason)
-        rounds = self.routes.rounds(message.template, attempts)
+        rounds = self.routes.rounds(message, attempts)
         due_at = next_round(
             message.priority,
             rounds,

@@ -8,7 +8,7 @@ Every change is durable when its call returns; concurrent calls share one transa
 implements the protocol; every implementation must pass the tests in `tests/outbox/contract.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,14 +56,15 @@ class PutResult(msgspec.Struct, frozen=True):
 
 
 class ClaimLimit(msgspec.Struct, frozen=True):
-    """How many messages of some templates one claim may lease."""
+    """How many messages of some routes one claim may lease."""
 
-    templates: tuple[str, ...]
+    routes: tuple[str, ...]
+    """Their names, as `put` and `claim` store them."""
     total: int
     others: int
     """How many of `total` may be other messages than codes."""
     exclude: bool = False
-    """True: all templates but `templates`."""
+    """True: all routes but `routes`."""
 
 
 class Leased(msgspec.Struct, frozen=True):
@@ -211,6 +212,7 @@ class Outbox(Protocol):
         self,
         message: Message,
         *,
+        route: str = "",
         repeat_of: bytes | None = None,
         once: Sequence[DedupKey] = (),
         supersede_key: bytes | None = None,
@@ -219,6 +221,7 @@ class Outbox(Protocol):
     ) -> PutResult:
         """Store a message; durable when this returns. It is not sent before `due_at`.
 
+        `route` is the name of the message's route: claims select by it.
         `repeat_of` is the request's body: when it repeats within `REPEAT_SECONDS`, the result is the first message's
         id, unless that one failed. Nothing is stored either if one of the events in `once` is stored already.
         A message with a `supersede_key` is claimed before older ones with the same key, and supersedes them once it
@@ -227,10 +230,14 @@ class Outbox(Protocol):
         ValueError for a recipient that is no address, and for text that UTF-8 cannot encode.
         """
 
-    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
+    async def claim(
+        self, limits: Sequence[ClaimLimit], *, lease_seconds: float, route_of: Callable[[Message], str] | None = None
+    ) -> ClaimResult:
         """Lease due messages for so many seconds: codes first, then by due time, at most `limits`.
 
-        Messages whose lease has ended are due again; expired messages are not returned (see `expire`).
+        Messages whose lease has ended are due again; expired messages are not returned (see `expire`). `route_of`
+        returns the name of a message's route by the current settings. If it is not the stored one it is stored instead,
+        and the message is not leased: the next claim selects it by its current route.
         """
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word

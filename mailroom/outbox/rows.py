@@ -16,7 +16,7 @@ _RENDERED: Final = msgspec.json.Decoder(dict[str, Email])
 
 COLUMNS: Final = (
     "id, state, template, priority, languages, created_at, expires_at, due_at, owner, attempts,"
-    " recipient_key, repeat_key, supersede_key, sealed, record"
+    " recipient_key, repeat_key, supersede_key, sealed, record, route"
 )
 """The columns of `row_of`."""
 MESSAGE_COLUMNS: Final = "id, attempts, rendered, template, priority, languages, created_at, expires_at, sealed, record"
@@ -43,6 +43,7 @@ def row_of(
     lease: Lease | None,
     due_at: Instant | None = None,
     owner: str,
+    route: str = "",
 ) -> tuple[object, ...]:
     """Return a new message's row, see `COLUMNS`.
 
@@ -64,6 +65,7 @@ def row_of(
         supersede_key,
         seal.seal_json(message.id, "sealed", {"payload": message.payload, "ip": message.ip}),
         seal.seal_json(message.id, "record", {"recipient": message.recipient, "payload": message.harmless()}),
+        route,
     )
 
 

@@ -131,7 +131,7 @@ class Life:
             )
             self.messages[one.id] = one
             accepting = asyncio.create_task(self.courier.accept(one))
-            slots = self.courier._admission.slots(one.template)
+            slots = self.courier._admission.slots(one)
             while not accepting.done():
                 await (self.clock.advance(0.05) if slots.limiter._waiting else asyncio.sleep(0))
             await accepting

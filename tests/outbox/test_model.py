@@ -97,7 +97,7 @@ class Outboxes(RuleBasedStateMachine):
         one = message(now, template=template, priority=_TEMPLATES[template], lifetime=lifetime, recipient=recipient)
         key = key if one.is_code else None
         leases = Lease("main", _LEASE) if lease else None
-        kept = self._run(self.outbox.put(one, repeat_of=body, supersede_key=key, lease=leases))
+        kept = self._run(self.outbox.put(one, route=template, repeat_of=body, supersede_key=key, lease=leases))
         earlier = [row for row in self.rows.values() if body is not None and row.body == body]
         repeated = [
             row

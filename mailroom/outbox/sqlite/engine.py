@@ -129,6 +129,7 @@ class SqliteOutbox(SqliteRecords):
         self,
         message: Message,
         *,
+        route: str = "",
         repeat_of: bytes | None = None,
         once: Sequence[DedupKey] = (),
         supersede_key: bytes | None = None,
@@ -148,6 +149,7 @@ class SqliteOutbox(SqliteRecords):
             lease=lease,
             due_at=due_at,
             owner=self._owner,
+            route=route,
         )
         request = InsertRequest(
             row,
@@ -162,10 +164,12 @@ class SqliteOutbox(SqliteRecords):
         )
         return await self._writer.run(self._insert, request, undo=delete)
 
-    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
+    async def claim(
+        self, limits: Sequence[ClaimLimit], *, lease_seconds: float, route_of: Callable[[Message], str] | None = None
+    ) -> ClaimResult:
         """Lease due messages."""
         now = self._clock.now()
-        claim = operations.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal)
+        claim = operations.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal, route_of)
         return await self._writer.call(lambda connection: operations.claim(connection, claim))
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word

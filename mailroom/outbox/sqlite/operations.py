@@ -1,6 +1,6 @@
 """Changes stored messages: claim, attempt, settle, release, expire, purge, index. Runs in the writer's thread."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import msgspec
 
 from mailroom.clock import Instant
 from mailroom.errors import SealBroken
-from mailroom.message import Priority, State, new_id
+from mailroom.message import Message, Priority, State, new_id
 from mailroom.outbox import (
     RELEASED_AT_START,
     ClaimLimit,
@@ -25,10 +25,10 @@ from mailroom.sealing import Seal
 
 # In the order of the index, so that SQLite stops reading at the limit.
 _DUE: Final = f"""
-    SELECT {MESSAGE_COLUMNS}
+    SELECT {MESSAGE_COLUMNS}, route
       FROM messages
      WHERE priority = ?1 AND due_at IS NOT NULL AND due_at <= ?2 AND expires_at > ?2
-       AND (template IN (SELECT value FROM json_each(?3))) <> ?4
+       AND (route IN (SELECT value FROM json_each(?3))) <> ?4
        AND NOT (contested = 1 AND EXISTS (  -- the newest of several codes goes first
            SELECT 1
              FROM messages AS newer
@@ -47,6 +47,8 @@ _LEASE: Final = """
 """
 
 _HOLD: Final = "UPDATE messages SET state = 'held', reason = ?, owner = NULL, due_at = expires_at WHERE id = ?"
+
+_REROUTE: Final = "UPDATE messages SET route = ? WHERE id = ?"
 
 # Held messages, and leases that outlive `expires_at`, cannot be claimed again.
 _NEXT: Final = """
@@ -67,22 +69,30 @@ class Claim:
     limits: tuple[ClaimLimit, ...]
     owner: str
     seal: Seal
+    route_of: Callable[[Message], str] | None = None
 
 
 def claim(connection: apsw.Connection, claim: Claim) -> ClaimResult:
     """Lease messages that are due."""
     leased: list[Leased] = []
     unreadable: list[tuple[str, Any]] = []
-    for row in _read_due(connection, claim):
+    rerouted: list[tuple[str, str]] = []
+    for *row, stored_route in _read_due(connection, claim):
         try:
-            leased.append(leased_of(row, claim.seal))
+            one = leased_of(tuple(row), claim.seal)
+            route = claim.route_of(one.message) if claim.route_of else stored_route
+            if route == stored_route:
+                leased.append(one)
+            else:
+                rerouted.append((route, one.message.id))
         except SealBroken as error:  # it must not block the others
             unreadable.append((str(error), row[0]))
         except Exception as error:  # noqa: BLE001 - nor must any other defect
             unreadable.append((f"it cannot be read: {type(error).__name__}", row[0]))
     connection.executemany(_HOLD, unreadable)
+    connection.executemany(_REROUTE, rerouted)
     execute_bulk(connection, _LEASE, [(one.message.id, claim.owner, claim.until) for one in leased])
-    if unreadable:
+    if unreadable or rerouted:
         return ClaimResult(tuple(leased), claim.now)
     nexts = [connection.execute(_NEXT, (int(priority), claim.now)).get for priority in Priority]
     return ClaimResult(tuple(leased), min((due_at for due_at in nexts if due_at is not None), default=None))
@@ -92,12 +102,12 @@ def _read_due(connection: apsw.Connection, claim: Claim) -> list[tuple[Any, ...]
     """Return the rows that the limits allow: codes, then invitations, then events of each limit."""
     due: list[tuple[Any, ...]] = []
     for limit in claim.limits:
-        templates = msgspec.json.encode(limit.templates).decode()
+        routes = msgspec.json.encode(limit.routes).decode()
         left = limit.total
         for priority in Priority:
             if priority is Priority.INVITATION:
                 left = min(left, limit.others)
-            rows = rows_of(connection, _DUE, (int(priority), claim.now, templates, limit.exclude, left)) if left else []
+            rows = rows_of(connection, _DUE, (int(priority), claim.now, routes, limit.exclude, left)) if left else []
             due += rows
             left -= len(rows)
     return due
