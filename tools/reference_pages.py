@@ -5,13 +5,14 @@ The rest of these pages is written by hand: only what is between the two markers
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel
 
 from mailroom import providers
-from mailroom.config.fields import fields_by_name, table_of
+from mailroom.config.fields import fields_by_name, item_table_of, table_of, variable
 from mailroom.config.model import Settings
 from mailroom.config.provider_types import provider_type, provider_types
 from mailroom.config.setting_rows import SettingRow, setting_rows
@@ -43,11 +44,17 @@ def fill(text: str, *sections: str) -> str:
 
 
 def _all_settings() -> str:
-    tables = {name: table for name, field in fields_by_name(Settings).items() if (table := table_of(field.annotation))}
-    general = {name: field for name, field in fields_by_name(Settings).items() if name not in tables}
+    fields = fields_by_name(Settings)
+    tables = {name: table for name, field in fields.items() if (table := table_of(field.annotation))}
+    lists = {name: table for name, field in fields.items() if (table := item_table_of(field.annotation))}
+    general = {name: field for name, field in fields.items() if name not in tables}
     parts = ["## General\n", _table(setting_rows(general, ()))]
     for name, table in tables.items():
         parts += [f"## [{name}]\n", _first_paragraph(table), _table(setting_rows(fields_by_name(table), (name,)))]
+    for name, table in lists.items():
+        rows = setting_rows(fields_by_name(table), (name,))
+        parts += [f"## [[{name}]]\n", _first_paragraph(table)]
+        parts += [_table(replace(row, variable=variable((name,))) for row in rows)]
     parts += ["## [providers.*name*]\n", "Every provider has these:\n", _common_settings()]
     for provider in provider_types():
         parts += [f'### type = "{provider.type}"\n', _first_paragraph(providers.module_of(provider.type).Settings)]

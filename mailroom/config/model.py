@@ -266,7 +266,7 @@ class Settings(Section):
         {}, description="template → names of providers in order; `default` is for all other templates"
     )
     overrides: Annotated[tuple[Override, ...], BeforeValidator(_check_tables)] = Field(
-        (), description="tables `[[overrides]]`, in a variable a JSON list: see below"
+        (), description="other senders or providers for some mails, see `[[overrides]]`; in a variable a JSON list"
     )
     console: Console = Field(Console(), description="")
     dev: bool = Field(default=False, exclude=True, description="set by --dev only")
