@@ -13,7 +13,7 @@ import structlog
 from mailroom.address import identity, usable
 from mailroom.clock import Instant
 from mailroom.config.model import EventRule
-from mailroom.logto import USER_CREATED
+from mailroom.logto import NOT_FOR_MAILS, USER_CREATED
 from mailroom.message import WELCOME, Message, Priority, languages_of, new_id
 from mailroom.outbox import DedupKey
 
@@ -66,9 +66,9 @@ async def decide(
     if rule.only == "registration" and _is_made_by_management(event):
         return Ignored("not a registration")
     user = _user(event)
-    address = user.get("primaryEmail")
-    if not isinstance(address, str) or not usable(address):
-        return Ignored("the user has no email address")
+    address = _address(event, user)
+    if address is None:
+        return Ignored(f"the {'user' if user else 'event'} has no email address")
     profile = user.get("profile")
     languages = languages_of(profile) if isinstance(profile, Mapping) else ()
     ip = event.get("ip", event.get("userIp"))
@@ -78,7 +78,7 @@ async def decide(
         template=rule.template,
         priority=Priority.EVENT,
         recipient=address,
-        payload={"event": name, "user": user, "application": event.get("application")},
+        payload=_payload(event, user),
         created_at=now,
         expires_at=due_at + lifetime.total_seconds(),
         ip=ip if isinstance(ip, str) else None,
@@ -128,15 +128,31 @@ _PARTIAL_ROUTES: Final = ("/custom-data", "/profile")
 
 
 def _user(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the user: `data` in data events, `user` in the Post… events."""
+    """Return the user: `data` in data events, `user` in the Post… events; {}: the event has none."""
     route = event.get("matchedRoute")
     if isinstance(route, str) and route.endswith(_PARTIAL_ROUTES):
         return {}
     for key in ("data", "user"):
         user = event.get(key)
-        if isinstance(user, Mapping):
+        if isinstance(user, Mapping) and "primaryEmail" in user:
             return user
     return {}
+
+
+def _address(event: Mapping[str, Any], user: Mapping[str, Any]) -> str | None:
+    """Return the address that the mail goes to: the user's, else the one that was typed; None: there is none.
+
+    `value` is what was typed in Identifier.Lockout, `recipient` in Message.RateLimited.
+    """
+    typed = event.get("value") if event.get("type") == "email" else event.get("recipient")
+    address = user.get("primaryEmail") if user else typed
+    return address if isinstance(address, str) and usable(address) else None
+
+
+def _payload(event: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of the mail: the event's fields, `data` as `user`, `userIp` as `ip`."""
+    fields = {key: value for key, value in event.items() if key not in NOT_FOR_MAILS}
+    return {"ip": event.get("userIp"), **fields, "user": user, "application": event.get("application")}
 
 
 def _fingerprint(event: Mapping[str, Any]) -> bytes:

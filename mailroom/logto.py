@@ -24,6 +24,10 @@ CONSOLE_TEST_CODE: Final = "000000"
 USER_CREATED: Final = "User.Created"
 """The only webhook event whose name has a meaning of its own in the code; others are named by the settings."""
 
+NOT_FOR_MAILS: Final = frozenset({"hookId", "data", "userIp", "path", "method", "status", "params", "matchedRoute"})
+"""The fields of a webhook's body that are no variables of mails: what they hold is under another name, or concerns the
+request to the Management API that caused the event."""
+
 PAYLOAD_FIELDS: Final = frozenset(
     {
         *("code", "link", "locale", "uiLocales", "application", "organization", "inviter", "user", "event", "ip"),
@@ -33,7 +37,9 @@ PAYLOAD_FIELDS: Final = frozenset(
         *("applicationId", "cimdClientId", "isSuspended", "hasPassword", "lastSignInAt", "mfaVerificationFactors"),
         *("givenName", "familyName", "middleName", "nickname", "preferredUsername", "website", "gender"),
         *("birthdate", "zoneinfo", "address", "formatted", "streetAddress", "locality", "region", "postalCode"),
-        "country",
+        *("country", "interactionEvent", "userAgent", "sessionId", "userId", "organizationId", "value", "recipient"),
+        *("action", "addedUserIds", "removedUserIds", "revokedGrantIds", "maxAllowedGrants"),
+        *("preRevocationActiveGrantCount", "adaptiveMfaResult"),
     }
 )
 """The keys of Logto's own payloads, at any depth; all other keys are the tenant's data."""

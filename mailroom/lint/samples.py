@@ -59,6 +59,14 @@ _ORGANIZATION: Final[Payload] = {
     "branding": {"logoUrl": LOGO, "darkLogoUrl": DARK_LOGO},
     "customData": {},
 }
+_REQUEST: Final[Payload] = {
+    "createdAt": "2026-11-21T09:29:35.610Z",
+    "interactionEvent": "Register",
+    "ip": "203.0.113.7",
+    "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0",
+    "sessionId": "7qF2EaSPoUiHzGvyCFtF5lSlTcQaaPx6zenmJ3GnAX8",
+    "applicationId": "x42ogopvrdataet06r5rt",
+}
 _OWNERS: Final = {"application": _APPLICATION, "organization": _ORGANIZATION}
 
 
@@ -118,7 +126,12 @@ def _full(kind: str, language: str) -> dict[str, Any]:
         return {"code": CODE, **known, "user": _USER, "organization": _ORGANIZATION}
     if kind == INVITATION:
         return {"link": LINK, **known, "organization": _ORGANIZATION, "inviter": _USER}
-    return {"event": USER_CREATED, "user": {**_USER, "primaryEmail": RECIPIENT}, "application": _APPLICATION}
+    return {
+        "event": USER_CREATED,
+        **_REQUEST,
+        "user": {**_USER, "primaryEmail": RECIPIENT},
+        "application": _APPLICATION,
+    }
 
 
 def _to_nulls(value: Any) -> Any:
