@@ -157,7 +157,7 @@ class Email(msgspec.Struct, frozen=True, kw_only=True):
     template_at_provider: str = ""
     """The provider's name of a template of its own, which is used instead of subject and bodies."""
     variables: Payload = msgspec.field(default_factory=dict)
-    """The variables of that template: Logto's payload, with `locale` and, if Logto sent them, `uiLocales`."""
+    """The variables of that template: Logto's payload, completed by `mailroom.logto.complete`."""
     message: Message | None = None
     """The message that is forwarded instead of a rendered mail, see `unrendered`."""
 
