@@ -1,6 +1,5 @@
 """Decides which mail a Logto event sends."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,7 +7,6 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from mailroom.address import identity, usable
 from mailroom.clock import Instant
@@ -16,11 +14,6 @@ from mailroom.config.model import EventRule
 from mailroom.logto import NOT_FOR_MAILS, USER_CREATED
 from mailroom.message import WELCOME, Message, Priority, languages_of, new_id
 from mailroom.outbox import DedupKey
-
-_LOOKUP_SECONDS: Final = 2.0
-"""A look-up must not use up the 10 s that Logto waits for a response."""
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +75,7 @@ async def decide(
         created_at=now,
         expires_at=due_at + lifetime.total_seconds(),
         ip=ip if isinstance(ip, str) else None,
-        languages=languages or await _look_up_languages(last_languages, address),
+        languages=languages or await last_languages(address),
     )
     once = [DedupKey(b"webhook:" + _fingerprint(event), remembered_until)]
     once_per = rule.once_per or ("user" if name == USER_CREATED else None)
@@ -92,18 +85,6 @@ async def decide(
         until = now + rule.once_within.total_seconds() if rule.once_within else None
         once.append(DedupKey(f"{kind}:{reader}".encode(), until))
     return EventMessage(message, tuple(once), due_at if rule.delay else None)
-
-
-async def _look_up_languages(
-    last_languages: Callable[[str], Awaitable[tuple[str, ...]]], address: str
-) -> tuple[str, ...]:
-    """Return the languages of the last mail, () if the look-up fails: the mail is sent without them."""
-    try:
-        async with asyncio.timeout(_LOOKUP_SECONDS):
-            return await last_languages(address)
-    except Exception as error:  # noqa: BLE001 - the event is stored all the same
-        log.warning("webhook.language_unknown", problem=str(error) or type(error).__name__)
-        return ()
 
 
 def is_console_test(event: Mapping[str, Any]) -> bool:

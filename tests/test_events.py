@@ -7,10 +7,8 @@ from random import Random
 from typing import Any
 
 import pytest
-import structlog.testing
 
 from mailroom.config.model import EventRule as Rule
-from mailroom.errors import OutboxError, SealBroken
 from mailroom.events import EventMessage, Ignored, decide
 from mailroom.message import Priority
 from tests.clock import START
@@ -40,30 +38,6 @@ async def _decide(
         entropy=Random(1).randbytes,
         last_languages=last_languages,
     )
-
-
-@pytest.mark.parametrize(
-    "fault", [OutboxError("disk I/O error"), SealBroken("languages"), KeyError("x"), TimeoutError()]
-)
-async def test_a_failed_look_up_of_the_language_does_not_lose_the_mail(fault: Exception) -> None:
-    """The mail is sent without a language."""
-
-    async def broken(recipient: str) -> tuple[str, ...]:
-        raise fault
-
-    with structlog.testing.capture_logs() as lines:
-        decision = await decide(
-            _event("User.Created-experience-register-email-code"),
-            rules=WELCOME,
-            lifetime=timedelta(days=3),
-            remembered_until=START + 99,
-            now=START,
-            entropy=Random(1).randbytes,
-            last_languages=broken,
-        )
-    assert isinstance(decision, EventMessage)
-    assert decision.message.languages == ()
-    assert [line["event"] for line in lines] == ["webhook.language_unknown"]
 
 
 async def _message(event: dict[str, Any], rules: dict[str, Rule] | None = None, languages: tuple[str, ...] = ()) -> Any:
