@@ -234,7 +234,7 @@ class Settings(Section):
     )
     sender_domains: tuple[Annotated[str, AfterValidator(_to_ascii_domain)], ...] = Field(
         (),
-        description="domains that a template's `send_from` may use, besides those of `from` and the providers' `from`",
+        description="domains that a template's `send_from` may use, besides those of every `from` in the settings",
     )
     link_schemes: tuple[Annotated[str, AfterValidator(_parse_link_scheme)], ...] = Field(
         (), description="schemes of invitation links besides http and https: `acme` for `acme://join?…`"
