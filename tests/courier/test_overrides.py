@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from msgspec.structs import replace
 
@@ -71,10 +71,12 @@ async def test_a_provider_that_hangs_blocks_only_the_mails_of_its_override(tmp_p
     providers["own"].answering.clear()
     async with courier(tmp_path, providers, OURS) as (made, outbox):
         waiting = [of_organization() for _ in range(20)]
+        clock = cast("FakeClock", made._clock)
         for one in waiting:
             accepting = asyncio.create_task(made.accept(one))
-            while not accepting.done():
-                await made._clock.advance(0.25)  # type: ignore[attr-defined]  # the FakeClock
+            slots = made._admission.slots(one)
+            while not accepting.done():  # the clock goes on only while it waits for a slot
+                await (clock.advance(0.25) if slots.limiter._waiting else asyncio.sleep(0))
             await accepting
         assert len(await outbox.find(state=State.QUEUED)) > 0
         await made.accept(message(now=START))
@@ -99,3 +101,21 @@ async def test_what_waits_takes_the_route_of_the_present_settings(tmp_path: Path
     async with courier(tmp_path, providers, changed), asyncio.timeout(20):
         assert (await providers["main"].sent.get()).id == held[0].id
         assert (await providers["new"].sent.get()).id == held[1].id
+
+
+async def test_what_was_stored_by_other_settings_takes_no_more_slots_than_its_providers_have(tmp_path: Path) -> None:
+    """Its stored route is corrected, so that a provider that hangs does not fill the memory."""
+    outbox = await SqliteOutbox.open(tmp_path / "mailroom.db", secret_keys=["s" * 32], clock=FakeClock())
+    for _ in range(20):
+        await outbox.put(of_organization(), route="gone")
+    await outbox.close()
+    providers = {"main": ScriptedProvider(), "own": ScriptedProvider()}
+    providers["own"].answering.clear()
+    async with courier(tmp_path, providers, OURS) as (made, _), asyncio.timeout(20):
+        await providers["own"].sent.get()
+        await made.accept(message(now=START))
+        await providers["main"].sent.get()
+        assert len(made._deliveries) <= 5
+        providers["own"].answering.set()
+        for _ in range(19):
+            await providers["own"].sent.get()
