@@ -56,10 +56,9 @@ class PutResult(msgspec.Struct, frozen=True):
 
 
 class ClaimLimit(msgspec.Struct, frozen=True):
-    """How many messages of some routes one claim may lease."""
+    """How many messages of some routes, by their names, one claim may lease."""
 
     routes: tuple[str, ...]
-    """Their names, as `put` and `claim` store them."""
     total: int
     others: int
     """How many of `total` may be other messages than codes."""
@@ -221,13 +220,11 @@ class Outbox(Protocol):
     ) -> PutResult:
         """Store a message; durable when this returns. It is not sent before `due_at`.
 
-        `route` is the name of the message's route: claims select by it.
-        `repeat_of` is the request's body: when it repeats within `REPEAT_SECONDS`, the result is the first message's
-        id, unless that one failed. Nothing is stored either if one of the events in `once` is stored already.
-        A message with a `supersede_key` is claimed before older ones with the same key, and supersedes them once it
-        is settled as sent. With a `lease` the message is inserted as sending, otherwise as queued. Raises LimitExceeded
-        for a code that its recipient's limit does not allow; an event beyond its limit is stored as held. Raises
-        ValueError for a recipient that is no address, and for text that UTF-8 cannot encode.
+        Claims select by `route`. `repeat_of` is the request's body: when it repeats within `REPEAT_SECONDS`, the result
+        is the first message's id, unless that one failed. Nothing is stored either if one of the events in `once` is
+        stored already. A message with a `supersede_key` is claimed before older ones with the same key, and supersedes
+        them once it is sent. With a `lease` it is inserted as sending, otherwise as queued. Raises LimitExceeded for a
+        code beyond its recipient's limit (events are held instead), ValueError for an invalid address or text.
         """
 
     async def claim(
@@ -235,9 +232,8 @@ class Outbox(Protocol):
     ) -> ClaimResult:
         """Lease due messages for so many seconds: codes first, then by due time, at most `limits`.
 
-        Messages whose lease has ended are due again; expired messages are not returned (see `expire`). `route_of`
-        returns the name of a message's route by the current settings. If it is not the stored one it is stored instead,
-        and the message is not leased: the next claim selects it by its current route.
+        Messages whose lease has ended are due again; expired messages are not returned (see `expire`). A message for
+        which `route_of` returns another name than the stored one is not leased, but stored with it for the next claim.
         """
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
