@@ -58,10 +58,12 @@ PRESETS: Final[Mapping[str, Preset]] = {
 _IAM_SECRET_LENGTH: Final = 40
 _PORTS: Final = {"starttls": 587, "implicit": 465, "opportunistic": 587, "none": 25}
 """The usual ports by `tls`."""
+_IMPLICIT_PORT: Final = 465
+"""On it servers expect TLS from the first octet (RFC 8314 §3.3)."""
 
 
 def fill_in(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with the preset's values, or the usual port, where none is given.
+    """Return the settings with the preset's values, or those that go with the given port or `tls`, where none is given.
 
     Raises ValueError for a bad `region`.
     """
@@ -69,6 +71,8 @@ def fill_in(settings: Mapping[str, Any]) -> dict[str, Any]:
     usual_port = _PORTS.get(str(given.get("tls")))
     if usual_port is not None and "port" not in given:
         given["port"] = usual_port
+    elif str(given.get("port")) == str(_IMPLICIT_PORT) and "tls" not in given:
+        given["tls"] = "implicit"
     preset = PRESETS.get(str(given.get("preset")))
     if preset is None:
         if "region" in given:

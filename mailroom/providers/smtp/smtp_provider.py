@@ -7,9 +7,12 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from email.header import Header
 from functools import lru_cache
 from typing import Final
+
+import structlog
 
 from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, Unavailable
@@ -20,6 +23,7 @@ from mailroom.providers.smtp.replies import diagnostic, sending_error
 from mailroom.providers.smtp.smtp_settings import Settings
 from mailroom.smtpclient import (
     Command,
+    Extension,
     Login,
     Mail,
     Pool,
@@ -38,17 +42,21 @@ __all__ = ["Settings", "Smtp", "connect"]
 _BAD_CREDENTIALS: Final = 535
 _QUEUED: Final = re.compile(r"(?:queued as |\bOk:? )<?([\w.@+-]{6,200})>?\Z", re.IGNORECASE)
 
+log = structlog.get_logger()
+
 
 class Smtp:
     """Sends mails to one SMTP server, over at most `concurrency` connections."""
 
     def __init__(self, settings: Settings, context: ProviderContext) -> None:
+        self._name = context.name
         self._settings = settings
         self._server = _server(settings)
         self._login = None
         if settings.username is not None and settings.password is not None:
-            mechanisms = ("PLAIN", "LOGIN") if settings.auth == "auto" else (settings.auth.upper(),)
-            self._login = Login(settings.username, settings.password.get_secret_value(), mechanisms)
+            self._login = Login(settings.username, settings.password.get_secret_value())
+            if settings.auth != "auto":
+                self._login = replace(self._login, mechanisms=(settings.auth.upper(),))
         self._tokens = _token_source(settings, context)
         self._headers = _header_lines(settings.headers)
         self._notify = ",".join(settings.dsn).upper()
@@ -68,6 +76,8 @@ class Smtp:
             mails_per_session=settings.mails_per_connection,
             monotonic=context.clock.monotonic,
             sleep=context.clock.sleep,
+            avoided=_avoided(settings),
+            on_broken=self._report_broken,
         )
 
     async def send(self, email: Email) -> Receipt:
@@ -82,13 +92,14 @@ class Smtp:
     async def verify(self) -> str:
         """Connect, encrypt, log in and send NOOP, see `Verifiable`."""
         try:
-            await self._pool.verify()
+            is_logged_in = await self._pool.verify()
         except SmtpError as error:
             raise sending_error(error, self._settings) from None
         username = self._settings.username
-        return f"{self._server.name} takes " + (
-            f"the login of {username}" if username else "our connection without a login"
-        )
+        if is_logged_in or not username:
+            what = f"the login of {username}" if username else "our connection without a login"
+            return f"{self._server.name} takes {what}"
+        return f"{self._server.name} has no login: username and password are not used"
 
     async def aclose(self) -> None:
         """Close all connections; mails that are being sent are aborted."""
@@ -127,8 +138,17 @@ class Smtp:
                 if error.command is Command.AUTH and error.code == _BAD_CREDENTIALS and tokens.discard(token):
                     continue
                 raise
-            token.accepted = True
+            token.accepted = session.is_logged_in
             return session
+
+    def _report_broken(self, extension: Extension) -> None:
+        log.warning(
+            "smtp.extension_broken",
+            provider=self._name,
+            server=self._server.name,
+            extension=extension,
+            hint=f"mails are sent without it for six hours; {extension.lower()} = false leaves it out for good",
+        )
 
 
 def _server(settings: Settings) -> Server:
@@ -148,6 +168,12 @@ def _server(settings: Settings) -> Server:
         proxy_url=egress.proxy.url if egress.proxy else "",
         proxy_context=proxy_context,
     )
+
+
+def _avoided(settings: Settings) -> tuple[Extension, ...]:
+    """Return the extensions that are not to be used."""
+    allowed: dict[Extension, bool] = {"PIPELINING": settings.pipelining, "CHUNKING": settings.chunking}
+    return tuple(extension for extension, is_allowed in allowed.items() if not is_allowed)
 
 
 def _token_source(settings: Settings, context: ProviderContext) -> Tokens | None:

@@ -43,6 +43,7 @@ class Script:
 class Seen:
     """What the server saw."""
 
+    host = "127.0.0.1"
     port: int = 0
     recipients: list[str] = field(default_factory=list)
     """The RCPT argument of each accepted mail."""
@@ -69,7 +70,7 @@ async def scripted_smtp(script: Script) -> AsyncIterator[Seen]:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, seen.host, 0)
     seen.port = server.sockets[0].getsockname()[1]
     async with server:
         yield seen
