@@ -195,6 +195,7 @@ class Delivery:
             rounds,
             now=self.clock.now(),
             retry_after=_soonest(failures),
+            is_brief=any(isinstance(failure, Unavailable) and failure.exceeds_concurrency for failure in failures),
             jitter=self.jitter(),
         )
         if due_at is None:

@@ -52,6 +52,8 @@ class Row:
     """Wait before the next attempt, of an `Unavailable`."""
     is_throttled: bool = False
     """Whether an `Unavailable` says that mails come too fast."""
+    exceeds_concurrency: bool = False
+    """Whether an `Unavailable` says that there are too many connections at the same time."""
 
     def matches(self, command: Command, code: str, enhanced: str, text: str) -> bool:
         """Return whether this row applies to a reply."""
@@ -69,12 +71,28 @@ class Row:
         """Return the error for a reply to which this row applies."""
         if issubclass(self.kind, Unavailable):
             return self.kind(
-                diagnostic, code=code, hint=self.hint, retry_after=self.wait_seconds, is_throttled=self.is_throttled
+                diagnostic,
+                code=code,
+                hint=self.hint,
+                retry_after=self.wait_seconds,
+                is_throttled=self.is_throttled,
+                exceeds_concurrency=self.exceeds_concurrency,
             )
         return self.kind(diagnostic, code=code, hint=self.hint)
 
 
 ROWS: Final = (
+    # too many connections
+    Row(Misconfigured, "RFC 4954 §6: a password transition is needed", "432", commands=_AUTH, hint=_CREDENTIALS),
+    Row(
+        Unavailable,
+        "Microsoft 365 `432 4.3.2`: fastapi-mail#75, nodemailer#1613; Postfix anvil and SocketLabs `421`",
+        "4..",
+        text=r"^432 |concurrent connections?|concurrency limit|too many (concurrent )?(smtp )?(connections|sessions)",
+        hint="lower `concurrency` of this provider",
+        is_throttled=True,
+        exceeds_concurrency=True,
+    ),
     # the connection ends, whatever the command was
     Row(Unavailable, "Google: zitadel#4477, authelia#1146", "421", commands=_EHLO, hint=_HELO),
     Row(Unavailable, "RFC 5321 §3.8", "421", is_throttled=True),
@@ -114,17 +132,7 @@ ROWS: Final = (
         is_throttled=True,
     ),
     # credentials
-    Row(Misconfigured, "RFC 4954 §6: a password transition is needed", "432", commands=_AUTH, hint=_CREDENTIALS),
     Row(Misconfigured, "RFC 4954 §6", "53[0458]", hint=_CREDENTIALS),
-    # too many connections
-    Row(
-        Unavailable,
-        "Microsoft 365 `432 4.3.2`: fastapi-mail#75, nodemailer#1613",
-        "4..",
-        text=r"concurrent connections?|too many (concurrent )?(connections|sessions)",
-        hint="lower `concurrency` of this provider",
-        is_throttled=True,
-    ),
     # too many mails
     Row(
         Unavailable,
@@ -154,7 +162,6 @@ ROWS: Final = (
         hint=_TOO_FAST,
         is_throttled=True,
     ),
-    Row(Unavailable, "Microsoft 365 `432 4.3.2`", "432", is_throttled=True),
     # the sender; also in replies that go on with "user unknown" (sender verification)
     Row(
         Misconfigured,

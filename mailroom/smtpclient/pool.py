@@ -109,6 +109,11 @@ class Pool:
         except TimeoutError:
             raise TimedOut(progress.step, progress.limits.total) from None
 
+    def close_idle(self) -> None:
+        """Close the sessions that are idle: the server has too many connections."""
+        while self._idle:
+            self._idle.popleft()[1].quit()
+
     async def aclose(self) -> None:
         """Close every session; one that is sending a mail is aborted."""
         self._closed.set()

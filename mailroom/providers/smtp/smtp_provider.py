@@ -87,7 +87,10 @@ class Smtp:
         try:
             return _receipt(await self._pool.send(mail, limits))
         except SmtpError as error:
-            raise sending_error(error, self._settings) from None
+            failure = sending_error(error, self._settings)
+            if isinstance(failure, Unavailable) and failure.exceeds_concurrency:
+                self._pool.close_idle()
+            raise failure from None
 
     async def verify(self) -> str:
         """Connect, encrypt, log in and send NOOP, see `Verifiable`."""
