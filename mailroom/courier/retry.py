@@ -32,7 +32,7 @@ def next_round(
     """
     if rounds >= MOST_ROUNDS[priority]:
         return None
-    delays = _CODE_DELAYS if priority is Priority.CODE else _OTHER_DELAYS
+    delays: tuple[float, ...] = _CODE_DELAYS if priority is Priority.CODE else _OTHER_DELAYS
     if is_brief and priority is not Priority.CODE:
         delays = (*_CODE_DELAYS, *_OTHER_DELAYS)
     delay = delays[min(rounds, len(delays)) - 1] * (1 + _SPREAD * jitter)
