@@ -23,11 +23,15 @@ _AFTER_MAIL: Final = _FROM_MAIL - {Command.MAIL}
 QUOTA_WAIT_SECONDS: Final = 300.0
 """Wait before the next attempt by a provider whose quota is used up."""
 
+TOO_FAST_WAIT_SECONDS: Final = 60.0
+"""Wait before the next attempt by a provider that refuses mails that come too fast, where it does not say how long."""
+
 _CREDENTIALS: Final = "check username, password and tls of this provider"
 _HELO: Final = "set helo_name of this provider to a full host name that the DNS knows"
 _SENDER: Final = "`from` must be an address that this login may send from: verify it there, or change `from`"
 _ACCOUNT: Final = "the account cannot send: look at its state in the provider's console"
 _QUOTA: Final = "the account's quota is used up: raise it there, or add a second provider"
+_OUR_IP: Final = "allow our IP address in the provider's console, or set local_address or proxy to one that is allowed"
 _TOO_FAST: Final = "mails come too fast for this provider: set `rate` to what it allows"
 _GREYLISTED: Final = "the recipient's server takes a mail only at its second try"
 TOO_LARGE: Final = "the mail is too large for this provider: make the template smaller, or add another provider"
@@ -99,7 +103,18 @@ ROWS: Final = (
     # codes with a meaning of the vendor's own
     Row(Misconfigured, "Aliyun: MAIL FROM is not the login; permanent although 4xx", "436", hint=_SENDER),
     Row(Rejected, "Aliyun: 559 invalid recipient, 563 on its suppression list", "559|563", commands=_AFTER_MAIL),
-    Row(Misconfigured, "SendGrid: no credit", "451", text=r"credits? exceeded", hint=_ACCOUNT),
+    Row(Misconfigured, "SendGrid: no credit, `451` too", "[45]..", text=r"credits? exceeded", hint=_ACCOUNT),
+    Row(Misconfigured, "Brevo `525 5.7.1`", "5..", text=r"un(authori|recogni)[sz]ed ip( address)?\b", hint=_OUR_IP),
+    Row(
+        Unavailable,
+        "Aliyun `554 Reject by behaviour spam…: too frequently sending`",
+        "5..",
+        text=r"too frequent",
+        commands=_FROM_MAIL,
+        hint=_TOO_FAST,
+        wait_seconds=TOO_FAST_WAIT_SECONDS,
+        is_throttled=True,
+    ),
     # our name in EHLO
     Row(
         Misconfigured,
@@ -150,7 +165,7 @@ ROWS: Final = (
         "SES `454 Throttling failure: Maximum sending rate exceeded`; Postfix anvil `450 4.7.1 Error: too much mail`",
         "4..",
         text=r"throttl|(sending|send|message|mail|rate) (rate|limit) (is |was |has been )?(exceeded|reached)"
-        r"|rate.?limit|too (much mail|many (messages|e-?mails|mails|requests)|fast|quickly)|slow down",
+        r"|rate.?limit|too (much mail|many (messages|e-?mails|mails|requests)|fast|quickly)|slow down|too frequent",
         hint=_TOO_FAST,
         is_throttled=True,
     ),
@@ -237,7 +252,7 @@ ROWS: Final = (
         text=r"\b(user|recipient|mailbox) (\S+ )?(is )?(unknown|not found|does(n't| not) exist)\b"
         r"|unknown (user|recipient|mailbox|local)\b|no such (user|mailbox|recipient|address)\b"
         r"|account that you tried to reach|invalid (recipient|rcptto|mailbox)\b"
-        r"|inactive (recipient|address)|(recipient|address)\b.*\b(inactive|suppress)|suppression list"
+        r"|inactive (recipient|address)|(recipients?|address(es)?)\b.*\b(inactive|suppress)|suppression list"
         r"|\bto\b[`'\"]? (parameter |field )?is not an? (valid )?(e-?mail )?address|invalid [`'\"]?to\b"
         r"|missing final '@domain'|not valid in to\b",
         commands=_AFTER_MAIL,
@@ -272,6 +287,6 @@ def classify(command: Command, code: int, enhanced: str, text: str) -> Row:
     return next(matches, Row(Unavailable, "a reply out of sequence"))
 
 
-def classify_text(text: str) -> Row:
-    """Return the row for the diagnostic of an HTTP API that refuses a mail permanently."""
-    return classify(Command.CONTENT, 550, "", text)
+def classify_text(text: str, *, is_temporary: bool = False) -> Row:
+    """Return the row for the diagnostic of an HTTP API that refuses a mail."""
+    return classify(Command.CONTENT, 450 if is_temporary else 550, "", text)

@@ -106,14 +106,16 @@ class ApiResponse:
     ) -> SendingError:
         """Return the error of this kind, by default the status's, with the vendor's diagnostic and code or the status.
 
-        `Declined` is refined by the diagnostic, by the same table as an SMTP reply.
+        The diagnostic is looked up in the same table as an SMTP reply: it refines `Declined`, and shows whether a
+        quota is used up that will be renewed.
         `is_throttled`: the vendor's code says that mails come too fast, as a 429 and `Retry-After` do.
         """
         kind = kind or by_status(self.status)
         diagnostic = bounded(diagnostic) or self.diagnostic
         code = bounded(code)[:100] or f"HTTP {self.status}"
-        row = classify_text(diagnostic)
-        error = row.error(diagnostic, code=code) if kind in (Declined, row.kind) else kind(diagnostic, code=code)
+        row = classify_text(diagnostic, is_temporary=issubclass(kind, Unavailable))
+        is_decisive = kind in (Declined, row.kind) or (kind is Misconfigured and row.kind is Unavailable)
+        error = (row.error if is_decisive else kind)(diagnostic, code=code)
         if isinstance(error, Unavailable):
             waits = (retry_after, self.retry_after(), error.retry_after)
             error.retry_after = next((seconds for seconds in waits if seconds is not None), None)
