@@ -28,9 +28,11 @@ TOO_FAST_WAIT_SECONDS: Final = 60.0
 
 _CREDENTIALS: Final = "check username, password and tls of this provider"
 _HELO: Final = "set helo_name of this provider to a full host name that the DNS knows"
-_SENDER: Final = "`from` must be an address that this login may send from: verify it there, or change `from`"
+_SENDER: Final = (
+    "`from` must be an address that this login may send from: verify it in the provider's console, or change `from`"
+)
 _ACCOUNT: Final = "the account cannot send: look at its state in the provider's console"
-_QUOTA: Final = "the account's quota is used up: raise it there, or add a second provider"
+_QUOTA: Final = "the account's quota is used up: raise it in the provider's console, or add a second provider"
 _OUR_IP: Final = "allow our IP address in the provider's console, or set local_address or proxy to one that is allowed"
 _TOO_FAST: Final = "mails come too fast for this provider: set `rate` to what it allows"
 _GREYLISTED: Final = "the recipient's server takes a mail only at its second try"
@@ -93,7 +95,7 @@ ROWS: Final = (
         "Microsoft 365 `432 4.3.2`: fastapi-mail#75, nodemailer#1613; Postfix anvil and SocketLabs `421`",
         "4..",
         text=r"^432 |concurrent connections?|concurrency limit|too many (concurrent )?(smtp )?(connections|sessions)",
-        hint="lower `concurrency` of this provider",
+        hint="set `concurrency` of this provider to what its vendor allows",
         is_throttled=True,
         exceeds_concurrency=True,
     ),
@@ -215,7 +217,7 @@ ROWS: Final = (
         "5..",
         text=r"client host .*(rejected|blocked)|blocked using|block ?list|blacklist|listed (in|by|on|at) \S+\.\w",
         commands=_FROM_MAIL,
-        hint="our IP address is on a block list: have it removed, or set local_address or proxy",
+        hint="our IP address is on a block list: have it removed (check.spamhaus.org), or set local_address or proxy",
     ),
     Row(
         Declined,
@@ -232,7 +234,8 @@ ROWS: Final = (
         "5..",
         text=r"not authorized to perform|\bses:Send",
         commands=_FROM_MAIL,
-        hint="allow ses:SendRawEmail and ses:SendEmail for this user in its IAM policy",
+        hint="allow ses:SendRawEmail and ses:SendEmail for this user in its IAM policy "
+        "(docs.aws.amazon.com/ses/latest/dg/control-user-access.html)",
     ),
     Row(
         Misconfigured,

@@ -245,6 +245,22 @@ async def test_the_hint_stands_behind_the_providers_words_and_no_code_is_said_tw
     assert hint == refused.hint
 
 
+@pytest.mark.parametrize(
+    ("error", "diagnostic"),
+    [
+        (Uncertain("handed over, then: 421 4.3.2 bye", code="421 4.3.2"), "handed over, then: 421 4.3.2 bye"),
+        (Misconfigured("the proxy opens no tunnel: 407 who?", code="407"), "the proxy opens no tunnel: 407 who?"),
+        (Misconfigured("no token: invalid_grant", code="invalid_grant"), "no token: invalid_grant"),
+        (Unavailable("come back in 1000 s", code="100"), "100 come back in 1000 s"),
+        (Unavailable("busy"), "busy"),
+    ],
+)
+async def test_a_code_stands_before_a_diagnostic_that_does_not_hold_it(error: SendingError, diagnostic: str) -> None:
+    delivering = Delivering(ScriptedProvider([error]))
+    [attempt] = (await delivering.settled(message(now=delivering.clock.now()))).attempts
+    assert attempt.diagnostic == diagnostic
+
+
 async def test_too_many_connections_delay_a_mail_by_seconds() -> None:
     """A 432 was taken for a password transition, and held the mail for five minutes."""
     for sent in (message(), message("OrganizationInvitation", Priority.INVITATION, lifetime=86400)):

@@ -48,6 +48,35 @@ async def test_a_server_that_takes_the_mail_without_saying_so_gets_three_copies(
         assert len(seen.recipients) == len(settlement.attempts) == 3
 
 
+@pytest.mark.parametrize(
+    ("extensions", "recipient", "hint"),
+    [
+        (("PIPELINING",), "jörg@example.com", "SMTPUTF8"),
+        (("PIPELINING", "SIZE 10"), "ada@example.com", "too large for this provider"),
+    ],
+)
+async def test_a_mail_that_a_server_cannot_take_goes_to_the_next_provider(
+    extensions: tuple[str, ...], recipient: str, hint: str
+) -> None:
+    """Nothing is sent to the first, and its breaker stays closed."""
+    async with (
+        scripted_smtp(Script(extensions=extensions)) as first,
+        scripted_smtp(Script(extensions=("SMTPUTF8",))) as second,
+    ):
+        providers = [
+            connect(Settings(host=seen.host, port=seen.port, tls="none"), context()) for seen in (first, second)
+        ]
+        delivering = Delivering(*providers)
+        settlement = await delivering.settled(message(recipient=recipient, now=delivering.clock.now()))
+        for provider in providers:
+            await provider.aclose()
+        refused, accepted = settlement.attempts
+        assert (refused.outcome, accepted.outcome) == (Outcome.MISCONFIGURED, Outcome.ACCEPTED)
+        assert hint in refused.diagnostic
+        assert delivering.channels["main"].is_available(delivering.clock.now())
+        assert (len(first.recipients), len(second.recipients)) == (0, 1)
+
+
 async def test_an_empty_line_before_the_last_reply_costs_no_copy() -> None:
     """A reader got five copies in 20 seconds (PHPMailer#1072)."""
     async with scripted_smtp(Script(blank_line=True)) as seen:
