@@ -40,6 +40,7 @@ from mailroom.smtpclient import (
 __all__ = ["Settings", "Smtp", "connect"]
 
 _BAD_CREDENTIALS: Final = 535
+_NO_LOGIN: Final = "offers no login and refuses ours: mails are sent without one"
 _QUEUED: Final = re.compile(r"(?:queued as |\bOk:? )<?([\w.@+-]{6,200})>?\Z", re.IGNORECASE)
 
 log = structlog.get_logger()
@@ -53,6 +54,7 @@ class Smtp:
         self._settings = settings
         self._server = _server(settings)
         self._login = None
+        self._has_reported_login = False
         if settings.username is not None and settings.password is not None:
             self._login = Login(settings.username, settings.password.get_secret_value())
             if settings.auth != "auto":
@@ -102,7 +104,7 @@ class Smtp:
         if is_logged_in or not username:
             what = f"the login of {username}" if username else "our connection without a login"
             return f"{self._server.name} takes {what}"
-        return f"{self._server.name} has no login: username and password are not used"
+        return f"{self._server.name} {_NO_LOGIN}"
 
     async def aclose(self) -> None:
         """Close all connections; mails that are being sent are aborted."""
@@ -125,10 +127,15 @@ class Smtp:
         try:
             async with asyncio.timeout(seconds):
                 if self._tokens is None:
-                    return await open_session(self._server, self._login, progress)
-                return await self._open_by_token(self._tokens, progress)
+                    session = await open_session(self._server, self._login, progress)
+                else:
+                    session = await self._open_by_token(self._tokens, progress)
         except TimeoutError:
             raise Unavailable(f"{self._server.name} was not ready for a mail within {seconds:g} s") from None
+        if not session.is_logged_in and self._settings.username and not self._has_reported_login:
+            self._has_reported_login = True
+            log.warning("smtp.no_login", provider=self._name, server=self._server.name, hint=_NO_LOGIN)
+        return session
 
     async def _open_by_token(self, tokens: Tokens, progress: Progress) -> Session:
         """Log in by OAuth2; a token that was accepted before and is refused now is replaced, once."""

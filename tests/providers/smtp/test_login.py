@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trustme
 import uvloop
+from structlog.testing import capture_logs
 
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.message import Receipt
@@ -82,9 +83,11 @@ async def test_a_mechanism_that_the_server_does_not_offer_is_tried_if_the_settin
 async def test_a_server_without_any_login_gets_the_mail_without_one() -> None:
     """As by nodemailer; one that requires a login refuses the sender."""
     async with smtp_server(tls="starttls") as server:
-        await send(server, **LOGIN)
+        with capture_logs() as logged:
+            await send(server, **LOGIN)
         (mail,) = server.mails
         assert (mail.user, mail.encrypted) == (None, True)
+        assert [line["event"] for line in logged] == ["smtp.no_login"]
 
 
 @pytest.mark.parametrize("tls", ["starttls", "opportunistic"])
