@@ -23,9 +23,6 @@ _AFTER_MAIL: Final = _FROM_MAIL - {Command.MAIL}
 QUOTA_WAIT_SECONDS: Final = 300.0
 """Wait before the next attempt by a provider whose quota is used up."""
 
-TOO_FAST_WAIT_SECONDS: Final = 60.0
-"""Wait before the next attempt by a provider that refuses mails that come too fast, where it does not say how long."""
-
 _CREDENTIALS: Final = "check username, password and tls of this provider"
 _HELO: Final = "set helo_name of this provider to a full host name that the DNS knows"
 _SENDER: Final = (
@@ -112,9 +109,8 @@ ROWS: Final = (
         "Aliyun `554 Reject by behaviour spam…: too frequently sending`",
         "5..",
         text=r"too frequent",
-        commands=_FROM_MAIL,
         hint=_TOO_FAST,
-        wait_seconds=TOO_FAST_WAIT_SECONDS,
+        wait_seconds=60,
         is_throttled=True,
     ),
     # our name in EHLO
@@ -127,6 +123,13 @@ ROWS: Final = (
     ),
     Row(Unavailable, "Postfix: `450 4.7.1 Helo command rejected`", "4..", text=r"\b(helo|ehlo) ", hint=_HELO),
     # quotas of the account; not the recipient's mailbox
+    Row(
+        Misconfigured,
+        "Microsoft 365 `554 5.2.2 mailbox full; STOREDRV…`: learn.microsoft.com, smtp-submission-improvements",
+        "5..",
+        text=r"STOREDRV\.Submission\.Exception:QuotaExceeded",
+        hint="the mailbox that sends is full: empty its folder Sent Items",
+    ),
     Row(
         Unavailable,
         "RFC 3463 §3.3; `552 5.2.2 Mailbox full`",

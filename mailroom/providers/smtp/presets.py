@@ -23,7 +23,7 @@ class Preset:
     """The endpoint for OAuth2 tokens."""
     scope: str | None = None
     concurrency: int | None = None
-    """How many connections the vendor allows a mailbox, where it is fewer than the default."""
+    """How many connections at the same time the vendor allows or recommends, where its documentation says so."""
 
 
 PRESETS: Final[Mapping[str, Preset]] = {
@@ -46,11 +46,12 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "outlook": Preset(
         "smtp.office365.com",
         scope="https://outlook.office365.com/.default",
-        concurrency=3,  # a fourth gets 432 4.3.2 (learn.microsoft.com: Exchange Online limits, SMTP AUTH)
+        concurrency=3,  # learn.microsoft.com/exchange/troubleshoot/send-emails/smtp-submission-improvements
     ),
     "ses": Preset("email-smtp.{region}.amazonaws.com"),
     "mailgun": Preset("smtp.mailgun.org", hosts={"us": "smtp.mailgun.org", "eu": "smtp.eu.mailgun.org"}),
-    "postmark": Preset("smtp.postmarkapp.com"),
+    # an IP address: postmarkapp.com/support/article/do-we-have-rate-limits-for-smtp
+    "postmark": Preset("smtp.postmarkapp.com", concurrency=10),
     "resend": Preset("smtp.resend.com", username="resend"),
     "brevo": Preset("smtp-relay.brevo.com"),
 }

@@ -144,6 +144,12 @@ FIELD_REPORTS: list[tuple[Command, Reply, type[SendingError], str]] = [
         Unavailable,
         "quota",
     ),
+    (
+        Command.CONTENT,
+        Reply(554, ("5.2.2 mailbox full; STOREDRV.Submission.Exception:QuotaExceededException.MapiExceptionShutoff",)),
+        Misconfigured,
+        "Sent Items",
+    ),
     (Command.RCPT, Reply(550, ("5.1.8 Access denied, bad outbound sender",)), Misconfigured, "`from`"),
     (
         Command.RCPT,
