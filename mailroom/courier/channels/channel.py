@@ -93,8 +93,10 @@ class Channel:
         if isinstance(result, Receipt | Rejected | Declined):
             return self.breaker.succeed()
         if isinstance(result, Unavailable) and result.is_throttled:
-            if not (result.exceeds_concurrency and self.limiter.lower()):
-                self.rates.slow_down(result.retry_after)
+            if result.exceeds_concurrency and self.limiter.lower():
+                self.breaker.cancel()
+                return None
+            self.rates.slow_down(result.retry_after)
             if now - self._accepted_at < _THROUGH_SECONDS:
                 self.breaker.cancel()
                 return None
