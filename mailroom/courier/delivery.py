@@ -1,5 +1,6 @@
 """One message's delivery: rendered, handed to the route's providers in order; returns what is to be recorded."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -196,6 +197,7 @@ class Delivery:
             rounds,
             now=self.clock.now(),
             retry_after=_soonest(failures),
+            is_brief=any(isinstance(failure, Unavailable) and failure.exceeds_concurrency for failure in failures),
             jitter=self.jitter(),
         )
         if due_at is None:
@@ -234,7 +236,8 @@ def _queue_again(message: Message, attempts: tuple[Attempt, ...], now: Instant) 
 
 def _diagnostic(error: SendingError, message: Message, email: Email) -> str:
     """Return what is recorded of a refusal: its code, the provider's diagnostic without secrets, and our hint."""
-    code = "" if error.diagnostic.startswith(error.code) else error.code
+    is_repeated = re.search(rf"(?<!\w){re.escape(error.code)}(?!\w)", error.diagnostic)
+    code = "" if is_repeated else error.code
     diagnostic = redact(f"{code} {error.diagnostic}".strip(), message, email)
     return f"{diagnostic} → {error.hint}" if error.hint else diagnostic
 
