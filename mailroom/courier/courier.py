@@ -207,9 +207,13 @@ class Courier:
     async def _claim(self, limits: Mapping[Slots, ClaimLimit]) -> bool:
         """Lease due messages for the slots that are free; return whether there were any."""
         try:
-            claimed = await self._outbox.claim(
-                tuple(limits.values()), lease_seconds=LEASE_SECONDS, route_of=self._routes.name
-            )
+            claimed = await self._outbox.claim(tuple(limits.values()), lease_seconds=LEASE_SECONDS)
+            routes = {one.message.id: self._routes.name(one.message) for one in claimed.leased}
+            changed = {
+                one.message.id: routes[one.message.id] for one in claimed.leased if one.route != routes[one.message.id]
+            }
+            if changed:  # the settings were changed: they take slots when they are claimed by their present route
+                await self._outbox.reroute(changed)
         except Exception as error:  # without this loop nothing would be sent any more
             self._admission.abandon_claim(limits)
             if isinstance(error, CannotKeep):
@@ -218,7 +222,7 @@ class Courier:
                 log.exception("claim.failed")
             return False
         # A lease may have run out while the outcome could not be recorded: its delivery goes on.
-        leased = [one for one in claimed.leased if one.message.id not in self._deliveries]
+        leased = [one for one in claimed.leased if one.message.id not in {*self._deliveries, *changed}]
         self._admission.end_claim(limits, leased)
         if len(leased) < len(claimed.leased):
             self._admission.abandon_claim(limits)  # they used up its limit: more may wait

@@ -8,7 +8,7 @@ Every change is durable when its call returns; concurrent calls share one transa
 implements the protocol; every implementation must pass the tests in `tests/outbox/contract.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -76,6 +76,8 @@ class Leased(msgspec.Struct, frozen=True):
     """The attempt that was recorded with the message, see `Lease`."""
     rendered: Mapping[str, Email] = {}
     """Provider -> the mail that it may have sent already, see `Settlement`."""
+    route: str = ""
+    """As it was stored: the settings may have changed since."""
 
 
 class ClaimResult(msgspec.Struct, frozen=True):
@@ -116,8 +118,6 @@ HELD_OPERATOR = "held by an operator"
 HELD_FLOOD = "flood"
 """More events in an hour than `webhook.max_per_hour`."""
 RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
-
-
 SENT_UNCERTAIN = "uncertain"
 """Sent, perhaps: providers were asked several times and none of them answered."""
 
@@ -227,14 +227,14 @@ class Outbox(Protocol):
         code beyond its recipient's limit (events are held instead), ValueError for an invalid address or text.
         """
 
-    async def claim(
-        self, limits: Sequence[ClaimLimit], *, lease_seconds: float, route_of: Callable[[Message], str] | None = None
-    ) -> ClaimResult:
+    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
         """Lease due messages for so many seconds: codes first, then by due time, at most `limits`.
 
-        Messages whose lease has ended are due again; expired messages are not returned (see `expire`). A message for
-        which `route_of` returns another name than the stored one is not leased, but stored with it for the next claim.
+        Messages whose lease has ended are due again; expired messages are not returned (see `expire`).
         """
+
+    async def reroute(self, routes: Mapping[str, str]) -> None:
+        """Queue leased messages again under other routes: id -> route."""
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
         """Record that another attempt on a leased message begins.

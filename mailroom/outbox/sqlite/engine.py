@@ -7,7 +7,7 @@ await outbox.close()
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -164,13 +164,15 @@ class SqliteOutbox(SqliteRecords):
         )
         return await self._writer.run(self._insert, request, undo=delete)
 
-    async def claim(
-        self, limits: Sequence[ClaimLimit], *, lease_seconds: float, route_of: Callable[[Message], str] | None = None
-    ) -> ClaimResult:
+    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
         """Lease due messages."""
         now = self._clock.now()
-        claim = operations.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal, route_of)
+        claim = operations.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal)
         return await self._writer.call(lambda connection: operations.claim(connection, claim))
+
+    async def reroute(self, routes: Mapping[str, str]) -> None:
+        """Queue leased messages again under other routes."""
+        await self._writer.call(lambda connection: operations.reroute(connection, routes, self._owner))
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
         """Record that another attempt on a leased message begins; False: the lease was lost, do not dial."""

@@ -1,6 +1,6 @@
 """Changes stored messages: claim, attempt, settle, release, expire, purge, index. Runs in the writer's thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import msgspec
 
 from mailroom.clock import Instant
 from mailroom.errors import SealBroken
-from mailroom.message import Message, Priority, State, new_id
+from mailroom.message import Priority, State, new_id
 from mailroom.outbox import (
     RELEASED_AT_START,
     ClaimLimit,
@@ -25,7 +25,7 @@ from mailroom.sealing import Seal
 
 # In the order of the index, so that SQLite stops reading at the limit.
 _DUE: Final = f"""
-    SELECT {MESSAGE_COLUMNS}, route
+    SELECT {MESSAGE_COLUMNS}
       FROM messages
      WHERE priority = ?1 AND due_at IS NOT NULL AND due_at <= ?2 AND expires_at > ?2
        AND (route IN (SELECT value FROM json_each(?3))) <> ?4
@@ -48,7 +48,11 @@ _LEASE: Final = """
 
 _HOLD: Final = "UPDATE messages SET state = 'held', reason = ?, owner = NULL, due_at = expires_at WHERE id = ?"
 
-_REROUTE: Final = "UPDATE messages SET route = ? WHERE id = ?"
+_REROUTE: Final = """
+    UPDATE messages
+       SET route = ?, state = 'queued', owner = NULL, due_at = min(created_at, expires_at)
+     WHERE id = ? AND owner = ?
+"""
 
 # Held messages, and leases that outlive `expires_at`, cannot be claimed again.
 _NEXT: Final = """
@@ -69,33 +73,30 @@ class Claim:
     limits: tuple[ClaimLimit, ...]
     owner: str
     seal: Seal
-    route_of: Callable[[Message], str] | None = None
 
 
 def claim(connection: apsw.Connection, claim: Claim) -> ClaimResult:
     """Lease messages that are due."""
     leased: list[Leased] = []
     unreadable: list[tuple[str, Any]] = []
-    rerouted: list[tuple[str, str]] = []
-    for *row, stored_route in _read_due(connection, claim):
+    for row in _read_due(connection, claim):
         try:
-            one = leased_of(tuple(row), claim.seal)
-            route = claim.route_of(one.message) if claim.route_of else stored_route
-            if route == stored_route:
-                leased.append(one)
-            else:
-                rerouted.append((route, one.message.id))
+            leased.append(leased_of(row, claim.seal))
         except SealBroken as error:  # it must not block the others
             unreadable.append((str(error), row[0]))
         except Exception as error:  # noqa: BLE001 - nor must any other defect
             unreadable.append((f"it cannot be read: {type(error).__name__}", row[0]))
     connection.executemany(_HOLD, unreadable)
-    connection.executemany(_REROUTE, rerouted)
     execute_bulk(connection, _LEASE, [(one.message.id, claim.owner, claim.until) for one in leased])
-    if unreadable or rerouted:
+    if unreadable:
         return ClaimResult(tuple(leased), claim.now)
     nexts = [connection.execute(_NEXT, (int(priority), claim.now)).get for priority in Priority]
     return ClaimResult(tuple(leased), min((due_at for due_at in nexts if due_at is not None), default=None))
+
+
+def reroute(connection: apsw.Connection, routes: Mapping[str, str], owner: str) -> None:
+    """Queue leased messages again under other routes."""
+    connection.executemany(_REROUTE, [(route, id_, owner) for id_, route in routes.items()])
 
 
 def _read_due(connection: apsw.Connection, claim: Claim) -> list[tuple[Any, ...]]:
