@@ -35,7 +35,7 @@ from handlers.health import Readiness
 from handlers.lifecycle import ListenError, PortTaken, Server, Shutdown, adopt_socket, bind_socket, wait_first
 from handlers.dev_only import development_banner
 from mailroom import config, logs
-from mailroom.config import template_sources
+from mailroom.config import senders, template_sources
 from mailroom.lint.changed_templates import watch_templates
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.clock import Clock, SystemClock
@@ -118,7 +118,7 @@ async def build(
         outbox=outbox,
         renderer=prepared.renderer,
         channels=channels,
-        routes=Routes(settings.routes, default=settings.routes.get("default", tuple(settings.providers))),
+        routes=Routes(settings.routes, default=senders.routes(settings)["default"], overrides=settings.overrides),
         reply_to=settings.reply_to,
         retention=settings.retention,
         clock=clock,

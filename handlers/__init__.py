@@ -38,6 +38,7 @@ def application(
         email = EmailEndpoint(
             settings=settings,
             acceptor=acceptor,
+            outbox=outbox,
             clock=clock,
             entropy=entropy,
             metrics=metrics.endpoint("email"),

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 from starlette.types import Receive, Scope
 
 from handlers import request_body
@@ -62,6 +63,8 @@ class EmailEndpoint(PostEndpoint):
         message = self._parse(content)
         try:
             self._limits.check(message)
+            if not message.languages:  # as in invitations, and codes of the Management API
+                message = replace(message, languages=await self.last_languages(message.recipient))
             stored = await self._acceptor.accept(message, repeat_of=content if _has_code(message) else None)
         except LimitExceeded as error:
             raise RequestError(_too_many(error)) from None

@@ -1,5 +1,6 @@
 """What `POST /email` and `POST /webhook` share: errors become responses, log lines and counts."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
@@ -15,10 +16,14 @@ from mailroom.config.model import Settings
 from mailroom.courier import Acceptor
 from mailroom.errors import CannotKeep
 from mailroom.metrics import EndpointMetrics
+from mailroom.outbox import Outbox
 
 _OUTBOX_UNAVAILABLE: Final = ErrorResponse(
     503, "The mail server cannot take messages at the moment. Please try again.", ((b"retry-after", b"5"),)
 )
+
+_LOOKUP_SECONDS: Final = 2.0
+"""A look-up must not use up the 10 s that Logto waits for the response to an event, nor an end user's patience."""
 
 log = structlog.get_logger()
 
@@ -35,11 +40,13 @@ class PostEndpoint(ABC):
         *,
         settings: Settings,
         acceptor: Acceptor,
+        outbox: Outbox,
         clock: Clock,
         entropy: Callable[[int], bytes],
         metrics: EndpointMetrics,
     ) -> None:
         self._acceptor = acceptor
+        self._outbox = outbox
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
@@ -62,6 +69,15 @@ class PostEndpoint(ABC):
             return
         else:
             await send_json(send, content)
+
+    async def last_languages(self, recipient: str) -> tuple[str, ...]:
+        """Return the languages of the last mail to an address, () if there is none or the look-up fails."""
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                return await self._outbox.languages(recipient)
+        except Exception as error:  # noqa: BLE001 - the mail is sent without them
+            log.warning("languages.unknown", problem=str(error) or type(error).__name__)
+            return ()
 
     @abstractmethod
     async def accept(self, scope: Scope, receive: Receive) -> bytes:

@@ -18,7 +18,7 @@ from mailroom import events
 from mailroom.clock import Instant
 from mailroom.config.model import Settings
 from mailroom.notices import NEED_DIRECTORY
-from mailroom.outbox import Outbox, PutResult
+from mailroom.outbox import PutResult
 from mailroom.outbox.directory import Directory
 
 SIGNATURE: Final = b"logto-signature-sha-256"
@@ -49,17 +49,16 @@ class WebhookEndpoint(PostEndpoint):
     refused_event = "webhook.refused"
     not_stored_event = "webhook.not_stored"
 
-    def __init__(self, *, settings: Settings, outbox: Outbox, **shared: Any) -> None:
+    def __init__(self, *, settings: Settings, **shared: Any) -> None:
         super().__init__(settings=settings, **shared)
         self._keys = [key.get_secret_value().strip().encode() for key in settings.webhook.signing_keys]
         self._max_age = settings.webhook.max_age
         self._rules = settings.webhook.events
         self._lifetime = settings.lifetimes.event
-        self._outbox = outbox
         self._decoder = msgspec.json.Decoder(dict[str, Any])
         self._slots = asyncio.Semaphore(_MOST_AT_ONCE)
         self._warn_at: Instant = 0.0
-        self._directory = Directory(outbox.secrets) if NEED_DIRECTORY & self._rules.keys() else None
+        self._directory = Directory(self._outbox) if NEED_DIRECTORY & self._rules.keys() else None
 
     async def accept(self, scope: Scope, receive: Receive) -> bytes:
         """Store the mail that an event sends; return its id, or why there is none, as JSON."""
@@ -86,7 +85,7 @@ class WebhookEndpoint(PostEndpoint):
             remembered_until=max(now, _created_at(event) or now) + max(self._max_age, _REMEMBERED).total_seconds(),
             now=now,
             entropy=self._entropy,
-            last_languages=self._outbox.languages,
+            last_languages=self.last_languages,
         )
         if isinstance(decision, events.Ignored):
             return msgspec.json.encode({"ignored": decision.reason})

@@ -127,12 +127,15 @@ class Unavailable(SendingError):
         hint: str = "",
         retry_after: float | None = None,
         is_throttled: bool = False,
+        exceeds_concurrency: bool = False,
     ) -> None:
         super().__init__(diagnostic, code=code, hint=hint)
         self.retry_after = retry_after
         """Seconds until the provider accepts another attempt."""
         self.is_throttled = is_throttled
         """Whether the provider says that mails, whatever they are, come too fast."""
+        self.exceeds_concurrency = exceeds_concurrency
+        """Whether the provider says that there are too many connections at the same time."""
 
 
 class Uncertain(SendingError):

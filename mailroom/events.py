@@ -1,6 +1,5 @@
 """Decides which mail a Logto event sends."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,12 +7,11 @@ from hashlib import sha256
 from typing import Any, Final, Literal
 
 import msgspec
-import structlog
 
 from mailroom.address import identity, usable
 from mailroom.clock import Instant
 from mailroom.config.model import EventRule
-from mailroom.logto import IDENTIFIER_LOCKOUT, USER_CREATED
+from mailroom.logto import IDENTIFIER_LOCKOUT, NOT_FOR_MAILS, USER_CREATED
 from mailroom.message import WELCOME, Message, Priority, languages_of, new_id
 from mailroom.notices import EMAIL_CHANGED, PREVIOUS_EMAIL, event_with_change
 from mailroom.outbox import DedupKey
@@ -24,10 +22,6 @@ _ONCE: Final[Mapping[str, tuple[Literal["user", "address"], timedelta]]] = {
     IDENTIFIER_LOCKOUT: ("address", timedelta(hours=1)),
 }
 """Event -> once per what, and within which time (0: for ever), unless the settings say otherwise."""
-_LOOKUP_SECONDS: Final = 2.0
-"""A look-up must not use up the 10 s that Logto waits for a response."""
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +69,11 @@ async def decide(
     if rule.only == "registration" and by_management:
         return Ignored("not a registration")
     user = _user(event)
-    address = event[PREVIOUS_EMAIL] if change == EMAIL_CHANGED and change in rules else _address(event, user)
-    if not isinstance(address, str) or not usable(address):
-        return Ignored("the user has no email address")
+    if change == EMAIL_CHANGED and change in rules:
+        user = {**user, "primaryEmail": event[PREVIOUS_EMAIL]}
+    address = _address(event, user)
+    if address is None:
+        return Ignored(f"the {'user' if user else 'event'} has no email address")
     profile = user.get("profile")
     languages = languages_of(profile) if isinstance(profile, Mapping) else ()
     # The Management API is called by the operator's own program, not by the reader.
@@ -88,17 +84,11 @@ async def decide(
         template=rule.template,
         priority=Priority.EVENT,
         recipient=address,
-        payload={
-            "event": name,
-            "user": user,
-            "application": event.get("application"),
-            "userAgent": event.get("userAgent"),
-            **({"organization": event["organization"]} if "organization" in event else {}),
-        },
+        payload=_payload(event, user),
         created_at=now,
         expires_at=due_at + lifetime.total_seconds(),
         ip=ip if isinstance(ip, str) else None,
-        languages=languages or await _look_up_languages(last_languages, address),
+        languages=languages or await last_languages(address),
     )
     once = [DedupKey(b"webhook:" + _fingerprint(event), remembered_until)]
     once_per, once_within = rule.once_per, rule.once_within
@@ -110,18 +100,6 @@ async def decide(
         until = now + once_within.total_seconds() if once_within else None
         once.append(DedupKey(f"{kind}:{reader}".encode(), until))
     return EventMessage(message, tuple(once), due_at if rule.delay else None)
-
-
-async def _look_up_languages(
-    last_languages: Callable[[str], Awaitable[tuple[str, ...]]], address: str
-) -> tuple[str, ...]:
-    """Return the languages of the last mail, () if the look-up fails: the mail is sent without them."""
-    try:
-        async with asyncio.timeout(_LOOKUP_SECONDS):
-            return await last_languages(address)
-    except Exception as error:  # noqa: BLE001 - the event is stored all the same
-        log.warning("webhook.language_unknown", problem=str(error) or type(error).__name__)
-        return ()
 
 
 def is_console_test(event: Mapping[str, Any]) -> bool:
@@ -146,22 +124,31 @@ _PARTIAL_ROUTES: Final = ("/custom-data", "/profile")
 
 
 def _user(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the user: `data` in data events, `user` in the Post… events."""
+    """Return the user: `data` in data events, `user` in the Post… events; {}: the event has none."""
     route = event.get("matchedRoute")
     if isinstance(route, str) and route.endswith(_PARTIAL_ROUTES):
         return {}
     for key in ("data", "user"):
         user = event.get(key)
-        if isinstance(user, Mapping):
+        if isinstance(user, Mapping) and "primaryEmail" in user:
             return user
     return {}
 
 
-def _address(event: Mapping[str, Any], user: Mapping[str, Any]) -> Any:
-    """Return the address of the user, or the locked one: a lock-out names no user, and may be of another identifier."""
-    if event.get("event") == IDENTIFIER_LOCKOUT:
-        return event.get("value") if event.get("type") == "email" else None
-    return user.get("primaryEmail")
+def _address(event: Mapping[str, Any], user: Mapping[str, Any]) -> str | None:
+    """Return the address that the mail goes to: the user's, else the one that was typed; None: there is none.
+
+    `value` is what was typed in Identifier.Lockout, `recipient` in Message.RateLimited.
+    """
+    typed = event.get("value") if event.get("type") == "email" else event.get("recipient")
+    address = user.get("primaryEmail") if user else typed
+    return address if isinstance(address, str) and usable(address) else None
+
+
+def _payload(event: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of the mail: the event's fields, `data` as `user`, `userIp` as `ip`."""
+    fields = {key: value for key, value in event.items() if key not in NOT_FOR_MAILS}
+    return {"ip": event.get("userIp"), **fields, "user": user, "application": event.get("application")}
 
 
 def _fingerprint(event: Mapping[str, Any]) -> bytes:

@@ -3,9 +3,10 @@
 Sources: npm's `@logto/connector-kit` 5.1 (TemplateType) and the requests captured in tests/logto-wire.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from math import isfinite, isinf
-from typing import Final
+from typing import Any, Final
 
 GENERIC: Final = "Generic"
 """The message type for which the others fall back."""
@@ -29,6 +30,10 @@ MEMBERSHIP_UPDATED: Final = "Organization.Membership.Updated"
 IDENTIFIER_LOCKOUT: Final = "Identifier.Lockout"
 """The webhook events whose names have a meaning of their own in the code; others are named by the settings."""
 
+NOT_FOR_MAILS: Final = frozenset({"hookId", "data", "userIp", "path", "method", "status", "params", "matchedRoute"})
+"""The fields of a webhook's body that are no variables of mails: what they hold is under another name, or concerns the
+request to the Management API that caused the event."""
+
 PAYLOAD_FIELDS: Final = frozenset(
     {
         *("code", "link", "locale", "uiLocales", "application", "organization", "inviter", "user", "event", "ip"),
@@ -38,10 +43,53 @@ PAYLOAD_FIELDS: Final = frozenset(
         *("applicationId", "cimdClientId", "isSuspended", "hasPassword", "lastSignInAt", "mfaVerificationFactors"),
         *("givenName", "familyName", "middleName", "nickname", "preferredUsername", "website", "gender"),
         *("birthdate", "zoneinfo", "address", "formatted", "streetAddress", "locality", "region", "postalCode"),
-        *("country", "userAgent"),
+        *("country", "interactionEvent", "userAgent", "sessionId", "userId", "organizationId", "value", "recipient"),
+        *("action", "addedUserIds", "removedUserIds", "revokedGrantIds", "maxAllowedGrants"),
+        *("preRevocationActiveGrantCount", "adaptiveMfaResult"),
     }
 )
 """The keys of Logto's own payloads, at any depth; all other keys are the tenant's data."""
+
+_OWNER: Final = {
+    **dict.fromkeys(("id", "name", "displayName"), ""),
+    "branding": dict.fromkeys(("logoUrl", "darkLogoUrl", "favicon", "darkFavicon"), ""),
+}
+_ADDRESS: Final = ("formatted", "streetAddress", "locality", "region", "postalCode", "country")
+_PROFILE: Final = (
+    *("givenName", "familyName", "middleName", "nickname", "preferredUsername", "website", "gender", "birthdate"),
+    *("zoneinfo", "locale"),
+)
+_USER: Final = {
+    **dict.fromkeys(("id", "username", "name", "primaryEmail", "primaryPhone", "avatar"), ""),
+    "profile": {**dict.fromkeys(_PROFILE, ""), "address": dict.fromkeys(_ADDRESS, "")},
+}
+_LOCALES: Final = {"locale": "", "uiLocales": ""}
+
+CODE_VARIABLES: Final[Mapping[str, Any]] = {
+    "code": "", **_LOCALES, "application": _OWNER, "organization": _OWNER, "user": _USER,
+}  # fmt: skip
+"""The fields of a payload with a code, all empty: Logto leaves out those that do not apply, or sends null."""
+INVITATION_VARIABLES: Final[Mapping[str, Any]] = {
+    "link": "", **_LOCALES, "application": _OWNER, "organization": _OWNER, "inviter": _USER,
+}  # fmt: skip
+"""Those of an invitation."""
+EVENT_VARIABLES: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("event", "createdAt", "interactionEvent", "ip", "userAgent", "sessionId", "applicationId"), ""),
+    **dict.fromkeys(("userId", "organizationId", "type", "value", "action", "recipient"), ""),
+    **_LOCALES, "user": _USER, "application": _OWNER,
+}  # fmt: skip
+"""Those of a mail for a webhook event."""
+
+
+def complete(given: Any, known: Any = "") -> Any:
+    """Return a payload with all known fields, and empty texts instead of nulls, at any depth."""
+    if given is None:
+        return known
+    if isinstance(given, Mapping):
+        fields = known if isinstance(known, Mapping) else {}
+        return {**fields, **{key: complete(value, fields.get(key, "")) for key, value in given.items()}}
+    return [complete(item) for item in given] if isinstance(given, list) else given
+
 
 _LARGEST_EXACT: Final = 2**53
 _SMALLEST_DECIMAL: Final = 1e-6

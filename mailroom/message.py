@@ -158,7 +158,7 @@ class Email(msgspec.Struct, frozen=True, kw_only=True):
     template_at_provider: str = ""
     """The provider's name of a template of its own, which is used instead of subject and bodies."""
     variables: Payload = msgspec.field(default_factory=dict)
-    """The variables of that template: Logto's payload, with `locale` and, if Logto sent them, `uiLocales`."""
+    """The variables of that template: Logto's payload, completed by `mailroom.logto.complete`."""
     message: Message | None = None
     """The message that is forwarded instead of a rendered mail, see `unrendered`."""
 
@@ -242,6 +242,13 @@ def new_id(now: Instant, entropy: bytes) -> str:
     number = number & ~(0x3 << 62) | 2 << 62
     digits = f"{number:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def id_in(payload: Payload, field: str) -> str:
+    """Return the id of a payload's application, organization or user; empty if there is none."""
+    value = payload.get(field)
+    id_ = value.get("id") if isinstance(value, Mapping) else None
+    return id_ if isinstance(id_, str) else ""
 
 
 _TAG: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,8}\Z")

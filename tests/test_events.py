@@ -7,10 +7,8 @@ from random import Random
 from typing import Any
 
 import pytest
-import structlog.testing
 
 from mailroom.config.model import EventRule as Rule
-from mailroom.errors import OutboxError, SealBroken
 from mailroom.events import EventMessage, Ignored, decide
 from mailroom.message import Priority
 from tests.clock import START
@@ -42,30 +40,6 @@ async def _decide(
     )
 
 
-@pytest.mark.parametrize(
-    "fault", [OutboxError("disk I/O error"), SealBroken("languages"), KeyError("x"), TimeoutError()]
-)
-async def test_a_failed_look_up_of_the_language_does_not_lose_the_mail(fault: Exception) -> None:
-    """The mail is sent without a language."""
-
-    async def broken(recipient: str) -> tuple[str, ...]:
-        raise fault
-
-    with structlog.testing.capture_logs() as lines:
-        decision = await decide(
-            _event("User.Created-experience-register-email-code"),
-            rules=WELCOME,
-            lifetime=timedelta(days=3),
-            remembered_until=START + 99,
-            now=START,
-            entropy=Random(1).randbytes,
-            last_languages=broken,
-        )
-    assert isinstance(decision, EventMessage)
-    assert decision.message.languages == ()
-    assert [line["event"] for line in lines] == ["webhook.language_unknown"]
-
-
 async def _message(event: dict[str, Any], rules: dict[str, Rule] | None = None, languages: tuple[str, ...] = ()) -> Any:
     decision = await _decide(event, rules, languages)
     assert isinstance(decision, EventMessage), decision
@@ -82,9 +56,14 @@ async def test_a_registered_user_is_welcomed() -> None:
     assert message.ip == "203.0.113.7"
     assert message.payload == {
         "event": "User.Created",
+        "createdAt": "2026-11-21T09:29:33.959Z",
+        "interactionEvent": "Register",
+        "ip": "203.0.113.7",
+        "userAgent": event["userAgent"],
+        "sessionId": event["sessionId"],
+        "applicationId": event["applicationId"],
         "user": event["data"],
         "application": event["application"],
-        "userAgent": event["userAgent"],
     }
 
 
@@ -143,6 +122,26 @@ async def test_other_events_can_be_configured() -> None:
     assert (changed.template, changed.recipient, changed.ip) == ("PasswordChanged", "grace@example.com", "203.0.113.7")
     updated = await _message(_event("User.Data.Updated-account-api-primary-email-changed"), rules)
     assert (updated.template, updated.recipient) == ("Changed", "grace.new@example.com")
+
+
+async def test_a_lockout_is_told_to_the_address_that_was_typed() -> None:
+    """A user name or a phone number is no address, whatever it looks like."""
+    rules = {"Identifier.Lockout": Rule(template="Locked"), "Message.RateLimited": Rule(template="Locked")}
+    locked = _event("Identifier.Lockout-experience-wrong-code")
+    assert (await _message(locked, rules, ("fr",))).languages == ("fr",)
+    assert (await _message(locked, rules)).recipient == "ada@example.com"
+    none = Ignored("the event has no email address")
+    assert await _decide(_event("Identifier.Lockout-experience-wrong-password"), rules) == none
+    assert await _decide(locked | {"type": "phone"}, rules) == none
+    limited = _event("Message.RateLimited-experience-too-many-codes")
+    assert (await _message(limited, rules)).recipient == "ratelimited@example.com"
+    assert await _decide(limited | {"recipient": "15551234567"}, rules) == none
+
+
+async def test_the_ip_address_has_one_name() -> None:
+    """Logto calls it `userIp` in the events of a sign-in."""
+    message = await _message(_event("PostSignIn-experience-signin-email-code"), {"PostSignIn": Rule(template="Notice")})
+    assert message.payload["ip"] == message.ip == "203.0.113.7"
 
 
 async def test_the_object_of_a_partial_update_is_not_taken_for_the_user() -> None:

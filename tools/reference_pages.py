@@ -1,20 +1,23 @@
-"""Writes the tables of docs/settings.md, docs/providers.md and docs/providers/: `python -m tools.reference_pages`.
+"""Writes the tables of the pages in docs/ that describe settings and variables: `python -m tools.reference_pages`.
 
 The rest of these pages is written by hand: only what is between the two markers is replaced.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from mailroom import providers
-from mailroom.config.fields import fields_by_name, table_of
+from mailroom.config.fields import fields_by_name, item_table_of, table_of, variable
 from mailroom.config.model import Settings
 from mailroom.config.provider_types import provider_type, provider_types
 from mailroom.config.setting_rows import SettingRow, setting_rows
+from mailroom.logto import CODE_VARIABLES, EVENT_VARIABLES, INVITATION, INVITATION_VARIABLES
 from mailroom.providers import ProviderSettings
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
@@ -30,6 +33,7 @@ def pages() -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Yield each page, and its generated sections."""
     yield DOCS / "settings.md", (_all_settings(),)
     yield DOCS / "providers.md", (_types_table(), _common_settings())
+    yield DOCS / "templates.md", (_variables_table(),)
     for file in sorted(PROVIDER_PAGES.glob("*.md")):
         yield file, (_table(provider_type(file.stem).settings),)
 
@@ -43,11 +47,17 @@ def fill(text: str, *sections: str) -> str:
 
 
 def _all_settings() -> str:
-    tables = {name: table for name, field in fields_by_name(Settings).items() if (table := table_of(field.annotation))}
-    general = {name: field for name, field in fields_by_name(Settings).items() if name not in tables}
+    fields = fields_by_name(Settings)
+    tables = {name: table for name, field in fields.items() if (table := table_of(field.annotation))}
+    lists = {name: table for name, field in fields.items() if (table := item_table_of(field.annotation))}
+    general = {name: field for name, field in fields.items() if name not in tables}
     parts = ["## General\n", _table(setting_rows(general, ()))]
     for name, table in tables.items():
         parts += [f"## [{name}]\n", _first_paragraph(table), _table(setting_rows(fields_by_name(table), (name,)))]
+    for name, table in lists.items():
+        rows = setting_rows(fields_by_name(table), (name,))
+        parts += [f"## [[{name}]]\n", _first_paragraph(table)]
+        parts += [_table(replace(row, variable=variable((name,))) for row in rows)]
     parts += ["## [providers.*name*]\n", "Every provider has these:\n", _common_settings()]
     for provider in provider_types():
         parts += [f'### type = "{provider.type}"\n', _first_paragraph(providers.module_of(provider.type).Settings)]
@@ -66,6 +76,29 @@ def _types_table() -> str:
 
 def _common_settings() -> str:
     return _table(setting_rows(fields_by_name(ProviderSettings), ("providers", "main")))
+
+
+def _variables_table() -> str:
+    """Return which variables a template at the provider has: by kind of mail, then by object."""
+    kinds = {
+        "kinds with a code": CODE_VARIABLES,
+        f"`{INVITATION}`": INVITATION_VARIABLES,
+        "kinds for events, `Welcome` too": EVENT_VARIABLES,
+    }
+    rows = {kind: [f"{name}.…" if value else name for name, value in known.items()] for kind, known in kinds.items()}
+    objects: dict[tuple[str, ...], dict[str, None]] = {}
+    for name, value in ChainMap(*map(dict, reversed(kinds.values()))).items():
+        if value:
+            objects.setdefault(tuple(_dotted_names(value)), {})[f"`{name}.…`"] = None
+    rows |= {", ".join(names): list(fields) for fields, names in objects.items()}
+    lines = ["| of | variables |", "| --- | --- |"]
+    lines += [f"| {of} | {', '.join(f'`{name}`' for name in names)} |" for of, names in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _dotted_names(known: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, value in known.items():
+        yield from _dotted_names(value, f"{above}{name}.") if value else (f"{above}{name}",)
 
 
 def _first_paragraph(model: type[BaseModel]) -> str:

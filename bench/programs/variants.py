@@ -42,6 +42,7 @@ class InMemoryOutbox(SqliteOutbox):
         self,
         message: Message,
         *,
+        route: str = "",  # noqa: ARG002 - the protocol's
         repeat_of: bytes | None = None,  # noqa: ARG002 - the protocol's
         once: Sequence[DedupKey] = (),  # noqa: ARG002 - likewise
         supersede_key: bytes | None = None,  # noqa: ARG002 - likewise
@@ -63,7 +64,13 @@ class InMemoryOutbox(SqliteOutbox):
         await asyncio.sleep(0)
         return SettleResult(is_recorded=True)
 
-    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:  # noqa: ARG002 - the protocol's
+    async def claim(
+        self,
+        limits: Sequence[ClaimLimit],
+        *,
+        lease_seconds: float,  # noqa: ARG002 - the protocol's
+        route_of: Callable[[Message], str] | None = None,  # noqa: ARG002 - likewise
+    ) -> ClaimResult:
         """Lease what was put without a lease."""
         leased = [Leased(self._queue.pop(id_), ()) for id_ in list(self._queue)[: limits[0].total]]
         return ClaimResult(tuple(leased), None)

@@ -4,10 +4,12 @@ import click
 
 from mailroom.cli.context import CliContext, as_json
 from mailroom.cli.output import print_faults, print_json, print_line, print_table, progress_bar
-from mailroom.config import template_sources, warnings
+from mailroom.config import senders, template_sources, warnings
 from mailroom.config.model import Settings
+from mailroom.config.overrides import Override
 from mailroom.errors import Fault, RenderingError, SettingsError
 from mailroom.lint import CHECKS, Finding
+from mailroom.message import Address
 
 _LISTED = 3
 """How many kinds or languages a finding lists by name."""
@@ -87,16 +89,31 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
+def _mailbox(address: Address) -> str:
+    return f"{address.name} <{address.email}>".strip()
+
+
+def _describe_route(settings: Settings, names: tuple[str, ...]) -> str:
+    return ", then ".join(f"{name} ({settings.providers[name].type})" for name in names)
+
+
+def _describe_override(settings: Settings, override: Override) -> str:
+    parts = [f"from {_mailbox(override.sender)}"] if override.sender else []
+    parts += [f"Reply-To {_mailbox(override.reply_to)}"] if override.reply_to else []
+    parts += [f"delivered by {_describe_route(settings, override.providers)}"] if override.providers else []
+    return "; ".join(parts)
+
+
 def _print_summary(settings: Settings, cautions: list[str]) -> None:
     print_line("The settings are valid.", style="green")
     for caution in cautions:
         print_line(f"Warning: {caution}", style="yellow")
-    route = settings.routes.get("default") or tuple(settings.providers)
     print_table(
         ("", ""),
         [
-            ("from", f"{settings.sender.name} <{settings.sender.email}>".strip()),
-            ("delivered by", ", then ".join(f"{name} ({settings.providers[name].type})" for name in route)),
+            ("from", _mailbox(settings.sender)),
+            ("delivered by", _describe_route(settings, senders.routes(settings)["default"])),
+            *((str(one.when), _describe_override(settings, one)) for one in settings.overrides),
             ("stored in", str(settings.database_path)),
             ("listens on", f"{settings.host} port {settings.port}"),
             ("webhook", "open" if settings.webhook.signing_keys else "closed: no webhook.signing_keys"),

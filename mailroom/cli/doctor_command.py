@@ -1,6 +1,7 @@
 """`mailroom doctor`: checks the outgoing address, the credentials, and MX, SPF, DKIM, DMARC and PTR."""
 
 import asyncio
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -10,7 +11,8 @@ from mailroom.cli.context import CliContext, as_json
 from mailroom.cli.output import print_json, print_line
 from mailroom.clock import SystemClock
 from mailroom.config.model import Settings
-from mailroom.doctor import Examination, ExaminationOptions, IpAddress, Mark, SystemResolver, examine
+from mailroom.config.senders import senders_of
+from mailroom.doctor import CheckResult, Examination, ExaminationOptions, IpAddress, Mark, SystemResolver, examine
 from mailroom.errors import MailroomError
 
 _MARKS: Final = {Mark.GOOD: ("✓", "green"), Mark.WRONG: ("✗", "bold red"), Mark.UNKNOWN: ("–", "yellow")}  # noqa: RUF001 - as it is printed
@@ -76,7 +78,7 @@ def doctor(
     names = providers or tuple(settings.providers)
     secrets = _ServerSecrets(cli, settings)
     examinations = asyncio.run(_examine_all(settings, names, resolver or SystemResolver(), secrets, options))
-    wrong = sum(result.mark is Mark.WRONG for examination in examinations for result in examination.results)
+    wrong = sum(result.mark is Mark.WRONG for examination in examinations for result in examination.all_results)
     if as_json:
         print_json({"wrong": wrong, "providers": [_as_json(examination) for examination in examinations]})
     else:
@@ -98,7 +100,7 @@ async def _examine_all(
         examine(
             name,
             settings.providers[name],
-            settings.sender,
+            senders_of(settings, name),
             resolver=resolver,
             clock=clock,
             secrets=secrets,
@@ -143,23 +145,39 @@ def _as_json(examination: Examination) -> dict[str, Any]:
     return {
         "provider": examination.provider,
         "type": examination.type,
-        "from": examination.sender.email,
+        "from": [sender.email for sender in examination.senders],
         "findings": [
-            {"about": result.about, "mark": result.mark, "diagnostic": result.text, "todo": result.todo}
-            for result in examination.results
+            {
+                "domain": domain,
+                "about": result.about,
+                "mark": result.mark,
+                "diagnostic": result.text,
+                "todo": result.todo,
+            }
+            for domain, results in ((None, examination.results), *examination.domains.items())
+            for result in results
         ],
     }
 
 
 def _print(examinations: list[Examination], wrong: int) -> None:
     for examination in examinations:
-        print_line(f"{examination.provider} ({examination.type}), mails from {examination.sender.email}", style="bold")
-        for result in examination.results:
-            print_line("  ", _MARKS[result.mark], f" {result.about:<12}", result.text)
-            if result.todo:
-                print_line(f"    → {result.todo}", style="" if result.mark is Mark.WRONG else "dim")
+        senders = ", ".join(sender.email for sender in examination.senders)
+        print_line(f"{examination.provider} ({examination.type}), mails from {senders}", style="bold")
+        _print_results(examination.results)
+        for domain, results in examination.domains.items():
+            if len(examination.domains) > 1:
+                print_line(f"  mails from @{domain}", style="bold")
+            _print_results(results)
         print_line()
     if wrong:
         print_line(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong.", style="bold red")
     else:
         print_line("Nothing is wrong.", style="green")
+
+
+def _print_results(results: Sequence[CheckResult]) -> None:
+    for result in results:
+        print_line("  ", _MARKS[result.mark], f" {result.about:<12}", result.text)
+        if result.todo:
+            print_line(f"    → {result.todo}", style="" if result.mark is Mark.WRONG else "dim")

@@ -13,6 +13,7 @@ from mailroom.cli.output import iso_time, local_time, print_json, print_line, pr
 from mailroom.clock import Instant
 from mailroom.config.durations import parse_duration
 from mailroom.config.model import Settings
+from mailroom.config.senders import routes
 from mailroom.message import State
 from mailroom.outbox import OperatorResult
 
@@ -224,8 +225,8 @@ def pause(cli: CliContext, *, provider: str, as_json: bool) -> None:
         print_line(f"{provider} is paused; servers notice within a second.")
     else:
         print_line(f"{provider} was paused already, at {local_time(paused[provider])}.")
-    routes = {"default": tuple(settings.providers)} | settings.routes
-    if stopped := [route for route, names in routes.items() if set(names) <= set(paused)]:
+    named = {f"override for {one.when}": one.providers for one in settings.overrides if one.providers}
+    if stopped := [route for route, names in (*routes(settings).items(), *named.items()) if set(names) <= set(paused)]:
         print_line(
             f"Warning: all providers of some routes are paused: {', '.join(stopped)}. Mails wait there; codes expire.",
             style="yellow",

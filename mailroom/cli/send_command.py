@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 import httpx
@@ -22,6 +23,8 @@ _SENT: Final = frozenset({State.SENT, State.DELIVERED})
 @click.argument("address")
 @click.option("--template", default=GENERIC, show_default=True, help="The message's type, as Logto names it.")
 @click.option("--locale", default=None, help="The reader's language, as a tag: fr-CA.")
+@click.option("--application", metavar="ID", help="The id of the application that the mail is for.")
+@click.option("--organization", metavar="ID", help="The id of the organization that the mail is for.")
 @click.option("--url", default=None, help="Base URL of the server.  [default: from the settings]")
 @click.option(
     "--wait",
@@ -33,14 +36,27 @@ _SENT: Final = frozenset({State.SENT, State.DELIVERED})
 @as_json
 @click.pass_obj
 def send(
-    cli: CliContext, *, address: str, template: str, locale: str | None, url: str | None, wait: float, as_json: bool
+    cli: CliContext,
+    *,
+    address: str,
+    template: str,
+    locale: str | None,
+    application: str | None,
+    organization: str | None,
+    url: str | None,
+    wait: float,
+    as_json: bool,
 ) -> None:
     """Send a test mail to ADDRESS through the running server, with the code 000000 as Logto's console does.
 
     Prints the message's id and its state; exits with 1 unless it was sent.
     """
     settings = cli.settings()
-    id_ = asyncio.run(_post(settings, url or server_url(settings), address, template, locale))
+    owners = {"application": application, "organization": organization}
+    payload: dict[str, Any] = {"code": CONSOLE_TEST_CODE} | ({"locale": locale} if locale else {})
+    payload |= {owner: {"id": owner_id} for owner, owner_id in owners.items() if owner_id}
+    request = {"to": address, "type": template, "payload": payload}
+    id_ = asyncio.run(_post(settings, url or server_url(settings), request))
     if not as_json:
         print_line(f"accepted as {id_}")
     record = asyncio.run(_wait_for_outcome(cli, settings, id_, wait))
@@ -52,14 +68,13 @@ def send(
         raise click.ClickException(f"not sent within {wait:g} s; check again with: mailroom outbox show {id_}")
 
 
-async def _post(settings: Settings, url: str, address: str, template: str, locale: str | None) -> str:
+async def _post(settings: Settings, url: str, request: Mapping[str, Any]) -> str:
     """Post as Logto's connector does; return the message's id."""
-    payload = {"code": CONSOLE_TEST_CODE} | ({"locale": locale} if locale else {})
     accepted = settings.connector.authorization
     headers = {"authorization": accepted[0].get_secret_value()} if accepted else {}
     try:
         async with httpx.AsyncClient(timeout=30, headers=headers, trust_env=False) as client:
-            response = await client.post(f"{url}/email", json={"to": address, "type": template, "payload": payload})
+            response = await client.post(f"{url}/email", json=request)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise click.ClickException(
             f"No server answers at {url} ({error}); start it, or set its address with --url."

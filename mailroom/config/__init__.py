@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from mailroom import providers
 from mailroom.config import constraints, development
 from mailroom.config.constraints import warnings
-from mailroom.config.fields import SettingPath, fields_by_name, table_of, values_of, variable
+from mailroom.config.fields import SettingPath, fields_by_name, item_table_of, table_of, values_of, variable
 from mailroom.config.model import Settings
 from mailroom.config.sources import CONFIG, RawConfig, did_you_mean
 from mailroom.errors import Fault, SettingsError
@@ -168,7 +168,9 @@ def _table_at(model: type[BaseModel], path: SettingPath) -> type[BaseModel] | No
     annotation: Any = model
     for part in path:
         table = table_of(annotation)
-        if table is None:
+        if isinstance(part, int):
+            annotation = item_table_of(annotation)
+        elif table is None:
             annotation = values_of(annotation)
         elif part in fields_by_name(table):
             annotation = fields_by_name(table)[str(part)].annotation

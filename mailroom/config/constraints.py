@@ -11,7 +11,10 @@ from pydantic import BaseModel, SecretStr
 
 from mailroom.config.fields import SettingPath
 from mailroom.config.model import SQLITE, Settings
+from mailroom.config.overrides import Override
+from mailroom.config.senders import providers_of
 from mailroom.config.sources import did_you_mean
+from mailroom.message import TEMPLATES
 from mailroom.providers import ProviderSettings
 
 PathFault = tuple[SettingPath, str]
@@ -64,6 +67,8 @@ def find_faults(
     for name, provider in settings.providers.items():
         if problem := provider.inexpressible(provider.sender or settings.sender, settings.reply_to):
             yield ("providers", name), problem
+    for index, override in enumerate(settings.overrides):
+        yield from _override(settings, override, ("overrides", index), names)
     if settings.connector.trusted_proxies and settings.connector.trusted_hops:
         yield ("connector", "trusted_hops"), "cannot be combined with trusted_proxies; remove one of them"
     recipient = settings.limits.recipient
@@ -84,6 +89,15 @@ def warnings(settings: Settings) -> list[str]:
         messages += [f"provider {name} {warning}" for warning in _transport_warnings(provider)]
     if settings.metrics_token is None and _is_public(settings.host):
         messages.append(f"anyone who can connect can read /metrics on {settings.host}: set metrics_token")
+    kinds = sorted({*TEMPLATES, *(event.template for event in settings.webhook.events.values())})
+    for index, override in enumerate(settings.overrides):
+        kind = override.when.kind
+        if kind and kind not in kinds:
+            messages.append(
+                f"overrides[{index}].when.kind: no mail of the kind {kind!r} is known{did_you_mean(kind, kinds)}"
+            )
+        if any(earlier.when.includes(override.when) for earlier in settings.overrides[:index]):
+            messages.append(f"overrides[{index}] is never used: an earlier override matches all of its mails")
     if settings.role == "web":
         messages.append('role = "web" on SQLite stores messages and sends none: it is for benchmarks')
     if settings.shutdown_timeout < _DRAIN:
@@ -184,13 +198,26 @@ def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[PathFa
 
 def _routes(settings: Settings, names: list[str], *, unordered: bool) -> Iterator[PathFault]:
     for template, route in settings.routes.items():
-        for index, name in enumerate(route):
-            if name not in names:
-                yield ("routes", template, index), f"there is no provider {name!r}{did_you_mean(name, names)}"
-            elif name in route[:index]:
-                yield ("routes", template, index), f"{name!r} is listed twice"
+        yield from _unknown_providers(("routes", template), route, names)
         if not route:
             yield ("routes", template), "names no provider"
     if unordered and "default" not in settings.routes:
         problem = "variables have no order: set the order of the providers"
         yield ("routes", "default"), f"{problem}, MAILROOM_ROUTES__DEFAULT={','.join(names)}"
+
+
+def _override(settings: Settings, override: Override, path: SettingPath, names: list[str]) -> Iterator[PathFault]:
+    yield from _unknown_providers((*path, "providers"), override.providers or (), names)
+    for name in providers_of(settings, override):
+        if provider := settings.providers.get(name):
+            sender = override.sender or provider.sender or settings.sender
+            if problem := provider.inexpressible(sender, override.reply_to or settings.reply_to):
+                yield path, f"provider {name} cannot send these mails: {problem}"
+
+
+def _unknown_providers(path: SettingPath, route: tuple[str, ...], names: list[str]) -> Iterator[PathFault]:
+    for index, name in enumerate(route):
+        if name not in names:
+            yield (*path, index), f"there is no provider {name!r}{did_you_mean(name, names)}"
+        elif name in route[:index]:
+            yield (*path, index), f"{name!r} is listed twice"

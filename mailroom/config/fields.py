@@ -33,6 +33,12 @@ def values_of(annotation: Any) -> Any | None:
     return next((get_args(part)[1] for part in alternatives(annotation) if get_origin(part) is dict), None)
 
 
+def item_table_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of the items if the setting is a list of tables."""
+    lists = (part for part in alternatives(annotation) if get_origin(part) is tuple)
+    return next((table for part in lists if (table := table_of(get_args(part)[0]))), None)
+
+
 def is_list(annotation: Any) -> bool:
     """Return whether several values may be given."""
     return any(get_origin(part) in (tuple, list, set, frozenset) for part in alternatives(annotation))

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mailroom.address import ascii_domain
 from mailroom.config.durations import Duration, Limit
+from mailroom.config.overrides import Override
 from mailroom.logto import USER_CREATED
 from mailroom.message import WELCOME
 from mailroom.notices import CHANGES, NOTICES
@@ -38,6 +39,12 @@ def _as_list(value: Any) -> Any:
 
 def _strip(value: SecretStr) -> SecretStr:
     return SecretStr(value.get_secret_value().strip())
+
+
+def _check_tables(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError("write each as a table with two brackets: [[overrides]]")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
 
 
 Secret = Annotated[SecretStr, AfterValidator(_check_not_empty)]
@@ -242,7 +249,7 @@ class Settings(Section):
     )
     sender_domains: tuple[Annotated[str, AfterValidator(_to_ascii_domain)], ...] = Field(
         (),
-        description="domains that a template's `send_from` may use, besides those of `from` and the providers' `from`",
+        description="domains that a template's `send_from` may use, besides those of every `from` in the settings",
     )
     link_schemes: tuple[Annotated[str, AfterValidator(_parse_link_scheme)], ...] = Field(
         (), description="schemes of invitation links besides http and https: `acme` for `acme://join?…`"
@@ -272,6 +279,9 @@ class Settings(Section):
     )
     routes: dict[str, tuple[str, ...]] = Field(
         {}, description="template → names of providers in order; `default` is for all other templates"
+    )
+    overrides: Annotated[tuple[Override, ...], BeforeValidator(_check_tables)] = Field(
+        (), description="other senders or providers for some mails, see `[[overrides]]`; in a variable a JSON list"
     )
     console: Console = Field(Console(), description="")
     dev: bool = Field(default=False, exclude=True, description="set by --dev only")

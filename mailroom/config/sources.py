@@ -104,11 +104,13 @@ class RawConfig:
         return table if isinstance(table, dict) else {}
 
     def _normalize_path(self, path: SettingPath) -> SettingPath:
-        """Remove the index if a single value was given instead of a list."""
+        """Remove the index of a list with a single value, which may be given without the list, unless it is a table."""
         value: Any = self.tree
         normalized: SettingPath = ()
         for part in path:
-            if isinstance(part, int) and not (isinstance(value, list) and len(value) > 1):
+            if isinstance(part, int) and not (
+                isinstance(value, list) and (len(value) > 1 or isinstance(value[0], dict))
+            ):
                 break
             normalized = (*normalized, part)
             value = value[part] if isinstance(part, int) else value.get(part) if isinstance(value, dict) else None

@@ -27,7 +27,8 @@ def build_renderer(settings: Settings, *, on_fault: Callable[[Fault], None] = lo
 
 def sender_domains(settings: Settings) -> frozenset[str]:
     """Return the domains, in ASCII, that mail may be sent from."""
-    senders = [settings.sender, *(provider.sender for provider in settings.providers.values() if provider.sender)]
+    of_providers = [provider.sender for provider in settings.providers.values()]
+    senders = filter(None, (settings.sender, *of_providers, *(override.sender for override in settings.overrides)))
     domains = [*(_domain(sender.email) for sender in senders), *settings.sender_domains]
     return frozenset(domain.lower() for domain in domains)
 

@@ -11,7 +11,7 @@ from mailroom.clock import Instant
 from mailroom.courier.channels.channel import Channel
 from mailroom.courier.channels.limiter import PriorityLimiter
 from mailroom.courier.routes import Routes
-from mailroom.message import Priority
+from mailroom.message import Message, Priority
 from mailroom.outbox import ClaimLimit, Leased
 
 _SLOTS_PER_PERMIT: Final = 4
@@ -90,18 +90,18 @@ class Admission:
     """The slots of all routes."""
 
     def __init__(self, channels: Mapping[str, Channel], routes: Routes) -> None:
-        sets = {routes.default, *routes.by_template.values()}
-        self._slots = {names: Slots(tuple(channels[name] for name in names)) for names in sets}
+        self._slots = {names: Slots(tuple(channels[name] for name in names)) for names in routes.all()}
         self._routes = routes
+        self._named = tuple(filter(None, map(routes.route_name, self._slots)))
 
     @property
     def has_backlog(self) -> bool:
         """Whether messages wait in the outbox for a slot."""
         return any(slots.backlog for slots in self._slots.values())
 
-    def slots(self, template: str) -> Slots:
-        """Return the slots for messages with this template."""
-        return self._slots[self._routes.providers(template)]
+    def slots(self, message: Message) -> Slots:
+        """Return the slots for a message."""
+        return self._slots[self._routes.providers(message)]
 
     def end_waits(self, now: Instant) -> None:
         """End the waits for slots that have lasted long enough."""
@@ -119,21 +119,17 @@ class Admission:
         for names, slots in self._slots.items():
             total, others = slots.limit_claim(is_due=is_due)
             if total:
-                is_default = names == self._routes.default
-                templates = tuple(
-                    template
-                    for template, providers in self._routes.by_template.items()
-                    if (providers == names) is not is_default
-                )
+                name = self._routes.route_name(names)
                 slots.begin_claim()
-                limits[slots] = ClaimLimit(templates, total, others, exclude=is_default)
+                # The default's also has routes that are not in the settings any more.
+                limits[slots] = ClaimLimit((name,) if name else self._named, total, others, exclude=not name)
         return limits
 
     def end_claim(self, limits: Mapping[Slots, ClaimLimit], leased: Iterable[Leased]) -> None:
         """Take slots for what a claim has leased."""
         priorities: dict[Slots, list[Priority]] = {slots: [] for slots in limits}
         for one in leased:
-            priorities[self.slots(one.message.template)].append(one.message.priority)
+            priorities[self.slots(one.message)].append(one.message.priority)
         for slots, limit in limits.items():
             slots.end_claim(limit, priorities[slots])
 

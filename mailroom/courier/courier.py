@@ -114,14 +114,20 @@ class Courier:
     ) -> PutResult:
         """Store a message and see that it is sent; durable when this returns. Raises CannotKeep and LimitExceeded."""
         key = self._supersede_key(message)
-        slots, lease = self._admission.slots(message.template), None
+        slots, lease = self._admission.slots(message), None
         if self._delivers and not self._draining and not due_at:
-            provider = self._selector.choose(self._routes.providers(message.template))
+            provider = self._selector.choose(self._routes.providers(message))
             if provider and await slots.acquire(message.priority):
                 lease = Lease(provider, LEASE_SECONDS)
         try:
             result = await self._outbox.put(
-                message, repeat_of=repeat_of, once=once, supersede_key=key, lease=lease, due_at=due_at
+                message,
+                route=self._routes.name(message),
+                repeat_of=repeat_of,
+                once=once,
+                supersede_key=key,
+                lease=lease,
+                due_at=due_at,
             )
         except BaseException:
             if lease:
@@ -202,6 +208,12 @@ class Courier:
         """Lease due messages for the slots that are free; return whether there were any."""
         try:
             claimed = await self._outbox.claim(tuple(limits.values()), lease_seconds=LEASE_SECONDS)
+            routes = {one.message.id: self._routes.name(one.message) for one in claimed.leased}
+            changed = {
+                one.message.id: routes[one.message.id] for one in claimed.leased if one.route != routes[one.message.id]
+            }
+            if changed:  # the settings were changed: they take slots when they are claimed by their present route
+                await self._outbox.reroute(changed)
         except Exception as error:  # without this loop nothing would be sent any more
             self._admission.abandon_claim(limits)
             if isinstance(error, CannotKeep):
@@ -210,13 +222,13 @@ class Courier:
                 log.exception("claim.failed")
             return False
         # A lease may have run out while the outcome could not be recorded: its delivery goes on.
-        leased = [one for one in claimed.leased if one.message.id not in self._deliveries]
+        leased = [one for one in claimed.leased if one.message.id not in {*self._deliveries, *changed}]
         self._admission.end_claim(limits, leased)
         if len(leased) < len(claimed.leased):
             self._admission.abandon_claim(limits)  # they used up its limit: more may wait
         for one in leased:
             key = self._supersede_key(one.message)
-            self._start_delivery(one, self._admission.slots(one.message.template), key)
+            self._start_delivery(one, self._admission.slots(one.message), key)
         if claimed.next_due is not None:
             self._wake_at(claimed.next_due)
         return bool(leased)

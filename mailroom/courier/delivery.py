@@ -1,5 +1,6 @@
 """One message's delivery: rendered, handed to the route's providers in order; returns what is to be recorded."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -70,7 +71,7 @@ class Delivery:
     async def deliver(self, leased: Leased) -> Settlement:
         """Ask each provider of the route once at most."""
         message = leased.message
-        order = self.routes.order(message.template, message.priority, leased.attempts)
+        order = self.routes.order(message, leased.attempts)
         round_ = Round(message, leased.attempts, leased.begun, list(order), dict(leased.rendered))
         give_up_at = self.clock.now() + LONGEST_WAIT_SECONDS
         try:
@@ -160,12 +161,13 @@ class Delivery:
         return replace(attempt, duration_seconds=seconds, outcome=outcome, diagnostic=diagnostic), result
 
     def _render(self, channel: Channel, message: Message) -> Email:
+        sender, reply_to = self.routes.senders(message, channel.sender, self.reply_to)
         if channel.forwards:
-            return unrendered(message, channel.sender)
+            return unrendered(message, sender)
         return self.renderer.render(
             message,
-            sender=channel.sender,
-            reply_to=self.reply_to,
+            sender=sender,
+            reply_to=reply_to,
             template_at_provider=channel.template_for(message.template),
             auto_submitted=channel.auto_submitted,
         )
@@ -189,12 +191,13 @@ class Delivery:
             refused = any(isinstance(failure, Declined) for failure in failures)
             reason = HELD_REFUSED if refused else HELD_MISCONFIGURED
             return Settlement(message.id, State.HELD, attempts, reason=reason)
-        rounds = self.routes.rounds(message.template, attempts)
+        rounds = self.routes.rounds(message, attempts)
         due_at = next_round(
             message.priority,
             rounds,
             now=self.clock.now(),
             retry_after=_soonest(failures),
+            is_brief=any(isinstance(failure, Unavailable) and failure.exceeds_concurrency for failure in failures),
             jitter=self.jitter(),
         )
         if due_at is None:
@@ -233,7 +236,8 @@ def _queue_again(message: Message, attempts: tuple[Attempt, ...], now: Instant) 
 
 def _diagnostic(error: SendingError, message: Message, email: Email) -> str:
     """Return what is recorded of a refusal: its code, the provider's diagnostic without secrets, and our hint."""
-    code = "" if error.diagnostic.startswith(error.code) else error.code
+    is_repeated = re.search(rf"(?<!\w){re.escape(error.code)}(?!\w)", error.diagnostic)
+    code = "" if is_repeated else error.code
     diagnostic = redact(f"{code} {error.diagnostic}".strip(), message, email)
     return f"{diagnostic} → {error.hint}" if error.hint else diagnostic
 

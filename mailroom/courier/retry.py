@@ -16,15 +16,24 @@ _SPREAD: Final = 0.2
 
 
 def next_round(
-    priority: Priority, rounds: int, *, now: Instant, retry_after: float | None = None, jitter: float = 0.0
+    priority: Priority,
+    rounds: int,
+    *,
+    now: Instant,
+    retry_after: float | None = None,
+    is_brief: bool = False,
+    jitter: float = 0.0,
 ) -> Instant | None:
     """Return when the route is tried again after so many failed rounds (1 or more); None: the tries are used up.
 
-    `retry_after` is what a provider asked for, in seconds; `jitter` is a random number from 0 to 1. Whether the
-    moment still lies within the message's lifetime is the caller's to see.
+    `retry_after` is what a provider asked for, in seconds; `is_brief`: the first delays are as short as a code's;
+    `jitter` is a random number from 0 to 1. Whether the moment still lies within the message's lifetime is the caller's
+    to see.
     """
     if rounds >= MOST_ROUNDS[priority]:
         return None
-    delays = _CODE_DELAYS if priority is Priority.CODE else _OTHER_DELAYS
+    delays: tuple[float, ...] = _CODE_DELAYS if priority is Priority.CODE else _OTHER_DELAYS
+    if is_brief and priority is not Priority.CODE:
+        delays = (*_CODE_DELAYS, *_OTHER_DELAYS)
     delay = delays[min(rounds, len(delays)) - 1] * (1 + _SPREAD * jitter)
     return now + max(delay, retry_after or 0.0)

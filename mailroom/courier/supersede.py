@@ -5,27 +5,19 @@ together that have the same recipient, template, application and ip; without an 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
 
-from mailroom.message import Message
+from mailroom.message import Message, id_in
 
 
 def supersede_key(message: Message) -> bytes | None:
     """Return what codes have in common that replace each other; None: this message replaces none."""
     if not message.is_code:
         return None
-    session = message.ip or _id_of(message.payload, "user")
+    session = message.ip or id_in(message.payload, "user")
     if not session:
         return None
-    application = _id_of(message.payload, "application")
+    application = id_in(message.payload, "application")
     return f"{message.recipient.casefold()}\0{message.template}\0{application}\0{session}".encode()
-
-
-def _id_of(payload: Mapping[str, Any], field: str) -> str:
-    value = payload.get(field)
-    id_ = value.get("id") if isinstance(value, dict) else None
-    return id_ if isinstance(id_, str) else ""
 
 
 class Replacements:

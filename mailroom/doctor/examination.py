@@ -1,6 +1,6 @@
 """Runs all checks of one provider."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -36,30 +36,45 @@ class Examination:
 
     provider: str
     type: str
-    sender: Address
+    senders: Sequence[Address]
+    """The From addresses of its mails."""
     results: Sequence[CheckResult]
+    """Those of the provider itself."""
+    domains: Mapping[str, Sequence[CheckResult]]
+    """Those of DNS, by the senders' domains."""
+
+    @property
+    def all_results(self) -> list[CheckResult]:
+        """Return the results of the provider and of all domains."""
+        return [*self.results, *(result for results in self.domains.values() for result in results)]
 
 
 async def examine(
     name: str,
     settings: ProviderSettings,
-    sender: Address,
+    senders: Sequence[Address],
     *,
     resolver: Resolver,
     clock: Clock,
     secrets: SecretStore,
     options: ExaminationOptions,
 ) -> Examination:
-    """Run all checks of one provider; `sender` is the general From address. Sends nothing."""
-    sender = settings.sender or sender
+    """Run all checks of one provider; `senders` are the From addresses of its mails. Sends nothing.
+
+    Senders of one domain are checked once, as the first of them: what DNS says is the same for all.
+    """
     if settings.type == "capture":
         text = "stores mails instead of sending them: nothing to examine"
-        return Examination(name, settings.type, sender, (good("credentials", text),))
+        return Examination(name, settings.type, senders, (good("credentials", text),), {})
     address, seen = await seen_address(settings, options.echo_url, clock)
     context = ProviderContext(name=name, clock=clock, catcher=_UnusedCatcher(), secrets=secrets)
     credentials = await _check_credentials(settings, context)
-    dns = await check_dns(resolver, await _build_sender(settings, sender, seen, resolver, options))
-    return Examination(name, settings.type, sender, [address, credentials, *dns])
+    domains: dict[str, list[CheckResult]] = {}
+    for sender in senders:
+        built = await _build_sender(settings, sender, seen, resolver, options)
+        if built.domain not in domains:
+            domains[built.domain] = await check_dns(resolver, built)
+    return Examination(name, settings.type, senders, (address, credentials), domains)
 
 
 async def _check_credentials(settings: ProviderSettings, context: ProviderContext) -> CheckResult:

@@ -46,11 +46,11 @@ def settings_of(connector: Connector, log: ImportLog) -> tuple[dict[str, Any], d
     for key in sorted(config.keys() - _HANDLED - _IGNORED):
         log.leave_out(source, key, "Mailroom has no such setting", "see docs/settings.md for what SMTP has")
     method = config.get("authMethod")
-    if isinstance(method, str) and method.lower() in ("plain", "login"):
+    if isinstance(method, str) and method.lower() in ("plain", "login", "cram-md5"):
         settings["auth"] = method.lower()
     elif method is not None:
         remedy = "nothing, if the server offers one"
-        log.leave_out(source, "authMethod", "Mailroom logs in by PLAIN or LOGIN", remedy)
+        log.leave_out(source, "authMethod", "Mailroom logs in by PLAIN, LOGIN or CRAM-MD5", remedy)
     credentials, secrets = _auth(connector, log)
     return settings | credentials, secrets
 

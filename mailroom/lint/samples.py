@@ -47,9 +47,6 @@ _USER: Final[Payload] = {
     "profile": {"givenName": "Grace", "familyName": "Höpper", "locale": "en", "zoneinfo": "Europe/Berlin"},
     "customData": {},
 }
-_USER_AGENT: Final = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36"
-)
 _APPLICATION: Final[Payload] = {
     "id": "x42ogopvrdataet06r5rt",
     "name": "Riverside",
@@ -65,6 +62,14 @@ _ORGANIZATION: Final[Payload] = {
     "description": None,
     "branding": {"logoUrl": LOGO, "darkLogoUrl": DARK_LOGO},
     "customData": {},
+}
+_REQUEST: Final[Payload] = {
+    "createdAt": "2026-11-21T09:29:35.610Z",
+    "interactionEvent": "Register",
+    "ip": _IP,
+    "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0",
+    "sessionId": "7qF2EaSPoUiHzGvyCFtF5lSlTcQaaPx6zenmJ3GnAX8",
+    "applicationId": "x42ogopvrdataet06r5rt",
 }
 _OWNERS: Final = {"application": _APPLICATION, "organization": _ORGANIZATION}
 
@@ -132,7 +137,7 @@ def _full(kind: str, language: str) -> dict[str, Any]:
     event = _event(kind)
     user = {} if event == IDENTIFIER_LOCKOUT else {**_USER, "primaryEmail": RECIPIENT}
     owners = _OWNERS if event == MEMBERSHIP_UPDATED else {"application": _APPLICATION}
-    return {"event": event, "user": user, **owners, "userAgent": _USER_AGENT}
+    return {"event": event, "user": user, **owners, **_REQUEST}
 
 
 def _event(kind: str) -> str:

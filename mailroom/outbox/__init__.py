@@ -56,14 +56,14 @@ class PutResult(msgspec.Struct, frozen=True):
 
 
 class ClaimLimit(msgspec.Struct, frozen=True):
-    """How many messages of some templates one claim may lease."""
+    """How many messages of some routes, by their names, one claim may lease."""
 
-    templates: tuple[str, ...]
+    routes: tuple[str, ...]
     total: int
     others: int
     """How many of `total` may be other messages than codes."""
     exclude: bool = False
-    """True: all templates but `templates`."""
+    """True: all routes but `routes`."""
 
 
 class Leased(msgspec.Struct, frozen=True):
@@ -76,6 +76,8 @@ class Leased(msgspec.Struct, frozen=True):
     """The attempt that was recorded with the message, see `Lease`."""
     rendered: Mapping[str, Email] = {}
     """Provider -> the mail that it may have sent already, see `Settlement`."""
+    route: str = ""
+    """As it was stored: the settings may have changed since."""
 
 
 class ClaimResult(msgspec.Struct, frozen=True):
@@ -116,8 +118,6 @@ HELD_OPERATOR = "held by an operator"
 HELD_FLOOD = "flood"
 """More events in an hour than `webhook.max_per_hour`."""
 RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
-
-
 SENT_UNCERTAIN = "uncertain"
 """Sent, perhaps: providers were asked several times and none of them answered."""
 
@@ -211,6 +211,7 @@ class Outbox(Protocol):
         self,
         message: Message,
         *,
+        route: str = "",
         repeat_of: bytes | None = None,
         once: Sequence[DedupKey] = (),
         supersede_key: bytes | None = None,
@@ -219,12 +220,11 @@ class Outbox(Protocol):
     ) -> PutResult:
         """Store a message; durable when this returns. It is not sent before `due_at`.
 
-        `repeat_of` is the request's body: when it repeats within `REPEAT_SECONDS`, the result is the first message's
-        id, unless that one failed. Nothing is stored either if one of the events in `once` is stored already.
-        A message with a `supersede_key` is claimed before older ones with the same key, and supersedes them once it
-        is settled as sent. With a `lease` the message is inserted as sending, otherwise as queued. Raises LimitExceeded
-        for a code that its recipient's limit does not allow; an event beyond its limit is stored as held. Raises
-        ValueError for a recipient that is no address, and for text that UTF-8 cannot encode.
+        Claims select by `route`. `repeat_of` is the request's body: when it repeats within `REPEAT_SECONDS`, the result
+        is the first message's id, unless that one failed. Nothing is stored either if one of the events in `once` is
+        stored already. A message with a `supersede_key` is claimed before older ones with the same key, and supersedes
+        them once it is sent. With a `lease` it is inserted as sending, otherwise as queued. Raises LimitExceeded for a
+        code beyond its recipient's limit (events are held instead), ValueError for an invalid address or text.
         """
 
     async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
@@ -232,6 +232,9 @@ class Outbox(Protocol):
 
         Messages whose lease has ended are due again; expired messages are not returned (see `expire`).
         """
+
+    async def reroute(self, routes: Mapping[str, str]) -> None:
+        """Queue leased messages again under other routes: id -> route."""
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
         """Record that another attempt on a leased message begins.

@@ -17,7 +17,7 @@ import msgspec
 
 from mailroom.logto import MEMBERSHIP_UPDATED, USER_DELETED, USER_UPDATED
 from mailroom.notices import PREVIOUS_EMAIL
-from mailroom.sealing import SecretStore
+from mailroom.outbox import Outbox
 
 _MOST_MEMBERS: Final = 1000
 _USER_FIELDS: Final = ("id", "username", "name", "primaryEmail", "profile", "updatedAt")
@@ -28,8 +28,8 @@ _ORGANIZATION_EVENTS: Final = ("Organization.Created", "Organization.Data.Update
 class Directory:
     """Completes events by what earlier ones told."""
 
-    def __init__(self, store: SecretStore) -> None:
-        self._store = store
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
 
     async def complete(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Return the events to handle instead.
@@ -56,7 +56,7 @@ class Directory:
         if user := _user(event):
             known = await self._recall("user", user["id"])
             if event.get("event") == USER_DELETED:
-                await self._store.put(_name("user", user["id"]), "")
+                await self._outbox.secrets.put(_name("user", user["id"]), "")
             elif known is None or _is_newer(user, known):
                 await self._put("user", user, _USER_FIELDS)
         data = event.get("data")
@@ -65,10 +65,10 @@ class Directory:
 
     async def _put(self, what: str, told: Mapping[str, Any], fields: Iterable[str]) -> None:
         entry = {key: told.get(key) for key in fields}
-        await self._store.put(_name(what, told["id"]), msgspec.json.encode(entry).decode())
+        await self._outbox.secrets.put(_name(what, told["id"]), msgspec.json.encode(entry).decode())
 
     async def _recall(self, what: str, id_: object) -> dict[str, Any] | None:
-        text = await self._store.get(_name(what, id_)) if isinstance(id_, str) else None
+        text = await self._outbox.secrets.get(_name(what, id_)) if isinstance(id_, str) else None
         return msgspec.json.decode(text, type=dict[str, Any]) if text else None
 
 

@@ -16,10 +16,12 @@ _RENDERED: Final = msgspec.json.Decoder(dict[str, Email])
 
 COLUMNS: Final = (
     "id, state, template, priority, languages, created_at, expires_at, due_at, owner, attempts,"
-    " recipient_key, repeat_key, supersede_key, sealed, record"
+    " recipient_key, repeat_key, supersede_key, sealed, record, route"
 )
 """The columns of `row_of`."""
-MESSAGE_COLUMNS: Final = "id, attempts, rendered, template, priority, languages, created_at, expires_at, sealed, record"
+MESSAGE_COLUMNS: Final = (
+    "id, attempts, rendered, template, priority, languages, created_at, expires_at, sealed, record, route"
+)
 """The columns that `leased_of` takes."""
 RECORD_COLUMNS: Final = (
     "id, state, template, priority, created_at, expires_at, settled_at, due_at, attempts, reason,"
@@ -43,6 +45,7 @@ def row_of(
     lease: Lease | None,
     due_at: Instant | None = None,
     owner: str,
+    route: str = "",
 ) -> tuple[object, ...]:
     """Return a new message's row, see `COLUMNS`.
 
@@ -64,12 +67,13 @@ def row_of(
         supersede_key,
         seal.seal_json(message.id, "sealed", {"payload": message.payload, "ip": message.ip}),
         seal.seal_json(message.id, "record", {"recipient": message.recipient, "payload": message.harmless()}),
+        route,
     )
 
 
 def leased_of(row: tuple[Any, ...], seal: Seal) -> Leased:
     """Return an unsettled message from its row, see `MESSAGE_COLUMNS`. Raises SealBroken."""
-    id_, attempts, rendered, template, priority, languages, created_at, expires_at, sealed, record = row
+    id_, attempts, rendered, template, priority, languages, created_at, expires_at, sealed, record, route = row
     if sealed is None:
         raise SealBroken(f"sealed of {id_} is missing: another program changed the database")
     secret = seal.open_json(id_, "sealed", sealed)
@@ -85,7 +89,7 @@ def leased_of(row: tuple[Any, ...], seal: Seal) -> Leased:
         languages=languages_of_text(languages),
     )
     mails = _RENDERED.decode(seal.open(id_, "rendered", rendered)) if rendered else {}
-    return Leased(message, attempts_of(attempts), rendered=mails)
+    return Leased(message, attempts_of(attempts), rendered=mails, route=route)
 
 
 def record_of(row: tuple[Any, ...], seal: Seal) -> Record:

@@ -104,7 +104,7 @@ class ProviderSettings(BaseModel):
 class TemplatesAtProvider(ProviderSettings):
     """The settings of a provider that stores templates; its `send` then uses `Email.template_at_provider`.
 
-    Such a mail is sent by the template's name with `Email.variables`, which hold `locale` and `uiLocales`, and without
+    Such a mail is sent by the template's name with `Email.variables`, none of which is null or missing, and without
     subject and bodies. Sender, recipient, Reply-To, headers and idempotency key are sent as for any other mail.
     """
 

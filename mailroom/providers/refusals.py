@@ -25,9 +25,12 @@ QUOTA_WAIT_SECONDS: Final = 300.0
 
 _CREDENTIALS: Final = "check username, password and tls of this provider"
 _HELO: Final = "set helo_name of this provider to a full host name that the DNS knows"
-_SENDER: Final = "`from` must be an address that this login may send from: verify it there, or change `from`"
+_SENDER: Final = (
+    "`from` must be an address that this login may send from: verify it in the provider's console, or change `from`"
+)
 _ACCOUNT: Final = "the account cannot send: look at its state in the provider's console"
-_QUOTA: Final = "the account's quota is used up: raise it there, or add a second provider"
+_QUOTA: Final = "the account's quota is used up: raise it in the provider's console, or add a second provider"
+_OUR_IP: Final = "allow our IP address in the provider's console, or set local_address or proxy to one that is allowed"
 _TOO_FAST: Final = "mails come too fast for this provider: set `rate` to what it allows"
 _GREYLISTED: Final = "the recipient's server takes a mail only at its second try"
 TOO_LARGE: Final = "the mail is too large for this provider: make the template smaller, or add another provider"
@@ -52,6 +55,8 @@ class Row:
     """Wait before the next attempt, of an `Unavailable`."""
     is_throttled: bool = False
     """Whether an `Unavailable` says that mails come too fast."""
+    exceeds_concurrency: bool = False
+    """Whether an `Unavailable` says that there are too many connections at the same time."""
 
     def matches(self, command: Command, code: str, enhanced: str, text: str) -> bool:
         """Return whether this row applies to a reply."""
@@ -69,19 +74,45 @@ class Row:
         """Return the error for a reply to which this row applies."""
         if issubclass(self.kind, Unavailable):
             return self.kind(
-                diagnostic, code=code, hint=self.hint, retry_after=self.wait_seconds, is_throttled=self.is_throttled
+                diagnostic,
+                code=code,
+                hint=self.hint,
+                retry_after=self.wait_seconds,
+                is_throttled=self.is_throttled,
+                exceeds_concurrency=self.exceeds_concurrency,
             )
         return self.kind(diagnostic, code=code, hint=self.hint)
 
 
 ROWS: Final = (
+    # too many connections
+    Row(Misconfigured, "RFC 4954 §6: a password transition is needed", "432", commands=_AUTH, hint=_CREDENTIALS),
+    Row(
+        Unavailable,
+        "Microsoft 365 `432 4.3.2`: fastapi-mail#75, nodemailer#1613; Postfix anvil and SocketLabs `421`",
+        "4..",
+        text=r"^432 |concurrent connections?|concurrency limit|too many (concurrent )?(smtp )?(connections|sessions)",
+        hint="set `concurrency` of this provider to what its vendor allows",
+        is_throttled=True,
+        exceeds_concurrency=True,
+    ),
     # the connection ends, whatever the command was
     Row(Unavailable, "Google: zitadel#4477, authelia#1146", "421", commands=_EHLO, hint=_HELO),
     Row(Unavailable, "RFC 5321 §3.8", "421", is_throttled=True),
     # codes with a meaning of the vendor's own
     Row(Misconfigured, "Aliyun: MAIL FROM is not the login; permanent although 4xx", "436", hint=_SENDER),
     Row(Rejected, "Aliyun: 559 invalid recipient, 563 on its suppression list", "559|563", commands=_AFTER_MAIL),
-    Row(Misconfigured, "SendGrid: no credit", "451", text=r"credits? exceeded", hint=_ACCOUNT),
+    Row(Misconfigured, "SendGrid: no credit, `451` too", "[45]..", text=r"credits? exceeded", hint=_ACCOUNT),
+    Row(Misconfigured, "Brevo `525 5.7.1`", "5..", text=r"un(authori|recogni)[sz]ed ip( address)?\b", hint=_OUR_IP),
+    Row(
+        Unavailable,
+        "Aliyun `554 Reject by behaviour spam…: too frequently sending`",
+        "5..",
+        text=r"too frequent",
+        hint=_TOO_FAST,
+        wait_seconds=60,
+        is_throttled=True,
+    ),
     # our name in EHLO
     Row(
         Misconfigured,
@@ -92,6 +123,13 @@ ROWS: Final = (
     ),
     Row(Unavailable, "Postfix: `450 4.7.1 Helo command rejected`", "4..", text=r"\b(helo|ehlo) ", hint=_HELO),
     # quotas of the account; not the recipient's mailbox
+    Row(
+        Misconfigured,
+        "Microsoft 365 `554 5.2.2 mailbox full; STOREDRV…`: learn.microsoft.com, smtp-submission-improvements",
+        "5..",
+        text=r"STOREDRV\.Submission\.Exception:QuotaExceeded",
+        hint="the mailbox that sends is full: empty its folder Sent Items",
+    ),
     Row(
         Unavailable,
         "RFC 3463 §3.3; `552 5.2.2 Mailbox full`",
@@ -114,17 +152,7 @@ ROWS: Final = (
         is_throttled=True,
     ),
     # credentials
-    Row(Misconfigured, "RFC 4954 §6: a password transition is needed", "432", commands=_AUTH, hint=_CREDENTIALS),
     Row(Misconfigured, "RFC 4954 §6", "53[0458]", hint=_CREDENTIALS),
-    # too many connections
-    Row(
-        Unavailable,
-        "Microsoft 365 `432 4.3.2`: fastapi-mail#75, nodemailer#1613",
-        "4..",
-        text=r"concurrent connections?|too many (concurrent )?(connections|sessions)",
-        hint="lower `concurrency` of this provider",
-        is_throttled=True,
-    ),
     # too many mails
     Row(
         Unavailable,
@@ -142,7 +170,7 @@ ROWS: Final = (
         "SES `454 Throttling failure: Maximum sending rate exceeded`; Postfix anvil `450 4.7.1 Error: too much mail`",
         "4..",
         text=r"throttl|(sending|send|message|mail|rate) (rate|limit) (is |was |has been )?(exceeded|reached)"
-        r"|rate.?limit|too (much mail|many (messages|e-?mails|mails|requests)|fast|quickly)|slow down",
+        r"|rate.?limit|too (much mail|many (messages|e-?mails|mails|requests)|fast|quickly)|slow down|too frequent",
         hint=_TOO_FAST,
         is_throttled=True,
     ),
@@ -154,7 +182,6 @@ ROWS: Final = (
         hint=_TOO_FAST,
         is_throttled=True,
     ),
-    Row(Unavailable, "Microsoft 365 `432 4.3.2`", "432", is_throttled=True),
     # the sender; also in replies that go on with "user unknown" (sender verification)
     Row(
         Misconfigured,
@@ -193,7 +220,7 @@ ROWS: Final = (
         "5..",
         text=r"client host .*(rejected|blocked)|blocked using|block ?list|blacklist|listed (in|by|on|at) \S+\.\w",
         commands=_FROM_MAIL,
-        hint="our IP address is on a block list: have it removed, or set local_address or proxy",
+        hint="our IP address is on a block list: have it removed (check.spamhaus.org), or set local_address or proxy",
     ),
     Row(
         Declined,
@@ -210,7 +237,8 @@ ROWS: Final = (
         "5..",
         text=r"not authorized to perform|\bses:Send",
         commands=_FROM_MAIL,
-        hint="allow ses:SendRawEmail and ses:SendEmail for this user in its IAM policy",
+        hint="allow ses:SendRawEmail and ses:SendEmail for this user in its IAM policy "
+        "(docs.aws.amazon.com/ses/latest/dg/control-user-access.html)",
     ),
     Row(
         Misconfigured,
@@ -230,7 +258,7 @@ ROWS: Final = (
         text=r"\b(user|recipient|mailbox) (\S+ )?(is )?(unknown|not found|does(n't| not) exist)\b"
         r"|unknown (user|recipient|mailbox|local)\b|no such (user|mailbox|recipient|address)\b"
         r"|account that you tried to reach|invalid (recipient|rcptto|mailbox)\b"
-        r"|inactive (recipient|address)|(recipient|address)\b.*\b(inactive|suppress)|suppression list"
+        r"|inactive (recipient|address)|(recipients?|address(es)?)\b.*\b(inactive|suppress)|suppression list"
         r"|\bto\b[`'\"]? (parameter |field )?is not an? (valid )?(e-?mail )?address|invalid [`'\"]?to\b"
         r"|missing final '@domain'|not valid in to\b",
         commands=_AFTER_MAIL,
@@ -265,6 +293,6 @@ def classify(command: Command, code: int, enhanced: str, text: str) -> Row:
     return next(matches, Row(Unavailable, "a reply out of sequence"))
 
 
-def classify_text(text: str) -> Row:
-    """Return the row for the diagnostic of an HTTP API that refuses a mail permanently."""
-    return classify(Command.CONTENT, 550, "", text)
+def classify_text(text: str, *, is_temporary: bool = False) -> Row:
+    """Return the row for the diagnostic of an HTTP API that refuses a mail."""
+    return classify(Command.CONTENT, 450 if is_temporary else 550, "", text)

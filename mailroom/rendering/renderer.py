@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from mailroom.address import ascii_form
 from mailroom.clock import Clock
 from mailroom.errors import Fault, MissingVariable, RenderingError
+from mailroom.logto import CODE_VARIABLES, EVENT_VARIABLES, INVITATION_VARIABLES, complete
 from mailroom.message import Address, Email, Message, Payload, Priority
 from mailroom.rendering import Brand, mime
 from mailroom.rendering.background import submit
@@ -47,6 +48,13 @@ _AUTOMATIC_HEADERS: Final = (
     ("Auto-Submitted", "auto-generated"),
     ("X-Auto-Response-Suppress", "OOF, AutoReply"),
 )
+
+_VARIABLES: Final = {
+    Priority.CODE: CODE_VARIABLES,
+    Priority.INVITATION: INVITATION_VARIABLES,
+    Priority.EVENT: EVENT_VARIABLES,
+}
+"""The variables that a template at the provider always has."""
 
 log = structlog.get_logger()
 
@@ -207,10 +215,14 @@ class TemplateRenderer:
         email = self._build_email(message, recipient, content, auto_submitted=auto_submitted)
         if not template_at_provider:
             return email
-        variables = {"locale": content.language, **message.payload}
+        variables = {**message.payload, "locale": message.payload.get("locale") or content.language}
         if link.shown:
             variables["link"] = link.shown
-        return replace(email, template_at_provider=template_at_provider, variables=variables)
+        return replace(
+            email,
+            template_at_provider=template_at_provider,
+            variables=complete(variables, _VARIABLES[message.priority]),
+        )
 
     def _sanitize_link(self, message: Message) -> Link:
         """Return the sanitized link. Raises MissingVariable for an invitation's link that cannot be shown."""

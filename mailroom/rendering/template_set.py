@@ -1,10 +1,7 @@
 """The templates as they were last read: the bundled ones, the operator's above them, those of single owners on top."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from mailroom.errors import Fault, RenderingError
-from mailroom.message import Payload
+from mailroom.message import Payload, id_in
 from mailroom.rendering.languages.negotiation import choose
 from mailroom.rendering.layers import Layers, TemplateParts
 from mailroom.rendering.overlay import Layer, Overlay, Owner, to_fault
@@ -43,7 +40,7 @@ class TemplateSet:
         """Return the owners whose templates apply to a mail, the organization first."""
         if not self.owners:
             return ()
-        named = [Owner(what, _id(payload.get(what))) for what in ("organization", "application")]
+        named = [Owner(what, id_in(payload, what)) for what in ("organization", "application")]
         return tuple(owner for owner in named if (owner,) in self._by_owners)
 
     def _merge_owners(self, organization: Owner, application: Owner) -> Layers:
@@ -62,9 +59,3 @@ class TemplateSet:
             return below
         self.faults += layers.faults
         return layers
-
-
-def _id(owner: Any) -> str:
-    """Return the id of a payload's application or organization; empty if there is none."""
-    owner_id = owner.get("id") if isinstance(owner, Mapping) else None
-    return owner_id if isinstance(owner_id, str) else ""

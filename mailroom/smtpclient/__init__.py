@@ -16,16 +16,18 @@ in. A session sends a mail to one recipient in four round trips, with PIPELINING
 (RFC 3030) too in one, and stays open for the next mail. `DkimSigner` signs mails for relays that do not sign.
 
 Errors say what happened, and whether the server may have taken the mail: see `exceptions`. A mail is tried again only
-after an idle session that the server closed, and for a server that offers CHUNKING and does not know BDAT.
+after an idle session that the server closed, and without an extension that the server's reply shows to be broken. The
+pool does not use such an extension for hours, nor one with which the first mail of a session got no reply.
 
 Needs aiohappyeyeballs and cryptography; python-socks for proxies. It imports nothing else of Mailroom.
 """
 
 from mailroom.smtpclient.dkim_signer import DkimSigner
 from mailroom.smtpclient.exceptions import (
-    ChunkingUnsupported,
     ConnectionFailed,
     ConnectionLost,
+    Extension,
+    ExtensionBroken,
     NotOffered,
     PoolClosed,
     ProxyRefused,
@@ -43,11 +45,12 @@ from mailroom.smtpclient.time_limits import Step, TimeLimits
 from mailroom.smtpclient.transactions import Progress
 
 __all__ = [
-    "ChunkingUnsupported",
     "Command",
     "ConnectionFailed",
     "ConnectionLost",
     "DkimSigner",
+    "Extension",
+    "ExtensionBroken",
     "Login",
     "Mail",
     "NotOffered",

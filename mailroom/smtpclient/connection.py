@@ -17,6 +17,9 @@ from mailroom.smtpclient.sockets import has_unread_data
 
 _LONGEST_REPLY: Final = 32 * 1024
 """Octets."""
+_MOST_LINES: Final = 1000
+"""Of a reply."""
+_ENDLESS: Final = "the server's reply has no end"
 _LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 
 
@@ -30,7 +33,8 @@ class Connection(asyncio.Protocol):
         self._unread = b""
         self._lines: list[str] = []
         self._replies: deque[Reply] = deque()
-        self._expected_replies = 1
+        self.expected_replies = 1
+        """How many replies have not arrived yet."""
         self._waiter: asyncio.Future[None] | None = None
         self._end: str | None = None
         """Why the connection cannot be used any more."""
@@ -83,7 +87,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, *commands: bytes) -> None:
         """Write commands at once, line ends included; each expects a reply."""
-        self._expected_replies += len(commands)
+        self.expected_replies += len(commands)
         if self._end is None:
             self._transport.write(b"".join(commands))
 
@@ -119,21 +123,26 @@ class Connection(asyncio.Protocol):
         for line in lines:
             match = _LINE.fullmatch(line.removesuffix(b"\r"))
             if match is None:
+                if not line.strip():
+                    continue  # some servers send an empty line between replies
                 self.abort("the server answered something that is not SMTP")
                 return
             code, separator, text = match.groups(b"")
             self._lines.append(text.decode("utf-8", "replace"))
             if separator != b"-":
-                self._expected_replies -= 1
+                self.expected_replies -= 1
                 self._replies.append(reply := Reply(int(code), tuple(self._lines)))
                 self._lines.clear()
                 if reply.closes_connection:
                     self._set_end("the server closed the connection")
-        if self._expected_replies < 0:
+            elif len(self._lines) > _MOST_LINES:
+                self.abort(_ENDLESS)
+                return
+        if self.expected_replies < 0:
             # Sent while the connection was idle, usually "421 timeout": it must not be read as the next mail's reply.
             self.abort("the server spoke out of turn")
         elif len(self._unread) + sum(map(len, self._lines)) > _LONGEST_REPLY:
-            self.abort("the server's reply has no end")
+            self.abort(_ENDLESS)
         else:
             self._wake()
 

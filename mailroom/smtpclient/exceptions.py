@@ -5,15 +5,20 @@ SmtpError
 ├── ProxyRefused             the proxy opens no tunnel: `scheme`, `code`, `text`
 ├── ConnectionLost           the connection ended, or what came over it is not SMTP: `command`, `text`
 ├── ReplyError               the server refused: `command`, `code`, `enhanced_code`, `text`
-│   └── ChunkingUnsupported  it offers CHUNKING and does not know BDAT
+│   └── ExtensionBroken      the reply shows that an offered extension does not work: `extension`
 ├── NotOffered               the server does not offer an extension: `extension`, `wanted`, `offered`
 ├── TooLarge                 the mail is larger than the server's SIZE: `octets`, `limit`
 ├── TimedOut                 no reply within `seconds`: `step`
 └── PoolClosed               `Pool.aclose` was called
 """
 
+from typing import Literal, TypeAlias
+
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.time_limits import Step
+
+Extension: TypeAlias = Literal["PIPELINING", "CHUNKING"]
+"""What makes sending faster, and can be left out (RFC 2920, RFC 3030)."""
 
 
 class SmtpError(Exception):
@@ -72,8 +77,12 @@ class ReplyError(SmtpError):
         return self.reply.closes_connection or self.command is Command.RSET
 
 
-class ChunkingUnsupported(ReplyError):
-    """BDAT is unknown: the server passes on an offer of another server behind it."""
+class ExtensionBroken(ReplyError):
+    """The server offers an extension that does not work; a proxy may pass on the offer of the server behind it."""
+
+    def __init__(self, extension: Extension, command: Command, reply: Reply) -> None:
+        super().__init__(command, reply)
+        self.extension = extension
 
 
 class NotOffered(SmtpError):

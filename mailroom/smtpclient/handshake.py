@@ -1,4 +1,6 @@
-"""The steps before the first mail: greeting, EHLO, STARTTLS, login (RFC 5321, 3207, 4954; XOAUTH2 is Google's).
+"""The steps before the first mail: greeting, EHLO, STARTTLS, login.
+
+Sources: RFC 5321, 3207, 4954, 4616 (PLAIN), 2195 (CRAM-MD5); LOGIN is Microsoft's, XOAUTH2 Google's.
 
     await read_greeting(connection)
     extensions = await say_hello(connection, "mail.acme.example")
@@ -8,6 +10,7 @@ They raise ReplyError, NotOffered and ConnectionLost. `extensions` are keywords 
 """
 
 import base64
+import hmac
 import re
 import socket
 import ssl
@@ -23,34 +26,47 @@ from mailroom.smtpclient.reply import Command, Reply
 _FULL_NAME: Final = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _GREETING: Final = 220
 _NOT_UNDERSTOOD: Final = frozenset({500, 502, 504})
+_PERMANENT: Final = range(500, 600)
 _CONTINUE: Final = 334
+_MOST_CHALLENGES: Final = 3
 _SEPARATOR: Final = re.compile(r"[ =]+")
 """Old servers write `AUTH=LOGIN`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Credentials, and the mechanisms that may be used: the first that the server offers is."""
+    """Credentials, and the mechanisms that may be used: the first that the server offers, else the first."""
 
     username: str
     secret: str = field(repr=False)
     """A password; an access token for XOAUTH2."""
-    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
+    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN", "CRAM-MD5")
 
-    def responses(self, mechanism: str) -> tuple[str, str | None]:
-        """Return what is sent with AUTH, and what is sent after a 334, not yet in base64."""
+    def initial_response(self, mechanism: str) -> str:
+        """Return what is sent with AUTH; empty: nothing before the server's challenge."""
         match mechanism:
             case "PLAIN":
-                return f"\0{self.username}\0{self.secret}", None
+                return f"\0{self.username}\0{self.secret}"
+            case "XOAUTH2":
+                return f"user={self.username}\1auth=Bearer {self.secret}\1\1"
+        return ""
+
+    def response(self, mechanism: str, challenge: bytes, number: int) -> str:
+        """Return the response to a challenge; `number` counts them from 0."""
+        match mechanism:
+            case "PLAIN":  # the server has ignored the initial response
+                return self.initial_response(mechanism)
             case "LOGIN":
-                return self.username, self.secret
-            case "XOAUTH2":  # a 334 holds the error; the response to it is empty
-                return f"user={self.username}\1auth=Bearer {self.secret}\1\1", ""
-        raise ValueError(f"unknown mechanism {mechanism}")
+                prompt = challenge.lower()
+                is_for_password = b"pass" in prompt or (number > 0 and b"user" not in prompt)
+                return self.secret if is_for_password else self.username
+            case "CRAM-MD5":
+                return f"{self.username} {hmac.new(self.secret.encode(), challenge, 'md5').hexdigest()}"
+        return ""  # XOAUTH2: the challenge is the error
 
     def is_repeated_in(self, text: str) -> bool:
         """Return whether a text holds the secret, in clear or in base64."""
-        clear = (self.secret, *(self.responses(mechanism)[0] for mechanism in ("PLAIN", "XOAUTH2")))
+        clear = (self.secret, *(self.initial_response(mechanism) for mechanism in ("PLAIN", "XOAUTH2")))
         forms = (self.secret, *(_base64(form).rstrip("=") for form in clear))
         without_blanks = "".join(text.split())
         return any(form in text or form in without_blanks for form in forms)
@@ -95,20 +111,43 @@ async def start_tls(
     await connection.start_tls(context, server_name)
 
 
-async def log_in(connection: Connection, extensions: Mapping[str, str], login: Login) -> None:
-    """Log in. The text of a refusal that repeats the credentials is withheld."""
+async def log_in(connection: Connection, extensions: Mapping[str, str], login: Login) -> bool:
+    """Log in; return False if the server offers no login and refuses one: relays that trust our address do.
+
+    A mechanism that is not offered is tried if no other can be: some servers do not advertise what they accept. The
+    text of a refusal that repeats the credentials is withheld.
+    """
     offered = extensions.get("auth", "").upper().split()
-    mechanism = next((wanted for wanted in login.mechanisms if wanted in offered), None)
-    if mechanism is None:
+    mechanism = next((wanted for wanted in login.mechanisms if wanted in offered), login.mechanisms[0])
+    reply = await _exchange(connection, login, mechanism)
+    if reply.is_positive:
+        return True
+    if not offered and reply.code in _PERMANENT:
+        return False
+    if mechanism not in offered and reply.code in _NOT_UNDERSTOOD:
         raise NotOffered("AUTH", wanted=" or ".join(login.mechanisms), offered=" ".join(offered))
-    first, second = login.responses(mechanism)
-    reply = await connection.send_command(Command.AUTH, f"AUTH {mechanism} {_base64(first)}")
-    if reply.code == _CONTINUE and second is not None:
-        reply = await connection.send_command(Command.AUTH, _base64(second))
     if login.is_repeated_in(reply.text):
         reply = Reply(reply.code, (f"{reply.enhanced_code} (text withheld: it repeats the password)".lstrip(),))
-    if not reply.is_positive:
-        raise ReplyError(Command.AUTH, reply)
+    raise ReplyError(Command.AUTH, reply)
+
+
+async def _exchange(connection: Connection, login: Login, mechanism: str) -> Reply:
+    """Send AUTH, respond to the server's challenges, and return the last reply."""
+    initial = _base64(login.initial_response(mechanism))
+    reply = await connection.send_command(Command.AUTH, f"AUTH {mechanism} {initial}".rstrip())
+    for number in range(_MOST_CHALLENGES):
+        if reply.code != _CONTINUE:
+            break
+        response = login.response(mechanism, _challenge(reply), number)
+        reply = await connection.send_command(Command.AUTH, _base64(response))
+    return reply
+
+
+def _challenge(reply: Reply) -> bytes:
+    try:
+        return base64.b64decode(reply.text)
+    except ValueError:
+        return b""  # not base64: the order of the challenges decides
 
 
 def _base64(text: str) -> str:

@@ -67,7 +67,7 @@ async def open_session(server: Server, login: Login | None = None, progress: Pro
         await read_greeting(connection)
         if progress is not None:
             progress.begin("login")
-        return Session(connection, await _shake_hands(connection, server, login))
+        return await _shake_hands(connection, server, login)
     except BaseException as error:
         if connection is not None:
             connection.abort()
@@ -101,16 +101,17 @@ async def _connect(server: Server) -> Connection:
     return connection
 
 
-async def _shake_hands(connection: Connection, server: Server, login: Login | None) -> dict[str, str]:
-    """Encrypt and log in; return the extensions that the server offers after encryption."""
+async def _shake_hands(connection: Connection, server: Server, login: Login | None) -> Session:
+    """Encrypt and log in; the session has the extensions that the server offers after encryption."""
     encrypted = server.tls == "implicit"
     extensions = await say_hello(connection, server.helo_name)
     if server.tls == "starttls" or (server.tls == "opportunistic" and "starttls" in extensions):
         await start_tls(connection, extensions, server.context, server.server_name or server.host)
         encrypted = True
         extensions = await say_hello(connection, server.helo_name)
+    session = Session(connection, extensions)
     if login is not None:
         if not encrypted and server.tls != "none" and not server.is_loopback:
             raise NotOffered("STARTTLS")
-        await log_in(connection, extensions, login)
-    return extensions
+        session.is_logged_in = await log_in(connection, extensions, login)
+    return session

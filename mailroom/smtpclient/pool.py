@@ -10,10 +10,18 @@ The session used last is used first, so that the others grow old and are closed.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from math import inf
 from typing import Final
 
-from mailroom.smtpclient.exceptions import ChunkingUnsupported, ConnectionLost, PoolClosed, ReplyError, TimedOut
+from mailroom.smtpclient.exceptions import (
+    ConnectionLost,
+    Extension,
+    ExtensionBroken,
+    PoolClosed,
+    ReplyError,
+    TimedOut,
+)
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.session import Mail, Session
 from mailroom.smtpclient.time_limits import SharedTimer, TimeLimits
@@ -25,6 +33,8 @@ _CHECK_SECONDS: Final = 2
 """A working server replies to NOOP sooner; a wrong verdict costs a new connection."""
 _QUIT_SECONDS: Final = 2
 """How long `aclose` waits for what is unsent."""
+_AVOID_SECONDS: Final = 6 * 3600.0
+"""After so long an extension that did not work is tried again: the server may have been repaired."""
 _TIMER_TOLERANCE_SECONDS: Final = 1e-3
 """A timer may fire a little early; it need not be set again for that."""
 
@@ -40,10 +50,15 @@ class Pool:
         limits: TimeLimits = TimeLimits(),  # noqa: B008  # frozen
         idle_seconds: float = 60,
         mails_per_session: int = 100,
+        avoided: Iterable[Extension] = (),
+        on_broken: Callable[[Extension], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`limits` are those of mails for which `send` has no others."""
+        """`limits` are those of mails for which `send` has no others; `avoided` extensions are never used.
+
+        `on_broken` is called with an extension that does not work, and will not be used for hours.
+        """
         self._open_session = open_session
         self._slots = asyncio.Semaphore(size)
         self._limits = limits
@@ -56,7 +71,9 @@ class Pool:
         """When each became idle, and the session; the one used last is last."""
         self._all: set[Session] = set()
         self._sweeper: asyncio.Task[None] | None = None
-        self._allows_chunking = True
+        self._avoided: dict[Extension, float] = dict.fromkeys(avoided, inf)
+        """Extension → until when it is not used."""
+        self._on_broken = on_broken
         self._closed = asyncio.Event()
 
     async def send(self, mail: Mail, limits: TimeLimits | None = None) -> Reply:
@@ -72,20 +89,30 @@ class Pool:
         except TimeoutError:
             if progress.refusal is not None:
                 raise progress.refusal from None
+            self._avoid(progress.suspect)
             raise TimedOut(progress.step, progress.seconds, handed_over=progress.handed_over) from None
+        except ConnectionLost:
+            self._avoid(progress.suspect)
+            raise
 
-    async def verify(self) -> None:
-        """Open a new session, send NOOP, and close it. Raises SmtpError."""
+    async def verify(self) -> bool:
+        """Open a new session, send NOOP, close it, and return whether it was logged in. Raises SmtpError."""
         progress = Progress(self._limits)
         try:
             async with asyncio.timeout(progress.limits.total), self._slots:
                 session = await self._open(progress)
                 try:
                     await _check(session)
+                    return session.is_logged_in
                 finally:
                     session.quit()
         except TimeoutError:
             raise TimedOut(progress.step, progress.limits.total) from None
+
+    def close_idle(self) -> None:
+        """Close the sessions that are idle: the server has too many connections."""
+        while self._idle:
+            self._idle.popleft()[1].quit()
 
     async def aclose(self) -> None:
         """Close every session; one that is sending a mail is aborted."""
@@ -111,13 +138,15 @@ class Pool:
             try:
                 return await self._send_over(session, mail, progress, self._monotonic() - idle_since)
             except (ConnectionLost, ReplyError) as error:
-                if not _is_worth_a_new_connection(error):
+                if isinstance(error, ExtensionBroken):
+                    self._avoid(error.extension)
+                elif not _is_worth_a_new_connection(error):
                     raise
         session = await self._open(progress)
         try:
             return await self._send_over(session, mail, progress)
-        except ChunkingUnsupported:
-            self._allows_chunking = False
+        except ExtensionBroken as error:
+            self._avoid(error.extension)
             return await self._send(mail, progress)
 
     async def _send_over(self, session: Session, mail: Mail, progress: Progress, idle_seconds: float = 0) -> Reply:
@@ -133,12 +162,23 @@ class Pool:
             raise PoolClosed("the pool is closed")
         progress.begin("greeting")
         session = await self._open_session(progress)
-        session.uses_chunking = session.uses_chunking and self._allows_chunking
+        for extension, until in self._avoided.items():
+            if self._monotonic() < until:
+                session.avoid(extension)
         self._all.add(session)
         session.closed.add_done_callback(lambda _: self._all.discard(session))
         if self._closed.is_set():  # by `aclose` in the meantime
             session.abort()
         return session
+
+    def _avoid(self, extension: Extension | None) -> None:
+        """Do not use an extension for hours."""
+        if extension is None or self._monotonic() < self._avoided.get(extension, 0):
+            return
+        self._avoided[extension] = self._monotonic() + _AVOID_SECONDS
+        for session in self._all:
+            session.avoid(extension)
+        self._on_broken(extension)
 
     def _take_idle(self) -> tuple[float, Session] | None:
         self._quit_old()
@@ -184,6 +224,6 @@ async def _check(session: Session) -> None:
 
 def _is_worth_a_new_connection(error: ConnectionLost | ReplyError) -> bool:
     """Return whether the mail was not handed over and may be accepted over a new connection."""
-    if error.handed_over or isinstance(error, ConnectionLost | ChunkingUnsupported):
+    if error.handed_over or isinstance(error, ConnectionLost):
         return not error.handed_over
     return error.ends_connection and error.command is not Command.CONTENT

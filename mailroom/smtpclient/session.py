@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mailroom.smtpclient.connection import Connection
-from mailroom.smtpclient.exceptions import NotOffered, ReplyError, TooLarge
+from mailroom.smtpclient.exceptions import ConnectionLost, Extension, NotOffered, ReplyError, TooLarge
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.transactions import Commands, Progress, send_by_bdat, send_by_data
 
@@ -19,6 +19,8 @@ _CHARACTER: Final = r"[^\x00-\x20\x7f-\xa0<>\ud800-\udfff]"
 _QUOTED: Final = r'"(?:\\[!-~]|[^\x00-\x20\x7f-\xa0"\\\ud800-\udfff]){1,250}"'
 _ADDRESS: Final = re.compile(rf"(?:{_QUOTED}@)?{_CHARACTER}{{1,320}}")
 """Holds nothing that ends a command or, outside of a quoted string, the address."""
+_AFTER_MAIL: Final = 2
+"""Replies that are missing if a server lost what was sent with MAIL: those to RCPT and to DATA or BDAT."""
 _OCTETS: Final = re.compile(r"[0-9]{1,15}")
 
 
@@ -53,9 +55,10 @@ class Session:
         """`extensions` are from the reply to EHLO: keywords in lower case → parameters."""
         self._connection = connection
         self._extensions = extensions
-        self._pipelining = "pipelining" in extensions
-        self.uses_chunking = self._pipelining and "chunking" in extensions
+        self._uses_pipelining = "pipelining" in extensions
+        self._uses_chunking = self._uses_pipelining and "chunking" in extensions
         """Whether mails are sent by BDAT; without PIPELINING that would gain nothing."""
+        self.is_logged_in = False
         self._needs_rset = False
         self._is_idle = True
         self.mails = 0
@@ -80,26 +83,46 @@ class Session:
         self._is_idle = False
         transaction = self._connection, self._envelope(mail), mail.content, progress
         try:
-            if self.uses_chunking:
+            if self._uses_chunking:
                 reply = await send_by_bdat(*transaction)
             else:
-                reply = await send_by_data(*transaction, pipelining=self._pipelining)
+                reply = await send_by_data(*transaction, pipelining=self._uses_pipelining)
         except ReplyError as error:
             self._needs_rset = True
             self._is_idle = not error.ends_connection
             raise
         except asyncio.CancelledError:
             progress.handed_over = progress.handed_over and not self._connection.unsent_octets
+            progress.suspect = self._suspect(progress)
+            raise
+        except ConnectionLost:
+            progress.suspect = self._suspect(progress)
             raise
         self._needs_rset = False
         self._is_idle = True
         return reply
+
+    def avoid(self, extension: Extension) -> None:
+        """Send the next mails without this extension."""
+        self._uses_chunking = False
+        if extension == "PIPELINING":
+            self._uses_pipelining = False
 
     async def check(self) -> None:
         """Send NOOP and wait for the reply. Raises ConnectionLost."""
         self._is_idle = False
         await self._connection.send_command(Command.NOOP, "NOOP")
         self._is_idle = True
+
+    def _suspect(self, progress: Progress) -> Extension | None:
+        """Return the extension because of which a reply may be missing; after an accepted mail there is none."""
+        if self.mails > 1 or not self._uses_pipelining:
+            return None
+        missing = self._connection.expected_replies
+        if self._uses_chunking:
+            return "PIPELINING" if missing == _AFTER_MAIL else "CHUNKING"
+        is_cut_off = progress.step == "envelope" and 0 < missing <= _AFTER_MAIL
+        return "PIPELINING" if is_cut_off else None
 
     def _check_limits(self, mail: Mail) -> None:
         if not mail.is_ascii and "smtputf8" not in self._extensions:

@@ -15,12 +15,13 @@ from math import inf
 from typing import Final
 
 from mailroom.smtpclient.connection import Connection
-from mailroom.smtpclient.exceptions import ChunkingUnsupported, ConnectionLost, ReplyError
+from mailroom.smtpclient.exceptions import ConnectionLost, Extension, ExtensionBroken, ReplyError
 from mailroom.smtpclient.reply import Command, Reply
 from mailroom.smtpclient.time_limits import Step, TimeLimits, Timeout
 
 _START_INPUT: Final = 354
-_NOT_UNDERSTOOD: Final = frozenset({500, 502, 504})
+_BAD_SEQUENCE: Final = 503
+_NOT_UNDERSTOOD: Final = frozenset({500, 502, 503, 504})
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _NEW_LINE_DOT: Final = re.compile(rb"\n\.")
 _RETURN_DOT: Final = re.compile(rb"\r\.")
@@ -41,6 +42,8 @@ class Progress:
     """Whether the server may have taken it."""
     refusal: ReplyError | None = None
     """Why it is refused, known before the last reply is read."""
+    suspect: Extension | None = None
+    """Because of which extension there may have been no reply."""
 
     def begin(self, step: Step) -> None:
         """Begin a step: its time counts from now."""
@@ -91,6 +94,8 @@ async def send_by_data(
         reply = await connection.read_reply(command)
         if not (reply.code == _START_INPUT if command is Command.DATA else reply.is_positive):
             error = ReplyError(command, reply)
+            if pipelining:
+                _check_sequence(connection, command, reply)
             if pipelining and not error.ends_connection:
                 progress.refusal = error
                 await _read_rest(connection, command, commands[number:])
@@ -155,9 +160,17 @@ def _chunking_refusal(connection: Connection, command: Command, reply: Reply) ->
     error = ReplyError(command, reply)
     if command is Command.CONTENT and reply.code in _NOT_UNDERSTOOD:
         connection.abort()  # it would read the content as commands
-        raise ChunkingUnsupported(command, reply)
+        raise ExtensionBroken("CHUNKING", command, reply)
+    _check_sequence(connection, command, reply)
     if error.ends_connection and command is not Command.CONTENT:
         # After a refused RSET the mail may be taken all the same; after a 421 none is.
         error.handed_over = command is Command.RSET and not reply.closes_connection
         raise error
     return error
+
+
+def _check_sequence(connection: Connection, command: Command, reply: Reply) -> None:
+    """Raise ExtensionBroken for the first refusal of a pipeline if the server has lost what it accepted before."""
+    if reply.code == _BAD_SEQUENCE and command in (Command.RCPT, Command.DATA):
+        connection.abort()  # nobody knows which of the commands it has
+        raise ExtensionBroken("PIPELINING", command, reply)

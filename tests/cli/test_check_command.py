@@ -17,6 +17,17 @@ def test_valid_settings_are_summarized(operator: Operator) -> None:
     assert "The templates pass all 22 checks" in result.output
 
 
+def test_overrides_are_listed(operator: Operator) -> None:
+    with Path("mailroom.toml").open("a") as file:
+        file.write(
+            '[[overrides]]\nwhen = { application = "app1", kind = "SignIn" }\n'
+            'from = "Lighthouse <no-reply@lighthouse.example>"\nproviders = ["main"]\n'
+        )
+    output = operator.run("check").output
+    assert "application app1, kind SignIn" in output
+    assert "from Lighthouse <no-reply@lighthouse.example>; delivered by main (capture)" in output
+
+
 def test_all_faults_are_printed_and_the_exit_code_is_1(operator: Operator) -> None:
     Path("mailroom.toml").write_text('port = "x"\n' + SETTINGS.replace("port = 1\n", "role = 5\n"))
     result = operator.run("check")

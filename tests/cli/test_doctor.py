@@ -39,7 +39,7 @@ def test_the_results_are_printed_as_json(operator: Operator) -> None:
     assert result.exit_code == 1
     report = json.loads(result.output)
     (provider,) = report["providers"]
-    assert (provider["provider"], provider["type"], provider["from"]) == ("main", "smtp", "no-reply@acme.example")
+    assert (provider["provider"], provider["type"], provider["from"]) == ("main", "smtp", ["no-reply@acme.example"])
     marks = {finding["about"]: finding["mark"] for finding in provider["findings"]}
     assert marks == {
         "address": "unknown",
@@ -70,3 +70,26 @@ def test_a_misspelt_provider_address_or_name_server_is_a_usage_error(operator: O
     for words in (("doctor", "mian"), ("doctor", "--egress", "here"), ("doctor", "--nameserver", "dns.example")):
         result = operator.run(*words)
         assert result.exit_code == 2, result.output
+
+
+def test_each_senders_domain_is_checked(operator: Operator) -> None:
+    """Those of the overrides, too; senders of one domain together."""
+    own = "".join(
+        f'[[overrides]]\nwhen = {{ organization = "{number}" }}\nfrom = "{sender}"\n'
+        for number, sender in enumerate(("team@acme.example", "a@lighthouse.example", "b@lighthouse.example"))
+    )
+    Path("mailroom.toml").write_text(RELAY + own)
+    words = ("doctor", "--selector", "mail", "--egress", "192.0.2.9", "--nameserver")
+    with name_server(GOOD) as server:
+        result = operator.run(*words, f"127.0.0.1#{server.port}")
+        report = json.loads(operator.run(*words, f"127.0.0.1#{server.port}", "--json").output)
+    assert result.output.count("mails from @") == 2
+    assert "mails from @lighthouse.example" in result.output
+    assert "✗ SPF         lighthouse.example has no SPF record" in result.output
+    assert "✗ DKIM        there is no key at mail._domainkey.lighthouse.example" in result.output
+    (provider,) = report["providers"]
+    assert len(provider["from"]) == 4
+    marks = {(finding["domain"], finding["about"]): finding["mark"] for finding in provider["findings"]}
+    assert [marks["acme.example", about] for about in ("SPF", "DKIM")] == ["good", "good"]
+    assert [marks["lighthouse.example", about] for about in ("SPF", "DKIM")] == ["wrong", "wrong"]
+    assert (None, "credentials") in marks

@@ -192,6 +192,9 @@ def test_pausing_warns_if_no_provider_is_left() -> None:
         file.write('[providers.backup]\ntype = "capture"\n[routes]\nWelcome = ["backup"]\n')
     assert "all providers of some routes are paused: Welcome. " in run("pause", "backup").output
     assert "all providers of some routes are paused: default, Welcome. " in run("pause", "main").output
+    with Path("mailroom.toml").open("a") as file:
+        file.write('[[overrides]]\nwhen = { organization = "org1" }\nproviders = ["backup"]\n')
+    assert "Welcome, override for organization org1. " in run("pause", "main").output
 
 
 @pytest.mark.usefixtures("serving")

@@ -27,6 +27,16 @@ def test_a_test_mail_is_posted_to_the_server_as_logto_does(
     ]
 
 
+def test_a_test_mail_for_an_application_and_an_organization(
+    operator: Operator, outbox: FakeOutbox, server: Server
+) -> None:
+    """So that their templates and overrides can be tried."""
+    outbox.records = [record("0192-1")]
+    assert operator.run("send", "ada@example.com", "--application", "app1", "--organization", "org1").exit_code == 0
+    ((_, _, request),) = server.requests
+    assert request["payload"] == {"code": "000000", "application": {"id": "app1"}, "organization": {"id": "org1"}}
+
+
 def test_send_waits_until_the_message_is_settled(
     operator: Operator, outbox: FakeOutbox, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 
+from msgspec.structs import replace
+
+from mailroom.config.overrides import Override
 from mailroom.courier.admission import PATIENCE_SECONDS, Admission, Slots
 from mailroom.courier.channels.channel import Channel
 from mailroom.courier.channels.rated_limiter import RatedLimiter
@@ -43,7 +46,7 @@ async def taken(slots: Slots, priority: Priority, most: int = 1) -> int:
 
 
 async def test_each_permit_makes_four_slots_some_of_them_for_codes_only() -> None:
-    slots = admission().slots("SignIn")
+    slots = admission().slots(message("SignIn"))
     assert await taken(slots, EVENT, 100) == 16
     assert await taken(slots, CODE, 100) == 4
     slots.release(EVENT)
@@ -54,17 +57,17 @@ async def test_at_the_start_everything_waits_in_the_outbox() -> None:
     """Until the first claim has seen what the last process left."""
     channels = {"main": Channel(ScriptedProvider(), RatedLimiter(5, Rates(FakeClock())), SENDER)}
     made = Admission(channels, Routes({}, ("main",)))
-    assert not await taken(made.slots("SignIn"), CODE)
+    assert not await taken(made.slots(message("SignIn")), CODE)
     limits = made.limits(is_due=False)
     assert list(limits.values()) == [ClaimLimit((), 20, 16, exclude=True)]
     made.end_claim(limits, [])
-    assert await taken(made.slots("SignIn"), CODE)
+    assert await taken(made.slots(message("SignIn")), CODE)
 
 
 async def test_new_messages_do_not_overtake_those_that_wait() -> None:
     """More urgent ones do."""
     made = admission()
-    slots = made.slots("SignIn")
+    slots = made.slots(message("SignIn"))
     slots.add_backlog(INVITATION)
     assert [await taken(slots, priority) for priority in (CODE, INVITATION, EVENT)] == [1, 0, 0]
     limits = made.limits(is_due=False)
@@ -77,7 +80,7 @@ async def test_new_messages_do_not_overtake_those_that_wait() -> None:
 async def test_a_message_that_comes_during_the_claim_waits_for_the_next_one() -> None:
     """The claim may not have seen it."""
     made = admission()
-    slots = made.slots("SignIn")
+    slots = made.slots(message("SignIn"))
     slots.add_backlog(CODE)
     limits = made.limits(is_due=False)
     slots.add_backlog(EVENT)
@@ -88,7 +91,7 @@ async def test_a_message_that_comes_during_the_claim_waits_for_the_next_one() ->
 async def test_a_claim_that_reaches_its_limit_leaves_a_backlog() -> None:
     """Of the last priority that it leased, and of those that waited before."""
     made = admission()
-    slots = made.slots("SignIn")
+    slots = made.slots(message("SignIn"))
     for _ in range(18):
         await taken(slots, CODE)
     slots.add_backlog(EVENT)
@@ -100,7 +103,7 @@ async def test_a_claim_that_reaches_its_limit_leaves_a_backlog() -> None:
 
 async def test_a_claim_full_of_other_mail_leaves_no_codes_behind() -> None:
     made = admission()
-    slots = made.slots("SignIn")
+    slots = made.slots(message("SignIn"))
     slots.add_backlog(CODE)
     slots.add_backlog(EVENT)
     made.end_claim(made.limits(is_due=False), leased(*[EVENT] * 16))
@@ -113,13 +116,13 @@ async def test_half_of_the_slots_stay_for_new_messages_while_nothing_waits() -> 
     assert made.limits(is_due=False) == {}
     limits = made.limits(is_due=True)
     assert [limit.total for limit in limits.values()] == [10]
-    assert await taken(made.slots("SignIn"), CODE), "a claim of what is due does not keep new messages waiting"
+    assert await taken(made.slots(message("SignIn")), CODE), "a claim of what is due does not keep new messages waiting"
 
 
 async def test_what_is_due_gets_the_slots_that_become_free() -> None:
     """In a flood there is always a new message that would take them."""
     made = admission()
-    slots = made.slots("SignIn")
+    slots = made.slots(message("SignIn"))
     for _ in range(20):
         await taken(slots, CODE)
     assert made.limits(is_due=True) == {}
@@ -130,26 +133,38 @@ async def test_what_is_due_gets_the_slots_that_become_free() -> None:
 
 async def test_after_a_failed_claim_anything_may_wait() -> None:
     made = admission()
-    slots = made.slots("SignIn")
+    slots = made.slots(message("SignIn"))
     slots.add_backlog(EVENT)
     made.abandon_claim(made.limits(is_due=False))
     assert not await taken(slots, CODE)
 
 
 async def test_each_set_of_providers_has_slots_of_its_own() -> None:
-    """And a claim names their templates."""
+    """And a claim names it; the default's set also takes what has a route that is not in the settings any more."""
     made = admission(Welcome=("backup",), SignIn=("main", "backup"), Generic=("main",))
-    welcome, sign_in = made.slots("Welcome"), made.slots("SignIn")
+    welcome, sign_in = made.slots(message("Welcome")), made.slots(message("SignIn"))
     await taken(sign_in, CODE, 1000)
     assert await taken(welcome, EVENT)
-    assert made.slots("Register") is made.slots("Generic")
+    assert made.slots(message("Register")) is made.slots(message("Generic"))
     sign_in.release(CODE)
     limits = made.limits(is_due=True)
-    assert {limit.templates: limit.exclude for limit in limits.values()} == {
-        ("Welcome",): False,
-        ("SignIn",): False,
-        ("Welcome", "SignIn"): True,
+    assert {frozenset(limit.routes): limit.exclude for limit in limits.values()} == {
+        frozenset({"backup"}): False,
+        frozenset({"main,backup"}): False,
+        frozenset({"backup", "main,backup"}): True,
     }
+
+
+async def test_a_message_with_an_override_takes_a_slot_of_its_own_providers() -> None:
+    override = Override.model_validate({"when": {"application": "app1"}, "providers": ("backup",)})
+    channels = {
+        name: Channel(ScriptedProvider(), RatedLimiter(5, Rates(FakeClock())), SENDER) for name in ("main", "backup")
+    }
+    made = Admission(channels, Routes({}, ("main",), (override,)))
+    one = replace(message(), payload={"application": {"id": "app1"}})
+    assert made.slots(one) is not made.slots(message())
+    claims = {(limit.routes, limit.exclude) for limit in made.limits(is_due=True).values()}
+    assert claims == {(("backup",), False), (("backup",), True)}
 
 
 async def test_nothing_is_claimed_for_paused_providers() -> None:
@@ -158,7 +173,7 @@ async def test_nothing_is_claimed_for_paused_providers() -> None:
     }
     made = Admission(channels, Routes({"Welcome": ("main", "backup")}, ("main",)))
     channels["main"].is_paused = True
-    assert [limit.templates for limit in made.limits(is_due=True).values()] == [("Welcome",)]
+    assert [limit.routes for limit in made.limits(is_due=True).values()] == [("main,backup",)]
 
 
 async def test_what_is_due_while_no_provider_can_be_used_is_a_backlog() -> None:
@@ -170,14 +185,14 @@ async def test_what_is_due_while_no_provider_can_be_used_is_a_backlog() -> None:
     assert not made.limits(is_due=True)
     assert made.has_backlog
     channels["main"].is_paused = False
-    assert not await taken(made.slots("SignIn"), CODE)
+    assert not await taken(made.slots(message("SignIn")), CODE)
     assert made.limits(is_due=False)
 
 
 async def test_a_request_waits_a_moment_for_a_slot() -> None:
     """Then its message goes to the outbox, and so do those that wait behind it."""
     made = admission()
-    slots = made.slots("SignIn")
+    slots = made.slots(message("SignIn"))
     await taken(slots, CODE, 1000)
     waiting = [asyncio.ensure_future(slots.acquire(CODE)) for _ in range(3)]
     await settle()
@@ -195,7 +210,7 @@ async def test_a_request_waits_a_moment_for_a_slot() -> None:
 async def test_what_is_due_beyond_the_limit_of_other_mail_is_a_backlog() -> None:
     """Else nothing would claim it when slots become free."""
     made = admission()
-    slots = made.slots("SignIn")
+    slots = made.slots(message("SignIn"))
     assert await taken(slots, EVENT, 15) == 15
     limits = made.limits(is_due=True)
     assert [(limit.total, limit.others) for limit in limits.values()] == [(3, 1)]

@@ -86,7 +86,7 @@ class Sending:
     @property
     def slots(self) -> Slots:
         """Return the slots of the one route."""
-        return self.courier._admission.slots("SignIn")
+        return self.courier._admission.slots(message("SignIn"))
 
     async def record(self, id_: str) -> Record:
         """Return a message's record."""

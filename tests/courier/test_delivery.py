@@ -36,6 +36,7 @@ from mailroom.outbox import (
     Leased,
     Settlement,
 )
+from mailroom.providers import Provider
 from mailroom.providers.smtp.replies import refusal
 from mailroom.smtpclient import Command, Reply
 from tests.clock import FakeClock, settle
@@ -45,16 +46,14 @@ from tests.courier.parts import SENDER, PlainRenderer, ScriptedProvider, message
 class Delivering:
     """A delivery with two providers, and what it recorded."""
 
-    def __init__(
-        self, main: ScriptedProvider, backup: ScriptedProvider | None = None, *, main_forwards: bool = False
-    ) -> None:
+    def __init__(self, main: Provider, backup: Provider | None = None, *, main_forwards: bool = False) -> None:
         self.clock = FakeClock()
         self.renderer = PlainRenderer()
         self.recorded: list[tuple[Attempt, ...]] = []
         self.outcomes: list[tuple[str, Outcome]] = []
         self.still_ours = True
         self.disk_full = False
-        providers: Mapping[str, ScriptedProvider] = {"main": main} | ({"backup": backup} if backup else {})
+        providers: Mapping[str, Provider] = {"main": main} | ({"backup": backup} if backup else {})
         self.channels = {
             name: Channel(
                 provider, RatedLimiter(10, Rates(self.clock)), SENDER, forwards=main_forwards and name == "main"
@@ -246,17 +245,30 @@ async def test_the_hint_stands_behind_the_providers_words_and_no_code_is_said_tw
     assert hint == refused.hint
 
 
+@pytest.mark.parametrize(
+    ("error", "diagnostic"),
+    [
+        (Uncertain("handed over, then: 421 4.3.2 bye", code="421 4.3.2"), "handed over, then: 421 4.3.2 bye"),
+        (Misconfigured("the proxy opens no tunnel: 407 who?", code="407"), "the proxy opens no tunnel: 407 who?"),
+        (Misconfigured("no token: invalid_grant", code="invalid_grant"), "no token: invalid_grant"),
+        (Unavailable("come back in 1000 s", code="100"), "100 come back in 1000 s"),
+        (Unavailable("busy"), "busy"),
+    ],
+)
+async def test_a_code_stands_before_a_diagnostic_that_does_not_hold_it(error: SendingError, diagnostic: str) -> None:
+    delivering = Delivering(ScriptedProvider([error]))
+    [attempt] = (await delivering.settled(message(now=delivering.clock.now()))).attempts
+    assert attempt.diagnostic == diagnostic
+
+
 async def test_too_many_connections_delay_a_mail_by_seconds() -> None:
     """A 432 was taken for a password transition, and held the mail for five minutes."""
-    for sent, seconds in (
-        (message(), 1),
-        (message("OrganizationInvitation", Priority.INVITATION, lifetime=86400), 30),
-    ):
+    for sent in (message(), message("OrganizationInvitation", Priority.INVITATION, lifetime=86400)):
         busy = refusal(Command.CONTENT, Reply(432, ("4.3.2 Concurrent connections limit exceeded",)))
         delivering = Delivering(ScriptedProvider([busy]))
         now = delivering.clock.now()
         settlement = await delivering.settled(structs.replace(sent, expires_at=now + 86400))
-        assert (settlement.state, settlement.due_at) == (State.QUEUED, now + seconds)
+        assert (settlement.state, settlement.due_at) == (State.QUEUED, now + 1)
 
 
 async def test_mail_whose_tries_are_used_up_is_held() -> None:

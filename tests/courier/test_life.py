@@ -30,6 +30,7 @@ ANSWERS: Final[dict[str, SendingError | None]] = {
     "busy": Unavailable("451 busy"),
     "busy still": Unavailable("450 busy"),
     "throttles": Unavailable("421 4.7.0 slow down", retry_after=5, is_throttled=True),
+    "has too many connections": Unavailable("432 4.3.2", is_throttled=True, exceeds_concurrency=True),
     "silent": Uncertain("silence"),
     "refuses us": Misconfigured("535 bad credentials"),
     "declines": Declined("554 policy"),
@@ -131,7 +132,7 @@ class Life:
             )
             self.messages[one.id] = one
             accepting = asyncio.create_task(self.courier.accept(one))
-            slots = self.courier._admission.slots(one.template)
+            slots = self.courier._admission.slots(one)
             while not accepting.done():
                 await (self.clock.advance(0.05) if slots.limiter._waiting else asyncio.sleep(0))
             await accepting

@@ -29,6 +29,12 @@ def test_other_mail_backs_off_to_hours() -> None:
     assert next_round(Priority.EVENT, 12, now=0.0) == 4 * 3600
 
 
+def test_other_mail_that_waits_for_a_connection_is_tried_again_within_seconds() -> None:
+    """If that does not help, it backs off like any other."""
+    delays = [next_round(Priority.EVENT, rounds, now=0.0, is_brief=True) for rounds in range(1, 10)]
+    assert delays == [1, 2, 4, 8, 15, 30, 30, 60, 300]
+
+
 def test_retry_after_is_never_undercut() -> None:
     """A provider's own wish wins over a shorter delay, and loses against a longer one."""
     assert next_round(Priority.CODE, 1, now=100.0, retry_after=45.0) == 145

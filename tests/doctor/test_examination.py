@@ -27,7 +27,7 @@ async def examined(dns: Dns, settings: Any, **options: Any) -> dict[str, CheckRe
     found = await examine(
         "main",
         settings,
-        SENDER,
+        [SENDER],
         resolver=dns(GOOD),
         clock=SystemClock(),
         secrets=SecretsInMemory(),
@@ -35,7 +35,7 @@ async def examined(dns: Dns, settings: Any, **options: Any) -> dict[str, CheckRe
     )
     assert isinstance(found, Examination)
     assert (found.provider, found.type) == ("main", settings.type)
-    return {finding.about: finding for finding in found.results}
+    return {finding.about: finding for finding in found.all_results}
 
 
 async def test_all_checks_of_a_correct_relay_are_good(dns: Dns) -> None:

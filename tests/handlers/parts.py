@@ -69,6 +69,7 @@ class MemoryParts:
         self.silent = False
         self.holds = False
         self.retry_after = 0
+        self.fault: Exception | None = None
         self.due: list[float | None] = []
         self.captured = MemoryCaptured()
         self._clock = clock
@@ -122,7 +123,9 @@ class MemoryParts:
         return what in self._once and (self._once[what][0] or float("inf")) > self._clock.now()
 
     async def languages(self, recipient: str) -> tuple[str, ...]:
-        """Return the languages of the last mail to this address that had any."""
+        """Return the languages of the last mail to this address that had any, or raise `fault`."""
+        if self.fault:
+            raise self.fault
         return next((m.languages for m in reversed(self.stored) if m.recipient == recipient and m.languages), ())
 
     async def depth(self) -> Mapping[Priority, Depth]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 
+from mailroom.errors import OutboxError, SealBroken
 from mailroom.logto import CODE_TYPES
 from mailroom.message import Priority
 from tests.clock import START
@@ -53,6 +55,32 @@ def test_captured_requests_of_logto_are_stored_unchanged(server: Running, path: 
         assert (message.priority, message.expires_at) == (Priority.INVITATION, START + 7 * 86400)
     else:
         assert (message.priority, message.expires_at) == (Priority.CODE, START + 600 - 30)
+
+
+@pytest.mark.parametrize("kind", ["SignIn", "Generic", "OrganizationInvitation"])
+def test_a_mail_without_a_language_has_those_of_the_last_mail(server: Running, kind: str) -> None:
+    """Invitations often have none, nor have codes of the Management API."""
+    payload = {"code": "1"} if kind != "OrganizationInvitation" else {"link": "https://acme.example/join"}
+    server.email(_mail(payload={"code": "1", "uiLocales": "fr-CA", "locale": "fr"}))
+    server.email(_mail(to="bob@example.com", payload={"code": "1", "locale": "de"}))
+    server.email(_mail(type=kind, payload={**payload, "locale": ""}))
+    server.email(_mail(type=kind, payload={**payload, "locale": "it"}))
+    server.email(_mail(to="eve@example.com", type=kind, payload=payload))
+    languages = [message.languages for message in server.parts.stored]
+    assert languages == [("fr-CA", "fr"), ("de",), ("fr-CA", "fr"), ("it",), ()]
+
+
+@pytest.mark.parametrize(
+    "fault", [OutboxError("disk I/O error"), SealBroken("languages"), KeyError("x"), TimeoutError()]
+)
+def test_a_failed_look_up_of_the_language_does_not_lose_the_mail(server: Running, fault: Exception) -> None:
+    """It is sent without a language, as is the mail of an event."""
+    server.parts.fault = fault
+    with structlog.testing.capture_logs() as lines:
+        assert server.email(_mail()).status == 200
+    assert server.parts.stored[0].languages == ()
+    assert [line["event"] for line in lines] == ["languages.unknown"]
+    assert "ada@example.com" not in str(lines)
 
 
 def test_the_languages_are_the_raw_list_and_then_the_one_that_logto_resolved(server: Running) -> None:

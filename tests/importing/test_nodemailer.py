@@ -146,7 +146,7 @@ def test_options_without_a_setting_are_reported() -> None:
         tls={"ca": "PEM", "ciphers": "x", "minVersion": "TLSv1.4"},
         pool=True,
         dkim={"privateKey": "geheim"},
-        authMethod="CRAM-MD5",
+        authMethod="NTLM",
     )
     assert set(reasons(made)) == {"tls.ca", "tls.ciphers", "tls.minVersion", "pool", "dkim", "authMethod"}
     assert all(left.remedy for left in made.left_out)

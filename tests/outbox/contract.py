@@ -78,7 +78,7 @@ def email(id_: str, raw: bytes = b"Subject: 739105\r\n\r\nYour code\r\n") -> Ema
 
 
 def up_to(number: int) -> ClaimLimit:
-    """Return a limit of so many messages of any template."""
+    """Return a limit of so many messages of any route."""
     return ClaimLimit((), total=number, others=number, exclude=True)
 
 
@@ -278,17 +278,17 @@ class OutboxContract:
         assert await outbox.accepted("backup", since=START, slice_seconds=100) == []
 
     async def test_a_claim_leases_no_more_than_each_limit_allows(self, outbox: Outbox) -> None:
-        """Of some templates, and of all others; codes may take what other mail may not."""
+        """Of some routes, and of all others; codes may take what other mail may not."""
         for number in range(3):
-            await outbox.put(message(START + number, template="Register"))
+            await outbox.put(message(START + number, template="Register"), route="bulk")
             await outbox.put(message(START + number, template="SignIn"))
             await outbox.put(message(START + number, template="Welcome", priority=Priority.EVENT))
             await outbox.put(message(START + number, template="OrganizationInvitation", priority=Priority.INVITATION))
         claimed = await claim(
             outbox,
             START + 5,
-            ClaimLimit(("Register",), total=2, others=0),
-            ClaimLimit(("Register",), total=6, others=2, exclude=True),
+            ClaimLimit(("bulk",), total=2, others=0),
+            ClaimLimit(("bulk",), total=6, others=2, exclude=True),
         )
         assert [one.message.template for one in claimed.leased] == [
             *["Register"] * 2,
@@ -296,13 +296,28 @@ class OutboxContract:
             *["OrganizationInvitation"] * 2,
         ]
 
-    async def test_templates_beyond_the_limits_are_passed_over(self, outbox: Outbox) -> None:
-        """However many of them are due, others are leased."""
-        await asyncio.gather(*(outbox.put(message(template="SignIn")) for _ in range(30)))
+    async def test_routes_beyond_the_limits_are_passed_over(self, outbox: Outbox) -> None:
+        """However many of their messages are due, others are leased."""
+        await asyncio.gather(*(outbox.put(message(), route="bulk,main") for _ in range(30)))
         other = message(START + 1, template="Register")
         await outbox.put(other)
-        claimed = await claim(outbox, START + 2, ClaimLimit(("SignIn",), total=1, others=1, exclude=True))
+        claimed = await claim(outbox, START + 2, ClaimLimit(("bulk,main",), total=1, others=1, exclude=True))
         assert [leased.message.id for leased in claimed.leased] == [other.id]
+
+    async def test_a_message_whose_route_has_changed_is_leased_by_its_new_route(self, outbox: Outbox) -> None:
+        """The settings were changed since it was stored; only who has the lease can change it."""
+        first, second = message(), message(template="Register")
+        await outbox.put(first, route="old")
+        await outbox.put(second, route="bulk")
+        outbox._clock.set(START + 1)  # type: ignore[attr-defined]  # the fixture's FakeClock
+        bulk, others = ClaimLimit(("bulk",), 9, 9), ClaimLimit(("bulk",), 9, 9, exclude=True)
+        await outbox.reroute({second.id: "old"})
+        (leased,) = (await outbox.claim([others], lease_seconds=300)).leased
+        assert (leased.message.id, leased.route) == (first.id, "old")
+        await outbox.reroute({first.id: "bulk"})
+        assert not (await outbox.claim([others], lease_seconds=300)).leased
+        claimed = await outbox.claim([bulk], lease_seconds=300)
+        assert {one.message.id: one.route for one in claimed.leased} == {first.id: "bulk", second.id: "bulk"}
 
     async def test_a_claim_records_no_attempt(self, outbox: Outbox) -> None:
         """Nobody knows yet which provider will be asked, and when."""

@@ -95,9 +95,9 @@ class Outboxes(RuleBasedStateMachine):
         """Put a message, with a lease or not; it may be a repeat."""
         now = self.clock.now()
         one = message(now, template=template, priority=_TEMPLATES[template], lifetime=lifetime, recipient=recipient)
-        key = key if one.is_code else None
+        key = recipient.lower().encode() + key if key and one.is_code else None  # as `supersede_key` makes it
         leases = Lease("main", _LEASE) if lease else None
-        kept = self._run(self.outbox.put(one, repeat_of=body, supersede_key=key, lease=leases))
+        kept = self._run(self.outbox.put(one, route=template, repeat_of=body, supersede_key=key, lease=leases))
         earlier = [row for row in self.rows.values() if body is not None and row.body == body]
         repeated = [
             row

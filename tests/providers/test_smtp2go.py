@@ -9,6 +9,7 @@ from msgspec import structs
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address
 from mailroom.providers import Provider
+from mailroom.providers.refusals import QUOTA_WAIT_SECONDS
 from mailroom.providers.smtp2go import KINDS, Settings, Smtp2go
 from tests.http_recorder import Answer, json_answer
 from tests.mails import email
@@ -132,10 +133,12 @@ class TestSmtp2go(HttpProviderContract):
             await provider.send(email())
         assert refused.value.retry_after == 30
 
-    async def test_a_used_up_plan_is_misconfigured(self, provider: Provider, service: HttpService) -> None:
+    async def test_a_used_up_plan_is_a_quota(self, provider: Provider, service: HttpService) -> None:
+        """As by SMTP: the provider rests, and is asked again."""
         service.answer(refusal(402, "API_EXCEPTION", "You have reached your monthly limit"))
-        with pytest.raises(Misconfigured, match="monthly limit"):
+        with pytest.raises(Unavailable, match="monthly limit") as refused:
             await provider.send(email())
+        assert refused.value.retry_after == QUOTA_WAIT_SECONDS
 
     @pytest.mark.parametrize(("name", "value"), [("X-SMTP2GO-Tag", "a"), ("X-Fine", " a"), ("X-Fine", "a ")])
     async def test_a_blocked_header_is_refused(

@@ -334,7 +334,8 @@ def test_the_provider_may_have_the_words(tmp_path: Path) -> None:
     payload = {"code": "314159", "uiLocales": "fr-CA fr", "application": APP}
     email = renderer.render(message("SignIn", payload), sender=SENDER, reply_to=None, template_at_provider="d-1")
     assert email.template_at_provider == "d-1"
-    assert email.variables == {**payload, "locale": email.language}
+    assert (email.variables["code"], email.variables["locale"]) == ("314159", email.language)
+    assert APP.items() <= email.variables["application"].items()
     assert "314159" in email.text, "a provider that knows no templates sends the mail itself"
     told = renderer.render(
         message("SignIn", {**payload, "locale": "fr-FR"}), sender=SENDER, reply_to=None, template_at_provider="d-1"
@@ -342,5 +343,6 @@ def test_the_provider_may_have_the_words(tmp_path: Path) -> None:
     assert told.variables["locale"] == "fr-FR"
     receipt = message("Receipt", {"total": 9}, priority=Priority.EVENT)
     bare = renderer.render(receipt, sender=SENDER, reply_to=None, template_at_provider="d-2")
-    assert (bare.subject, bare.html, bare.variables) == ("", "", {"total": 9, "locale": "en"})
+    assert (bare.subject, bare.html) == ("", "")
+    assert (bare.variables["total"], bare.variables["locale"]) == (9, "en")
     assert renderer.render(message("SignIn", payload), sender=SENDER, reply_to=None).template_at_provider == ""

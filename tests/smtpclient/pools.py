@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from mailroom.smtpclient import Login, Mail, Pool, Server, open_session
+from tests.providers.smtp.scripted_server import Seen
 from tests.smtp_server import Server as SmtpServer
 from tests.wire_server import WireServer
 
 CONTENT = b"From: no-reply@acme.example\r\nSubject: Your code\r\n\r\nYour code is 482913.\r\n"
-_POOL = frozenset({"size", "limits", "idle_seconds", "mails_per_session", "monotonic", "sleep"})
+_POOL = frozenset({"size", "limits", "idle_seconds", "mails_per_session", "monotonic", "sleep", "avoided", "on_broken"})
 
 
 def mail(recipient: str = "ada@reader.example", content: bytes = CONTENT, **changes: Any) -> Mail:
@@ -19,7 +20,9 @@ def mail(recipient: str = "ada@reader.example", content: bytes = CONTENT, **chan
 
 
 @contextlib.asynccontextmanager
-async def pool_of(server: WireServer | SmtpServer, login: Login | None = None, **options: Any) -> AsyncIterator[Pool]:
+async def pool_of(
+    server: WireServer | SmtpServer | Seen, login: Login | None = None, **options: Any
+) -> AsyncIterator[Pool]:
     """Give a pool; `options` are the pool's and the server's. It trusts the server's authority."""
     for_pool = {name: options.pop(name) for name in _POOL & options.keys()}
     if isinstance(server, SmtpServer):

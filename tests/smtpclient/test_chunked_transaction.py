@@ -149,7 +149,10 @@ async def test_a_time_out_is_uncertain(pass_time: Callable[[float], None]) -> No
         assert caught.value.handed_over
 
 
-@pytest.mark.parametrize("reply", ["500 5.5.2 what?", "502 5.5.1 not here", "504 5.5.4 unrecognized parameter"])
+@pytest.mark.parametrize(
+    "reply",
+    ["500 5.5.2 what?", "502 5.5.1 not here", "503 5.5.1 bad sequence", "504 5.5.4 unrecognized parameter"],
+)
 async def test_a_server_that_does_not_know_bdat_gets_the_mail_by_data(reply: str) -> None:
     """It reads the content as commands: the connection ends at once, and BDAT is not tried again."""
     async with wire_server({**CHUNKING, "BDAT": reply}) as server:
@@ -162,7 +165,7 @@ async def test_a_server_that_does_not_know_bdat_gets_the_mail_by_data(reply: str
 
 
 async def test_any_other_error_is_not_a_chunking_one() -> None:
-    async with wire_server({**CHUNKING, "BDAT": "503 5.5.1 no valid recipients"}) as server:
+    async with wire_server({**CHUNKING, "BDAT": "554 5.5.1 no valid recipients"}) as server:
         async with pool_of(server) as pool:
             with pytest.raises(SmtpError):
                 await pool.send(mail())

@@ -57,11 +57,14 @@ async def test_replies_in_clear_after_starttls_are_not_read(injected: str) -> No
         ("AUTH=PLAIN LOGIN", ("PLAIN", "LOGIN"), b"AUTH PLAIN AGFkYQBodW50ZXIyMg=="),
         ("AUTH LOGIN\r\n250-AUTH=PLAIN", ("PLAIN", "LOGIN"), b"AUTH PLAIN AGFkYQBodW50ZXIyMg=="),
         ("auth plain", ("LOGIN", "PLAIN"), b"AUTH PLAIN AGFkYQBodW50ZXIyMg=="),
-        ("AUTH PLAIN LOGIN", ("LOGIN",), b"AUTH LOGIN YWRh"),
+        ("AUTH PLAIN LOGIN", ("LOGIN",), b"AUTH LOGIN"),
+        ("AUTH CRAM-MD5 NTLM", ("PLAIN", "LOGIN", "CRAM-MD5"), b"AUTH CRAM-MD5"),
+        ("AUTH NTLM", ("PLAIN", "LOGIN", "CRAM-MD5"), b"AUTH PLAIN AGFkYQBodW50ZXIyMg=="),
+        ("HELP", ("CRAM-MD5",), b"AUTH CRAM-MD5"),
         ("AUTH XOAUTH2", ("XOAUTH2",), b"AUTH XOAUTH2 " + base64.b64encode(b"user=ada\1auth=Bearer hunter22\1\1")),
     ],
 )
-async def test_the_first_mechanism_that_is_offered_is_used(
+async def test_the_first_mechanism_that_is_offered_is_used_else_the_first(
     offer: str, mechanisms: tuple[str, ...], sent: bytes
 ) -> None:
     async with wire_server({"EHLO": f"250-wire.test\r\n250-{offer}\r\n250 HELP", "AUTH": "235 2.7.0 hello"}) as server:
@@ -69,13 +72,59 @@ async def test_the_first_mechanism_that_is_offered_is_used(
         assert server.lines[1] == sent
 
 
-async def test_a_mechanism_that_is_not_offered_is_not_tried() -> None:
-    async with wire_server({"EHLO": "250-wire.test\r\n250 AUTH CRAM-MD5"}) as server:
+async def test_a_server_that_refuses_a_mechanism_it_does_not_offer_lacks_it() -> None:
+    replies = {"EHLO": "250-wire.test\r\n250 AUTH NTLM", "AUTH": "504 5.5.4 Unrecognized authentication type"}
+    async with wire_server(replies) as server:
         with pytest.raises(NotOffered) as caught:
-            await send(server, ADA)
+            await send(server, Login("ada", "hunter22", ("PLAIN", "LOGIN")))
         error = caught.value
-        assert (error.extension, error.wanted, error.offered) == ("AUTH", "PLAIN or LOGIN", "CRAM-MD5")
-        assert "AUTH" not in server.verbs
+        assert (error.extension, error.wanted, error.offered) == ("AUTH", "PLAIN or LOGIN", "NTLM")
+
+
+@pytest.mark.parametrize("reply", ["500 what?", "502 5.5.1 not here", "503 5.5.1 not enabled", "535 5.7.8 no"])
+async def test_a_server_without_any_login_gets_the_mail_without_one(reply: str) -> None:
+    """A relay that trusts our address; nodemailer sends, too."""
+    async with wire_server({"AUTH": reply}) as server, pool_of(server, ADA) as pool:
+        await pool.send(mail())
+        assert not await pool.verify()
+        assert server.verbs[:3] == ["EHLO", "AUTH", "MAIL"]
+
+
+async def test_a_login_that_was_not_offered_and_fails_for_now_is_a_refusal() -> None:
+    async with wire_server({"AUTH": "454 4.7.0 Temporary authentication failure"}) as server:
+        with pytest.raises(ReplyError) as caught:
+            await send(server, ADA)
+        assert (caught.value.command, caught.value.code) == (Command.AUTH, 454)
+
+
+@pytest.mark.parametrize(
+    ("challenges", "responses"),
+    [
+        ([b"Username:", b"Password:"], ["ada", "hunter22"]),
+        ([b"User Name\0", b"PASSWORD\0"], ["ada", "hunter22"]),
+        ([b"Password:", b"Username:"], ["hunter22", "ada"]),
+        ([b"", b""], ["ada", "hunter22"]),
+        ([b"Benutzer", b"Kennwort"], ["ada", "hunter22"]),
+        ([b"Username:", b"Username:"], ["ada", "ada"]),
+    ],
+)
+def test_login_answers_what_is_asked(challenges: list[bytes], responses: list[str]) -> None:
+    """The password is never sent where a user name is asked for: servers log those."""
+    assert [ADA.response("LOGIN", challenge, number) for number, challenge in enumerate(challenges)] == responses
+
+
+def test_cram_md5_answers_as_the_rfc() -> None:
+    login = Login("tim", "tanstaaftanstaaf")  # RFC 2195 §2
+    challenge = b"<1896.697170952@postoffice.reston.mci.net>"
+    assert login.response("CRAM-MD5", challenge, 0) == "tim b913a602c7eda7a495b4e6e7334d3890"
+
+
+async def test_a_server_that_asks_without_end_is_refused() -> None:
+    async with wire_server({"AUTH": "334 not base64!"}) as server:
+        server.answers |= dict.fromkeys(("YWRH", "AHVU"), "334 ")
+        with pytest.raises(ReplyError):
+            await send(server, Login("ada", "hunter22", ("LOGIN",)))
+        assert server.verbs[-4:] == ["AUTH", "YWRH", "AHVU", "AHVU"]
 
 
 @pytest.mark.parametrize("tls", ["starttls", "opportunistic"])

@@ -93,6 +93,9 @@ class Channel:
         if isinstance(result, Receipt | Rejected | Declined):
             return self.breaker.succeed()
         if isinstance(result, Unavailable) and result.is_throttled:
+            if result.exceeds_concurrency and self.limiter.lower():
+                self.breaker.cancel()
+                return None
             self.rates.slow_down(result.retry_after)
             if now - self._accepted_at < _THROUGH_SECONDS:
                 self.breaker.cancel()
@@ -101,6 +104,7 @@ class Channel:
 
     def check_progress(self, now: Instant) -> Change | None:
         """End waits that have lasted long enough; open the breaker of a provider that hangs."""
+        self.limiter.restore(now)
         self.limiter.end_waits(now)
         if self.breaker.is_open or not self.limiter.is_full or now - self.progress_at < _STALLED_SECONDS:
             return None

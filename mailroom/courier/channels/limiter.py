@@ -31,13 +31,17 @@ class PriorityLimiter:
     """Bounds how many messages have a permit at the same time."""
 
     def __init__(self, total: int, clock: Clock) -> None:
-        self.total = total
-        self.total_for_others = max(1, total - max(1, total // _PERMITS_PER_RESERVED))
+        self.set_total(total)
         self.clock = clock
         self._used = self._used_by_others = 0
         self._waiting: list[tuple[Priority, int, _Wait]] = []  # a heap
         self._sequence = count()
         self._is_closed = False
+
+    def set_total(self, total: int) -> None:
+        """Set how many permits there are; those granted beyond that stay valid."""
+        self.total = total
+        self.total_for_others = max(1, total - max(1, total // _PERMITS_PER_RESERVED))
 
     @property
     def is_full(self) -> bool:

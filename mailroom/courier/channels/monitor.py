@@ -11,7 +11,7 @@ from mailroom.courier.channels.breaker import Change
 from mailroom.courier.channels.channel import Channel
 from mailroom.courier.maintenance import every
 from mailroom.courier.reporter import Reporter
-from mailroom.errors import SendingError
+from mailroom.errors import SendingError, Unavailable
 from mailroom.message import Receipt
 from mailroom.outbox import Outbox
 from mailroom.providers import Verifiable
@@ -66,8 +66,11 @@ class Monitor:
 
     def record(self, provider: str, result: Receipt | SendingError, diagnostic: str) -> None:
         """Count an attempt's outcome, and follow what it changes; `diagnostic` has its secrets masked."""
+        channel = self._channels[provider]
         self._reporter.attempted(provider, result)
-        self._follow(provider, self._channels[provider].record(result, diagnostic, self._clock.now()))
+        self._follow(provider, channel.record(result, diagnostic, self._clock.now()))
+        if isinstance(result, Unavailable) and result.exceeds_concurrency:
+            log.warning("provider.too_many_connections", provider=provider, concurrency=channel.limiter.total)
 
     def take_recovered(self) -> bool:
         """Return whether a provider has recovered since the last call."""

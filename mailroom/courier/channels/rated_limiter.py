@@ -9,6 +9,8 @@ from mailroom.courier.channels.rates import Rates
 from mailroom.message import Priority
 
 _SHORTEST_SLEEP_SECONDS: Final = 0.001
+_RESTORE_SECONDS: Final = 60.0
+"""After so long without a signal one more mail may be handed over at the same time."""
 
 
 class RatedLimiter(PriorityLimiter):
@@ -17,6 +19,9 @@ class RatedLimiter(PriorityLimiter):
     def __init__(self, concurrency: int, rates: Rates) -> None:
         super().__init__(concurrency, rates.clock)
         self.rates = rates
+        self._concurrency = concurrency
+        """As configured; `total` may be lower."""
+        self._restore_at: Instant = NEVER
         self._timer: asyncio.Task[None] | None = None
         """Sleeps until the rate allows another mail."""
         self._timer_at: Instant = NEVER
@@ -25,6 +30,22 @@ class RatedLimiter(PriorityLimiter):
         """Count a permit as used."""
         super().take(priority)
         self.rates.take()
+
+    def lower(self) -> bool:
+        """Grant one permit fewer from now on, as the provider has one connection too many; False: it is the last."""
+        if self.total == 1:
+            return False
+        self.set_total(self.total - 1)
+        self._restore_at = self.clock.now() + _RESTORE_SECONDS
+        return True
+
+    def restore(self, now: Instant) -> None:
+        """Grant one permit more if it is time to try that."""
+        if now < self._restore_at:
+            return
+        self.set_total(self.total + 1)
+        self._restore_at = now + _RESTORE_SECONDS if self.total < self._concurrency else NEVER
+        self._grant()
 
     def close(self) -> None:
         """End all waits, now and from now on."""

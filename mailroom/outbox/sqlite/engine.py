@@ -7,7 +7,7 @@ await outbox.close()
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -129,6 +129,7 @@ class SqliteOutbox(SqliteRecords):
         self,
         message: Message,
         *,
+        route: str = "",
         repeat_of: bytes | None = None,
         once: Sequence[DedupKey] = (),
         supersede_key: bytes | None = None,
@@ -148,6 +149,7 @@ class SqliteOutbox(SqliteRecords):
             lease=lease,
             due_at=due_at,
             owner=self._owner,
+            route=route,
         )
         request = InsertRequest(
             row,
@@ -167,6 +169,10 @@ class SqliteOutbox(SqliteRecords):
         now = self._clock.now()
         claim = operations.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal)
         return await self._writer.call(lambda connection: operations.claim(connection, claim))
+
+    async def reroute(self, routes: Mapping[str, str]) -> None:
+        """Queue leased messages again under other routes."""
+        await self._writer.call(lambda connection: operations.reroute(connection, routes, self._owner))
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
         """Record that another attempt on a leased message begins; False: the lease was lost, do not dial."""

@@ -1,6 +1,6 @@
 """Changes stored messages: claim, attempt, settle, release, expire, purge, index. Runs in the writer's thread."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ _DUE: Final = f"""
     SELECT {MESSAGE_COLUMNS}
       FROM messages
      WHERE priority = ?1 AND due_at IS NOT NULL AND due_at <= ?2 AND expires_at > ?2
-       AND (template IN (SELECT value FROM json_each(?3))) <> ?4
+       AND (route IN (SELECT value FROM json_each(?3))) <> ?4
        AND NOT (contested = 1 AND EXISTS (  -- the newest of several codes goes first
            SELECT 1
              FROM messages AS newer
@@ -47,6 +47,12 @@ _LEASE: Final = """
 """
 
 _HOLD: Final = "UPDATE messages SET state = 'held', reason = ?, owner = NULL, due_at = expires_at WHERE id = ?"
+
+_REROUTE: Final = """
+    UPDATE messages
+       SET route = ?, state = 'queued', owner = NULL, due_at = min(created_at, expires_at)
+     WHERE id = ? AND owner = ?
+"""
 
 # Held messages, and leases that outlive `expires_at`, cannot be claimed again.
 _NEXT: Final = """
@@ -88,16 +94,21 @@ def claim(connection: apsw.Connection, claim: Claim) -> ClaimResult:
     return ClaimResult(tuple(leased), min((due_at for due_at in nexts if due_at is not None), default=None))
 
 
+def reroute(connection: apsw.Connection, routes: Mapping[str, str], owner: str) -> None:
+    """Queue leased messages again under other routes."""
+    connection.executemany(_REROUTE, [(route, id_, owner) for id_, route in routes.items()])
+
+
 def _read_due(connection: apsw.Connection, claim: Claim) -> list[tuple[Any, ...]]:
     """Return the rows that the limits allow: codes, then invitations, then events of each limit."""
     due: list[tuple[Any, ...]] = []
     for limit in claim.limits:
-        templates = msgspec.json.encode(limit.templates).decode()
+        routes = msgspec.json.encode(limit.routes).decode()
         left = limit.total
         for priority in Priority:
             if priority is Priority.INVITATION:
                 left = min(left, limit.others)
-            rows = rows_of(connection, _DUE, (int(priority), claim.now, templates, limit.exclude, left)) if left else []
+            rows = rows_of(connection, _DUE, (int(priority), claim.now, routes, limit.exclude, left)) if left else []
             due += rows
             left -= len(rows)
     return due

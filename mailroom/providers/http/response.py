@@ -26,6 +26,7 @@ LONGEST_WAIT_SECONDS: Final = 24 * 3600.0
 _EPOCH: Final = 1e9
 """A reset beyond this is a Unix time, not a number of seconds."""
 _TAGS: Final = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_CREDENTIALS: Final = "check the credentials of this provider"
 _OUR_FAULT: Final = frozenset({401, 402, 403, 404, 405, 407})
 
 
@@ -106,14 +107,20 @@ class ApiResponse:
     ) -> SendingError:
         """Return the error of this kind, by default the status's, with the vendor's diagnostic and code or the status.
 
-        `Declined` is refined by the diagnostic, by the same table as an SMTP reply.
+        The diagnostic is looked up in the same table as an SMTP reply: it refines `Declined`, and shows whether a
+        quota is used up that will be renewed.
         `is_throttled`: the vendor's code says that mails come too fast, as a 429 and `Retry-After` do.
         """
         kind = kind or by_status(self.status)
         diagnostic = bounded(diagnostic) or self.diagnostic
         code = bounded(code)[:100] or f"HTTP {self.status}"
-        row = classify_text(diagnostic)
-        error = row.error(diagnostic, code=code) if kind in (Declined, row.kind) else kind(diagnostic, code=code)
+        row = classify_text(diagnostic, is_temporary=issubclass(kind, Unavailable))
+        is_decisive = kind in (Declined, row.kind) or (kind is Misconfigured and row.kind is Unavailable)
+        if is_decisive:
+            error = row.error(diagnostic, code=code)
+        else:
+            hint = _CREDENTIALS if kind is Misconfigured and self.status == HTTPStatus.UNAUTHORIZED else ""
+            error = kind(diagnostic, code=code, hint=hint)
         if isinstance(error, Unavailable):
             waits = (retry_after, self.retry_after(), error.retry_after)
             error.retry_after = next((seconds for seconds in waits if seconds is not None), None)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from mailroom.message import Payload
 
 _DEEPEST: Final = 16
-"""Maximum depth of nesting; deeper values are left out. Logto's payloads have four levels."""
+"""Maximum depth of nesting; deeper values are left out or empty. Logto's payloads have four levels."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,50}")
 
 
@@ -29,7 +29,7 @@ def _escaped(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return escape(value)
     if depth == _DEEPEST and isinstance(value, Mapping | list):
-        return None
+        return ""
     if isinstance(value, Mapping):
         return {key: _escaped(item, depth + 1) for key, item in value.items()}
     return [_escaped(item, depth + 1) for item in value] if isinstance(value, list) else value

@@ -23,7 +23,7 @@ class Preset:
     """The endpoint for OAuth2 tokens."""
     scope: str | None = None
     concurrency: int | None = None
-    """How many connections the vendor allows a mailbox, where it is fewer than the default."""
+    """How many connections at the same time the vendor allows or recommends, where its documentation says so."""
 
 
 PRESETS: Final[Mapping[str, Preset]] = {
@@ -46,11 +46,12 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "outlook": Preset(
         "smtp.office365.com",
         scope="https://outlook.office365.com/.default",
-        concurrency=3,  # a fourth gets 432 4.3.2 (learn.microsoft.com: Exchange Online limits, SMTP AUTH)
+        concurrency=3,  # learn.microsoft.com/exchange/troubleshoot/send-emails/smtp-submission-improvements
     ),
     "ses": Preset("email-smtp.{region}.amazonaws.com"),
     "mailgun": Preset("smtp.mailgun.org", hosts={"us": "smtp.mailgun.org", "eu": "smtp.eu.mailgun.org"}),
-    "postmark": Preset("smtp.postmarkapp.com"),
+    # an IP address: postmarkapp.com/support/article/do-we-have-rate-limits-for-smtp
+    "postmark": Preset("smtp.postmarkapp.com", concurrency=10),
     "resend": Preset("smtp.resend.com", username="resend"),
     "brevo": Preset("smtp-relay.brevo.com"),
 }
@@ -58,10 +59,12 @@ PRESETS: Final[Mapping[str, Preset]] = {
 _IAM_SECRET_LENGTH: Final = 40
 _PORTS: Final = {"starttls": 587, "implicit": 465, "opportunistic": 587, "none": 25}
 """The usual ports by `tls`."""
+_IMPLICIT_PORT: Final = 465
+"""On it servers expect TLS from the first octet (RFC 8314 §3.3)."""
 
 
 def fill_in(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with the preset's values, or the usual port, where none is given.
+    """Return the settings with the preset's values, or those that go with the given port or `tls`, where none is given.
 
     Raises ValueError for a bad `region`.
     """
@@ -69,6 +72,8 @@ def fill_in(settings: Mapping[str, Any]) -> dict[str, Any]:
     usual_port = _PORTS.get(str(given.get("tls")))
     if usual_port is not None and "port" not in given:
         given["port"] = usual_port
+    elif str(given.get("port")) == str(_IMPLICIT_PORT) and "tls" not in given:
+        given["tls"] = "implicit"
     preset = PRESETS.get(str(given.get("preset")))
     if preset is None:
         if "region" in given:

@@ -83,4 +83,4 @@ def diagnostic(reply: Reply) -> str:
 def _repeated(full_code: str) -> re.Pattern[str]:
     code, _, enhanced_code = full_code.partition(" ")
     enhanced = rf"(?:#?{re.escape(enhanced_code)}(?:[\s:]+|\Z))?" if enhanced_code else ""
-    return re.compile(rf"\s*(?:{code}(?:[\s-]+|\Z))?{enhanced}")
+    return re.compile(rf"(?:\s*(?:{code}(?:[\s-]+|\Z))?{enhanced})+")

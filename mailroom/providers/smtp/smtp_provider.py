@@ -7,9 +7,12 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from email.header import Header
 from functools import lru_cache
 from typing import Final
+
+import structlog
 
 from mailroom.address import ascii_form
 from mailroom.errors import Misconfigured, Rejected, Unavailable
@@ -20,6 +23,7 @@ from mailroom.providers.smtp.replies import diagnostic, sending_error
 from mailroom.providers.smtp.smtp_settings import Settings
 from mailroom.smtpclient import (
     Command,
+    Extension,
     Login,
     Mail,
     Pool,
@@ -36,19 +40,25 @@ from mailroom.smtpclient import (
 __all__ = ["Settings", "Smtp", "connect"]
 
 _BAD_CREDENTIALS: Final = 535
+_NO_LOGIN: Final = "offers no login and refuses ours: mails are sent without one"
 _QUEUED: Final = re.compile(r"(?:queued as |\bOk:? )<?([\w.@+-]{6,200})>?\Z", re.IGNORECASE)
+
+log = structlog.get_logger()
 
 
 class Smtp:
     """Sends mails to one SMTP server, over at most `concurrency` connections."""
 
     def __init__(self, settings: Settings, context: ProviderContext) -> None:
+        self._name = context.name
         self._settings = settings
         self._server = _server(settings)
         self._login = None
+        self._has_reported_login = False
         if settings.username is not None and settings.password is not None:
-            mechanisms = ("PLAIN", "LOGIN") if settings.auth == "auto" else (settings.auth.upper(),)
-            self._login = Login(settings.username, settings.password.get_secret_value(), mechanisms)
+            self._login = Login(settings.username, settings.password.get_secret_value())
+            if settings.auth != "auto":
+                self._login = replace(self._login, mechanisms=(settings.auth.upper(),))
         self._tokens = _token_source(settings, context)
         self._headers = _header_lines(settings.headers)
         self._notify = ",".join(settings.dsn).upper()
@@ -68,6 +78,8 @@ class Smtp:
             mails_per_session=settings.mails_per_connection,
             monotonic=context.clock.monotonic,
             sleep=context.clock.sleep,
+            avoided=_avoided(settings),
+            on_broken=self._report_broken,
         )
 
     async def send(self, email: Email) -> Receipt:
@@ -77,18 +89,22 @@ class Smtp:
         try:
             return _receipt(await self._pool.send(mail, limits))
         except SmtpError as error:
-            raise sending_error(error, self._settings) from None
+            failure = sending_error(error, self._settings)
+            if isinstance(failure, Unavailable) and failure.exceeds_concurrency:
+                self._pool.close_idle()
+            raise failure from None
 
     async def verify(self) -> str:
         """Connect, encrypt, log in and send NOOP, see `Verifiable`."""
         try:
-            await self._pool.verify()
+            is_logged_in = await self._pool.verify()
         except SmtpError as error:
             raise sending_error(error, self._settings) from None
         username = self._settings.username
-        return f"{self._server.name} takes " + (
-            f"the login of {username}" if username else "our connection without a login"
-        )
+        if is_logged_in or not username:
+            what = f"the login of {username}" if username else "our connection without a login"
+            return f"{self._server.name} takes {what}"
+        return f"{self._server.name} {_NO_LOGIN}"
 
     async def aclose(self) -> None:
         """Close all connections; mails that are being sent are aborted."""
@@ -111,10 +127,15 @@ class Smtp:
         try:
             async with asyncio.timeout(seconds):
                 if self._tokens is None:
-                    return await open_session(self._server, self._login, progress)
-                return await self._open_by_token(self._tokens, progress)
+                    session = await open_session(self._server, self._login, progress)
+                else:
+                    session = await self._open_by_token(self._tokens, progress)
         except TimeoutError:
             raise Unavailable(f"{self._server.name} was not ready for a mail within {seconds:g} s") from None
+        if not session.is_logged_in and self._settings.username and not self._has_reported_login:
+            self._has_reported_login = True
+            log.warning("smtp.no_login", provider=self._name, server=self._server.name, hint=_NO_LOGIN)
+        return session
 
     async def _open_by_token(self, tokens: Tokens, progress: Progress) -> Session:
         """Log in by OAuth2; a token that was accepted before and is refused now is replaced, once."""
@@ -127,8 +148,17 @@ class Smtp:
                 if error.command is Command.AUTH and error.code == _BAD_CREDENTIALS and tokens.discard(token):
                     continue
                 raise
-            token.accepted = True
+            token.accepted = session.is_logged_in
             return session
+
+    def _report_broken(self, extension: Extension) -> None:
+        log.warning(
+            "smtp.extension_broken",
+            provider=self._name,
+            server=self._server.name,
+            extension=extension,
+            hint=f"mails are sent without it for six hours; {extension.lower()} = false leaves it out for good",
+        )
 
 
 def _server(settings: Settings) -> Server:
@@ -148,6 +178,12 @@ def _server(settings: Settings) -> Server:
         proxy_url=egress.proxy.url if egress.proxy else "",
         proxy_context=proxy_context,
     )
+
+
+def _avoided(settings: Settings) -> tuple[Extension, ...]:
+    """Return the extensions that are not to be used."""
+    allowed: dict[Extension, bool] = {"PIPELINING": settings.pipelining, "CHUNKING": settings.chunking}
+    return tuple(extension for extension, is_allowed in allowed.items() if not is_allowed)
 
 
 def _token_source(settings: Settings, context: ProviderContext) -> Tokens | None:

@@ -97,7 +97,8 @@ class Settings(ProviderSettings):
     port: int = Field(587, ge=1, le=65535, description='587; unless given, 465 with tls = "implicit", 25 with "none"')
     tls: Literal["starttls", "implicit", "opportunistic", "none"] = Field(
         "starttls",
-        description="`starttls`: encrypted after STARTTLS, or nothing is sent; `implicit`: encrypted from the first "
+        description="unless given, `implicit` with port 465; `starttls`: encrypted after STARTTLS, or nothing is sent; "
+        "`implicit`: encrypted from the first "
         "byte; `opportunistic`: encrypted if the server offers it, a password is never sent in clear; "
         "`none`: never encrypted, the password neither",
     )
@@ -117,10 +118,10 @@ class Settings(ProviderSettings):
         None, min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$", description="not for a relay that trusts our IP address"
     )
     password: SecretStr | None = Field(None, min_length=1, description="goes with `username`")
-    auth: Literal["auto", "plain", "login", "oauth2"] = Field(
+    auth: Literal["auto", "plain", "login", "cram-md5", "oauth2"] = Field(
         "auto",
-        description="how to log in; `auto` is `oauth2` if there is such a table, else PLAIN if it is offered, "
-        "else LOGIN",
+        description="how to log in; `auto` is `oauth2` if there is such a table, else the first that is offered of "
+        "PLAIN, LOGIN and CRAM-MD5; any other is used whether it is offered or not",
     )
     oauth2: OAuth2 | None = Field(None, description="log in by XOAUTH2 instead of a password")
     helo_name: str | None = Field(
@@ -129,6 +130,14 @@ class Settings(ProviderSettings):
         pattern=r"^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
         r"|\[(IPv6:)?[0-9A-Fa-f.:]+\])$",
         description="our name in EHLO; default: this machine's full name, or its address in brackets",
+    )
+    pipelining: bool = Field(
+        default=True,
+        description="whether commands are sent together where the server offers PIPELINING; where it does not work "
+        "they are sent one by one for six hours",
+    )
+    chunking: bool = Field(
+        default=True, description="whether mails are sent by BDAT where the server offers CHUNKING; likewise"
     )
     local_address: IPv4Address | IPv6Address | None = Field(None, description="source address for outgoing connections")
     proxy: ProxyUrl | None = Field(
@@ -159,7 +168,7 @@ class Settings(ProviderSettings):
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if self.oauth2 is not None:
-            if self.auth in ("plain", "login") or self.password is not None:
+            if self.auth not in ("auto", "oauth2") or self.password is not None:
                 raise ValueError("oauth2 takes the place of a password: take password and auth out, or oauth2")
             if self.username is None:
                 raise ValueError("oauth2 needs a username: the mailbox's address")

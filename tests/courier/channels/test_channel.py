@@ -1,6 +1,7 @@
 """What an outcome says of a provider, and when a provider hangs."""
 
 import asyncio
+from math import inf
 
 import pytest
 
@@ -77,6 +78,19 @@ async def test_a_provider_that_throttles_is_no_failing_one() -> None:
         assert one.record(Unavailable("454 Throttling failure", is_throttled=True), "", 100 + seconds) is None
     assert one.is_available(110)
     assert one.rates.per_second < 1
+
+
+async def test_too_many_connections_lower_the_concurrency_and_then_the_rate() -> None:
+    """With one connection left, somebody else uses the others."""
+    one = channel(concurrency=2)
+    one.record(Receipt(), "", 100)
+    busy = Unavailable("432 4.3.2", is_throttled=True, exceeds_concurrency=True)
+    assert one.record(busy, "", 101) is None
+    assert (one.limiter.total, one.rates.per_second) == (1, inf)
+    assert one.record(busy, "", 102) is None
+    assert one.rates.per_second < inf
+    one.check_progress(one.limiter.clock.now() + 60)
+    assert one.limiter.total == 2
 
 
 async def test_a_provider_that_throttles_everything_fails() -> None:

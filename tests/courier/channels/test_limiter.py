@@ -58,6 +58,33 @@ async def test_who_gave_up_blocks_nobody() -> None:
     assert await event
 
 
+async def test_a_connection_too_many_lowers_the_concurrency_for_a_minute() -> None:
+    """Seven of ten mails at the same time were refused: three are right."""
+    limiter = RatedLimiter(10, Rates(clock := FakeClock()))
+    for _ in range(10):
+        await limiter.acquire(Priority.CODE)
+    assert all(limiter.lower() for _ in range(7))
+    for _ in range(7):
+        limiter.release(Priority.CODE)
+    waiting = asyncio.create_task(limiter.acquire(Priority.CODE))
+    await _settled()
+    await clock.advance(59)
+    limiter.restore(clock.now())
+    assert not waiting.done()
+    await clock.advance(1)
+    limiter.restore(clock.now())
+    assert await waiting
+    for _ in range(20):
+        await clock.advance(60)
+        limiter.restore(clock.now())
+    assert limiter.total == 10
+
+
+async def test_the_last_permit_stays() -> None:
+    limiter = RatedLimiter(2, Rates(FakeClock()))
+    assert [limiter.lower(), limiter.lower(), limiter.total] == [True, False, 1]
+
+
 async def test_a_code_overtakes_everything_that_waits_for_a_permit() -> None:
     """Equals are served in the order of their requests."""
     limiter, went = RatedLimiter(2, Rates(FakeClock())), []

@@ -72,7 +72,7 @@ class Sending:
         """Accept a new message; a code by default. The clock goes on while it waits for a slot."""
         new = replace(message(template, priority, now=self.clock.now(), **facts), ip=ip)
         accepting = asyncio.create_task(self.courier.accept(new))
-        slots = self.courier._admission.slots(template)
+        slots = self.courier._admission.slots(new)
         while not accepting.done():
             await (self.clock.advance(0.25) if slots.limiter._waiting else asyncio.sleep(0))
         await accepting

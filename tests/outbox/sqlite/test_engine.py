@@ -350,12 +350,12 @@ async def test_a_file_of_schema_1_is_migrated(open_outbox: Open, path: Path) -> 
     connection.execute((SCHEMA / "sqlite-1.sql").read_text())
     connection.pragma("user_version", 1)
     seal = create_or_unlock_seal(connection, [SECRET], os.urandom)
-    columns = COLUMNS.replace(" supersede_key,", "")
+    columns = COLUMNS.replace(" supersede_key,", "").removesuffix(", route")
     for i, one in enumerate(ada):
         key = seal.key_of("repeat", b"body %d" % i)
         mailbox = recipient_key(seal, one.recipient)
         row = row_of(one, seal=seal, recipient_key=mailbox, repeat_key=key, supersede_key=None, lease=None, owner="")
-        values = [value for name, value in zip(COLUMNS.split(", "), row, strict=True) if name != "supersede_key"]
+        values = [value for name, value in zip(COLUMNS.split(", "), row, strict=True) if name in columns.split(", ")]
         connection.execute(f"INSERT INTO messages ({columns}) VALUES ({','.join('?' * len(values))})", values)
     connection.close()
     after = await open_outbox()

@@ -130,3 +130,8 @@ def test_throttling_is_said_by_status_header_code_or_words(error: SendingError, 
     """A wait that is our own choice is none."""
     assert isinstance(error, Unavailable)
     assert error.is_throttled is is_throttled
+
+
+def test_refused_credentials_name_what_to_check() -> None:
+    error = ApiResponse(401, httpx.Headers(), b"Forbidden", now=0).error()
+    assert (type(error), error.hint) == (Misconfigured, "check the credentials of this provider")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from tests.mails import email
@@ -71,3 +72,29 @@ async def test_a_time_out_is_uncertain(pass_time: Callable[[float], None]) -> No
         with pytest.raises(Uncertain):
             await sending
         await provider.aclose()
+
+
+async def test_a_broken_extension_is_logged_once() -> None:
+    """The operator learns why mails are sent more slowly, and how to make it permanent."""
+    async with wire_server({**CHUNKING, "BDAT": "500 5.5.2 what?"}) as server:
+        provider = sender(server)
+        with capture_logs() as logged:
+            for _ in range(3):
+                await provider.send(email())
+        await provider.aclose()
+        (line,) = logged
+        assert (line["event"], line["extension"], line["log_level"]) == ("smtp.extension_broken", "CHUNKING", "warning")
+        assert "chunking = false" in line["hint"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "verbs"),
+    [("chunking", [b"MAIL"]), ("pipelining", [b"MAIL", b"RCPT", b"DATA"])],
+)
+async def test_an_extension_that_the_settings_leave_out_is_not_used(setting: str, verbs: list[bytes]) -> None:
+    async with wire_server(CHUNKING) as server:
+        provider = sender(server, **{setting: False})
+        await provider.send(email())
+        await provider.aclose()
+        assert [write[:4] for write in server.writes[1 : len(verbs) + 2]] == [*verbs, b"From"]
+        assert "BDAT" not in server.verbs

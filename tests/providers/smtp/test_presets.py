@@ -57,6 +57,16 @@ def test_given_settings_override_the_preset(given: dict[str, Any], host: str, po
 
 
 @pytest.mark.parametrize(
+    ("preset", "given", "concurrency"), [("outlook", {}, 3), ("postmark", {}, 10), ("outlook", {"concurrency": 1}, 1)]
+)
+def test_a_preset_knows_how_many_connections_the_vendor_allows(
+    preset: str, given: dict[str, Any], concurrency: int
+) -> None:
+    settings = Settings.model_validate({"preset": preset, **(KEY if preset == "postmark" else ADA), **given})
+    assert settings.concurrency == concurrency
+
+
+@pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"preset": "sendgrid", **ADA}, "'apikey'"),

@@ -144,6 +144,12 @@ FIELD_REPORTS: list[tuple[Command, Reply, type[SendingError], str]] = [
         Unavailable,
         "quota",
     ),
+    (
+        Command.CONTENT,
+        Reply(554, ("5.2.2 mailbox full; STOREDRV.Submission.Exception:QuotaExceededException.MapiExceptionShutoff",)),
+        Misconfigured,
+        "Sent Items",
+    ),
     (Command.RCPT, Reply(550, ("5.1.8 Access denied, bad outbound sender",)), Misconfigured, "`from`"),
     (
         Command.RCPT,
@@ -251,6 +257,8 @@ def test_only_replies_after_mail_are_final() -> None:
 def test_a_code_that_the_server_repeats_is_shown_once() -> None:
     assert diagnostic(Reply(550, ("550 5.1.1 no such user", "550-5.1.1 really"))) == "550 5.1.1 no such user really"
     assert diagnostic(Reply(550, ("550 #5.1.0 Address rejected.",))) == "550 5.1.0 Address rejected."
+    assert diagnostic(Reply(554, ("554 5.7.1 554 5.7.1 no",))) == "554 5.7.1 no"
+    assert diagnostic(Reply(554, ("554 554 no",))) == "554 no"
 
 
 def test_several_lines_become_one_and_the_enhanced_code_is_shown_once() -> None:

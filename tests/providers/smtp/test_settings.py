@@ -28,6 +28,23 @@ def test_the_default_port_depends_on_the_encryption(given: dict[str, Any], port:
 
 
 @pytest.mark.parametrize(
+    ("given", "tls"),
+    [
+        ({"port": 465}, "implicit"),
+        ({"port": "465"}, "implicit"),
+        ({"port": 465, "preset": "mailgun"}, "implicit"),
+        ({"port": 465, "tls": "starttls"}, "starttls"),
+        ({"port": 587}, "starttls"),
+        ({"port": 25}, "starttls"),
+        ({"port": 2525, "preset": "aliyun"}, "starttls"),
+    ],
+)
+def test_the_default_encryption_depends_on_the_port(given: dict[str, Any], tls: str) -> None:
+    """A server on port 465 waits for TLS: with STARTTLS both sides would wait (logto-io/logto#6191)."""
+    assert Settings(host="smtp.acme.example", **given).tls == tls
+
+
+@pytest.mark.parametrize(
     "given",
     [
         {"host": ""},
@@ -41,7 +58,7 @@ def test_the_default_port_depends_on_the_encryption(given: dict[str, Any], port:
         {"password": "p"},
         {"username": "u", "password": ""},
         {"username": "u\0v", "password": "p"},
-        {"auth": "cram-md5"},
+        {"auth": "digest-md5"},
         {"helo_name": "mail.acme.example evil"},
         {"helo_name": "mail.acme.example\r\nMAIL"},
         {"helo_name": "-"},

@@ -42,6 +42,12 @@ async def test_a_relay_without_login_is_reported_as_such() -> None:
         assert "without a login" in await verify(server, tls="none", ca_file=None)
 
 
+async def test_a_server_without_a_login_does_not_take_the_credentials() -> None:
+    async with smtp_server(tls="none") as server:
+        words = await verify(server, tls="none", ca_file=None, username="ann", password="hunter22")
+        assert words.endswith("offers no login and refuses ours: mails are sent without one")
+
+
 async def test_a_login_that_is_refused_is_misconfigured(server: Server) -> None:
     with pytest.raises(Misconfigured, match="535"):
         await verify(server, username="ann", password="another")
