@@ -17,6 +17,7 @@ _TOLERATED: Final = frozenset(
         # Old doctypes are common in mails; without one, browsers lay out tables like mail clients.
         "unknown-doctype",
         "expected-doctype-but-got-start-tag",
+        "expected-doctype-but-got-chars",
         "non-void-element-with-trailing-solidus",
         "invalid-codepoint",
     }

@@ -220,7 +220,8 @@ class Linter:
                 else self.sources.translation(mail.language, mail.kind, violation.translation)
             )
         elif violation.html:
-            file, line = self.sources.template_line(sources, mail.email.html or mail.email.text, violation.html)
+            body = mail.email.html if violation.html in mail.email.html else mail.email.text
+            file, line = self.sources.template_line(sources, body, violation.html)
         else:
             file, line = self.sources.uppermost(sources.templates), None
         return Finding(

@@ -15,7 +15,7 @@ _JINJA_TAG: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 _SHORTEST_MATCH: Final = 12
 """Minimum characters of a template line to be recognized: shorter ones like `</td></tr>` are everywhere."""
 _SHORTEST_OWN_MATCH: Final = 4
-"""The same in the files of the operator, if no other line matches."""
+"""The same in the files of the operator, which are the likely cause."""
 _parse: Final = lru_cache(maxsize=1024)(parse)
 """Layers share most templates."""
 
@@ -51,7 +51,9 @@ class SourceLines:
         """Return a template's text; a Logto template is named by its file."""
         if name in self._templates:
             return self._templates[name].text
-        return next((_read(folder / name.removeprefix(top)) for top, folder in self._folders if name.startswith(top)), "")
+        return next(
+            (_read(folder / name.removeprefix(top)) for top, folder in self._folders if name.startswith(top)), ""
+        )
 
     def logto_key(self, content: str, key: str) -> tuple[str, int | None]:
         """Return file and line of a key of a Logto template, which is named by its content's file."""
@@ -72,7 +74,7 @@ class SourceLines:
         own = [file for file in files if self._levels.get(file)]
         lines = html.split("\n")
         at = next((number for number, other in enumerate(lines) if line in other), -1)
-        match = self._find_line(files, line) or self._find_line(own, line, shortest=_SHORTEST_OWN_MATCH)
+        match = self._find_line(own, line, shortest=_SHORTEST_OWN_MATCH) or self._find_line(files, line)
         for other in () if match else reversed(lines[: max(at, 0)]):
             # The bundled templates have no faults, so one that cannot be recognized is the operator's.
             if match := self._find_line(own or files, other):

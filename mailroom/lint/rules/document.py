@@ -36,10 +36,10 @@ def check_language_and_title(mail: RenderedMail) -> Iterator[Violation]:
     remedy = 'write <html lang="{{ lang }}" dir="{{ dir }}">'
     logto_remedy = f'write <html lang="{mail.email.language}" dir="{expected}">'
     if attributes.get("lang", "").lower() != mail.email.language.lower():
-        problem = f"{_describe(attributes, 'lang')}, but the mail is in {mail.email.language}"
+        problem = _describe(attributes, "lang", f"the mail is in {mail.email.language}")
         yield Violation(7, problem, remedy, html=line, logto_remedy=logto_remedy)
     if attributes.get("dir", "ltr").lower() != expected:
-        problem = f"{_describe(attributes, 'dir')}, but {mail.email.language} is {expected}"
+        problem = _describe(attributes, "dir", f"the language is {expected}")
         yield Violation(7, problem, remedy, html=line, logto_remedy=logto_remedy)
     title = page.first("title")
     if title is None or not text_of(title).strip():
@@ -49,8 +49,9 @@ def check_language_and_title(mail: RenderedMail) -> Iterator[Violation]:
         )
 
 
-def _describe(attributes: Mapping[str, str], name: str) -> str:
-    return f"the HTML has {name}={attributes[name]!r}" if attributes.get(name) else f"the HTML has no {name}"
+def _describe(attributes: Mapping[str, str], name: str, fact: str) -> str:
+    """Return the problem of an attribute; the same for all languages if it is missing."""
+    return f"the HTML has {name}={attributes[name]!r}, but {fact}" if attributes.get(name) else f"<html> has no {name}"
 
 
 def direction(tag: str) -> str:

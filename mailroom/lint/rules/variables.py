@@ -31,7 +31,9 @@ _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "colors": frozenset(field.name for field in fields(Palette)),
     "logo": frozenset(Logo.__annotations__),
 }
-_UNREPLACED: Final = re.compile(r"\{\{.{0,40}|\}\}|\{%.{0,40}|\{[A-Za-z_]\w*\}|\[object Object\]|%recipient[.\w]*%")
+_UNREPLACED: Final = re.compile(
+    r"\{\{[^{}]{0,40}\}\}|\{\{.{0,40}|\}\}|\{%.{0,40}|\{[A-Za-z_]\w*\}|\[object Object\]|%recipient[.\w]*%"
+)
 _HANDLEBARS: Final = re.compile(r"\{\{\{|\{\{\s*(?:[#/^>&]|else\b)")
 _GAP: Final = re.compile(r"\w[^\S\n\u00a0\u202f]+[,.](?!\w)|(?:^|\n)[ \t]*[,.!?](?=\s|$)|\( *\)")
 _GAP_BEFORE_MARK: Final = re.compile(r"\w[ \t]+[!?](?!\w)")
@@ -78,12 +80,13 @@ def check_empty_values(mail: RenderedMail) -> Iterator[Violation]:
             found = _GAP_BEFORE_MARK.search(text)
         if found:
             start = text.rfind("\n", 0, found.end() - 1) + 1
+            line = text[start:].partition("\n")[0]
             shown = " ".join(text[start : found.end()].split()[-3:])
             yield Violation(
                 3,
                 f"the {part} shows “{bounded(shown, 40)}” if a value is missing",
                 "put the value, and the words that need it, into {% if … %}",
-                html=mail.quick_page.line_with(found[0].strip()),
+                html=mail.quick_page.line_with(found[0].strip()) if part == "HTML" else line,
                 translation=_key_with_gap(mail) if part == "subject" else "",
                 is_warning=True,
                 logto_remedy="remove the placeholder: Logto may send no value for it",
@@ -102,28 +105,26 @@ def find_unknown_variables(
     known = _KNOWN_VARIABLES | set(full_payload) | (frozenset() if kind in MESSAGE_TYPES else EVENT_FIELDS)
     for template in sources.files(mail_sources.templates):
         tree = sources.tree(template)
-        file = sources.file(template)
+        mail: dict[str, Any] = {"kinds": (kind,), "languages": (language,), "file": sources.file(template)}
         tested = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
         unknown = meta.find_undeclared_variables(tree) - known
         for name in tree.find_all(nodes.Name):
             if name.name in unknown and name.ctx == "load":
-                yield _unknown(file, name.lineno, (name.name,), known, kind, language)
+                yield _unknown((name.name,), known, line=name.lineno, **mail)
         for node in tree.find_all(nodes.Getattr):
             path = _path(node)
             fields_known = _known_fields(path, full_payload, mail_sources, tested) if path else None
             if fields_known is not None:
-                yield _unknown(file, node.lineno, path, fields_known, kind, language)
+                yield _unknown(path, fields_known, line=node.lineno, **mail)
 
 
-def _unknown(
-    file: str, line: int, path: tuple[str, ...], known: Collection[str], kind: str, language: str
-) -> Finding:
+def _unknown(path: tuple[str, ...], known: Collection[str], **location: Any) -> Finding:
     *objects, name = path
     problem = f"the variable {'.'.join(path)} does not exist"
     similar = get_close_matches(name, known, 1)
     suggestion = f"did you mean {'.'.join((*objects, similar[0]))}?" if similar else "check the spelling;"
     remedy = f"{suggestion} docs/templates.md lists the variables"
-    return Finding(3, problem, remedy, (kind,), (language,), file=file, line=line)
+    return Finding(3, problem, remedy, **location)
 
 
 def _path(node: nodes.Getattr) -> tuple[str, ...]:
