@@ -104,6 +104,8 @@ class TemplateRenderer:
         """Faults reported before the last reload, in files that it did not change: they are not reported again."""
         self._reported: dict[Fault, None] = {}
         self._unsettled_stamp: FileStamp | None = None
+        self.version = 0
+        """Incremented each time the overlay was reloaded."""
         self._template_set = self._load(None)
 
     @property
@@ -154,6 +156,7 @@ class TemplateRenderer:
         except RenderingError as error:
             self._report(error)
             return False
+        self.version += 1
         log.info("templates.read", folder=str(self._folder), faults=len(self._template_set.faults))
         return True
 
