@@ -27,7 +27,7 @@ from mailroom.errors import RenderingError, SendingError
 from mailroom.lint import Finding
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample, common_sample
-from mailroom.preview import LOOKS, sample_payload, view, with_look
+from mailroom.preview import LOOKS, sample_payload, view
 from mailroom.preview.preview_files import environment
 from mailroom.preview.preview_send import PreviewSender
 from mailroom.rendering.background import submit
@@ -53,19 +53,19 @@ class Preview:
         sender: PreviewSender,
         *,
         base: str = "",
-        default_language: str = "en",
         refreshes: bool = False,
         chosen: Mapping[str, str] | None = None,
     ) -> None:
-        """`base` is the path of the page, `refreshes` whether it reads changed templates itself (a server does anyway).
+        """Preview the context's templates below the path `base`.
 
-        `chosen` selects kind, language and sample at first.
+        `refreshes`: whether the page reads changed templates itself, which a server does anyway. `chosen` selects kind,
+        language and sample at first.
         """
         self._context = context
         self._sender = sender
         self._base = base
         self._refreshes = refreshes
-        self._chosen = {"kind": "SignIn", "language": default_language, "sample": "", **(chosen or {})}
+        self._chosen = {"kind": "SignIn", "language": "en", "sample": "", **(chosen or {})}
         self._environment = environment()
 
     def app(self) -> Starlette:

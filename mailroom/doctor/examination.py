@@ -127,5 +127,3 @@ async def _is_local(resolver: Resolver, host: str) -> bool:
         hosts = await addresses(resolver, host)
         return bool(hosts) and all(address.is_private for address in hosts)
     return False
-
-

@@ -57,7 +57,10 @@ def _find_remedy(fault: Fault, file: str, fix: str, context: LintContext) -> str
         return f"did you mean {similar[0]}?" if similar else "rename or remove it; docs/templates.md lists the names"
     if name.startswith("locales/"):
         return f"{fix}; until then {'the texts of all other mails' if owner else 'the bundled texts'} are used"
-    used = _find_replacement(file, name, replace(context, owner=owner or None))
+    owner_context = replace(context, owner=owner)
+    if fault in context.renderer.file_faults and _is_used(file, owner_context.inventory):
+        return f"{fix}; until then its last valid version is used"
+    used = _find_replacement(file, name, owner_context)
     return f"{fix}; until then {used} is used" if used else fix
 
 
@@ -73,6 +76,10 @@ def _split_place(file: str, context: LintContext) -> tuple[Owner | None, str]:
 def _known_names(name: str, inventory: Inventory) -> list[str]:
     kinds = {name.partition("/")[0], *inventory.kinds}
     return [*inventory.layers.sources, *(f"{kind}/{part}" for kind in kinds for part in _PARTS), "locales/en.toml"]
+
+
+def _is_used(file: str, inventory: Inventory) -> bool:
+    return any(source.place == file for source in inventory.layers.sources.values())
 
 
 def _find_replacement(file: str, name: str, context: LintContext) -> str:

@@ -26,10 +26,8 @@ class PreviewSender:
         entropy: Callable[[int], bytes],
         catcher: MailCatcher | None = None,
     ) -> None:
-        """`settings` by name; without a `catcher`, those of the type `capture` are left out."""
-        self._settings = {
-            name: provider for name, provider in settings.items() if catcher or provider.type != _CAPTURE
-        }
+        """Use these providers' settings, by name; without a `catcher`, those of the type `capture` are left out."""
+        self._settings = {name: provider for name, provider in settings.items() if catcher or provider.type != _CAPTURE}
         self._clock = clock
         self._entropy = entropy
         self._catcher = catcher

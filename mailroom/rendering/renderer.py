@@ -119,6 +119,11 @@ class TemplateRenderer:
         return self._rules.link_schemes
 
     @property
+    def file_faults(self) -> frozenset[Fault]:
+        """Those of the faults that were found on loading; such a file is replaced by its last valid version."""
+        return frozenset(self._template_set.faults)
+
+    @property
     def owners(self) -> tuple[Owner, ...]:
         """The applications and organizations that have templates of their own."""
         return self._template_set.owners

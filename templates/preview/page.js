@@ -64,6 +64,7 @@ async function render() {
   press();
   $("one").hidden = shows !== "mail";
   $("gallery").hidden = shows === "mail";
+  for (const part of all(".changes, .sending")) part.hidden = shows !== "mail";
   $("error").hidden = true;
   if (shows !== "mail") { showGallery(); return; }
   const number = ++asked;
