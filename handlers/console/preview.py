@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
+import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -42,6 +43,9 @@ _MAIL_POLICY: Final = (
     "default-src 'none'; img-src https: data:; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
 )
 _NO_MAIL: Final = '<p style="font:16px system-ui;padding:16px">{}</p>'
+
+
+log = structlog.get_logger()
 
 
 class Preview:
@@ -147,6 +151,7 @@ class Preview:
             )
         except (RenderingError, SendingError) as error:
             return _error(502, f"{provider} did not take it: {error}")
+        log.info("preview.sent", provider=provider, kind=fields["kind"])
         return JSONResponse({"told": f"Sent by {provider}. {receipt.diagnostic}".strip()}, headers=_HEADERS)
 
     async def _render(self, kind: str, language: str, sample: str, text: Any) -> dict[str, Any]:
