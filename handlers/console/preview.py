@@ -11,6 +11,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Mapping
+from html import escape
 from typing import Any, Final
 
 import structlog
@@ -42,7 +43,7 @@ _HEADERS: Final = {
 _MAIL_POLICY: Final = (
     "default-src 'none'; img-src https: data:; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
 )
-_NO_MAIL: Final = '<p style="font:16px system-ui;padding:16px">{}</p>'
+_PLAIN_TEXT: Final = '<meta name="viewport" content="width=device-width"><pre dir="auto" style="white-space:pre-wrap;padding:16px">{}</pre>'
 
 
 log = structlog.get_logger()
@@ -118,11 +119,9 @@ class Preview:
         query = request.query_params
         found = await self._render(query.get("kind", ""), query.get("language", ""), query.get("sample", ""), None)
         look = query.get("look", "")
-        if "looks" in found:
-            html = found["looks"][look if look in LOOKS else LOOKS[0]][0]
-            html = html or _NO_MAIL.format("This mail is plain text.")
-        else:
-            html = _NO_MAIL.format("This mail cannot be rendered.")
+        text = found.get("text", "This mail cannot be rendered.")
+        html = found["looks"][look if look in LOOKS else LOOKS[0]][0] if "looks" in found else ""
+        html = html or _PLAIN_TEXT.format(escape(text))
         return HTMLResponse(html, headers={**_HEADERS, "content-security-policy": _MAIL_POLICY})
 
     async def view(self, request: Request) -> Response:

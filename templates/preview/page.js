@@ -79,9 +79,14 @@ async function render() {
   if (mail) show();
 }
 
+// A mail in plain text has no HTML to show.
+function shownTab() {
+  return mail && mail.source === "" && ["html", "source"].includes(tab) ? "text" : tab;
+}
+
 function show() {
-  const hasHtml = mail.source !== "";
-  const shown = hasHtml || !["html", "source"].includes(tab) ? tab : "text";
+  const hasHtml = mail.source !== "", shown = shownTab();
+  press();
   $("initial").textContent = ([...mail.from][0] || "").toUpperCase();
   $("from").textContent = mail.from;
   $("from").title = mail.address;
@@ -171,7 +176,7 @@ const kilo = (octets) => `${(octets / 1000).toFixed(1)} kB`;
 
 function press() {
   for (const button of all("[data-shows]")) button.ariaSelected = String(button.dataset.shows === shows);
-  for (const button of all("[data-tab]")) button.ariaSelected = String(button.dataset.tab === tab);
+  for (const button of all("[data-tab]")) button.ariaSelected = String(button.dataset.tab === shownTab());
   for (const button of all("[data-look]")) button.ariaPressed = String((shows === "mail" ? looks : looks.slice(0, 1)).includes(button.dataset.look));
   for (const button of all("[data-width]")) button.ariaPressed = String(widths.includes(button.dataset.width));
   $("pictures").ariaPressed = String(pictures);

@@ -174,6 +174,14 @@ async def test_a_mail_is_a_page_of_its_own_for_the_gallery() -> None:
     assert "cannot be rendered" in (await request("GET", "/mail?kind=None&language=ja")).text
 
 
+async def test_a_mail_in_plain_text_is_shown_as_text(tmp_path: Path) -> None:
+    files = {"SignIn/logto/en.toml": 'subject = "It is {{code}}"', "SignIn/logto/en.txt": "<Your code is {{code}}.>"}
+    app = preview(LintContext(renderer_with(tmp_path / "mine", files), SENDER))
+    mail = await shown(app, sample="")
+    assert (mail["source"], mail["text"], mail["findings"]) == ("", "<Your code is 314159.>", [])
+    assert "&lt;Your code is 314159.&gt;</pre>" in (await request("GET", "/mail?kind=SignIn&language=en", app=app)).text
+
+
 def send_request(**changes: str) -> bytes:
     fields = {"kind": "SignIn", "language": "de", "sample": "", "payload": '{"code": "271828"}'}
     return json.dumps({**fields, "to": "grace@example.com", "provider": "main", **changes}).encode()
