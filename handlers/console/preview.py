@@ -43,8 +43,7 @@ _HEADERS: Final = {
 _MAIL_POLICY: Final = (
     "default-src 'none'; img-src https: data:; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
 )
-_PLAIN_TEXT: Final = '<meta name="viewport" content="width=device-width"><pre dir="auto" style="white-space:pre-wrap;padding:16px">{}</pre>'
-
+_PLAIN_TEXT: Final = '<pre dir="auto" style="white-space:pre-wrap;padding:16px">{}</pre>'
 
 log = structlog.get_logger()
 
