@@ -86,5 +86,5 @@ def _console_routes(
         Route("/console/captured", console.list, methods=["GET"]),
         Route("/console/captured/{id}.eml", console.download, methods=["GET"]),
         Route("/console/captured/{id}", console.show, methods=["GET"]),
-        *preview_routes(console, settings, renderer, clock=clock, entropy=entropy, catcher=outbox.captured),
+        *preview_routes(console, settings, renderer, clock=clock, entropy=entropy, outbox=outbox),
     ]

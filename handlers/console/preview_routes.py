@@ -14,7 +14,7 @@ from mailroom.clock import Clock
 from mailroom.config import template_sources
 from mailroom.config.model import Settings
 from mailroom.errors import OutboxError
-from mailroom.providers.base import MailCatcher
+from mailroom.outbox import Outbox
 from mailroom.rendering.renderer import TemplateRenderer
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def preview_routes(
     *,
     clock: Clock,
     entropy: Callable[[int], bytes],
-    catcher: MailCatcher,
+    outbox: Outbox,
 ) -> list[Route]:
     """Return the routes of the preview; what it needs is loaded at the first request."""
 
@@ -45,7 +45,9 @@ def preview_routes(
 
         domains = template_sources.sender_domains(settings)
         context = LintContext(renderer, settings.sender, settings.reply_to, domains)
-        sender = PreviewSender(settings.providers, clock=clock, entropy=entropy, catcher=catcher)
+        sender = PreviewSender(
+            settings.providers, clock=clock, entropy=entropy, secrets=outbox.secrets, catcher=outbox.captured
+        )
         return Preview(context, sender, base=_BASE, chosen={"language": settings.default_locale})
 
     def route(path: str, name: str, method: str) -> Route:

@@ -75,9 +75,11 @@ def preview(
     if opens:
         kind, tag, _ = next((one for one in wanted if one[1] == settings.default_locale), wanted[0])
         from handlers.console.preview import Preview  # noqa: PLC0415 - likewise
+        from mailroom.cli.doctor_command import ServerSecrets  # noqa: PLC0415 - likewise
         from mailroom.preview.preview_send import PreviewSender  # noqa: PLC0415 - likewise
 
-        sender = PreviewSender(settings.providers, clock=SystemClock(), entropy=os.urandom)
+        secrets = ServerSecrets(cli, settings)
+        sender = PreviewSender(settings.providers, clock=SystemClock(), entropy=os.urandom, secrets=secrets)
         selected = {"kind": kind, "language": tag, "sample": sample or ""}
         _serve(Preview(context, sender, refreshes=True, chosen=selected).app(), port)
         return

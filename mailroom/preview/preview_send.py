@@ -11,6 +11,7 @@ from mailroom.lint.samples import Sample, message
 from mailroom.message import Payload, Receipt, new_id
 from mailroom.providers import connect
 from mailroom.providers.base import MailCatcher, NoCatcher, ProviderContext, ProviderSettings
+from mailroom.sealing import SecretStore
 
 _CAPTURE: Final = "capture"
 
@@ -24,12 +25,17 @@ class PreviewSender:
         *,
         clock: Clock,
         entropy: Callable[[int], bytes],
+        secrets: SecretStore,
         catcher: MailCatcher | None = None,
     ) -> None:
-        """Use these providers' settings, by name; without a `catcher`, those of the type `capture` are left out."""
-        self._settings = {name: provider for name, provider in settings.items() if catcher or provider.type != _CAPTURE}
+        """Use these providers' settings, by name.
+
+        Those that forward requests unrendered are left out, and without a `catcher` those of the type `capture`.
+        """
+        self._settings = {name: provider for name, provider in settings.items() if _can_send(provider, catcher)}
         self._clock = clock
         self._entropy = entropy
+        self._secrets = secrets
         self._catcher = catcher
 
     @property
@@ -47,9 +53,20 @@ class PreviewSender:
             sample, id=new_id(now, self._entropy(10)), recipient=recipient, created_at=now, expires_at=now + 600
         )
         settings = self._settings[provider]
-        email = context.renderer.render(request, sender=settings.sender or context.sender, reply_to=context.reply_to)
-        connected = connect(settings, ProviderContext(provider, self._clock, self._catcher or NoCatcher()))
+        email = context.renderer.render(
+            request,
+            sender=settings.sender or context.sender,
+            reply_to=context.reply_to,
+            auto_submitted=settings.auto_submitted,
+        )
+        connected = connect(
+            settings, ProviderContext(provider, self._clock, self._catcher or NoCatcher(), self._secrets)
+        )
         try:
             return await connected.send(email)
         finally:
             await connected.aclose()
+
+
+def _can_send(settings: ProviderSettings, catcher: MailCatcher | None) -> bool:
+    return not settings.forwards and (catcher is not None or settings.type != _CAPTURE)

@@ -19,6 +19,7 @@ from handlers.lifecycle import bind_socket
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.preview.preview_send import PreviewSender
 from tests.clock import FakeClock
+from tests.providers.contract import SecretsInMemory
 from tests.rendering.overlays import renderer_with, write_files
 from tests.rendering.samples import SENDER
 
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"
 @contextmanager
 def serving(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
     """Serve the page for these templates."""
-    sender = PreviewSender({}, clock=FakeClock(), entropy=Random(1).randbytes)
+    sender = PreviewSender({}, clock=FakeClock(), entropy=Random(1).randbytes, secrets=SecretsInMemory())
     app = Preview(LintContext(renderer_with(folder, files), SENDER), sender, refreshes=True).app()
     listening = bind_socket("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))

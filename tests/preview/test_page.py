@@ -17,13 +17,14 @@ from mailroom.providers.base import ProviderSettings
 from mailroom.providers.smtp.smtp_provider import Settings
 from mailroom.rendering import Brand
 from tests.clock import FakeClock
+from tests.providers.contract import SecretsInMemory
 from tests.rendering.overlays import renderer_with, write_files
 from tests.rendering.samples import SENDER, make_renderer
 from tests.smtp_server import smtp_server
 
 
 def preview(context: LintContext | None = None, **changes: Any) -> Starlette:
-    sender = PreviewSender({}, clock=FakeClock(), entropy=Random(1).randbytes)
+    sender = PreviewSender({}, clock=FakeClock(), entropy=Random(1).randbytes, secrets=SecretsInMemory())
     return Preview(context or LintContext(make_renderer(), SENDER), **({"sender": sender} | changes)).app()
 
 
@@ -190,7 +191,9 @@ def send_request(**changes: str) -> bytes:
 async def test_the_mail_is_sent_through_the_chosen_provider() -> None:
     async with smtp_server(tls="none") as server:
         settings = Settings(type="smtp", host=server.host, port=server.port, tls="none")
-        sender = PreviewSender({"main": settings}, clock=FakeClock(), entropy=Random(1).randbytes)
+        sender = PreviewSender(
+            {"main": settings}, clock=FakeClock(), entropy=Random(1).randbytes, secrets=SecretsInMemory()
+        )
         app = preview(sender=sender)
         assert "<option>main</option>" in (await request("GET", "/", app=app)).text
         response = await request("POST", "/send", send_request(), app=app)
@@ -211,5 +214,5 @@ async def test_the_mail_is_sent_through_the_chosen_provider() -> None:
 
 def test_mails_are_not_captured_without_a_server() -> None:
     captured = ProviderSettings(type="capture")
-    sender = PreviewSender({"dev": captured}, clock=FakeClock(), entropy=Random(1).randbytes)
+    sender = PreviewSender({"dev": captured}, clock=FakeClock(), entropy=Random(1).randbytes, secrets=SecretsInMemory())
     assert sender.providers == ()
