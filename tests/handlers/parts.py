@@ -9,6 +9,7 @@ from mailroom.errors import CannotKeep, LimitExceeded
 from mailroom.message import Email, Message, Priority
 from mailroom.outbox import REPEAT_SECONDS, DedupKey, Depth, Outbox, PutResult
 from mailroom.outbox.captured_mails import CapturedMail
+from tests.providers.contract import SecretsInMemory
 
 AUTHORIZATION = "Bearer test-token"
 
@@ -57,6 +58,7 @@ class MemoryParts:
         self.fault: Exception | None = None
         self.due: list[float | None] = []
         self.captured = MemoryCaptured()
+        self.secrets = SecretsInMemory()
         self._clock = clock
         self._repeats: dict[bytes, tuple[float, str]] = {}
         self._once: dict[bytes, tuple[float | None, str]] = {}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,8 +24,13 @@ from tests.rendering.samples import SENDER, make_renderer
 from tests.smtp_server import smtp_server
 
 
+def sender_of(providers: Mapping[str, ProviderSettings] | None = None) -> PreviewSender:
+    entropy = Random(1).randbytes
+    return PreviewSender(providers or {}, clock=FakeClock(), entropy=entropy, secrets=SecretsInMemory())
+
+
 def preview(context: LintContext | None = None, **changes: Any) -> Starlette:
-    sender = PreviewSender({}, clock=FakeClock(), entropy=Random(1).randbytes, secrets=SecretsInMemory())
+    sender = sender_of()
     return Preview(context or LintContext(make_renderer(), SENDER), **({"sender": sender} | changes)).app()
 
 
@@ -191,9 +197,7 @@ def send_request(**changes: str) -> bytes:
 async def test_the_mail_is_sent_through_the_chosen_provider() -> None:
     async with smtp_server(tls="none") as server:
         settings = Settings(type="smtp", host=server.host, port=server.port, tls="none")
-        sender = PreviewSender(
-            {"main": settings}, clock=FakeClock(), entropy=Random(1).randbytes, secrets=SecretsInMemory()
-        )
+        sender = sender_of({"main": settings})
         app = preview(sender=sender)
         assert "<option>main</option>" in (await request("GET", "/", app=app)).text
         response = await request("POST", "/send", send_request(), app=app)
@@ -214,5 +218,5 @@ async def test_the_mail_is_sent_through_the_chosen_provider() -> None:
 
 def test_mails_are_not_captured_without_a_server() -> None:
     captured = ProviderSettings(type="capture")
-    sender = PreviewSender({"dev": captured}, clock=FakeClock(), entropy=Random(1).randbytes, secrets=SecretsInMemory())
+    sender = sender_of({"dev": captured})
     assert sender.providers == ()
