@@ -85,6 +85,7 @@ def complete(given: Any, known: Any = "") -> Any:
         return {**fields, **{key: complete(value, fields.get(key, "")) for key, value in given.items()}}
     return [complete(item) for item in given] if isinstance(given, list) else given
 
+
 EVENT_FIELDS: Final = frozenset(EVENT_VARIABLES) | {
     *("hookId", "path", "method", "status", "params", "matchedRoute", "data", "organizationRoleId", "addedUserIds"),
     *("removedUserIds", "addedApplicationIds", "removedApplicationIds", "revokedGrantIds", "maxAllowedGrants"),
