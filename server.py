@@ -151,6 +151,7 @@ class Startup:
         endpoints = partial(
             application,
             settings=prepared.settings,
+            renderer=prepared.renderer,
             clock=prepared.clock,
             entropy=os.urandom,
             metrics=prepared.metrics,

@@ -15,6 +15,7 @@ from mailroom.config.model import Settings
 from mailroom.courier import Acceptor
 from mailroom.metrics import Metrics
 from mailroom.outbox import Outbox
+from mailroom.rendering.renderer import TemplateRenderer
 
 
 def application(
@@ -22,6 +23,7 @@ def application(
     settings: Settings,
     acceptor: Acceptor,
     outbox: Outbox,
+    renderer: TemplateRenderer,
     clock: Clock,
     entropy: Callable[[int], bytes],
     metrics: Metrics,
@@ -59,18 +61,21 @@ def application(
             Route("/webhook", webhook, methods=["POST"]),
             Route("/webhook/", webhook, methods=["POST"]),
             *routes,
-            *_console_routes(settings, outbox, clock, entropy),
+            *_console_routes(settings, outbox, renderer, clock, entropy),
         ]
     # Not `Starlette`, whose layers of middleware cost a tenth of a request.
     router = Router(routes, redirect_slashes=False)
     return LoopbackOnly(router) if settings.dev else router
 
 
-def _console_routes(settings: Settings, outbox: Outbox, clock: Clock, entropy: Callable[[int], bytes]) -> list[Route]:
+def _console_routes(
+    settings: Settings, outbox: Outbox, renderer: TemplateRenderer, clock: Clock, entropy: Callable[[int], bytes]
+) -> list[Route]:
     """Return the operator's pages if there is a password, or in development."""
     if not (settings.dev or settings.console.password):
         return []
     from handlers.console.pages import Console  # noqa: PLC0415 - most servers have none
+    from handlers.console.preview_routes import preview_routes  # noqa: PLC0415 - likewise
 
     console = Console(settings=settings, outbox=outbox, clock=clock, entropy=entropy)
     return [
@@ -81,4 +86,5 @@ def _console_routes(settings: Settings, outbox: Outbox, clock: Clock, entropy: C
         Route("/console/captured", console.list, methods=["GET"]),
         Route("/console/captured/{id}.eml", console.download, methods=["GET"]),
         Route("/console/captured/{id}", console.show, methods=["GET"]),
+        *preview_routes(console, settings, renderer, clock=clock, entropy=entropy, outbox=outbox),
     ]

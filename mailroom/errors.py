@@ -28,10 +28,10 @@ class MailroomError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of the settings."""
+    """One fault of the settings or of an operator's template."""
 
     path: str
-    """Where: `providers.main.port`, or a variable's name."""
+    """Where: `providers.main.port`, a variable's name, or a file with its line."""
     problem: str
     """What is wrong and what to do; without the value if that may be a secret."""
 

@@ -91,6 +91,13 @@ def complete(given: Any, known: Any = "") -> Any:
     return [complete(item) for item in given] if isinstance(given, list) else given
 
 
+EVENT_FIELDS: Final = frozenset(EVENT_VARIABLES) | {
+    *("hookId", "path", "method", "status", "params", "matchedRoute", "data", "organizationRoleId", "addedUserIds"),
+    *("removedUserIds", "addedApplicationIds", "removedApplicationIds", "revokedGrantIds", "maxAllowedGrants"),
+    *("preRevocationActiveGrantCount", "adaptiveMfaResult", "userIp"),
+}
+"""The keys of webhook requests; those of `data` are the subject's own."""
+
 _LARGEST_EXACT: Final = 2**53
 _SMALLEST_DECIMAL: Final = 1e-6
 _LARGEST_DECIMAL: Final = 1e21

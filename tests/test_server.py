@@ -326,7 +326,7 @@ async def test_the_operators_templates_are_checked_once_it_listens_and_when_they
             page = ""
             while "123456 is your Riverside sign-in code" not in page:
                 page = (await client.get(f"{running.url}/console/captured")).text
-        await _says(running, "ZeroDivisionError")
+        await _says(running, "divides by zero")
         assert running.said().count("mine/applications/app1/SignIn/en/html.jinja, line 2") == 1
         running.process.send_signal(signal.SIGTERM)
         assert await running.ended() == 0

@@ -8,11 +8,11 @@ from mailroom.config import senders, template_sources, warnings
 from mailroom.config.model import Settings
 from mailroom.config.overrides import Override
 from mailroom.errors import Fault, RenderingError, SettingsError
-from mailroom.lint import CHECKS, Finding
+from mailroom.lint import Finding, FindingGroup, group_findings, merge_findings
 from mailroom.message import Address
 
 _LISTED = 3
-"""How many kinds or languages a finding lists by name."""
+"""How many files, kinds or languages are listed by name."""
 
 
 @click.command()
@@ -31,7 +31,7 @@ def check(cli: CliContext, *, as_json: bool) -> None:
     try:
         settings = cli.load()
         cautions = warnings(settings)
-        findings = _lint(settings, faults)
+        findings = _lint(settings)
     except SettingsError as error:
         faults = error.faults
     if as_json:
@@ -47,14 +47,14 @@ def check(cli: CliContext, *, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _lint(settings: Settings, faults: list[Fault]) -> list[Finding]:
-    """Return what is wrong with the mails of these settings; show a progress bar.
-
-    Templates of the operator that cannot be used at all are added to the faults; the bundled ones replace them.
-    """
+def _lint(settings: Settings) -> list[Finding]:
+    """Return what is wrong with the mails and templates of these settings; show a progress bar."""
     from mailroom.lint import runner  # noqa: PLC0415 - parsers, for this command only
     from mailroom.lint.rules import rendered  # noqa: PLC0415 - likewise
+    from mailroom.lint.template_faults import find_template_faults  # noqa: PLC0415 - likewise
+    from mailroom.lint.unused_names import find_unused_names  # noqa: PLC0415 - likewise
 
+    faults: list[Fault] = []
     try:
         renderer = template_sources.build_renderer(settings, on_fault=faults.append)
     except RenderingError as error:
@@ -62,22 +62,30 @@ def _lint(settings: Settings, faults: list[Fault]) -> list[Finding]:
     domains = template_sources.sender_domains(settings)
     context = rendered.LintContext(renderer, settings.sender, settings.reply_to, domains)
     with progress_bar(runner.count(context)) as advance:
-        return runner.check(context, default_language=settings.default_locale, progress=advance)
+        findings = runner.check(context, default_language=settings.default_locale, progress=advance)
+    event_templates = {rule.template for rule in settings.webhook.events.values()}
+    names = find_unused_names(context, event_templates)
+    return merge_findings([*find_template_faults(faults, context), *names, *findings])
 
 
 def _print_findings(findings: list[Finding]) -> None:
-    """Print findings for people: problem, place, remedy."""
+    """Print findings for people: by file and cause, with the remedy."""
     if not findings:
         print_line("The templates pass all 22 checks, in every kind and language.", style="green")
         return
     wrong = sum(not finding.is_warning for finding in findings)
     counts = [f"{count} {word}" for count, word in ((wrong, "wrong"), (len(findings) - wrong, "doubtful")) if count]
     print_line(f"The templates: {', '.join(counts)} (see docs/check.md)", style="bold", wrap=True)
-    for finding in findings:
+    for group in group_findings(findings):
+        _print_group(group)
+
+
+def _print_group(group: FindingGroup) -> None:
+    print_line(_listed(group.files) or "the settings", style="bold", wrap=True)
+    for finding in group.findings:
         style = "yellow" if finding.is_warning else "red"
-        where = finding.place or "the settings"
-        print_line((f"{finding.check:4}  ", style), (where, "bold"), f": {finding.problem}", wrap=True)
-        print_line(f"      must hold: {CHECKS[finding.check]}", wrap=True)
+        line = f"line {finding.line}: " if finding.line else ""
+        print_line((f"{finding.check:4}  ", style), line, finding.problem, wrap=True)
         print_line(f"      to do: {finding.remedy}", wrap=True)
         if finding.kinds:
             places = map(_listed, filter(None, (finding.kinds, finding.languages, finding.owners)))

@@ -76,7 +76,7 @@ def doctor(
             raise click.BadParameter(f"there is no provider {name!r}; there are: {', '.join(settings.providers)}")
     options = ExaminationOptions(echo or settings.echo_url, egress, selectors)
     names = providers or tuple(settings.providers)
-    secrets = _ServerSecrets(cli, settings)
+    secrets = ServerSecrets(cli, settings)
     examinations = asyncio.run(_examine_all(settings, names, resolver or SystemResolver(), secrets, options))
     wrong = sum(result.mark is Mark.WRONG for examination in examinations for result in examination.all_results)
     if as_json:
@@ -91,7 +91,7 @@ async def _examine_all(
     settings: Settings,
     names: tuple[str, ...],
     resolver: SystemResolver,
-    secrets: "_ServerSecrets",
+    secrets: "ServerSecrets",
     options: ExaminationOptions,
 ) -> list[Examination]:
     """Examine concurrently; the resolver caches its answers."""
@@ -111,7 +111,7 @@ async def _examine_all(
     return list(await asyncio.gather(*pending))
 
 
-class _ServerSecrets:
+class ServerSecrets:
     """The secrets that the server's providers have stored, a `SecretStore`; none before it first ran."""
 
     def __init__(self, cli: CliContext, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """`mailroom preview`: renders mails with sample payloads, to files or on a local page."""
 
 import contextlib
+import os
 import socket
 import webbrowser
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from mailroom.cli.context import CliContext, as_json
 from mailroom.cli.output import print_json, print_line, progress_bar
+from mailroom.clock import SystemClock
 from mailroom.config import template_sources
 
 if TYPE_CHECKING:
@@ -22,9 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sample",
     type=click.Choice(["full", "minimal", "null", "hostile"]),
-    default="full",
-    show_default=True,
-    help="Payload: complete, minimal, with nulls, or an attacker's.",
+    help="Payload: complete, minimal, with nulls, or an attacker's.  [default: full; with --open as in most mails]",
 )
 @click.option("--for", "folder", metavar="OWNER", help="Templates of this owner: applications/ID or organizations/ID.")
 @click.option(
@@ -42,7 +42,7 @@ def preview(
     cli: CliContext,
     kinds: tuple[str, ...],
     locales: tuple[str, ...],
-    sample: str,
+    sample: str | None,
     out: Path,
     *,
     folder: str | None,
@@ -62,7 +62,7 @@ def preview(
     domains = template_sources.sender_domains(settings)
     context = LintContext(renderer, settings.sender, settings.reply_to, domains, owner)
     kinds_of = context.inventory.kinds
-    chosen = Sample(sample)
+    chosen = Sample(sample or Sample.FULL)
     wanted = [
         (kind, tag, chosen)
         for kind in _select(kinds, kinds_of, "kind")
@@ -75,8 +75,13 @@ def preview(
     if opens:
         kind, tag, _ = next((one for one in wanted if one[1] == settings.default_locale), wanted[0])
         from handlers.console.preview import Preview  # noqa: PLC0415 - likewise
+        from mailroom.cli.doctor_command import ServerSecrets  # noqa: PLC0415 - likewise
+        from mailroom.preview.preview_send import PreviewSender  # noqa: PLC0415 - likewise
 
-        _serve(Preview(context, kind=kind, language=tag, sample=chosen).app(), port)
+        secrets = ServerSecrets(cli, settings)
+        sender = PreviewSender(settings.providers, clock=SystemClock(), entropy=os.urandom, secrets=secrets)
+        selected = {"kind": kind, "language": tag, "sample": sample or ""}
+        _serve(Preview(context, sender, refreshes=True, chosen=selected).app(), port)
         return
     with progress_bar(len(wanted)) as advance:
         rows = write(context, out, wanted, progress=advance)

@@ -13,8 +13,9 @@ from mailroom.doctor.echo import seen_address
 from mailroom.doctor.sender import Sender, check_dns
 from mailroom.doctor.vendors import vendor_of
 from mailroom.errors import Misconfigured, SendingError, Unavailable
-from mailroom.message import Address, Email
+from mailroom.message import Address
 from mailroom.providers import ProviderContext, ProviderSettings, Verifiable, connect
+from mailroom.providers.base import NoCatcher
 from mailroom.sealing import SecretStore
 
 
@@ -67,7 +68,7 @@ async def examine(
         text = "stores mails instead of sending them: nothing to examine"
         return Examination(name, settings.type, senders, (good("credentials", text),), {})
     address, seen = await seen_address(settings, options.echo_url, clock)
-    context = ProviderContext(name=name, clock=clock, catcher=_UnusedCatcher(), secrets=secrets)
+    context = ProviderContext(name=name, clock=clock, catcher=NoCatcher(), secrets=secrets)
     credentials = await _check_credentials(settings, context)
     domains: dict[str, list[CheckResult]] = {}
     for sender in senders:
@@ -126,10 +127,3 @@ async def _is_local(resolver: Resolver, host: str) -> bool:
         hosts = await addresses(resolver, host)
         return bool(hosts) and all(address.is_private for address in hosts)
     return False
-
-
-class _UnusedCatcher:
-    """A mail catcher for providers that send nothing here."""
-
-    async def keep(self, email: Email) -> None:
-        raise AssertionError(email.id)

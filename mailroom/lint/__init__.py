@@ -12,7 +12,7 @@ from typing import Any, Final
 CHECKS: Final[Mapping[int, str]] = {
     1: "every kind can be rendered in every language, also without optional payload fields",
     2: "the code or link is in the HTML and in the text",
-    3: "no variable is unknown or left unreplaced",
+    3: "no variable is unknown, left unreplaced, or empty before a punctuation mark",
     4: "payload values cannot inject HTML, styles, scripts or headers",
     5: "the subject is one line, not empty, under 60 characters",
     6: "the text part exists and contains every link of the HTML",
@@ -90,6 +90,36 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
             owners=_union(previous.owners, finding.owners) if previous.owners and finding.owners else (),
         )
     return sorted(merged.values(), key=lambda finding: (finding.check, finding.file, finding.line or 0))
+
+
+@dataclass(frozen=True, slots=True)
+class FindingGroup:
+    """The findings that the same files have."""
+
+    files: tuple[str, ...]
+    """Empty if no file is concerned."""
+    findings: tuple[Finding, ...]
+    """One for each cause and line, with the kinds and languages of all files."""
+
+
+def group_findings(findings: Iterable[Finding]) -> list[FindingGroup]:
+    """Group findings by file; files with the same findings make one group."""
+    by_cause: dict[tuple[Any, ...], list[Finding]] = {}
+    for finding in findings:
+        cause = finding.check, finding.problem, finding.remedy, finding.is_warning, finding.owners
+        by_cause.setdefault(cause, []).append(finding)
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for same in by_cause.values():
+        files = tuple(dict.fromkeys(finding.file for finding in same if finding.file))
+        groups.setdefault(files, []).extend([_merge_files(same)] if len(files) > 1 else same)
+    return [FindingGroup(files, tuple(same)) for files, same in sorted(groups.items())]
+
+
+def _merge_files(findings: list[Finding]) -> Finding:
+    """Return one finding for the same cause in several files."""
+    kinds = tuple(dict.fromkeys(kind for finding in findings for kind in finding.kinds))
+    languages = tuple(dict.fromkeys(tag for finding in findings for tag in finding.languages))
+    return replace(findings[0], line=None, kinds=kinds, languages=languages)
 
 
 def _union(some: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from mailroom.message import Email, Message
 from mailroom.rendering.inventory import MailSources
 
 if TYPE_CHECKING:
-    from mailroom.lint.html import HtmlPage
+    from mailroom.lint.html import HtmlPage, QuickPage
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,17 @@ class RenderedMail:
 
     @cached_property
     def page(self) -> "HtmlPage":
-        """The parsed HTML."""
+        """The HTML, parsed as browsers do."""
         from mailroom.lint.html import HtmlPage  # noqa: PLC0415 - servers do not need the parser
 
         return HtmlPage(self.email.html)
+
+    @cached_property
+    def quick_page(self) -> "QuickPage":
+        """The HTML, parsed quickly: for rules about texts, which are applied to every mail."""
+        from mailroom.lint.html import QuickPage  # noqa: PLC0415 - likewise
+
+        return QuickPage(self.email.html)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +50,14 @@ class Violation:
     check: int
     problem: str
     remedy: str
+    """How to fix it in a Jinja template."""
     html: str = ""
     """The line of the rendered HTML or text that is concerned."""
     translation: str = ""
     """The key of the translation that is concerned."""
     is_warning: bool = False
+    logto_remedy: str = ""
+    """How to fix it in a Logto template, if that differs."""
 
 
 Rule: TypeAlias = Callable[[RenderedMail], Iterator[Violation]]

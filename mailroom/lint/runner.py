@@ -25,28 +25,30 @@ from mailroom.lint.rules.injection import check_injection
 from mailroom.lint.rules.link_targets import check_links
 from mailroom.lint.rules.message_format import check_headers, check_round_trip
 from mailroom.lint.rules.rendered import LintContext, check_code_and_link
-from mailroom.lint.rules.variables import check_unreplaced_variables, compare_languages, find_unknown_variables
+from mailroom.lint.rules.variables import (
+    check_empty_values,
+    check_unreplaced_variables,
+    compare_languages,
+    find_unknown_variables,
+)
 from mailroom.lint.samples import Sample
 from mailroom.lint.source_lines import SourceLines
 from mailroom.rendering.engines.jinja_engine import ENDING
 from mailroom.rendering.inventory import MailSources
 from mailroom.rendering.overlay import Owner
 
-_HOSTILE_RULES: Final[tuple[Rule, ...]] = (check_injection, check_round_trip)
-"""Rules for mails of hostile payloads."""
 _TEXT_RULES: Final[tuple[Rule, ...]] = (
     check_code_and_link,
     check_unreplaced_variables,
+    check_empty_values,
     check_subject,
     check_text_part,
-    check_language_and_title,
-    check_html_size,
-    check_links,
-    check_preheader,
     check_code_unbroken,
     check_round_trip,
     check_headers,
 )
+_HTML_RULES: Final[tuple[Rule, ...]] = (check_language_and_title, check_html_size, check_links, check_preheader)
+"""Further rules for mails with HTML."""
 _STRUCTURE_RULES: Final[tuple[Rule, ...]] = (
     check_layout_tables,
     check_image_alt_and_url,
@@ -152,32 +154,37 @@ def _identities(finding: Finding) -> Iterator[Hashable]:
             yield finding.check, finding.problem, kind, language
 
 
-Structures: TypeAlias = dict[str, list[Violation]]
-"""Skeleton of a mail's HTML -> violations of structure rules."""
+Structures: TypeAlias = dict[Hashable, list[Violation]]
+"""Skeleton of a mail's HTML, or templates of a hostile mail -> violations of rules about its structure."""
 
 
 class Linter:
-    """Applies the rules to mails of the same templates, and caches results."""
+    """Applies the rules to mails of the same templates, and caches results.
+
+    A Logto template often gives the same mail in every language.
+    """
 
     def __init__(self, sources: SourceLines, structures: Structures | None = None) -> None:
         """Use `sources` to find template lines; `structures` is a cache that may be shared by all templates."""
         self.sources = sources
-        self._mails: dict[tuple[str, str, bytes, bool], list[Finding]] = {}
+        self._mails: dict[tuple[str, bytes, bool], list[Finding]] = {}
         self._structures: Structures = {} if structures is None else structures
         self._unknown_variables: dict[tuple[str, tuple[str, ...], frozenset[str]], list[Finding]] = {}
 
     def findings(self, mail: RenderedMail) -> list[Finding]:
         """Return the findings for one mail; cached, because two samples often give the same mail."""
-        key = mail.kind, mail.language, mail.email.raw, mail.sample is Sample.HOSTILE
+        key = mail.kind, mail.email.raw, mail.sample is Sample.HOSTILE
         if key not in self._mails:
-            self._mails = {other: findings for other, findings in self._mails.items() if other[:2] == key[:2]}
+            self._mails = {other: findings for other, findings in self._mails.items() if other[0] == mail.kind}
             self._mails[key] = list(self._apply_rules(mail))
         return [replace(finding, samples=(mail.sample.value,)) for finding in self._mails[key]]
 
     def _apply_rules(self, mail: RenderedMail) -> Iterator[Finding]:
-        is_hostile = mail.sample is Sample.HOSTILE
-        violations = [] if is_hostile else self._check_structure(mail)
-        rules = _HOSTILE_RULES if is_hostile else _TEXT_RULES
+        has_html = bool(mail.email.html)
+        violations = self._check_structure(mail) if has_html else []
+        rules = _TEXT_RULES + _HTML_RULES if has_html else _TEXT_RULES
+        if mail.sample is Sample.HOSTILE:
+            rules = (check_round_trip,)
         for violation in chain(violations, *(rule(mail) for rule in rules)):
             yield self._add_location(violation, mail)
 
@@ -190,26 +197,41 @@ class Linter:
             yield replace(finding, languages=(language,))
 
     def _check_structure(self, mail: RenderedMail) -> list[Violation]:
-        key = skeleton(mail.email.html)
+        """Return the violations of the HTML; cached, because parsing it as browsers do takes 5 ms."""
+        sources = mail.mail_sources
+        is_hostile = mail.sample is Sample.HOSTILE
+        # Whether a value can inject HTML depends on its place in the template, not on the language around it.
+        key: Hashable = (
+            (mail.kind, self.sources.files(sources.templates) or sources.templates, sources.direction, id(self))
+            if is_hostile
+            else skeleton(mail.email.html)
+        )
         if key not in self._structures:
-            self._structures[key] = [violation for rule in _STRUCTURE_RULES for violation in rule(mail)]
+            rules = (check_injection,) if is_hostile else _STRUCTURE_RULES
+            self._structures[key] = [violation for rule in rules for violation in rule(mail)]
         return self._structures[key]
 
     def _add_location(self, violation: Violation, mail: RenderedMail) -> Finding:
+        sources = mail.mail_sources
         if violation.translation:
-            file, line = self.sources.translation(mail.language, mail.kind, violation.translation)
+            file, line = (
+                self.sources.logto_key(sources.templates[0], violation.translation)
+                if sources.is_logto
+                else self.sources.translation(mail.language, mail.kind, violation.translation)
+            )
         elif violation.html:
-            file, line = self.sources.template_line(mail.mail_sources, mail.email.html, violation.html)
+            body = mail.email.html if violation.html in mail.email.html else mail.email.text
+            file, line = self.sources.template_line(sources, body, violation.html)
         else:
-            file, line = self.sources.uppermost(mail.mail_sources.templates), None
+            file, line = self.sources.uppermost(sources.templates), None
         return Finding(
             violation.check,
             violation.problem,
-            violation.remedy,
+            (sources.is_logto and violation.logto_remedy) or violation.remedy,
             (mail.kind,),
-            (mail.language,),
+            (mail.email.language if sources.is_logto else mail.language,),
             (mail.sample.value,),
             file,
             line,
-            violation.is_warning,
+            violation.is_warning or sources.is_logto,  # Logto itself would send such a mail
         )

@@ -22,6 +22,14 @@ class Sample(StrEnum):
     """Every name that a user can choose contains markup, and every URL is `javascript:`."""
 
 
+def common_sample(kind: str) -> Sample:
+    """Return the payload of a kind that shows most mails as readers get them.
+
+    Full payloads show an application's or organization's name and logo, where most mails show those of the brand.
+    """
+    return Sample.FULL if kind == INVITATION else Sample.MINIMAL
+
+
 CODE: Final = "314159"
 LINK: Final = "https://app.example.com/invitations/8d90?token=q2Xv7"
 RECIPIENT: Final = "ada@example.com"

@@ -1,7 +1,7 @@
 """Finds the template line that produced a line of a mail, for the location of a finding."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,8 @@ from mailroom.rendering.inventory import Inventory, MailSources
 _JINJA_TAG: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 _SHORTEST_MATCH: Final = 12
 """Minimum characters of a template line to be recognized: shorter ones like `</td></tr>` are everywhere."""
+_SHORTEST_OWN_MATCH: Final = 4
+"""The same in the files of the operator, which are the likely cause."""
 _parse: Final = lru_cache(maxsize=1024)(parse)
 """Layers share most templates."""
 
@@ -46,8 +48,17 @@ class SourceLines:
         return _parse(self._text(name))
 
     def _text(self, name: str) -> str:
-        """Return a Jinja template's text; empty for other templates."""
-        return self._templates[name].text if name in self._templates else ""
+        """Return a template's text; a Logto template is named by its file."""
+        if name in self._templates:
+            return self._templates[name].text
+        return next(
+            (_read(folder / name.removeprefix(top)) for top, folder in self._folders if name.startswith(top)), ""
+        )
+
+    def logto_key(self, content: str, key: str) -> tuple[str, int | None]:
+        """Return file and line of a key of a Logto template, which is named by its content's file."""
+        settings = f"{content.rpartition('.')[0]}.toml"
+        return settings, dict(_key_lines(self._text(settings))).get(("", key))
 
     def has_computed_references(self, names: tuple[str, ...]) -> bool:
         """Return whether one of these computes the name of another when it is rendered: `{% include part %}`."""
@@ -56,19 +67,25 @@ class SourceLines:
     def template_line(self, mail_sources: MailSources, html: str, line: str) -> tuple[str, int | None]:
         """Return file and line of the template line that most likely produced this line of HTML.
 
-        If the line cannot be recognized, the nearest one above it is used, else the kind's first file without a line.
+        If the line cannot be recognized, the nearest one above it is used (of the operator's files, if they take part),
+        else the uppermost file without a line.
         """
+        files = self.files(mail_sources.templates) or mail_sources.templates
+        own = [file for file in files if self._levels.get(file)]
         lines = html.split("\n")
         at = next((number for number, other in enumerate(lines) if line in other), -1)
-        for other in (line, *reversed(lines[: max(at, 0)])):
-            match = self._find_line(mail_sources, other)
-            if match:
-                return self.file(match[0]), match[1]
-        return self.file(mail_sources.templates[0]), None
+        match = self._find_line(own, line, shortest=_SHORTEST_OWN_MATCH) or self._find_line(files, line)
+        for other in () if match else reversed(lines[: max(at, 0)]):
+            # The bundled templates have no faults, so one that cannot be recognized is the operator's.
+            if match := self._find_line(own or files, other):
+                break
+        return (self.file(match[0]), match[1]) if match else (self.uppermost(mail_sources.templates), None)
 
-    def _find_line(self, mail_sources: MailSources, rendered: str) -> tuple[str, int] | None:
-        best, score = None, 0
-        for file in self.files(mail_sources.templates):
+    def _find_line(
+        self, files: Iterable[str], rendered: str, *, shortest: int = _SHORTEST_MATCH
+    ) -> tuple[str, int] | None:
+        best, score = None, shortest - 1
+        for file in files:
             for number, pieces in self._lines(file):
                 length = _match_length(pieces, rendered)
                 if length > score:
@@ -106,7 +123,7 @@ def _match_length(pieces: tuple[str, ...], rendered: str) -> int:
             return 0
         at = start + len(piece)
         total += len(piece)
-    return total if total >= _SHORTEST_MATCH else 0
+    return total
 
 
 def _key_lines(toml: str) -> Iterator[tuple[tuple[str, str], int]]:

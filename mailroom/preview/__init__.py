@@ -8,15 +8,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email import message_from_bytes, policy
+from pathlib import PurePosixPath
 from typing import Any, Final
 
-from mailroom.lint import Finding
+from mailroom.lint import Finding, merge_findings
 from mailroom.lint.rule import RenderedMail
 from mailroom.lint.rules.inbox import preheader
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.runner import Linter
 from mailroom.lint.samples import DARK_LOGO, LOGO, Sample, payload
 from mailroom.lint.source_lines import SourceLines
+from mailroom.lint.template_faults import find_template_faults
 from mailroom.message import Payload
 
 LOOKS: Final = ("light", "dark", "inverted")
@@ -56,8 +58,22 @@ def view(
     mail = context.render(kind, language, sample, changed_payload)
     if isinstance(mail, Finding):
         return mail
-    inventory = context.renderer.inventory(mail.message.payload)
-    return View(mail, Linter(SourceLines(inventory)).findings(mail))
+    linter = Linter(SourceLines(context.renderer.inventory(mail.message.payload)))
+    faults = find_template_faults(list(context.renderer.faults), context)
+    findings = [
+        *(fault for fault in faults if _concerns(fault, kind, language, context)),
+        *linter.variables(kind, language, mail.mail_sources),
+        *linter.findings(mail),
+    ]
+    return View(mail, merge_findings(findings))
+
+
+def _concerns(fault: Finding, kind: str, language: str, context: LintContext) -> bool:
+    """Return whether a file may be meant for this mail: its path names no other kind and no other language."""
+    kinds = context.inventory.kinds
+    path = PurePosixPath(fault.file)
+    others = {name for one, tags in kinds.items() for name in (one, *tags)} - {kind, language}
+    return others.isdisjoint((*path.parts, path.stem))
 
 
 def sample_payload(context: LintContext, kind: str, language: str, sample: Sample) -> str:

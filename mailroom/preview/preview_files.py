@@ -25,6 +25,8 @@ class Row:
     sample: str
     name: str
     """Of its files, without their suffixes; empty if the mail could not be rendered."""
+    is_plain: bool
+    """Whether the mail is plain text."""
     subject: str
     preheader: str
     findings: list[Finding]
@@ -48,9 +50,18 @@ def write(
             (folder / f"{name}.html").write_text(email.html, encoding="utf-8")
             (folder / f"{name}.txt").write_text(email.text, encoding="utf-8")
             (folder / f"{name}.eml").write_bytes(email.raw)
-            row = Row(kind, language, sample.value, name, email.subject, preheader(result.mail), result.findings)
+            row = Row(
+                kind,
+                language,
+                sample.value,
+                name,
+                not email.html,
+                email.subject,
+                preheader(result.mail),
+                result.findings,
+            )
         else:
-            row = Row(kind, language, sample.value, "", "", "", [result])
+            row = Row(kind, language, sample.value, "", False, "", "", [result])
         rows.append(row)
         progress()
     page = environment().get_template("index.html").render(rows=rows)

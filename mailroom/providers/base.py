@@ -152,6 +152,14 @@ class MailCatcher(Protocol):
         """Store a mail. Raises CannotKeep."""
 
 
+class NoCatcher:
+    """A mail catcher for callers that send nothing by `capture`."""
+
+    async def keep(self, email: Email) -> None:
+        """Raise AssertionError."""
+        raise AssertionError(email.id)
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderContext:
     """What a provider may use beside its settings."""

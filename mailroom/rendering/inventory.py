@@ -18,6 +18,8 @@ class MailSources:
     """Key -> text with its placeholders."""
     direction: str = ""
     """Writing direction, `ltr` or `rtl`; empty for a Logto template."""
+    is_logto: bool = False
+    """Whether the mail is rendered from a Logto template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Inventory:
         if match is None:
             return MailSources((), {})
         if isinstance(match, ImportedTemplate):
-            return MailSources((match.template.place,), {})
+            return MailSources((match.template.place,), {}, is_logto=True)
         fixed = {key: text.replace("{", "{{").replace("}", "}}") for key, text in match.fixed.items()}
         templates = tuple(template.name for template in (match.html, match.text) if template)
         return MailSources(templates, {**fixed, **match.patterns}, match.locale.direction)

@@ -194,8 +194,10 @@ class _FolderReader:
             if len(octets) <= LONGEST_FILE:
                 return octets.decode("utf-8-sig").replace("\r\n", "\n")
             problem = f"is longer than {LONGEST_FILE} octets"
-        except (OSError, UnicodeDecodeError) as error:
-            problem = f"cannot be read as UTF-8 text ({type(error).__name__})"
+        except UnicodeDecodeError:
+            problem = "is not UTF-8 text"
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror}"
         self._report(path, problem)
         return self._last_valid.get(path)
 

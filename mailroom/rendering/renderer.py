@@ -106,6 +106,8 @@ class TemplateRenderer:
         """Faults reported before the last reload, in files that it did not change: they are not reported again."""
         self._reported: dict[Fault, None] = {}
         self._unsettled_stamp: FileStamp | None = None
+        self.version = 0
+        """Incremented each time the overlay was reloaded."""
         self._template_set = self._load(None)
 
     @property
@@ -117,6 +119,11 @@ class TemplateRenderer:
     def link_schemes(self) -> frozenset[str]:
         """The schemes that links may have, in addition to http and https."""
         return self._rules.link_schemes
+
+    @property
+    def file_faults(self) -> frozenset[Fault]:
+        """Those of the faults that were found on loading; such a file is replaced by its last valid version."""
+        return frozenset(self._template_set.faults)
 
     @property
     def owners(self) -> tuple[Owner, ...]:
@@ -156,6 +163,7 @@ class TemplateRenderer:
         except RenderingError as error:
             self._report(error)
             return False
+        self.version += 1
         log.info("templates.read", folder=str(self._folder), faults=len(self._template_set.faults))
         return True
 

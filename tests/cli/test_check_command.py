@@ -58,10 +58,16 @@ def test_faults_in_the_operators_templates_make_the_check_fail(operator: Operato
     Path("mailroom.toml").write_text('templates = "mine"\n' + SETTINGS)
     result = operator.run("check", "--json")
     assert result.exit_code == 1
-    assert [fault["path"] for fault in json.loads(result.output)["faults"]] == ["mine/layout.html.jinja, line 2"]
+    printed = json.loads(result.output)
+    assert printed["faults"] == []
+    [finding] = printed["findings"]
+    assert (finding["check"], finding["file"], finding["line"]) == (1, "mine/layout.html.jinja", 2)
+    assert finding["remedy"] == "fix it; until then the bundled layout.html.jinja is used"
+    told = operator.run("check").output
+    assert "settings have" not in told
+    assert "pass all" not in told
     Path("mine/layout.html.jinja").write_text("{% block content %}{% endblock %}")
     repaired = json.loads(operator.run("check", "--json").output)
-    assert not repaired["faults"]
     assert 7 in {finding["check"] for finding in repaired["findings"]}, "it can be used, but declares no language"
 
 
@@ -73,7 +79,7 @@ def test_findings_in_one_applications_templates_name_its_folder(operator: Operat
     Path("mailroom.toml").write_text('templates = "mine"\n' + SETTINGS)
     result = operator.run("check")
     assert result.exit_code == 1
-    assert "2  mine/applications/app1/SignIn/en/text.jinja: the payload has a code" in result.output
+    assert "mine/applications/app1/SignIn/en/text.jinja\n   2  the payload has a code" in result.output
     assert "seen in: SignIn; en; applications/app1" in result.output
 
 
@@ -103,7 +109,7 @@ def test_a_finding_shows_place_and_remedy_and_makes_the_check_fail(operator: Ope
     result = operator.run("check")
     assert result.exit_code == 1
     assert "1 wrong" in result.output
-    assert "layout.html.jinja, line " in result.output
+    assert "layout.html.jinja\n   8  line " in result.output
     assert 'to do: write <table role="presentation"' in result.output
     assert "seen in: " in result.output
     result = operator.run("check", "--json")
@@ -120,11 +126,11 @@ def test_a_warning_is_printed_and_does_not_make_the_check_fail(operator: Operato
     result = operator.run("check")
     assert result.exit_code == 0
     assert "1 doubtful" in result.output
-    assert "locales/en.toml, line " in result.output
+    assert "locales/en.toml\n   5  line " in result.output
 
 
 def test_unreadable_templates_are_one_finding(operator: Operator, english: Path) -> None:
     (english / "Generic" / "html.jinja").write_text("\n{% if %}")
     result = operator.run("check")
     assert result.exit_code == 1
-    assert "Generic/html.jinja, line 2: " in result.output
+    assert "Generic/html.jinja\n   1  line 2: " in result.output

@@ -9,6 +9,7 @@ from mailroom.errors import CannotKeep, LimitExceeded
 from mailroom.message import Email, Message, Priority
 from mailroom.outbox import REPEAT_SECONDS, DedupKey, Depth, Outbox, PutResult
 from mailroom.outbox.captured_mails import CapturedMail
+from tests.providers.contract import SecretsInMemory
 
 AUTHORIZATION = "Bearer test-token"
 
@@ -45,21 +46,6 @@ class MemoryCaptured:
         return next((raw for head, raw in self.mails if head.id == id), None)
 
 
-class MemorySecrets:
-    """Secrets by name."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-
-    async def get(self, name: str) -> str | None:
-        """Return a secret."""
-        return self.texts.get(name)
-
-    async def put(self, name: str, secret: str) -> None:
-        """Store a secret."""
-        self.texts[name] = secret
-
-
 class MemoryParts:
     """Acceptor and outbox in one: recognizes repeats and dedup keys, and refuses if `full` is set."""
 
@@ -72,10 +58,10 @@ class MemoryParts:
         self.fault: Exception | None = None
         self.due: list[float | None] = []
         self.captured = MemoryCaptured()
+        self.secrets = SecretsInMemory()
         self._clock = clock
         self._repeats: dict[bytes, tuple[float, str]] = {}
         self._once: dict[bytes, tuple[float | None, str]] = {}
-        self.secrets = MemorySecrets()
 
     @property
     def outbox(self) -> Outbox:

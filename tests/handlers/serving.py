@@ -17,6 +17,7 @@ from mailroom.clock import SystemClock
 from mailroom.metrics import Metrics
 from tests.clock import FakeClock
 from tests.handlers.parts import AUTHORIZATION, MemoryParts, settings
+from tests.rendering.samples import make_renderer
 
 WIRE = Path(__file__).parents[1] / "logto-wire"
 
@@ -109,6 +110,7 @@ def served(**changes: Any) -> Iterator[Running]:
         settings=chosen,
         acceptor=parts,
         outbox=parts.outbox,
+        renderer=make_renderer(),
         clock=clock,
         entropy=Random(1).randbytes,
         metrics=metrics,

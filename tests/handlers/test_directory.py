@@ -124,7 +124,7 @@ def test_a_deleted_user_is_forgotten(server: Running) -> None:
     tell(server, NORDWIND)
     tell(server, LINUS)
     tell(server, "User.Deleted-management-api-user-with-email")
-    assert not any("linus" in text for text in server.parts.secrets.texts.values())
+    assert not any("linus" in text for text in server.parts.secrets.stored.values())
     assert "ignored" in tell(server, ADDED)
 
 
@@ -133,4 +133,4 @@ def test_nothing_is_remembered_unless_a_mail_needs_it() -> None:
         server.clock.set(NOW)
         tell(server, SIGNED_IN)
         assert len(server.parts.stored) == 1
-        assert not server.parts.secrets.texts
+        assert not server.parts.secrets.stored

@@ -27,6 +27,7 @@ from supervisor import systemd_descriptors
 from tests.clock import FakeClock
 from tests.handlers.parts import AUTHORIZATION, MemoryParts, settings
 from tests.handlers.serving import request
+from tests.rendering.samples import make_renderer
 
 EMAIL = request("POST", "/email", body=b'{"to": "ada@example.com"}', authorization=AUTHORIZATION)
 LIVEZ = request("GET", "/livez")
@@ -82,6 +83,7 @@ async def running(
         settings=settings(),
         acceptor=parts,
         outbox=parts.outbox,
+        renderer=make_renderer(),
         clock=fake,
         entropy=Random(1).randbytes,
         metrics=metrics,

@@ -110,7 +110,8 @@ def test_numbers_may_be_multiplied(tmp_path: Path) -> None:
 def test_an_error_contains_no_value(tmp_path: Path) -> None:
     with pytest.raises(RenderingError) as caught:
         render(tmp_path, "\n\n{{ code + 1 }}{{ {}[code] }}", {"code": "314159"})
-    assert str(caught.value) == "X/text.jinja, line 3: TypeError"
+    assert str(caught.value).startswith("X/text.jinja, line 3: applies a filter, a test or an operator to a value")
+    assert "314159" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 

@@ -197,7 +197,7 @@ def test_files_that_cannot_be_read_are_faults(tmp_path: Path) -> None:
     renderer = make_renderer(overlay=tmp_path)
     problems = {fault.path.rpartition("/")[2]: fault.problem for fault in renderer.faults}
     assert problems["html.jinja"].startswith("is longer than")
-    assert problems["layout.html.jinja"].startswith("cannot be read")
+    assert problems["layout.html.jinja"] == "is not UTF-8 text"
     assert render(renderer).raw == render(PLAIN).raw
 
 

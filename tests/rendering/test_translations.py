@@ -93,7 +93,7 @@ def test_a_polish_text_needs_three_plural_forms() -> None:
 def test_a_file_that_is_not_utf_8_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "locales").mkdir()
     (tmp_path / "locales" / "en.toml").write_bytes(b"\xff")
-    with pytest.raises(RenderingError, match=r"en\.toml: cannot be read"):
+    with pytest.raises(RenderingError, match=r"en\.toml: is not UTF-8 text"):
         bundled(tmp_path, minutes=10)
 
 

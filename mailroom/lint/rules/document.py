@@ -1,6 +1,6 @@
 """Checks 7, 8, 12, 14, 15 and 21: HTML that mail clients and screen readers can process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import langcodes
@@ -28,22 +28,30 @@ _RTL_SCRIPTS: Final = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"}
 
 def check_language_and_title(mail: RenderedMail) -> Iterator[Violation]:
     """Check 7."""
-    page = mail.page
+    page = mail.quick_page
     html = page.first("html")
     attributes = html.etree_element.attrib if html is not None else {}
     line = page.line_with("<html")
-    remedy = 'write <html lang="{{ lang }}" dir="{{ dir }}">'
-    if attributes.get("lang", "").lower() != mail.email.language.lower():
-        problem = f"the HTML has lang={attributes.get('lang', '')!r}, but the mail is in {mail.email.language}"
-        yield Violation(7, problem, remedy, html=line)
     expected = direction(mail.email.language)
+    remedy = 'write <html lang="{{ lang }}" dir="{{ dir }}">'
+    logto_remedy = f'write <html lang="{mail.email.language}" dir="{expected}">'
+    if attributes.get("lang", "").lower() != mail.email.language.lower():
+        problem = _describe(attributes, "lang", f"the mail is in {mail.email.language}")
+        yield Violation(7, problem, remedy, html=line, logto_remedy=logto_remedy)
     if attributes.get("dir", "ltr").lower() != expected:
-        problem = f"the HTML has dir={attributes.get('dir', '')!r}, but {mail.email.language} is {expected}"
-        yield Violation(7, problem, remedy, html=line)
+        problem = _describe(attributes, "dir", f"the language is {expected}")
+        yield Violation(7, problem, remedy, html=line, logto_remedy=logto_remedy)
     title = page.first("title")
     if title is None or not text_of(title).strip():
         remedy = "write <title>{{ words.title }}</title>"
-        yield Violation(7, "the HTML has no title", remedy, html=page.line_with("<title"))
+        yield Violation(
+            7, "the HTML has no title", remedy, html=page.line_with("<title"), logto_remedy="write <title>…</title>"
+        )
+
+
+def _describe(attributes: Mapping[str, str], name: str, fact: str) -> str:
+    """Return the problem of an attribute; the same for all languages if it is missing."""
+    return f"the HTML has {name}={attributes[name]!r}, but {fact}" if attributes.get(name) else f"<html> has no {name}"
 
 
 def direction(tag: str) -> str:

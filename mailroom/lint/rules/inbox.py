@@ -24,7 +24,8 @@ def check_subject(mail: RenderedMail) -> Iterator[Violation]:
     subject = mail.email.subject
     # The renderer replaces an empty subject by the app name, so the translation is tested too.
     if not subject.strip() or not mail.mail_sources.translations.get("subject", subject).strip():
-        yield Violation(5, "the subject is empty", "add a text for `subject`", translation="subject")
+        remedy = "add a text for `subject`"
+        yield Violation(5, "the subject is empty", remedy, translation="subject")
     elif _CONTROL.search(subject):
         remedy = "remove line breaks and control characters"
         yield Violation(5, "the subject is more than one line", remedy, translation="subject")
@@ -38,19 +39,22 @@ def check_text_part(mail: RenderedMail) -> Iterator[Violation]:
     """Check 6."""
     text = mail.email.text
     if not text.strip():
-        yield Violation(6, "the text part is empty", "add text.jinja: some readers see only the text part")
+        remedy = "add text.jinja: some readers see only the text part"
+        yield Violation(6, "the text part is empty", remedy, logto_remedy="write a text into the file")
         return
     payload_link = mail.message.payload.get("link")
-    for element, address in mail.page.links:
+    for element, address in mail.quick_page.links:
         shown = address.partition("?")[0].removeprefix("mailto:") if address.startswith("mailto:") else address
         if address.startswith(("https:", "mailto:")) and shown not in text and address != payload_link:
             problem = f"the HTML links to {bounded(shown, 60)}, the text does not contain it"
-            yield Violation(6, problem, "print the URL in text.jinja too", html=mail.page.tag_of(element))
+            line = mail.quick_page.tag_of(element)
+            logto_remedy = "write the URL into the .txt file too"
+            yield Violation(6, problem, "print the URL in text.jinja too", html=line, logto_remedy=logto_remedy)
 
 
 def preheader(mail: RenderedMail) -> str:
     """Return the hidden text at the start of the body, which the inbox shows beside the subject."""
-    first = next(((element, text) for element, text in mail.page.texts() if not _FILLER.fullmatch(text)), None)
+    first = next(((element, text) for element, text in mail.quick_page.texts() if not _FILLER.fullmatch(text)), None)
     return " ".join(first[1].split()) if first and is_hidden(first[0]) else ""
 
 
@@ -58,9 +62,10 @@ def check_preheader(mail: RenderedMail) -> Iterator[Violation]:
     """Check 17."""
     text = preheader(mail)
     if not text:
-        hidden = '<div style="display:none;max-height:0;overflow:hidden">{{ words.preheader }}</div>'
+        hidden = '<div style="display:none;max-height:0;overflow:hidden">%s</div>'
         problem = "there is no preheader: the inbox shows the first text of the body"
-        yield Violation(17, problem, f"begin the body with {hidden}")
+        remedy, logto_remedy = (f"begin the body with {hidden % text}" for text in ("{{ words.preheader }}", "…"))
+        yield Violation(17, problem, remedy, logto_remedy=logto_remedy)
         return
     columns = width(text)
     minimum, maximum = PREHEADER
@@ -74,11 +79,11 @@ def check_code_unbroken(mail: RenderedMail) -> Iterator[Violation]:
     secret = code(mail.message.payload.get("code"))
     if not secret:
         return
-    remedy = "print {{ code }} unchanged, and use letter-spacing (CSS) between digits, so that it can be copied"
-    runs = list(mail.page.texts())
-    if not any(secret in text for _, text in runs) and secret in _without_spaces(mail.page.body_text):
+    remedy = "print {{ code }} in one piece, and use letter-spacing (CSS) between digits, so that it can be copied"
+    runs = list(mail.quick_page.texts())
+    if not any(secret in text for _, text in runs) and secret in _without_spaces(mail.quick_page.body_text):
         split = next((element for element, text in runs if secret.startswith(text.strip()) and text.strip()), None)
-        line = mail.page.tag_of(split) if split is not None else ""
+        line = mail.quick_page.tag_of(split) if split is not None else ""
         yield Violation(18, "the code is split in the HTML", remedy, html=line)
     if secret not in mail.email.text and secret in _without_spaces(mail.email.text):
         yield Violation(18, "the code is split in the text", remedy)

@@ -8,6 +8,7 @@ from mailroom.lint.html import text_of
 from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.samples import PROBE, Sample
 
+_LOGTO_REMEDY = "remove the key from `raw`, and put placeholders only into text and quoted attributes"
 _REMEDY = "print values without |safe, as {{ name }}, and only in quoted attributes; use {{ link }} for links"
 
 
@@ -18,7 +19,7 @@ def check_injection(mail: RenderedMail) -> Iterator[Violation]:
     for element in mail.page.elements:
         if result := _find_injection(element):
             problem = f"a value of the payload becomes {result}"
-            yield Violation(4, problem, _REMEDY, html=mail.page.tag_of(element))
+            yield Violation(4, problem, _REMEDY, html=mail.page.tag_of(element), logto_remedy=_LOGTO_REMEDY)
     if any(character in mail.email.subject for character in "\r\n\0"):
         yield Violation(4, "a value of the payload breaks the subject's line", _REMEDY, translation="subject")
 

@@ -23,15 +23,18 @@ _URL_TEXT: Final = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,24})(?::
 
 def check_links(mail: RenderedMail) -> Iterator[Violation]:
     """Check 11."""
-    for element, url in mail.page.links:
-        for problem, remedy in _find_problems(url, " ".join(text_of(element).split()), mail.link_schemes):
-            yield Violation(11, problem, remedy, html=mail.page.tag_of(element))
+    for element, url in mail.quick_page.links:
+        for problem, remedy, *other in _find_problems(url, " ".join(text_of(element).split()), mail.link_schemes):
+            line = mail.quick_page.tag_of(element)
+            yield Violation(11, problem, remedy, html=line, logto_remedy="".join(other))
 
 
-def _find_problems(url: str, text: str, schemes: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _find_problems(url: str, text: str, schemes: frozenset[str]) -> Iterator[tuple[str, ...]]:
+    """Yield problem and remedy, and a third text if the remedy in a Logto template differs."""
     parts = _parse_url(url)
     if not url or url.startswith("#"):
-        yield "a link leads nowhere", "remove it, or put it into {% if link %}: the payload may lack the link"
+        remedy = "remove it, or put it into {% if link %}: the payload may lack the link"
+        yield "a link leads nowhere", remedy, "write its address: Logto may send no value for the placeholder"
     elif parts is None or parts.scheme.lower() not in _SAFE_SCHEMES | schemes:
         yield f"a link leads to {bounded(url, 60)}", "use an absolute https URL: filters distrust others"
     elif parts.scheme.lower() == "https":

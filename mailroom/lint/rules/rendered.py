@@ -79,12 +79,12 @@ def check_code_and_link(mail: RenderedMail) -> Iterator[Violation]:
         return
     if secret := code(payload.get("code")):
         # Check 18 tests that it is not split by markup.
-        if secret not in _SPACE.sub("", unescape(_TAGS.sub("", email.html))):
+        if email.html and secret not in _SPACE.sub("", unescape(_TAGS.sub("", email.html))):
             yield _missing("code", "HTML")
         if email.text.strip() and secret not in _SPACE.sub("", email.text):
             yield _missing("code", "text")
     if href := address(payload.get("link")):
-        if href not in unescape(email.html):
+        if email.html and href not in unescape(email.html):
             yield _missing("link", "HTML")
         if email.text.strip() and href not in email.text:
             yield _missing("link", "text")
@@ -92,4 +92,6 @@ def check_code_and_link(mail: RenderedMail) -> Iterator[Violation]:
 
 def _missing(name: str, part: str) -> Violation:
     remedy = f"print {{{{ {name} }}}} in {part.lower()}.jinja, or in a template that it includes"
-    return Violation(2, f"the payload has a {name}, and the {part} does not show it", remedy)
+    logto_remedy = f"write {{{{{name}}}}} into the {part}"
+    problem = f"the payload has a {name}, and the {part} does not show it"
+    return Violation(2, problem, remedy, logto_remedy=logto_remedy)

@@ -1,9 +1,10 @@
-"""Checks 3 and 22: unknown or unreplaced variables, and translations with different placeholders."""
+"""Checks 3 and 22: unknown, unreplaced or empty variables, and translations with different placeholders."""
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from string import Formatter
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from mailroom.lint import Finding
 from mailroom.lint.rule import RenderedMail, Violation
 from mailroom.lint.samples import Sample, payload
 from mailroom.lint.source_lines import SourceLines
+from mailroom.logto import EVENT_FIELDS, MESSAGE_TYPES, PAYLOAD_FIELDS
 from mailroom.rendering import Brand
 from mailroom.rendering.colors import Palette
 from mailroom.rendering.identity import Logo
@@ -29,7 +31,13 @@ _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "colors": frozenset(field.name for field in fields(Palette)),
     "logo": frozenset(Logo.__annotations__),
 }
-_UNREPLACED: Final = re.compile(r"\{\{.{0,40}|\}\}|\{%.{0,40}|\{[A-Za-z_]\w*\}|\[object Object\]|%recipient[.\w]*%")
+_UNREPLACED: Final = re.compile(
+    r"\{\{[^{}]{0,40}\}\}|\{\{.{0,40}|\}\}|\{%.{0,40}|\{[A-Za-z_]\w*\}|\[object Object\]|%recipient[.\w]*%"
+)
+_HANDLEBARS: Final = re.compile(r"\{\{\{|\{\{\s*(?:[#/^>&]|else\b)")
+_GAP: Final = re.compile(r"\w[^\S\n\u00a0\u202f]+[,.](?!\w)|(?:^|\n)[ \t]*[,.!?](?=\s|$)|\( *\)")
+_GAP_BEFORE_MARK: Final = re.compile(r"\w[ \t]+[!?](?!\w)")
+"""Not in French, which has a space before them."""
 _MISSING_VALUE: Final = re.compile(r"\b(?:None|undefined|Undefined|NaN)\b")
 
 
@@ -37,7 +45,7 @@ def check_unreplaced_variables(mail: RenderedMail) -> Iterator[Violation]:
     """Check 3 for a rendered mail."""
     if mail.sample is Sample.HOSTILE:
         return
-    parts = {"subject": mail.email.subject, "text": mail.email.text, "HTML": mail.page.body_text}
+    parts = {"subject": mail.email.subject, "text": mail.email.text, "HTML": mail.quick_page.body_text}
     for part, text in parts.items():
         translations = mail.mail_sources.translations
         for pattern in (_UNREPLACED, _MISSING_VALUE):
@@ -46,7 +54,47 @@ def check_unreplaced_variables(mail: RenderedMail) -> Iterator[Violation]:
                 key = next((key for key, text in translations.items() if match[0] in text), "")
                 problem = f"the {part} shows {bounded(match[0], 40)}"
                 remedy = "use an existing variable, or remove it"
-                yield Violation(3, problem, remedy, html=mail.page.line_with(match[0]), translation=key)
+                line = mail.quick_page.line_with(match[0])
+                logto_remedy = _explain_unreplaced(match[0])
+                yield Violation(3, problem, remedy, html=line, translation=key, logto_remedy=logto_remedy)
+
+
+def _explain_unreplaced(shown: str) -> str:
+    """Return the remedy for a Logto template."""
+    if _HANDLEBARS.match(shown):
+        return "remove it: Logto fills in placeholders like {{code}} only, and shows other Handlebars as they are"
+    if field := re.match(r"\{\{\s*(\w+)", shown):
+        return f"remove it, or accept it: a request without {field[1]} leaves the placeholder as it is"
+    return "remove it"
+
+
+def check_empty_values(mail: RenderedMail) -> Iterator[Violation]:
+    """Check 3 for values that are missing in front of a punctuation mark: `Hello ,`."""
+    if mail.sample not in (Sample.MINIMAL, Sample.NULL):
+        return
+    blocks = "\n".join(" ".join(text.split()) for text in mail.quick_page.blocks)
+    parts = {"subject": mail.email.subject, "text": mail.email.text, "HTML": blocks}
+    for part, text in parts.items():
+        found = _GAP.search(text)
+        if not found and not mail.email.language.startswith("fr"):
+            found = _GAP_BEFORE_MARK.search(text)
+        if found:
+            start = text.rfind("\n", 0, found.end() - 1) + 1
+            line = text[start:].partition("\n")[0]
+            shown = " ".join(text[start : found.end()].split()[-3:])
+            yield Violation(
+                3,
+                f"the {part} shows “{bounded(shown, 40)}” if a value is missing",
+                "put the value, and the words that need it, into {% if … %}",
+                html=mail.quick_page.line_with(found[0].strip()) if part == "HTML" else line,
+                translation=_key_with_gap(mail) if part == "subject" else "",
+                is_warning=True,
+                logto_remedy="remove the placeholder: Logto may send no value for it",
+            )
+
+
+def _key_with_gap(mail: RenderedMail) -> str:
+    return "subject" if mail.mail_sources.is_logto or "subject" in mail.mail_sources.translations else ""
 
 
 def find_unknown_variables(
@@ -54,25 +102,30 @@ def find_unknown_variables(
 ) -> Iterator[Finding]:
     """Check 3 for templates: variables that no payload has, also in branches that no sample reaches."""
     full_payload = payload(kind, Sample.FULL, language)
+    known = _KNOWN_VARIABLES | set(full_payload) | (frozenset() if kind in MESSAGE_TYPES else EVENT_FIELDS)
     for template in sources.files(mail_sources.templates):
         tree = sources.tree(template)
-        file = sources.file(template)
+        mail: dict[str, Any] = {"kinds": (kind,), "languages": (language,), "file": sources.file(template)}
         tested = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
         tested |= OPTIONAL_KEYS
-        unknown = meta.find_undeclared_variables(tree) - _KNOWN_VARIABLES - set(full_payload)
+        unknown = meta.find_undeclared_variables(tree) - known
         for name in tree.find_all(nodes.Name):
             if name.name in unknown and name.ctx == "load":
-                yield _unknown(file, name.lineno, name.name, kind, language, is_warning=False)
+                yield _unknown((name.name,), known, line=name.lineno, **mail)
         for node in tree.find_all(nodes.Getattr):
             path = _path(node)
-            if path and _is_unknown(path, full_payload, mail_sources, tested):
-                is_own_object = path[0] in (*_FIELDS, "words")
-                yield _unknown(file, node.lineno, ".".join(path), kind, language, is_warning=not is_own_object)
+            fields_known = _known_fields(path, full_payload, mail_sources, tested) if path else None
+            if fields_known is not None:
+                yield _unknown(path, fields_known, line=node.lineno, **mail)
 
 
-def _unknown(file: str, line: int, name: str, kind: str, language: str, *, is_warning: bool) -> Finding:
-    problem, remedy = f"the variable {name} does not exist", "check the spelling; docs/templates.md lists the variables"
-    return Finding(3, problem, remedy, (kind,), (language,), file=file, line=line, is_warning=is_warning)
+def _unknown(path: tuple[str, ...], known: Collection[str], **location: Any) -> Finding:
+    *objects, name = path
+    problem = f"the variable {'.'.join(path)} does not exist"
+    similar = get_close_matches(name, known, 1)
+    suggestion = f"did you mean {'.'.join((*objects, similar[0]))}?" if similar else "check the spelling;"
+    remedy = f"{suggestion} docs/templates.md lists the variables"
+    return Finding(3, problem, remedy, **location)
 
 
 def _path(node: nodes.Getattr) -> tuple[str, ...]:
@@ -85,24 +138,26 @@ def _path(node: nodes.Getattr) -> tuple[str, ...]:
     return (inner.name, *names) if isinstance(inner, nodes.Name) else ()
 
 
-def _is_unknown(
+def _known_fields(
     path: tuple[str, ...], full_payload: Mapping[str, Any], mail_sources: MailSources, tested: set[str]
-) -> bool:
+) -> Collection[str] | None:
+    """Return the names that could stand in place of the last one, which is unknown; None if it is known."""
     root, name = path[0], path[1]
     if root == "words":
-        return name not in mail_sources.translations and name not in tested
+        return None if name in mail_sources.translations or name in tested else mail_sources.translations
     if root in _FIELDS:
-        return name not in _FIELDS[root]
+        return None if name in _FIELDS[root] else _FIELDS[root]
     if root in PLACEHOLDERS and root not in full_payload:
-        return False
+        return None
     value: Any = full_payload.get(root)
     for key in path[1:]:
         if not isinstance(value, Mapping) or not value:  # null, a text, or an object with fields of the operator
-            return False
+            return None
         if key not in value:
-            return True
+            is_known = key in PAYLOAD_FIELDS or key != path[-1]  # else the inner expression is reported
+            return None if is_known else value
         value = value[key]
-    return False
+    return None
 
 
 def compare_languages(

@@ -30,6 +30,7 @@ from jinja2.utils import Namespace
 from mailroom.errors import RenderingError
 from mailroom.rendering.background import submit
 from mailroom.rendering.engines.compiler import encode_as_references, inline_constants, merge_template
+from mailroom.rendering.engines.template_errors import explain_failure, find_handlebars
 from mailroom.rendering.sanitize import replace_surrogates, to_printable
 
 ENDING: Final = ".jinja"
@@ -95,7 +96,8 @@ def _converted_errors(source: Source) -> Iterator[None]:
     try:
         yield
     except TemplateSyntaxError as error:
-        raise RenderingError(f"{source.place}, line {error.lineno}: {error.message}") from error
+        line, problem = find_handlebars(source.text) or (error.lineno, error.message)
+        raise RenderingError(f"{source.place}, line {line}: {problem}") from error
     except TemplateError as error:
         raise RenderingError(f"{source.place}: {error}") from error
     except RecursionError:
@@ -206,8 +208,13 @@ class Engine:
             self._environment.handle_exception()  # adds template lines to the traceback
         except Exception as error:  # noqa: BLE001 - likewise
             frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-            places = [f"{file}, line {line}" for file, line in frames if file in self._places]
-            return RenderingError(f"{[name, *places][-1]}: {type(error).__name__}")
+            places = [(file, line) for file, line in frames if file in self._places]
+            if not places:
+                return RenderingError(f"{self._sources[name].place}: {explain_failure(error, '')}")
+            file, line = places[-1]
+            text = next(source.text for source in self._sources.values() if source.place == file)
+            written = text.splitlines()[line - 1 : line]
+            return RenderingError(f"{file}, line {line}: {explain_failure(error, ''.join(written))}")
 
 
 class BoundTemplate:
