@@ -88,15 +88,16 @@ async def _check_credentials(
         if not isinstance(provider, Verifiable):
             todo = "`mailroom send` tries them with a mail"
             return [unknown("credentials", f"{settings.type} cannot be verified without sending", todo)]
-        verified = good("credentials", await provider.verify())
-        envelope = [await check_envelope(provider, context.name, sender.email)] if isinstance(provider, Smtp) else []
-        return [verified, *envelope]
+        text = await provider.verify()
     except SendingError as error:
         if isinstance(settings, SmtpSettings) and not error.code:
             fault = await wrong_tls(settings, context)
             if fault is not None:
                 return [fault]
         return [_failed(context.name, error)]
+    else:
+        envelope = [await check_envelope(provider, context.name, sender.email)] if isinstance(provider, Smtp) else []
+        return [good("credentials", text), *envelope]
     finally:
         await provider.aclose()
 
