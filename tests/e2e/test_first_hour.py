@@ -72,6 +72,46 @@ async def _until_ready(client: httpx.AsyncClient) -> None:
                 await asyncio.sleep(0.05)  # a port has no event
 
 
+async def test_an_import_serves_after_the_commands_that_it_prints(tmp_path: Path) -> None:
+    """The password, with a blank, is in `.env`, and nothing passes that file to the server but the server itself."""
+    async with smtp_server(tls="starttls", users={"acme": "two words"}) as smtp:
+        connector = {
+            "host": smtp.host,
+            "port": smtp.port,
+            "auth": {"type": "login", "user": "acme", "pass": "two words"},
+            "fromEmail": "Acme <no-reply@acme.example>",
+            "tls": {"rejectUnauthorized": False},
+            "templates": [
+                {"usageType": "Generic", "contentType": "text/plain", "subject": "Hi", "content": "It is {{code}}."}
+            ],
+        }
+        (tmp_path / "connector.json").write_text(json.dumps(connector))
+        said = await _mailroom(tmp_path, "import", "connector.json")
+        keygen, check, serve = (line.split()[1:] for line in said.partition("Next:\n")[2].splitlines())
+        await _mailroom(tmp_path, *keygen)
+        assert "The settings are valid." in await _mailroom(tmp_path, *check, may_fail=True), "the template may be bad"
+        assert serve == ["serve"]
+        async with Server(tmp_path, None) as server:
+            assert "sent by main" in await _mailroom(tmp_path, "send", "ada@example.com", "--url", server.url)
+            (mail,) = smtp.mails
+            assert mail.user == "acme"
+            assert b"It is 000000." in mail.content
+
+
+async def _mailroom(folder: Path, *words: str, may_fail: bool = False) -> str:
+    """Run a command; return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "mailroom", *words),
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0 or may_fail, output.decode()
+    return output.decode()
+
+
 async def test_the_command_beside_the_unit_finds_its_settings_and_its_outbox(tmp_path: Path) -> None:
     """From any folder, without a look at the unit: what `deploy/mailroom` says is what the unit says.
 
