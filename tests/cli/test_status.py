@@ -158,6 +158,21 @@ def test_status_says_what_it_looked_at(operator: Operator, server: Server, tmp_p
     assert report["outbox"] == f"{tmp_path}/data/mailroom.db"
 
 
+def test_status_says_that_there_are_variables_only(
+    operator: Operator, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mailroom.toml").rename("moved.toml")
+    values = {
+        "FROM": "a@acme.example",
+        "SECRET_KEY": "k3y-" * 10,
+        "CONNECTOR__AUTHORIZATION": "Bearer 0123456789abcdef",
+    }
+    environ = {f"MAILROOM_{name}": value for name, value in (values | {"PROVIDERS__MAIN__TYPE": "capture"}).items()}
+    monkeypatch.setattr("os.environ", environ)
+    shown = operator.run("status").output
+    assert f"\nsettings: variables; there is no {tmp_path}/mailroom.toml\n" in f"\n{shown}"
+
+
 def test_settings_that_are_not_there_are_said_to_be_missing(operator: Operator, tmp_path: Path) -> None:
     """In another folder than the server's, for example."""
     Path("mailroom.toml").unlink()

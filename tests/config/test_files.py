@@ -1,5 +1,6 @@
 """The files beside `mailroom.toml`: `.env`, and what relative paths name."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import trustme
 
 from mailroom.config import load
 from mailroom.config.model import Settings
-from mailroom.errors import SettingsError
+from mailroom.errors import Fault, SettingsError
 
 FILE = f"""
 from = "Acme <no-reply@acme.example>"
@@ -62,6 +63,22 @@ def test_env_that_cannot_be_read_is_named_only_if_something_is_wrong() -> None:
     found = faults(FILE.replace("secret_key", "# "))
     assert list(found.items())[-1] == (".env", "is not UTF-8 text")
     assert "secret_key" in found
+
+
+def test_env_of_root_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a file is that only root can read; root itself, who may run this test, can."""
+
+    def refuse(_self: Path, **_: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    Path(".env").touch()
+    Path("mailroom.toml").touch()
+    file = Path("mailroom.toml")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", lambda self, **_: "" if self == file else refuse(self))
+        with pytest.raises(SettingsError) as caught:
+            load(environ={})
+    assert caught.value.faults[-1] == Fault(".env", "cannot be read: Permission denied")
 
 
 def test_env_may_be_a_folder() -> None:
