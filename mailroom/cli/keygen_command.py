@@ -61,7 +61,7 @@ def keygen(*, as_variables: bool, file: Path | None, as_json: bool) -> None:
 def _write_missing(file: Path, generated: dict[str, str]) -> dict[str, str]:
     """Set what is missing or a placeholder; return it."""
     try:
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        text = file.read_text(encoding="utf-8-sig") if file.exists() else ""
         tree = tomllib.loads(text)
     except OSError as error:
         raise click.ClickException(f"cannot read {file}: {error.strerror}") from error
