@@ -12,7 +12,6 @@ from mailroom.cli.context import CliContext, as_json, server_url
 from mailroom.cli.output import local_time, print_json, print_line, record_as_json
 from mailroom.config.model import Settings
 from mailroom.config.sources import did_you_mean
-from mailroom.config.template_sources import build_renderer
 from mailroom.logto import CONSOLE_TEST_CODE, GENERIC, INVITATION
 from mailroom.message import TEMPLATES, Payload, State
 from mailroom.outbox import Record
@@ -80,6 +79,8 @@ def _check_template(settings: Settings, template: str, payload: Payload) -> None
     """Refuse a name without a template: the server would send Generic instead."""
     if template in TEMPLATES:
         return
+    from mailroom.config.template_sources import build_renderer  # noqa: PLC0415 - slow, and for other templates only
+
     kinds = list(build_renderer(settings).inventory(payload).kinds)
     if template not in kinds:
         suggestion = did_you_mean(template, kinds)

@@ -214,6 +214,13 @@ async def test_a_second_process_waits_for_the_lock_and_then_ends(tmp_path: Path)
         lock.release()
 
 
+async def test_a_server_in_another_folder_says_which_settings_it_looked_for(tmp_path: Path) -> None:
+    exit_code, output = await run_to_the_end(tmp_path)
+    assert exit_code == 2
+    assert "Mailroom cannot start with these settings:\n  from: missing; set the sender of your mails" in output
+    assert output.endswith(f"\nThere is no {tmp_path}/mailroom.toml.\n")
+
+
 async def run_to_the_end(directory: Path) -> tuple[int | None, str]:
     """Run a server that cannot start; return its exit code and what it wrote."""
     server = Server(directory, None)
