@@ -96,8 +96,10 @@ async def _check_credentials(
                 return [fault]
         return [_failed(context.name, error)]
     else:
-        envelope = [await check_envelope(provider, context.name, sender.email)] if isinstance(provider, Smtp) else []
-        return [good("credentials", text), *envelope]
+        results = [good("credentials", text)]
+        if isinstance(provider, Smtp):
+            results += [await check_envelope(provider, context.name, sender.email) for sender in senders]
+        return results
     finally:
         await provider.aclose()
 
