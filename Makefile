@@ -1,7 +1,7 @@
 # `make run` and `make test` need python3 (3.11 or later, with venv) and make. Everything goes to .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python tools/install_packages.py
 
 .PHONY: setup run demo test lint bench chaos fleet mails previews node docs lock clean
 .DELETE_ON_ERROR:
@@ -12,18 +12,18 @@ setup: .venv/.runtime $(EXTRAS:%=.venv/.%)
 # `python3 -m venv` leaves a .venv without pip if Debian's python3-venv is missing: create it again.
 .venv/.runtime: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Mailroom needs Python 3.11 or later; run make PYTHON=python3.12"; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(PIP) install --require-hashes -r requirements.txt
-	$(PIP) install --no-deps -e .
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "Creating .venv …"; $(PYTHON) -m venv --clear .venv; }
+	@$(INSTALL) --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --no-deps -e .
 	@$(BIN)/python -m compileall -q server.py supervisor.py handlers mailroom
 	@touch $@
 
 .venv/.ses: .venv/.runtime requirements-ses.txt
-	$(PIP) install --require-hashes -r requirements-ses.txt
+	@$(INSTALL) --require-hashes -r requirements-ses.txt
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.txt
-	$(PIP) install --require-hashes -r requirements-dev.txt
+	@$(INSTALL) --require-hashes -r requirements-dev.txt
 	@touch $@
 
 # Serves on this machine, captures every mail instead of sending it: http://localhost:8000/console/captured

@@ -276,7 +276,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         uvloop.run(serve(settings, clock=SystemClock(), fd=options.fd, environ=os.environ))
     except SettingsError as error:
         faults = "\n".join(f"  {printable(f'{fault.path}: {fault.problem}')}" for fault in error.faults)
-        print(f"Mailroom cannot start with these settings:\n{faults}", file=sys.stderr)  # noqa: T201 - a person reads this
+        file = config.settings_file(os.environ, options.config).absolute()
+        place = "" if file.exists() else f"\nThere is no {printable(str(file))}."
+        print(f"Mailroom cannot start with these settings:\n{faults}{place}", file=sys.stderr)  # noqa: T201 - a person reads this
         return EXIT_SETTINGS
     except (MailroomError, ListenError) as error:
         print(f"Mailroom cannot start: {printable(str(error))}", file=sys.stderr)  # noqa: T201 - likewise

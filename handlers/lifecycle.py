@@ -205,4 +205,5 @@ def bind_socket(host: str, port: int) -> socket.socket:
         return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=is_dualstack)
     except OSError as error:
         kind = PortTaken if error.errno == errno.EADDRINUSE else ListenError
-        raise kind(f"Cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}.") from None
+        todo = " End the program that listens there, or set another port." if kind is PortTaken else ""
+        raise kind(f"Cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}.{todo}") from None

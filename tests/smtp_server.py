@@ -193,7 +193,10 @@ class _Connection(SMTP):
         """Reset; asyncio tells nobody of a connection that is lost in the middle of a handshake."""
         in_handshake = self._tls_protocol is not None and self.session.ssl is None
         # At once: `abort` waits for the loop, and a client that writes before that cannot know.
-        descriptor = os.dup(self.transport.get_extra_info("socket").fileno())
+        connected = self.transport.get_extra_info("socket")
+        if connected is None:  # the client has ended a TLS connection, and `connection_lost` is due
+            return
+        descriptor = os.dup(connected.fileno())
         with socket.socket(fileno=descriptor) as own, contextlib.suppress(OSError):  # the client may be gone
             own.shutdown(socket.SHUT_RDWR)
         self.transport.abort()

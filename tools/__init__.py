@@ -1,1 +1,1 @@
-"""Scripts for developers: they write the generated pages of docs/."""
+"""Scripts of the Makefile: they install packages, and write the generated pages of docs/."""

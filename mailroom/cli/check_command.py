@@ -38,7 +38,7 @@ def check(cli: CliContext, *, as_json: bool) -> None:
         print_json({"faults": faults, "warnings": cautions, "findings": findings})
     else:
         if faults:
-            print_faults(faults)
+            print_faults(faults, cli.file)
         elif settings is not None:
             _print_summary(settings, cautions)
         if settings is not None:

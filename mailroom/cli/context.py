@@ -12,7 +12,7 @@ import click
 
 from mailroom.cli.output import print_faults
 from mailroom.clock import Instant
-from mailroom.config import load
+from mailroom.config import load, settings_file
 from mailroom.config.model import Settings
 from mailroom.errors import MailroomError, SettingsError
 from mailroom.message import Priority, State
@@ -107,12 +107,17 @@ class CliContext:
         """Return the settings. Raises SettingsError."""
         return load(environ=os.environ, config=self.config, dev=self.dev)
 
+    @property
+    def file(self) -> Path:
+        """The settings file, which may not exist."""
+        return settings_file(os.environ, self.config)
+
     def settings(self) -> Settings:
         """Return the settings; on faults, print them all and exit with 1."""
         try:
             return self.load()
         except SettingsError as error:
-            print_faults(error.faults)
+            print_faults(error.faults, self.file)
             raise click.exceptions.Exit(1) from error
 
     @asynccontextmanager

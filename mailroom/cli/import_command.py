@@ -10,7 +10,7 @@ import click
 from mailroom.cli.context import CliContext, as_json
 from mailroom.cli.import_report import Report, print_report, report_as_json
 from mailroom.cli.output import print_json
-from mailroom.config import DEFAULT_CONFIG, PROVIDER_NAME
+from mailroom.config import ENV_FILE, PROVIDER_NAME
 from mailroom.config.sources import LOGTO_SECRET
 from mailroom.errors import ImportingError
 from mailroom.importing import make_plan, setting_files
@@ -37,7 +37,9 @@ def _provider_name(_context: click.Context, _parameter: click.Parameter, value: 
 @click.option("--app-id", help="The id of a machine-to-machine application of Logto's, for --from-logto.")
 @click.option("--resource", help="Logto's Management API identifier.  [default: by the URL]")
 @click.option(
-    "--templates", metavar="FOLDER", help=f"Folder for the templates.  [default: as in the settings, else {FOLDER}]"
+    "--templates",
+    metavar="FOLDER",
+    help=f"Folder for the templates, from that of mailroom.toml.  [default: as in the settings, else {FOLDER}]",
 )
 @click.option("--provider", default="main", show_default=True, callback=_provider_name, help="The provider's name.")
 @click.option(
@@ -45,8 +47,11 @@ def _provider_name(_context: click.Context, _parameter: click.Parameter, value: 
     type=click.Choice(["sendgrid", "mailjunky"]),
     help="Connector of a configuration that could be either's; not needed for rows of the Management API.",
 )
-@click.option("--env-file", type=click.Path(path_type=Path, dir_okay=False), default=Path(".env"), show_default=True,
-              help="File for the secrets.")  # fmt: skip
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File for the secrets.  [default: .env beside mailroom.toml, which Mailroom reads]",
+)
 @click.option("--force", is_flag=True, help="Overwrite template files that differ.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; print what would be written.")
 @as_json
@@ -61,7 +66,7 @@ def import_(
     templates: str | None,
     provider: str,
     connector: str | None,
-    env_file: Path,
+    env_file: Path | None,
     force: bool,
     dry_run: bool,
     as_json: bool,
@@ -90,11 +95,12 @@ def import_(
         documents += fetch(url, app_id=app_id, app_secret=_app_secret(), resource=resource)
     log = ImportLog()
     plan = make_plan(documents, log, name=provider, assume=connector)
-    config = cli.config or Path(os.environ.get("MAILROOM_CONFIG") or DEFAULT_CONFIG)
+    config = cli.file
+    env_file = env_file or config.parent / ENV_FILE
     existing = ExistingSettings(setting_files.read_toml(config), setting_files.read_variables(env_file), str(config))
     target = templates or existing.templates or FOLDER
     merged = merge(plan, existing, templates=target, log=log)
-    placed = place(plan.files, Path(target), log, force=force, dry_run=dry_run)
+    placed = place(plan.files, config.parent / target, log, force=force, dry_run=dry_run)
     if not dry_run:
         setting_files.append_variables(env_file, merged.new_variables)
         if merged.new_toml is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailroom.cli.output import print_block, print_line, print_table
+from mailroom.config import DEFAULT_CONFIG
 from mailroom.importing.configuration import Configuration
 from mailroom.importing.folder import PlacedFile
 from mailroom.importing.plan import ImportLog
@@ -71,6 +72,11 @@ def print_report(report: Report) -> None:
         print_line(f"To be pasted into {report.config}:", style="bold")
         print_block(configuration.block, indent=_INDENT)
     _print_log(report.log)
+    if configuration.new_toml is not None and not report.dry_run:
+        print_line("Next:", style="bold")
+        option = "" if report.config == DEFAULT_CONFIG else f" --config {report.config}"
+        steps = f"keygen --write {report.config}", "check", "serve"
+        print_block("\n".join(f"mailroom{option} {step}" for step in steps), indent=_INDENT)
 
 
 def _print_log(log: ImportLog) -> None:

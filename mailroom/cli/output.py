@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -54,12 +55,14 @@ def print_json(value: Any) -> None:
     click.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
-def print_faults(faults: Sequence[Fault]) -> None:
-    """Print what is wrong with the settings, to standard error."""
+def print_faults(faults: Sequence[Fault], file: Path) -> None:
+    """Print what is wrong with the settings, to standard error; `file` may not exist."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     print_line(f"The settings have {count}:", style="bold red", error=True)
     for fault in faults:
         print_line("  ", (fault.path, "bold"), ": ", fault.problem, wrap=True, error=True)
+    if not file.exists():
+        print_line(f"There is no {file.absolute()}: name your settings file with --config FILE.", wrap=True, error=True)
 
 
 @contextmanager

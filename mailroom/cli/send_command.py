@@ -9,10 +9,11 @@ import click
 import httpx
 
 from mailroom.cli.context import CliContext, as_json, server_url
-from mailroom.cli.output import print_json, print_line, record_as_json
+from mailroom.cli.output import local_time, print_json, print_line, record_as_json
 from mailroom.config.model import Settings
-from mailroom.logto import CONSOLE_TEST_CODE, GENERIC
-from mailroom.message import State
+from mailroom.config.sources import did_you_mean
+from mailroom.logto import CONSOLE_TEST_CODE, GENERIC, INVITATION
+from mailroom.message import TEMPLATES, Payload, State
 from mailroom.outbox import Record
 
 _POLL_SECONDS: Final = 0.2
@@ -49,23 +50,41 @@ def send(
 ) -> None:
     """Send a test mail to ADDRESS through the running server, with the code 000000 as Logto's console does.
 
-    Prints the message's id and its state; exits with 1 unless it was sent.
+    Prints the message's id, each failed attempt as soon as it is known, and the state in the end; exits with 1 unless
+    the mail was sent.
     """
     settings = cli.settings()
+    server = url or server_url(settings)
     owners = {"application": application, "organization": organization}
-    payload: dict[str, Any] = {"code": CONSOLE_TEST_CODE} | ({"locale": locale} if locale else {})
+    payload: dict[str, Any] = {"link": f"{server}/"} if template == INVITATION else {"code": CONSOLE_TEST_CODE}
+    payload |= {"locale": locale} if locale else {}
     payload |= {owner: {"id": owner_id} for owner, owner_id in owners.items() if owner_id}
-    request = {"to": address, "type": template, "payload": payload}
-    id_ = asyncio.run(_post(settings, url or server_url(settings), request))
+    _check_template(settings, template, payload)
+    id_ = asyncio.run(_post(settings, server, {"to": address, "type": template, "payload": payload}))
     if not as_json:
         print_line(f"accepted as {id_}")
-    record = asyncio.run(_wait_for_outcome(cli, settings, id_, wait))
+    record = asyncio.run(_wait_for_outcome(cli, settings, id_, wait, report=not as_json))
     if as_json:
         print_json({"id": id_, "record": record_as_json(record) if record else None})
     elif record is not None:
         print_line(f"{record.state}{_explain(record)}")
-    if record is None or record.state not in _SENT:
-        raise click.ClickException(f"not sent within {wait:g} s; check again with: mailroom outbox show {id_}")
+    if record is not None and record.state in _SENT:
+        return
+    if record is not None and _has_ended(record):
+        raise click.ClickException(f"not sent; details: mailroom outbox show {id_}")
+    raise click.ClickException(f"not sent within {wait:g} s; check again with: mailroom outbox show {id_}")
+
+
+def _check_template(settings: Settings, template: str, payload: Payload) -> None:
+    """Refuse a name without a template: the server would send Generic instead."""
+    if template in TEMPLATES:
+        return
+    from mailroom.config.template_sources import build_renderer  # noqa: PLC0415 - slow, and for other templates only
+
+    kinds = list(build_renderer(settings).inventory(payload).kinds)
+    if template not in kinds:
+        suggestion = did_you_mean(template, kinds)
+        raise click.BadParameter(f"there is no template {template!r}; there are: {', '.join(kinds)}{suggestion}")
 
 
 async def _post(settings: Settings, url: str, request: Mapping[str, Any]) -> str:
@@ -87,16 +106,31 @@ async def _post(settings: Settings, url: str, request: Mapping[str, Any]) -> str
         raise click.ClickException(f"What answers at {url} is not Mailroom.") from error
 
 
-async def _wait_for_outcome(cli: CliContext, settings: Settings, id_: str, wait: float) -> Record | None:
-    """Return the message's record once it is settled or held, or as it stands when the time is up."""
+async def _wait_for_outcome(
+    cli: CliContext, settings: Settings, id_: str, wait: float, *, report: bool
+) -> Record | None:
+    """Return the message's record once it is settled or held, or as it stands when the time is up.
+
+    With `report` print each failed attempt after which the message waits for the next.
+    """
     deadline = time.monotonic() + wait
+    reported = 0
     async with cli.outbox(settings) as outbox:
         while True:
             record = await outbox.get(id_)
-            ended = record is not None and (record.state.settled or record.state is State.HELD)
-            if ended or time.monotonic() >= deadline:
+            if record is not None and report and record.state is State.QUEUED:
+                for attempt in record.attempts[reported:]:
+                    print_line(f"{attempt.provider}: {attempt.outcome}, {attempt.diagnostic}")
+                if len(record.attempts) > reported and record.due_at is not None:
+                    print_line(f"queued; the next attempt is at {local_time(record.due_at)}")
+                reported = len(record.attempts)
+            if (record is not None and _has_ended(record)) or time.monotonic() >= deadline:
                 return record
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _has_ended(record: Record) -> bool:
+    return record.state.settled or record.state is State.HELD
 
 
 def _explain(record: Record) -> str:

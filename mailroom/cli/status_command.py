@@ -56,11 +56,22 @@ def status(cli: CliContext, *, url: str | None, as_json: bool) -> None:
     report = asyncio.run(_read(cli, settings, url or server_url(settings), now))
     problems = list(_find_problems(report, now))
     if as_json:
-        print_json(_as_json(report, settings, problems, now))
+        print_json(_locations(cli, settings) | _as_json(report, settings, problems, now))
     else:
+        for name, place in _locations(cli, settings).items():
+            print_line(f"{name}: {place}")
         _print(report, settings, problems, now)
     if problems:
         raise click.exceptions.Exit(1)
+
+
+def _locations(cli: CliContext, settings: Settings) -> dict[str, str]:
+    """Return which files were read."""
+    file = cli.file.absolute()
+    return {
+        "settings": str(file) if file.exists() else f"variables; there is no {file}",
+        "outbox": str(settings.database_path.absolute()),
+    }
 
 
 @dataclass(frozen=True, slots=True)

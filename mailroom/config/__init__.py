@@ -15,17 +15,19 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mailroom import providers
-from mailroom.config import constraints, development
+from mailroom.config import constraints, development, env_file
 from mailroom.config.constraints import warnings
-from mailroom.config.fields import SettingPath, fields_by_name, item_table_of, table_of, values_of, variable
+from mailroom.config.fields import PREFIX, SettingPath, fields_by_name, item_table_of, table_of, values_of, variable
 from mailroom.config.model import Settings
 from mailroom.config.sources import CONFIG, RawConfig, did_you_mean
 from mailroom.errors import Fault, SettingsError
 from mailroom.providers import ProviderSettings
 
-__all__ = ["load", "warnings"]
+__all__ = ["load", "settings_file", "warnings"]
 
 DEFAULT_CONFIG: Final = Path("mailroom.toml")
+ENV_FILE: Final = ".env"
+"""Read beside the TOML file; variables of the environment override it."""
 PROVIDER_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 
 _PREAMBLE: Final = re.compile(r"(?:Value error, |(?:Input|String|Value|Tuple|Dictionary) (?=should))")
@@ -40,21 +42,48 @@ _STAND_INS: Final[dict[str, Any]] = {
 def load(*, environ: Mapping[str, str], config: Path | None = None, dev: bool = False) -> Settings:
     """Return the validated settings.
 
-    `config` is the TOML file (else the one that `MAILROOM_CONFIG` names, else `./mailroom.toml` if there is one).
-    Raises SettingsError with all faults at once, none of which shows a secret. With `dev` missing
-    settings get defaults, and a generated secret key is stored in `./data`.
+    `config` is the TOML file, see `settings_file`. Raises SettingsError with all faults at once, none of which shows a
+    secret. With `dev` missing settings get defaults, and a generated secret key is stored in `data` beside the file.
     """
     named_by = "--config" if config else CONFIG if environ.get(CONFIG) else None
-    raw = RawConfig()
-    raw.read_file(config or Path(environ.get(CONFIG) or DEFAULT_CONFIG), named_by=named_by)
-    raw.read_variables(environ)
+    file = settings_file(environ, config)
+    raw = RawConfig(file.parent)
+    raw.read_file(file, named_by=named_by)
+    env, unreadable = _read_env_file(file.parent / ENV_FILE)
+    raw.read_variables({**{name: env[name] for name in env if not _is_overridden(name, environ)}, **environ})
     raw.read_platform(environ, dev=dev)
     if dev:
         development.fill(raw)
+    raw.resolve_paths()
     settings = _validate(raw, environ, dev=dev)
     if raw.faults:
-        raise SettingsError(list(dict.fromkeys(raw.faults)))
+        raise SettingsError([*dict.fromkeys(raw.faults), *unreadable])
     return settings
+
+
+def settings_file(environ: Mapping[str, str], config: Path | None = None) -> Path:
+    """Return the TOML file: `config`, else the one that `MAILROOM_CONFIG` names, else `./mailroom.toml`."""
+    return config or Path(environ.get(CONFIG) or DEFAULT_CONFIG)
+
+
+def _read_env_file(file: Path) -> tuple[dict[str, str], list[Fault]]:
+    """Return its `MAILROOM_…` variables, and why it cannot be read.
+
+    That alone is no fault: systemd passes the variables of a file that only root can read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""  # a virtual environment may have this name
+    except OSError as error:
+        return {}, [Fault(str(file), f"cannot be read: {error.strerror}")]
+    except UnicodeDecodeError:
+        return {}, [Fault(str(file), "is not UTF-8 text")]
+    return {name: value for name, value in env_file.parse(text).items() if name.startswith(PREFIX)}, []
+
+
+def _is_overridden(name: str, environ: Mapping[str, str]) -> bool:
+    """Return whether the environment has the same setting, be it as `…_FILE`."""
+    other = name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
+    return bool(environ.get(name) or environ.get(other))
 
 
 def _validate(raw: RawConfig, environ: Mapping[str, str], *, dev: bool) -> Settings:

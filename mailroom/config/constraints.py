@@ -22,14 +22,14 @@ PathFault = tuple[SettingPath, str]
 
 MISSING: Final[dict[SettingPath, str]] = {
     ("from",): 'missing; set the sender of your mails: "Acme <no-reply@acme.example>" (or MAILROOM_FROM)',
-    ("secret_key",): "missing; `mailroom keygen` prints one (or MAILROOM_SECRET_KEY)",
+    ("secret_key",): "missing; `mailroom keygen --write mailroom.toml` writes one (or MAILROOM_SECRET_KEY)",
     ("providers",): (
         'missing; configure a provider: [providers.main] with type = "smtp" and its host '
         "(or MAILROOM_PROVIDERS__MAIN__TYPE and so on)"
     ),
     ("connector", "authorization"): (
-        "missing; `mailroom keygen` prints one, which you also type into Logto's HTTP email connector "
-        "(or MAILROOM_CONNECTOR__AUTHORIZATION)"
+        "missing; `mailroom keygen --write mailroom.toml` writes one, which you also type into Logto's HTTP "
+        "email connector (or MAILROOM_CONNECTOR__AUTHORIZATION)"
     ),
 }
 """The server does not start without these, except with `--dev`."""

@@ -26,7 +26,7 @@ def fill(raw: RawConfig) -> None:
     raw.tree.setdefault("providers", {"capture": {"type": "capture"}})
     if "secret_key" not in raw.tree:
         try:
-            raw.tree["secret_key"] = _load_or_create_key(KEY_FILE)
+            raw.tree["secret_key"] = _load_or_create_key(raw.folder / KEY_FILE)
         except (OSError, UnicodeDecodeError) as error:
             raw.faults.append(Fault("secret_key", f"--dev cannot store one in {KEY_FILE}: {error}"))
             raw.incomplete = True

@@ -1,6 +1,7 @@
 """Inspects the settings' model: a setting's name in the file and as a variable, its type, whether it is a secret."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
@@ -50,6 +51,11 @@ def is_secret(annotation: Any) -> bool:
         part is SecretStr or (is_list(part) and any(is_secret(item) for item in get_args(part)))
         for part in alternatives(annotation)
     )
+
+
+def is_path(annotation: Any) -> bool:
+    """Return whether the value is the path of a file or folder."""
+    return Path in alternatives(annotation)
 
 
 def leaves(model: type[BaseModel] = Settings, above: SettingPath = ()) -> Iterator[tuple[SettingPath, FieldInfo]]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailroom import providers
-from mailroom.config import fields
+from mailroom.config import env_file, fields
 from mailroom.config.fields import PREFIX, SettingPath
-from mailroom.config.model import Settings
+from mailroom.config.model import SQLITE, Settings
 from mailroom.errors import Fault
 from mailroom.message import TEMPLATES
 from mailroom.providers import ProviderSettings
@@ -35,6 +35,8 @@ _LONGEST_SECRET: Final = 65_536
 class RawConfig:
     """The merged sources, not validated yet."""
 
+    folder: Path
+    """The file's: its relative paths begin here."""
     tree: dict[str, Any] = field(default_factory=dict)
     variables: dict[SettingPath, str] = field(default_factory=dict)
     """Path → the variable that set it; all other values come from the file."""
@@ -65,7 +67,7 @@ class RawConfig:
 
     def read_variables(self, environ: Mapping[str, str]) -> None:
         """Apply `MAILROOM_…`: tables before the settings in them, a provider's type before its other settings."""
-        ours = {name: value for name, value in environ.items() if _is_setting(name, value)}
+        ours = {name: env_file.unquote(value) for name, value in environ.items() if _is_setting(name, value)}
         for name in sorted(ours, key=_sort_key):
             self._apply_variable(name, ours[name])
 
@@ -81,6 +83,26 @@ class RawConfig:
             self._set((name,), value, name.upper())
         if self.variables.get(("port",)) == "PORT" and "host" not in self.tree and not dev:
             self._set(("host",), "0.0.0.0", "PORT")  # noqa: S104 - platforms that set PORT connect from outside
+
+    def resolve_paths(self) -> None:
+        """Let relative paths begin at the file's folder, unless they are variables' or the command line's."""
+        for name in (None, *self._providers()):
+            model = Settings if name is None else self.provider(name)
+            above: SettingPath = () if name is None else ("providers", name)
+            for path, field_ in fields.leaves(model, above) if model else ():
+                if fields.is_path(field_.annotation):
+                    self._resolve_path(path, "")
+        self.tree.setdefault("database_url", Settings.model_fields["database_url"].default)
+        self._resolve_path(("database_url",), SQLITE)
+
+    def _resolve_path(self, path: SettingPath, scheme: str) -> None:
+        table: Any = self.tree
+        for part in path[:-1]:
+            table = table.get(part) if isinstance(table, dict) else None
+        value = table.get(path[-1]) if isinstance(table, dict) else None
+        is_variable = any(path[:length] in self.variables for length in range(1, len(path) + 1))
+        if isinstance(value, str) and value.startswith(scheme) and value != scheme and not is_variable:
+            table[path[-1]] = f"{scheme}{self.folder / value.removeprefix(scheme)}"
 
     def fault(self, path: SettingPath, problem: str) -> None:
         """Add a fault, named by the variable that set the value or by its path in the file."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import ssl
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
@@ -24,6 +25,18 @@ _LINE: Final = re.compile(r"^(?:ip=)?([0-9A-Fa-f.:]{2,45})\s*$", re.MULTILINE)
 _FIELDS: Final = ("ip", "address", "ip_address", "origin", "query")
 
 
+class _EchoEgress(Egress):
+    """Trusts the provider's `ca_file`, whose authorities may be a proxy's, and the system's: the service is another."""
+
+    __slots__ = ()
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return a context that verifies certificates."""
+        context = super().tls_context()
+        context.load_default_certs()
+        return context
+
+
 def describe_egress(egress: Egress) -> str:
     """Describe the egress of a provider's mails."""
     local, proxy = egress.local_address, egress.proxy
@@ -37,7 +50,11 @@ async def seen_address(
     settings: ProviderSettings, url: str | None, clock: Clock
 ) -> tuple[CheckResult, IpAddress | None]:
     """Return the address that the echo service sees for this provider; without a URL none is requested."""
-    egress = Egress(getattr(settings, "local_address", None), parse_proxy(getattr(settings, "proxy", None)))
+    egress = _EchoEgress(
+        getattr(settings, "local_address", None),
+        parse_proxy(getattr(settings, "proxy", None)),
+        getattr(settings, "ca_file", None),
+    )
     egress_text = describe_egress(egress)
     if url is None:
         todo = "to get it, set an address echo service: echo_url in the settings, or --echo URL"

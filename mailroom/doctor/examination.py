@@ -11,11 +11,14 @@ from mailroom.doctor.check_results import CheckResult, good, unknown, wrong
 from mailroom.doctor.dnsauth.resolver import IpAddress, LookupFailed, Resolver, addresses
 from mailroom.doctor.echo import seen_address
 from mailroom.doctor.sender import Sender, check_dns
+from mailroom.doctor.smtp_checks import check_envelope, wrong_tls
 from mailroom.doctor.vendors import vendor_of
 from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.message import Address
 from mailroom.providers import ProviderContext, ProviderSettings, Verifiable, connect
 from mailroom.providers.base import NoCatcher
+from mailroom.providers.smtp.smtp_provider import Settings as SmtpSettings
+from mailroom.providers.smtp.smtp_provider import Smtp
 from mailroom.sealing import SecretStore
 
 
@@ -69,32 +72,47 @@ async def examine(
         return Examination(name, settings.type, senders, (good("credentials", text),), {})
     address, seen = await seen_address(settings, options.echo_url, clock)
     context = ProviderContext(name=name, clock=clock, catcher=NoCatcher(), secrets=secrets)
-    credentials = await _check_credentials(settings, context)
+    credentials = await _check_credentials(settings, context, senders)
     domains: dict[str, list[CheckResult]] = {}
     for sender in senders:
         built = await _build_sender(settings, sender, seen, resolver, options)
         if built.domain not in domains:
             domains[built.domain] = await check_dns(resolver, built)
-    return Examination(name, settings.type, senders, (address, credentials), domains)
+    return Examination(name, settings.type, senders, (address, *credentials), domains)
 
 
-async def _check_credentials(settings: ProviderSettings, context: ProviderContext) -> CheckResult:
+async def _check_credentials(
+    settings: ProviderSettings, context: ProviderContext, senders: Sequence[Address]
+) -> Sequence[CheckResult]:
     provider = connect(settings, context)
     try:
         if not isinstance(provider, Verifiable):
             todo = "`mailroom send` tries them with a mail"
-            return unknown("credentials", f"{settings.type} cannot be verified without sending", todo)
-        return good("credentials", await provider.verify())
-    except Misconfigured as error:
-        todo = f"correct [providers.{context.name}]: {error.hint or 'this is the message of the provider'}"
-        return wrong("credentials", str(error), todo)
-    except Unavailable as error:
-        todo = "check host, port and proxy, whether a firewall blocks us, or try again later"
-        return wrong("credentials", str(error), error.hint or todo)
+            return [unknown("credentials", f"{settings.type} cannot be verified without sending", todo)]
+        text = await provider.verify()
     except SendingError as error:
-        return unknown("credentials", str(error), "`mailroom send` tries them with a mail")
+        if isinstance(settings, SmtpSettings) and not error.code:
+            fault = await wrong_tls(settings, context)
+            if fault is not None:
+                return [fault]
+        return [_failed(context.name, error)]
+    else:
+        results = [good("credentials", text)]
+        if isinstance(provider, Smtp):
+            results += [await check_envelope(provider, context.name, sender.email) for sender in senders]
+        return results
     finally:
         await provider.aclose()
+
+
+def _failed(name: str, error: SendingError) -> CheckResult:
+    if isinstance(error, Misconfigured):
+        todo = f"correct [providers.{name}]: {error.hint or 'this is the message of the provider'}"
+        return wrong("credentials", str(error), todo)
+    if isinstance(error, Unavailable):
+        todo = "check host, port and proxy, whether a firewall blocks us, or try again later"
+        return wrong("credentials", str(error), error.hint or todo)
+    return unknown("credentials", str(error), "`mailroom send` tries them with a mail")
 
 
 async def _build_sender(

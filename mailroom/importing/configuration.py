@@ -9,11 +9,11 @@ from mailroom.config.fields import variable
 from mailroom.importing.plan import ImportLog, Plan, ProviderPlan
 
 _HEADER: Final = """\
-# Written by `mailroom import`; it does not change it again. `mailroom check` reports what is missing:
-# `mailroom keygen` prints secret_key and connector.authorization; mailroom.example.toml shows more settings.
+# Written by `mailroom import`; it does not change it again. The passwords are in .env, beside this file.
+# mailroom.example.toml shows more settings; `mailroom check` reports what is missing.
 
 """
-_READ_DIFFERENTLY: Final = frozenset("'\"\\$#` \t")
+_READ_DIFFERENTLY: Final = frozenset("'\"\\$#`")
 """Characters that readers of environment files interpret differently."""
 
 

@@ -1,5 +1,6 @@
 """Fetches connectors and email templates from a running Logto through its Management API."""
 
+import re
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -12,6 +13,10 @@ from mailroom.importing.recognize import LARGEST, decode
 OSS_RESOURCE: Final = "https://default.logto.app/api"
 """The Management API's resource indicator of a self-hosted Logto; in Logto Cloud it is the tenant's address."""
 _CLOUD: Final = ".logto.app"
+_CLOUD_CONSOLE: Final = ("cloud.logto.io", "auth.logto.io")
+_PATH: Final = re.compile(r"/(?:api|oidc|console|sign-in|register|welcome)(?:/.*)?")
+"""Pages and APIs of Logto, whose address is often copied with them."""
+_WANTED: Final = "the address at which your users sign in, Logto's ENDPOINT (port 3001 unless it was changed)"
 _TIMEOUT_SECONDS: Final = 30.0
 _LOOK: Final = "see Logto's audit logs"
 _ADVICE: Final = {
@@ -56,6 +61,10 @@ def _check_url(url: str) -> str:
         is_valid = False
     if not is_valid or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise ImportingError("write Logto's address as https://logto.acme.example")
+    if parts.hostname in _CLOUD_CONSOLE:
+        raise ImportingError(f"{parts.hostname} is Logto Cloud's console; write https://<tenant>.logto.app")
+    if _PATH.fullmatch(parts.path):
+        raise ImportingError(f"write Logto's address without {parts.path}: {parts.scheme}://{parts.netloc}")
     return url.rstrip("/")
 
 
@@ -63,14 +72,33 @@ def _token(client: httpx.Client, base: str, app_id: str, app_secret: str, resour
     """Return an access token by client credentials (RFC 6749 §4.4, RFC 8707)."""
     form = {"grant_type": "client_credentials", "resource": resource, "scope": "all"}
     status, raw = _request(client, "POST", f"{base}/oidc/token", data=form, auth=httpx.BasicAuth(app_id, app_secret))
+    if status == httpx.codes.NOT_FOUND:
+        raise ImportingError(f"{base} has no /oidc/token, so it is not Logto's address; write {_WANTED}")
     if status != httpx.codes.OK:
         code = _code(raw, "error")
+        if code == "invalid_client" and (core := _core_address(client, base)):
+            raise ImportingError(
+                f"{base} is the admin console's address, which does not know your application; write {core}"
+            )
         raise ImportingError(f"Logto gives no token: {status} {code}; {_ADVICE.get(code, _LOOK)}")
     response = decode(raw, f"what {base}/oidc/token answers")
     token = response.get("access_token") if isinstance(response, dict) else None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise ImportingError(f"{base}/oidc/token answers without a token; is this Logto?")
     return token
+
+
+def _core_address(client: httpx.Client, base: str) -> str:
+    """Return what the admin console calls Logto's own address; empty if `base` is not an admin console's.
+
+    Logto answers `/api/.well-known/endpoints/…` at the console's address only (packages/core, well-known routes).
+    """
+    status, raw = _request(client, "GET", f"{base}/api/.well-known/endpoints/default")
+    with suppress(ImportingError):
+        response = decode(raw, "the response") if status == httpx.codes.OK else None
+        address = response.get("user") if isinstance(response, dict) else None
+        return _check_url(address) if isinstance(address, str) else ""
+    return ""
 
 
 def _get(client: httpx.Client, address: str, *, missing: Any = None) -> Any:

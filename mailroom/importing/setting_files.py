@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from mailroom.config import env_file
 from mailroom.errors import ImportingError
 
 _LARGEST: Final = 1024 * 1024
@@ -24,13 +25,7 @@ def read_toml(file: Path) -> dict[str, Any] | None:
 
 def read_variables(file: Path) -> dict[str, str]:
     """Return the variables in the environment file; empty if there is none. Quotes around a value are removed."""
-    variables: dict[str, str] = {}
-    for line in (_read(file) or "").splitlines():
-        name, separator, value = line.strip().removeprefix("export ").partition("=")
-        if separator and not name.startswith("#"):
-            is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-            variables[name.strip()] = value[1:-1] if is_quoted else value
-    return variables
+    return env_file.parse(_read(file) or "")
 
 
 def _read(file: Path) -> str | None:
@@ -66,7 +61,7 @@ def append_variables(file: Path, variables: Mapping[str, str]) -> None:
         return
     try:
         ends_with_newline = (_read(file) or "\n").endswith("\n")
-        lines = "".join(f"{name}={value}\n" for name, value in variables.items())
+        lines = "".join(env_file.line(name, value) for name, value in variables.items())
         _write(file, ("" if ends_with_newline else "\n") + lines, os.O_APPEND, 0o600)
     except UnicodeEncodeError:
         raise ImportingError(f"cannot write {file}: a secret holds half a character") from None

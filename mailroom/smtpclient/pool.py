@@ -95,14 +95,17 @@ class Pool:
             self._avoid(progress.suspect)
             raise
 
-    async def verify(self) -> bool:
-        """Open a new session, send NOOP, close it, and return whether it was logged in. Raises SmtpError."""
+    async def verify(self, envelope: Mail | None = None) -> bool:
+        """Open a new session, send NOOP, or this mail's envelope, close it, and return whether it was logged in.
+
+        Raises SmtpError.
+        """
         progress = Progress(self._limits)
         try:
             async with asyncio.timeout(progress.limits.total), self._slots:
                 session = await self._open(progress)
                 try:
-                    await _check(session)
+                    await (session.check_envelope(envelope) if envelope else _check(session))
                     return session.is_logged_in
                 finally:
                     session.quit()

@@ -114,6 +114,17 @@ class Session:
         await self._connection.send_command(Command.NOOP, "NOOP")
         self._is_idle = True
 
+    async def check_envelope(self, mail: Mail) -> None:
+        """Send MAIL, RCPT and RSET: the server judges the mail's envelope, and gets no mail. Raises SmtpError."""
+        self._check_limits(mail)
+        self._is_idle = False
+        for command, line in (*self._envelope(mail), (Command.RSET, b"RSET\r\n")):
+            self._connection.send(line)
+            reply = await self._connection.read_reply(command)
+            if not reply.is_positive:
+                raise ReplyError(command, reply)
+        self._is_idle = True
+
     def _suspect(self, progress: Progress) -> Extension | None:
         """Return the extension because of which a reply may be missing; after an accepted mail there is none."""
         if self.mails > 1 or not self._uses_pipelining:

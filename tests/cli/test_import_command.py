@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from pydantic import SecretStr
 
 from mailroom.cli.context import CliContext, mailroom
 from mailroom.config import load
@@ -71,6 +72,34 @@ def test_the_server_loads_the_imported_settings(operator: Operator) -> None:
     settings = load(environ=environ)
     assert (settings.sender.name, settings.sender.email) == ("Acme", "no-reply@acme.example")
     assert settings.providers["main"].type == "smtp"
+
+
+def test_the_result_serves_after_the_steps_that_it_names(operator: Operator) -> None:
+    """`.env` is read, and what Logto does not have is generated."""
+    result = operator.run("import", SMTP)
+    assert result.output.endswith(
+        "Next:\n    mailroom keygen --write mailroom.toml\n    mailroom check\n    mailroom serve\n"
+    )
+    assert operator.run("keygen", "--write", "mailroom.toml").exit_code == 0
+    settings = load(environ={})
+    assert getattr(settings.providers["main"], "password", None) == SecretStr("made-up-password")
+    assert settings.templates == Path("my-templates")
+
+
+def test_everything_is_beside_a_settings_file_elsewhere(operator: Operator) -> None:
+    """Where the server looks for it."""
+    result = CliRunner().invoke(mailroom, ["--config", "etc/mailroom.toml", "import", SMTP])
+    assert result.exit_code == 0, result.output
+    assert "    mailroom --config etc/mailroom.toml check\n" in result.output
+    assert {path.split("/")[0] for path in written()} == {"etc"}
+    assert {"etc/mailroom.toml", "etc/.env", "etc/my-templates/SignIn/logto/default.txt"} <= {*written()}
+
+
+def test_a_password_with_blanks_is_quoted(operator: Operator) -> None:
+    """Readers that split at blanks would cut it."""
+    connector = config("smtp") | {"auth": {"type": "login", "user": "acme", "pass": "two words"}}
+    assert operator.run("import", given(connector)).exit_code == 0
+    assert Path(".env").read_text() == f'{PASSWORD}="two words"\n'
 
 
 def test_running_it_twice_changes_nothing(operator: Operator) -> None:

@@ -1,12 +1,14 @@
 """`mailroom send`."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mailroom.errors import OutboxError
-from mailroom.message import State
+from mailroom.message import Attempt, Outcome, State
 from mailroom.outbox import Record
 from tests.cli.conftest import FakeOutbox, Operator, Server, record
 
@@ -107,3 +109,63 @@ def test_the_record_is_printed_as_json(operator: Operator, outbox: FakeOutbox, s
     outbox.records = [record("0192-1")]
     report = json.loads(operator.run("send", "ada@example.com", "--json").output)
     assert (report["id"], report["record"]["state"]) == ("0192-1", "sent")
+
+
+def test_a_failed_attempt_is_printed_as_soon_as_it_is_known(
+    operator: Operator, outbox: FakeOutbox, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only when the time is up; each once."""
+    failed = Attempt("main", 1_700_000_000.0, 0.1, Outcome.UNAVAILABLE, "451 4.7.1 try again later")
+    retried = replace(record("0192-1", State.QUEUED), attempts=(failed,), due_at=1_700_000_005.0)
+    again = replace(retried, state=State.SENDING)
+    looks = iter([retried, retried, again, record("0192-1")])
+
+    async def get(_id: str) -> Record | None:
+        return next(looks)
+
+    monkeypatch.setattr(outbox, "get", get)
+    result = operator.run("send", "ada@example.com")
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        r"accepted as 0192-1\nmain: unavailable, 451 4\.7\.1 try again later\n"
+        r"queued; the next attempt is at 11-1\d \d\d:\d\d:25\nsent by main: 250 ok\n",
+        result.output,
+    )
+
+
+def test_what_has_ended_is_not_called_late(operator: Operator, outbox: FakeOutbox, server: Server) -> None:
+    outbox.records = [replace(record("0192-1", State.HELD, diagnostic="535 no"), reason="misconfigured")]
+    result = operator.run("send", "ada@example.com")
+    assert result.output == (
+        "accepted as 0192-1\nheld by main: 535 no (misconfigured)\n"
+        "Error: not sent; details: mailroom outbox show 0192-1\n"
+    )
+
+
+@pytest.mark.usefixtures("english")
+def test_a_template_that_does_not_exist_is_refused(operator: Operator, server: Server) -> None:
+    """The server would send Generic instead, as it does for new types of Logto's."""
+    result = operator.run("send", "ada@example.com", "--template", "Signin")
+    assert result.exit_code == 2
+    assert "there is no template 'Signin'; there are: " in result.output
+    assert "; did you mean SignIn?" in result.output
+    assert server.requests == []
+
+
+@pytest.mark.usefixtures("english")
+def test_a_template_of_the_operators_own_can_be_sent(operator: Operator, outbox: FakeOutbox, server: Server) -> None:
+    outbox.records = [record("0192-1")]
+    kind = Path("mine/Farewell/logto")
+    kind.mkdir(parents=True)
+    (kind / "default.toml").write_text('subject = "Bye"\n')
+    (kind / "default.txt").write_text("Bye.")
+    Path("mailroom.toml").write_text(f'templates = "mine"\n{Path("mailroom.toml").read_text()}')
+    assert operator.run("send", "ada@example.com", "--template", "Farewell").exit_code == 0
+    assert server.requests[0][2]["type"] == "Farewell"
+
+
+def test_an_invitation_has_a_link(operator: Operator, outbox: FakeOutbox, server: Server) -> None:
+    """Without one the server would hold it."""
+    outbox.records = [record("0192-1")]
+    assert operator.run("send", "ada@example.com", "--template", "OrganizationInvitation").exit_code == 0
+    assert set(server.requests[0][2]["payload"]) == {"link"}

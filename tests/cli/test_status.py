@@ -72,7 +72,7 @@ def test_the_status_of_a_provider_is_complete_at_80_columns(
 ) -> None:
     words = "421 " + "w" * 300
     outbox.attempts = [attempts(Outcome.UNAVAILABLE, count=1, diagnostic=words)]
-    lines = click.unstyle(operator.run("status").output).splitlines()
+    lines = click.unstyle(operator.run("status").output).splitlines()[2:]  # paths are whole: they can be copied
     assert max(map(len, lines)) <= 80
     assert sum(line.count("w") for line in lines) - "".join(lines).count("waiting") == 300
 
@@ -148,3 +148,35 @@ def test_status_asks_the_server_at_a_given_address(operator: Operator, server: S
     Path("mailroom.toml").write_text(Path("mailroom.toml").read_text().replace(port, "1"))
     assert operator.run("status", "--url", f"http://127.0.0.1:{port}").exit_code == 0
     assert operator.run("status", "--url", "not an address").exit_code == 1
+
+
+def test_status_says_what_it_looked_at(operator: Operator, server: Server, tmp_path: Path) -> None:
+    shown = operator.run("status").output
+    assert shown.startswith(f"settings: {tmp_path}/mailroom.toml\noutbox: {tmp_path}/data/mailroom.db\n")
+    report = json.loads(operator.run("status", "--json").output)
+    assert report["settings"] == f"{tmp_path}/mailroom.toml"
+    assert report["outbox"] == f"{tmp_path}/data/mailroom.db"
+
+
+def test_status_says_that_there_are_variables_only(
+    operator: Operator, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mailroom.toml").rename("moved.toml")
+    values = {
+        "FROM": "a@acme.example",
+        "SECRET_KEY": "k3y-" * 10,
+        "CONNECTOR__AUTHORIZATION": "Bearer 0123456789abcdef",
+    }
+    environ = {f"MAILROOM_{name}": value for name, value in (values | {"PROVIDERS__MAIN__TYPE": "capture"}).items()}
+    monkeypatch.setattr("os.environ", environ)
+    shown = operator.run("status").output
+    assert f"\nsettings: variables; there is no {tmp_path}/mailroom.toml\n" in f"\n{shown}"
+
+
+def test_settings_that_are_not_there_are_said_to_be_missing(operator: Operator, tmp_path: Path) -> None:
+    """In another folder than the server's, for example."""
+    Path("mailroom.toml").unlink()
+    result = operator.run("status")
+    assert result.exit_code == 1
+    assert f"There is no {tmp_path}/mailroom.toml: name your settings file with --config FILE.\n" in result.output
+    assert "secret_key: missing; `mailroom keygen --write mailroom.toml` writes one" in result.output

@@ -1,6 +1,8 @@
 """The public address, requested from an echo service on loopback."""
 
+import ssl
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +10,11 @@ from pydantic import SecretStr
 
 from mailroom.clock import SystemClock
 from mailroom.doctor.check_results import Mark
-from mailroom.doctor.echo import describe_egress, seen_address
+from mailroom.doctor.echo import _EchoEgress, describe_egress, seen_address
 from mailroom.providers.egress import Egress, parse_proxy
 from mailroom.providers.http.http_settings import HttpSettings
-from tests.http_recorder import Answer, Recorder
+from tests.http_recorder import Answer, Recorder, ca_file
+from tests.smtp_server import authority
 
 
 def settings(**given: Any) -> HttpSettings:
@@ -78,3 +81,20 @@ async def test_an_unreachable_proxy_is_wrong() -> None:
 def test_the_egress_is_described_without_the_proxys_password() -> None:
     egress = Egress(ip_address("192.0.2.4"), parse_proxy(SecretStr("socks5://user:hunter22@proxy.example")))
     assert describe_egress(egress) == "through the proxy proxy.example:1080, from local_address 192.0.2.4"
+
+
+async def test_the_providers_authorities_are_trusted() -> None:
+    """Those of a proxy that reads TLS, for example."""
+    async with Recorder(Answer(200, b"203.0.113.9"), tls=True) as echo:
+        finding, _ = await seen_address(settings(), echo.url, SystemClock())
+        assert finding.mark is Mark.WRONG, "it is not the system's"
+        assert "the certificate of localhost" in finding.text
+        finding, seen = await seen_address(settings(ca_file=ca_file()), echo.url, SystemClock())
+        assert (finding.mark, str(seen)) == (Mark.GOOD, "203.0.113.9")
+
+
+def test_the_systems_authorities_are_trusted_as_well() -> None:
+    """The service has another certificate than a relay of one's own."""
+    with authority().cert_pem.tempfile() as own:
+        context = _EchoEgress(ca_file=Path(own)).tls_context()
+    assert context.cert_store_stats()["x509_ca"] == ssl.create_default_context().cert_store_stats()["x509_ca"] + 1

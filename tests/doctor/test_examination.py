@@ -49,9 +49,10 @@ async def test_all_checks_of_a_correct_relay_are_good(dns: Dns) -> None:
         )
         results = await examined(dns, settings, echo_url=echo.url, selectors=("mail",))
         assert {about: finding.mark for about, finding in results.items()} == dict.fromkeys(
-            ("address", "credentials", "MX", "SPF", "DKIM", "DMARC", "alignment", "PTR"), Mark.GOOD
+            ("address", "credentials", "envelope", "MX", "SPF", "DKIM", "DMARC", "alignment", "PTR"), Mark.GOOD
         )
         assert results["credentials"].text == f"127.0.0.1:{server.port} takes the login of ann"
+        assert results["envelope"].text == "the server would take a mail from no-reply@acme.example"
         assert server.mails == [], "the doctor sends nothing"
         await server.left_alone()
 
@@ -75,6 +76,55 @@ async def test_a_refusal_of_our_helo_name_is_reported_with_the_setting(dns: Dns,
         results = await examined(dns, smtp_provider.Settings(host=server.host, port=server.port, tls="none"))
     assert results["credentials"].text == refusal
     assert "helo_name" in results["credentials"].todo
+
+
+@pytest.mark.parametrize(
+    ("reply", "mark"),
+    [
+        ("504 5.5.2 <box>: Helo command rejected: need fully-qualified hostname", Mark.WRONG),
+        ("450 4.7.1 <box>: Helo command rejected: Host not found", Mark.WRONG),
+        ("450 4.2.0 Greylisted", Mark.UNKNOWN),
+        ("550 5.1.1 no-reply@acme.example: user unknown", Mark.UNKNOWN),
+    ],
+)
+async def test_helo_and_sender_are_tried_without_a_mail(dns: Dns, reply: str, mark: Mark) -> None:
+    """Postfix judges HELO when it knows the recipient."""
+    async with wire_server({"RCPT": reply}) as server:
+        results = await examined(dns, smtp_provider.Settings(host=server.host, port=server.port, tls="none"))
+        assert server.verbs[-3:] == ["MAIL", "RCPT", "QUIT"]
+    envelope = results["envelope"]
+    assert (results["credentials"].mark, envelope.mark, envelope.text) == (Mark.GOOD, mark, reply)
+    if "Helo" in reply:
+        assert envelope.todo == (
+            "correct [providers.main]: set helo_name of this provider to a full host name that the DNS knows"
+        )
+    if "5.1.1" in reply:
+        assert envelope.todo == "no-reply@acme.example takes no mail: set reply_to if readers may answer"
+
+
+@pytest.mark.parametrize("tls", ["starttls", "opportunistic", "none"])
+async def test_a_server_that_waits_for_tls_is_recognised(dns: Dns, tls: str) -> None:
+    """It is silent, as one behind a firewall is. Nothing is logged in by the second try."""
+    async with smtp_server(tls="implicit", users={"ann": "hunter22"}) as server:
+        settings = smtp_provider.Settings(
+            host=server.host, port=server.port, tls=tls, username="ann", password="hunter22", connect_timeout=0.5
+        )
+        results = await examined(dns, settings)
+        assert results["credentials"] == CheckResult(
+            "credentials",
+            Mark.WRONG,
+            f"127.0.0.1:{server.port} does not understand us: it waits for TLS from the first octet",
+            'set tls = "implicit" in [providers.main]',
+        )
+        assert server.commands["AUTH"] == 0
+
+
+async def test_a_server_that_begins_in_clear_is_recognised(dns: Dns) -> None:
+    async with smtp_server(tls="starttls") as server:
+        settings = smtp_provider.Settings(host=server.host, port=server.port, tls="implicit")
+        results = await examined(dns, settings)
+        assert "it begins in clear and offers STARTTLS" in results["credentials"].text
+        assert results["credentials"].todo == 'set tls = "starttls" in [providers.main]'
 
 
 async def test_an_unreachable_server_is_wrong(dns: Dns) -> None:

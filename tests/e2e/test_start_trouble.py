@@ -197,14 +197,28 @@ async def test_a_second_process_waits_for_the_lock_and_then_ends(tmp_path: Path)
             while "outbox.waiting" not in server.log():  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.01)
             logged_at = clock.monotonic()
-            assert f'"holder":"process {os.getpid()}","at_most_seconds":12' in server.log()
+            assert (
+                '"problem":"data/mailroom.db is served by another process; this one serves when that one has ended",'
+                f'"holder":"process {os.getpid()}","at_most_seconds":12.0'
+            ) in server.log()
             assert await server.exit_code() == 1
             assert 11 < clock.monotonic() - logged_at < 14
-            assert "or use PostgreSQL" in server.log()
+            assert (
+                f"Mailroom cannot start: data/mailroom.db is served by process {os.getpid()}, still after 12 s. One "
+                "process may serve from a SQLite outbox: stop the other one, or use PostgreSQL "
+                '(database_url = "postgresql://…") for several\n'
+            ) in server.log()
             assert not waiting.done() or waiting.exception()
             waiting.cancel()
     finally:
         lock.release()
+
+
+async def test_a_server_in_another_folder_says_which_settings_it_looked_for(tmp_path: Path) -> None:
+    exit_code, output = await run_to_the_end(tmp_path)
+    assert exit_code == 2
+    assert "Mailroom cannot start with these settings:\n  from: missing; set the sender of your mails" in output
+    assert output.endswith(f"\nThere is no {tmp_path}/mailroom.toml.\n")
 
 
 async def run_to_the_end(directory: Path) -> tuple[int | None, str]:

@@ -352,7 +352,10 @@ def test_systemds_sockets_are_taken_over() -> None:
 def test_a_port_in_use_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as own:
         port = own.getsockname()[1]
-        with pytest.raises(ListenError, match=f"Cannot listen on 127.0.0.1 port {port}: Address already in use"):
+        with pytest.raises(
+            ListenError,
+            match=rf"port {port}: Address already in use\. End the program that",
+        ):
             bind_socket("127.0.0.1", port)
 
 

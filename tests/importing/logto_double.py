@@ -65,6 +65,8 @@ class Logto:
     scope: str = "all"
     raw: bytes | None = None
     """The body of every response, if given."""
+    core: str | None = None
+    """If given this is the admin console's address, and Logto's own is this."""
     requests: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -81,6 +83,8 @@ class Logto:
 
     def get(self, path: str, authorization: str) -> tuple[int, Any]:
         """Return status and body for a Management API request."""
+        if path == "/api/.well-known/endpoints/default" and self.core:
+            return 200, {"user": self.core}
         if authorization != f"Bearer {TOKEN}":
             return 401, {"code": "auth.unauthorized", "message": "Unauthorized."}
         if self.scope != "all":

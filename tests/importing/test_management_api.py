@@ -55,7 +55,7 @@ def test_a_wrong_secret_is_reported_and_not_shown(logto: Logto) -> None:
     with pytest.raises(ImportingError, match="401 invalid_client; check --app-id and the secret") as error:
         fetch(logto.url, app_id=APP_ID, app_secret="geheim")
     assert "geheim" not in str(error.value)
-    assert logto.requests == ["POST /oidc/token"]
+    assert logto.requests == ["POST /oidc/token", "GET /api/.well-known/endpoints/default"]
 
 
 def test_a_role_without_permission_is_reported(logto: Logto) -> None:
@@ -128,3 +128,36 @@ def test_an_invalid_url_is_refused(url: str) -> None:
 
     with pytest.raises(ImportingError):
         fetch(url, app_id="a", app_secret="b", transport=httpx.MockTransport(asked))
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/connectors", "/console/get-started", "/oidc", "/sign-in"])
+def test_an_address_with_a_page_of_logtos_is_refused_with_the_right_one(path: str) -> None:
+    with pytest.raises(ImportingError) as error:
+        fetch(f"https://logto.acme.example{path}", app_id=APP_ID, app_secret=APP_SECRET)
+    assert str(error.value) == f"write Logto's address without {path}: https://logto.acme.example"
+
+
+def test_the_admin_consoles_address_is_recognised(logto: Logto) -> None:
+    """Its tokens are for other applications; it names the right address."""
+    logto.core = "http://logto.acme.example:3001/"
+    with pytest.raises(ImportingError) as error:
+        fetch(logto.url, app_id="an-application-of-the-other", app_secret=APP_SECRET)
+    assert str(error.value) == (
+        f"{logto.url} is the admin console's address, which does not know your application; "
+        "write http://logto.acme.example:3001"
+    )
+
+
+def test_the_cloud_console_is_recognised() -> None:
+    with pytest.raises(ImportingError) as error:
+        fetch("https://cloud.logto.io/", app_id=APP_ID, app_secret=APP_SECRET)
+    assert str(error.value) == "cloud.logto.io is Logto Cloud's console; write https://<tenant>.logto.app"
+
+
+def test_another_server_is_told_from_logto(logto: Logto) -> None:
+    with pytest.raises(ImportingError) as error:
+        fetch(f"{logto.url}/elsewhere", app_id=APP_ID, app_secret=APP_SECRET)
+    assert str(error.value) == (
+        f"{logto.url}/elsewhere has no /oidc/token, so it is not Logto's address; write the address at which your "
+        "users sign in, Logto's ENDPOINT (port 3001 unless it was changed)"
+    )

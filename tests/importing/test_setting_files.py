@@ -20,7 +20,7 @@ def test_only_its_owner_can_read_a_new_environment_file(tmp_path: Path) -> None:
 
 def test_an_environment_file_is_parsed(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# A=1\nB=2\nexport C='3 4'\n D = x \nE=\"\nnonsense\nF=a=b\n\nB=5")
-    assert read_variables(tmp_path / ".env") == {"B": "5", "C": "3 4", "D": " x", "E": '"', "F": "a=b"}
+    assert read_variables(tmp_path / ".env") == {"B": "5", "C": "3 4", "D": "x", "E": '"', "F": "a=b"}
 
 
 def test_existing_lines_and_permissions_are_not_changed(tmp_path: Path) -> None:

@@ -50,9 +50,14 @@ class Lock:
         try:
             while not lock.hold():
                 if give_up_at is not None and clock.monotonic() >= give_up_at:
-                    raise OutboxInUse(lock.refusal())  # noqa: TRY301 - what was opened is closed below
+                    raise OutboxInUse(lock.refusal(wait_seconds))  # noqa: TRY301 - what was opened is closed below
                 if not is_logged:
-                    log.info("outbox.waiting", holder=lock.holder(), at_most_seconds=wait_seconds)
+                    log.info(
+                        "outbox.waiting",
+                        problem=f"{path} is served by another process; this one serves when that one has ended",
+                        holder=lock.holder(),
+                        at_most_seconds=wait_seconds,
+                    )
                     is_logged = True
                 await clock.sleep(_POLL_SECONDS)
         except BaseException:
@@ -90,10 +95,11 @@ class Lock:
             pid = ""
         return f"process {pid}" if pid.isdecimal() else "another process"
 
-    def refusal(self) -> str:
+    def refusal(self, waited_seconds: float | None = None) -> str:
         """Return the message that says who has the lock, and what to do."""
+        waited = f", still after {waited_seconds:g} s" if waited_seconds else ""
         return (
-            f"{self._path} is served by {self.holder()}: one process may serve from a SQLite outbox; "
+            f"{self._path} is served by {self.holder()}{waited}. One process may serve from a SQLite outbox: "
             'stop the other one, or use PostgreSQL (database_url = "postgresql://…") for several'
         )
 

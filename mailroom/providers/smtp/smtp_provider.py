@@ -106,6 +106,14 @@ class Smtp:
             return f"{self._server.name} takes {what}"
         return f"{self._server.name} {_NO_LOGIN}"
 
+    async def verify_envelope(self, address: str) -> None:
+        """Ask whether the server would take a mail from and to this address; sends none. Raises like `send`."""
+        sender = _envelope_sender(address)
+        try:
+            await self._pool.verify(Mail(sender, sender, b""))
+        except SmtpError as error:
+            raise sending_error(error, self._settings) from None
+
     async def aclose(self) -> None:
         """Close all connections; mails that are being sent are aborted."""
         await self._pool.aclose()
