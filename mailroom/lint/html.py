@@ -150,12 +150,16 @@ def _decode_reference(match: re.Match[str]) -> str:
     return chr(number) if number in _LETTERS else match[0]
 
 
+_LABEL: Final = re.compile(r' aria-label="[^"&<]*[^"&<\s][^"&<]*"')
+
+
 def skeleton(html: str) -> str:
     """Return HTML without its texts: equal for mails that differ in language only.
 
     Rules about tags, attributes and styles are then applied once for all of them.
     """
-    bare = _LANGUAGE.sub("", _REFERENCE.sub("x", html))
+    bare = _LABEL.sub(' aria-label="x"', _LANGUAGE.sub("", _REFERENCE.sub("x", html)))
+    bare = bare.replace("&ensp;", "x").replace("&nbsp;", "x")
     return _TEXT.sub(_shorten_text, bare)
 
 
