@@ -1,4 +1,4 @@
-"""The contract, on SQLite. Subclass `OutboxContract` and give it an `outbox` fixture on the `clock`."""
+"""The contract of every engine. Subclass `OutboxContract` and give it an `outbox` fixture on the `clock`."""
 
 import asyncio
 from itertools import count
@@ -470,6 +470,20 @@ class OutboxContract:
         leased = await claim_one(outbox, START)
         assert len(await outbox.expire(now=START + 300, limit=10)) == 1
         assert not (await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))).is_recorded
+
+    async def test_a_process_whose_lease_was_taken_over_changes_nothing(self, outbox: Outbox) -> None:
+        """It neither records an attempt nor settles: another process sends the message now."""
+        await outbox.put(message())
+        leased = await claim_one(outbox, START)
+        ours = outbox._owner  # type: ignore[attr-defined]  # every engine's
+        outbox._owner = "another process"  # type: ignore[attr-defined]  # likewise
+        assert not await outbox.attempt(leased.message.id, leased.attempts)
+        for state in (State.SENT, State.QUEUED):
+            assert not (await outbox.settle(Settlement(leased.message.id, state, ()))).is_recorded
+        record = await _record(outbox, leased.message)
+        assert (record.state, record.attempts) == (State.SENDING, leased.attempts)
+        outbox._owner = ours  # type: ignore[attr-defined]  # likewise
+        assert (await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))).is_recorded
 
     # Held
 
