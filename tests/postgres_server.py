@@ -73,18 +73,24 @@ class PostgresServer:
         """Stop: `immediate` is a crash."""
         self.run("pg_ctl", "-w", "-D", self.folder, "-m", mode, "stop")
 
+    def is_running(self) -> bool:
+        """Return whether a server runs on this folder."""
+        return (self.folder / "postmaster.pid").exists()
+
     def psql(self, sql: str, database: str = "postgres") -> str:
         """Run statements; return their rows, a line each."""
         return self.run("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, self.dsn(database))
 
     def run(self, program: str, *arguments: str | Path) -> str:
         """Run one of PostgreSQL's programs, not as root."""
+        # What `pg_ctl` starts would keep a pipe open.
+        output = subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE
         done = subprocess.run(
             [self.bin / program, *arguments],
             check=False,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if program not in {"pg_ctl"} else subprocess.DEVNULL,
-            stderr=subprocess.PIPE if program not in {"pg_ctl"} else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             text=True,
             user=None if os.geteuid() else _NOBODY,
             group=None if os.geteuid() else _NOBODY,

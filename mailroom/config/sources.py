@@ -144,7 +144,8 @@ class RawConfig:
         parse: Callable[[str, Any], Any] = _parse
         if setting is None and segments[-1].upper().endswith("_FILE"):
             setting, parse = self._resolve([*segments[:-1], segments[-1][: -len("_FILE")]]), _read_secret
-            if setting is not None and not fields.is_secret(setting[1]):
+            # The database's URL is shown without its password, and has one.
+            if setting is not None and not fields.is_secret(setting[1]) and setting[0] != ("database_url",):
                 setting = None
         if setting is None:
             self.faults.append(Fault(name, f"unknown setting{self._suggest(segments)}"))

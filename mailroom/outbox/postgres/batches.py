@@ -1,7 +1,7 @@
 """Runs operations of one kind, all that wait in one transaction (group commit).
 
-    puts = Batches(database, put_all)
-    result = await puts.run(request)          # put_all gets the requests of all callers that wait
+puts = Batches(database, put_all)
+result = await puts.run(request)          # put_all gets the requests of all callers that wait
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import msgspec
 
 from mailroom.errors import CannotKeep
-from mailroom.outbox.postgres.transactions import ANSWER_SECONDS, Connection, Database
+from mailroom.outbox.postgres.database_pool import ANSWER_SECONDS, Connection, Database
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -31,9 +31,7 @@ class _Operation(msgspec.Struct, frozen=True, eq=False):
 class Batches(Generic[Argument, Result]):
     """Runs batches of one kind of work, one after the other."""
 
-    def __init__(
-        self, database: Database, work: Work[Argument, Result], *, seconds: float = ANSWER_SECONDS
-    ) -> None:
+    def __init__(self, database: Database, work: Work[Argument, Result], *, seconds: float = ANSWER_SECONDS) -> None:
         self._database = database
         self._work = work
         self._seconds = seconds
@@ -44,8 +42,8 @@ class Batches(Generic[Argument, Result]):
     async def run(self, argument: Argument) -> Result:
         """Return the operation's result once it is durable.
 
-        Raises CannotKeep when it was not within the batches' `seconds`, and whatever the work raises. An operation whose
-        caller has given up is not begun.
+        Raises CannotKeep when it was not within the batches' `seconds`, and whatever the work raises. An operation
+        whose caller has given up is not begun.
         """
         if self._closed:
             raise CannotKeep("the outbox is closed")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from mailroom.clock import Clock, Instant
-from mailroom.outbox.postgres.transactions import Connection
+from mailroom.outbox.postgres.database_pool import Connection
 
 ReadTime: TypeAlias = Callable[[Connection], Awaitable[Instant]]
 """Returns the database's time."""

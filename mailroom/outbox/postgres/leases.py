@@ -15,12 +15,12 @@ from mailroom.clock import Clock, Instant
 from mailroom.errors import CannotKeep
 from mailroom.outbox import REPEAT_SECONDS
 from mailroom.outbox.postgres import changes
+from mailroom.outbox.postgres.database_pool import Connection, Database
 from mailroom.outbox.postgres.database_time import DatabaseTime
-from mailroom.outbox.postgres.transactions import Connection, Database
 
-_BEAT_SECONDS: Final = 3.0
-ALIVE_SECONDS: Final = 15.0
-"""Longer than a failover and a few missed beats; shorter than a reader waits for a code."""
+_BEAT_SECONDS: Final = 1.5
+ALIVE_SECONDS: Final = 6.0
+"""Longer than a few missed beats; shorter than a reader waits for a code."""
 _LONGEST_WINDOW_SECONDS: Final = 3600.0
 """`webhook.max_per_hour`"""
 _STEP: Final = 5000
@@ -76,6 +76,7 @@ class Leases:
         self._owner = owner
         self._lost_puts: set[str] = set()
         self._lost_claims: set[Instant] = set()
+        self._beaten_at: Instant | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -121,8 +122,10 @@ class Leases:
         await connection.execute(_PROLONG, self._owner, now + ALIVE_SECONDS)
         if lost_puts or lost_claims:
             await connection.execute(_END_LOST, self._owner, now, list(lost_puts), list(lost_claims))
-        dead = await connection.fetch(_REAP, self._owner, now, now + 4 * ALIVE_SECONDS)
-        if dead:
+        # After an outage of the database everybody has missed beats, so the first one ends no leases.
+        is_steady = self._beaten_at is not None and now - self._beaten_at < ALIVE_SECONDS
+        self._beaten_at = now
+        if is_steady and (dead := await connection.fetch(_REAP, self._owner, now, now + 4 * ALIVE_SECONDS)):
             owners = [row["owner"] for row in dead]
             taken = await connection.fetch(_END_LEASES, owners, now)
             await changes.end_superseded(connection, now)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from mailroom.errors import OutboxError
-from mailroom.outbox.postgres.transactions import Connection, Database
+from mailroom.outbox.postgres.database_pool import Connection, Database
 from mailroom.sealing import Entropy, Seal, new_data_key, unwrap, wrap
 
 SCHEMA: Final = Path(__file__).parent / "schema"
@@ -98,5 +98,3 @@ async def _create_or_unlock_seal(connection: Connection, secret_keys: list[str],
     if not is_current:
         await connection.execute(_SET_WRAPPED, wrap(data_key, secret_keys[0], entropy))
     return Seal(data_key, entropy=entropy)
-
-

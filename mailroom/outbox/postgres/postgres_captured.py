@@ -7,7 +7,7 @@ from mailroom.clock import Clock
 from mailroom.message import Email
 from mailroom.outbox.captured_mails import CapturedMail
 from mailroom.outbox.postgres.batches import Batches
-from mailroom.outbox.postgres.transactions import Connection, Database
+from mailroom.outbox.postgres.database_pool import Connection, Database
 from mailroom.sealing import Seal
 
 _MAX_MAILS: Final = 1000

@@ -27,14 +27,14 @@ from mailroom.outbox import (
     SettleResult,
 )
 from mailroom.outbox.limits import RateLimit
-from mailroom.outbox.postgres import changes, migrations
+from mailroom.outbox.postgres import changes, claims, migrations
 from mailroom.outbox.postgres.batches import Batches
+from mailroom.outbox.postgres.database_pool import Database
 from mailroom.outbox.postgres.database_time import DatabaseTime, ReadTime, read_time
 from mailroom.outbox.postgres.leases import Leases
 from mailroom.outbox.postgres.postgres_captured import PostgresCaptured
-from mailroom.outbox.postgres.puts import SELECT_ONCE, Putter, PutRequest, remember
+from mailroom.outbox.postgres.puts import SELECT_ONCE, PutRequest, Putter, remember
 from mailroom.outbox.postgres.records import PostgresRecords
-from mailroom.outbox.postgres.transactions import Database
 from mailroom.outbox.postgres.wakeups import Wakeups
 from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.sealing import Entropy, Seal
@@ -144,9 +144,9 @@ class PostgresOutbox(PostgresRecords):
     async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
         """Lease due messages."""
         now = self._time.now()
-        claim = changes.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal)
+        claim = claims.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal)
         try:
-            result = await self._database.run(lambda connection: changes.claim(connection, claim))
+            result = await self._database.run(lambda connection: claims.claim(connection, claim))
         except BaseException:
             self._leases.lose_claim(claim.until)
             raise

@@ -1,7 +1,7 @@
 """The outbox for operators' commands, from any machine that reaches the database. Compare with `sqlite/operator.py`.
 
-    outbox = await open_operator(url, secret_keys=keys)
-    await outbox.retry(["0192…"])
+outbox = await open_operator(url, secret_keys=keys)
+await outbox.retry(["0192…"])
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,8 +12,8 @@ from mailroom.clock import Instant
 from mailroom.message import State
 from mailroom.outbox import OperatorResult
 from mailroom.outbox.postgres import changes, migrations
+from mailroom.outbox.postgres.database_pool import Connection, Database
 from mailroom.outbox.postgres.records import PostgresRecords
-from mailroom.outbox.postgres.transactions import Connection, Database
 from mailroom.outbox.postgres.wakeups import NOTIFY
 
 Result = TypeVar("Result")

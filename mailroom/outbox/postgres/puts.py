@@ -18,7 +18,7 @@ from mailroom.errors import LimitExceeded, OutboxError
 from mailroom.message import Priority, State
 from mailroom.outbox import HELD_FLOOD, REPEAT_SECONDS, PutResult
 from mailroom.outbox.limits import RateLimit
-from mailroom.outbox.postgres.transactions import Connection
+from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.rows import COLUMNS
 
 _INSERT: Final = f"""
@@ -116,7 +116,9 @@ class Putter:
             first = repeated.get(request)
             if isinstance(first, PutRequest):  # in this batch
                 result = results[first]
-                results[request] = msgspec.structs.replace(result, fresh=False) if isinstance(result, PutResult) else result
+                results[request] = (
+                    msgspec.structs.replace(result, fresh=False) if isinstance(result, PutResult) else result
+                )
                 continue
             if first is None:
                 first = _find_once(once, request)
@@ -135,9 +137,7 @@ class Putter:
         await _forget_refused(connection, requests, results, repeated)
         return [results[request] for request in requests]
 
-    async def _read_codes(
-        self, connection: Connection, requests: Sequence[PutRequest]
-    ) -> dict[bytes, list[Instant]]:
+    async def _read_codes(self, connection: Connection, requests: Sequence[PutRequest]) -> dict[bytes, list[Instant]]:
         """Return when each recipient's codes were accepted, and lock these recipients."""
         keys = {request.recipient_key for request in requests if request.priority is Priority.CODE}
         codes: dict[bytes, list[Instant]] = defaultdict(list)
@@ -174,9 +174,7 @@ class Putter:
             await connection.execute(_ADD_EVENTS, counted)
 
 
-async def _take_bodies(
-    connection: Connection, requests: Sequence[PutRequest]
-) -> dict[PutRequest, "str | PutRequest"]:
+async def _take_bodies(connection: Connection, requests: Sequence[PutRequest]) -> dict[PutRequest, "str | PutRequest"]:
     """Store the bodies of requests; return those that repeat one: with its message's id, or with the request itself."""
     firsts: dict[bytes, PutRequest] = {}
     repeated: dict[PutRequest, str | PutRequest] = {}
@@ -212,9 +210,7 @@ async def _forget_refused(
         )
 
 
-async def _read_once(
-    connection: Connection, requests: Sequence[PutRequest]
-) -> dict[bytes, tuple[str, Instant | None]]:
+async def _read_once(connection: Connection, requests: Sequence[PutRequest]) -> dict[bytes, tuple[str, Instant | None]]:
     """Return what is stored of the events of these requests, and lock them."""
     keys = {key for request in requests for key, _ in request.once}
     if not keys:
@@ -244,7 +240,7 @@ async def _insert(connection: Connection, stored: list[tuple[PutRequest, Any]]) 
         raise  # each is stored separately
     once = [(key, one.id, until) for one, _ in stored for key, until in one.once]
     if once:
-        await connection.execute(_INSERT_ONCE, *zip(*dict((row[0], row) for row in once).values(), strict=True))
+        await connection.execute(_INSERT_ONCE, *zip(*{row[0]: row for row in once}.values(), strict=True))
 
 
 _STATE: Final = COLUMNS.split(", ").index("state")

@@ -10,7 +10,7 @@ from mailroom.clock import Instant
 from mailroom.errors import OutboxError
 from mailroom.message import Outcome, Priority, State, new_id
 from mailroom.outbox import AttemptSummary, Depth, Record
-from mailroom.outbox.postgres.transactions import Database
+from mailroom.outbox.postgres.database_pool import Database
 from mailroom.outbox.rows import RECORD_COLUMNS, languages_of_text, recipient_key, record_of
 from mailroom.sealing import Seal
 
@@ -20,17 +20,15 @@ _SHORTEST_ID: Final = len("01234567-89ab")
 _ALL: Final = 2**62
 """A LIMIT that is none."""
 
-# {here} is what differs for unsettled messages, {there} for those of the history.
 _OF_MESSAGES: Final = RECORD_COLUMNS.replace("settled_at", "NULL::float8 AS settled_at")
 _OF_HISTORY: Final = RECORD_COLUMNS.replace("due_at", "NULL::float8 AS due_at")
 
-_FIND: Final = f"""
-    SELECT * FROM (SELECT {_OF_MESSAGES} FROM mailroom.messages WHERE {{where}} ORDER BY {{order}} DESC LIMIT $1) AS waiting
-     UNION ALL
-    SELECT * FROM (SELECT {_OF_HISTORY} FROM mailroom.history WHERE {{where}} ORDER BY {{order}} DESC LIMIT $1) AS settled
-     ORDER BY id DESC
-     LIMIT $1
-"""  # noqa: S608 - constants
+_FIND_WAITING: Final = (
+    f"(SELECT {_OF_MESSAGES} FROM mailroom.messages WHERE {{where}} ORDER BY {{order}} DESC LIMIT $1)"  # noqa: S608 - constants
+)
+_FIND_SETTLED: Final = f"(SELECT {_OF_HISTORY} FROM mailroom.history WHERE {{where}} ORDER BY {{order}} DESC LIMIT $1)"  # noqa: S608 - constants
+_FIND: Final = "SELECT * FROM ({found}) AS found ORDER BY id DESC LIMIT $1"
+"""`found` is one of the above, or both with a UNION ALL between them."""
 
 _LANGUAGES: Final = """
     SELECT id, languages FROM mailroom.messages WHERE recipient_key = $1 AND languages <> '[]'
@@ -122,7 +120,7 @@ class PostgresRecords:
 
     async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
         """Return one message's record."""
-        records = await self._find(["id = $2"], "id", 1, id)
+        records = await self._find([_FIND_WAITING, _FIND_SETTLED], ["id = $2"], "id", 1, id)
         return records[0] if records else None
 
     async def find(
@@ -135,6 +133,7 @@ class PostgresRecords:
     ) -> list[Record]:
         """Return records, newest first; `before` is the id at which the last page ended."""
         where: list[str] = ["true"]
+        tables = [_FIND_WAITING, _FIND_SETTLED]
         bindings: list[bytes | str] = []
         order = "id"
 
@@ -150,14 +149,18 @@ class PostgresRecords:
             order = "(id || '')"  # sorting these few is faster than a search by id among all
         if state is not None:
             bind("state = {}", state.value)
-            if state not in {State.QUEUED, State.SENDING, State.SENT, State.DELIVERED}:
+            tables = [_FIND_SETTLED if state.settled else _FIND_WAITING]
+            if state.settled and state not in {State.SENT, State.DELIVERED}:
                 where.append("state NOT IN ('sent', 'delivered')")  # the partial index has this condition
         if before is not None:
             bind(f"{order} < {{}}", before)
-        return await self._find(where, order, limit, *bindings)
+        return await self._find(tables, where, order, limit, *bindings)
 
-    async def _find(self, where: list[str], order: str, limit: int, *bindings: object) -> list[Record]:
-        sql = _FIND.format(where=" AND ".join(where), order=order)
+    async def _find(
+        self, tables: list[str], where: list[str], order: str, limit: int, *bindings: object
+    ) -> list[Record]:
+        found = " UNION ALL ".join(tables).format(where=" AND ".join(where), order=order)
+        sql = _FIND.format(found=found)
         return [record_of(tuple(row), self._seal) for row in await self._database.rows(sql, limit, *bindings)]
 
     async def languages(self, recipient: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import structlog
 
 from mailroom.clock import Clock
 from mailroom.errors import CannotKeep
-from mailroom.outbox.postgres.transactions import Connection, Database
+from mailroom.outbox.postgres.database_pool import Connection, Database
 
 _CHANNEL: Final = "mailroom"
 NOTIFY: Final = "SELECT pg_notify('mailroom', $1)"

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 import pytest
 
+from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
-from mailroom.outbox.postgres.transactions import Connection
 from tests.clock import FakeClock
 from tests.postgres_server import PostgresServer
 
 SECRET: Final = "a-secret-key-of-the-tests"
 Open = Callable[..., Awaitable[PostgresOutbox]]
+
 
 def new_url(server: PostgresServer) -> str:
     """Return the URL of an empty database; the one that the test before has used is emptied."""

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import settings
 
+from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
-from mailroom.outbox.postgres.transactions import Connection
 from tests.outbox.model import OutboxModel
 from tests.outbox.postgres.conftest import new_url
 from tests.postgres_server import PostgresServer

@@ -46,9 +46,7 @@ class Database:
         self.dsn, self.options = connect_options(url)
         self._pool: Any = None
 
-    async def run(
-        self, work: Callable[[Connection], Awaitable[Result]], *, seconds: float = ANSWER_SECONDS
-    ) -> Result:
+    async def run(self, work: Callable[[Connection], Awaitable[Result]], *, seconds: float = ANSWER_SECONDS) -> Result:
         """Run work in one transaction and return its result once that is durable.
 
         Raises CannotKeep when the database did not answer in time or refused: the transaction may have been
