@@ -96,7 +96,7 @@ class PostgresServer:
             group=None if os.geteuid() else _NOBODY,
             extra_groups=None if os.geteuid() else [],
             cwd="/",
-            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "PGOPTIONS": "-c default_transaction_read_only=off"},
         )
         assert done.returncode == 0, f"{program}: {done.stderr}"
         return done.stdout or ""

@@ -35,6 +35,8 @@ _RETRIES: Final = 3
 _CONFLICTS: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _REFUSALS: Final = (asyncpg.UniqueViolationError, asyncpg.DataError)
 """Errors that a single operation causes, by what it stores."""
+FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""Everything else that can be wrong with a database or the way to it; with no host that can store it is the third."""
 _STALE: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.OperatorInterventionError)
 """The server is a standby now, or shuts down: other connections to it are as useless."""
 
@@ -62,7 +64,7 @@ class Database:
             raise
         except TimeoutError as error:
             raise CannotKeep(f"the database did not answer within {seconds:g} s") from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except FAILURES as error:
             if isinstance(error, _STALE) and self._pool:
                 await self._pool.expire_connections()
             raise CannotKeep(f"the database cannot be used: {describe(error)}") from error
@@ -78,7 +80,7 @@ class Database:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await pool.close()
-            except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            except (TimeoutError, *FAILURES):
                 pool.terminate()
 
     async def _transact(self, work: Callable[[Connection], Awaitable[Result]], seconds: float) -> Result:
@@ -91,7 +93,7 @@ class Database:
             await connection.execute("COMMIT")
         except BaseException as error:
             if isinstance(error, asyncpg.PostgresError) and not connection.is_closed():
-                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                with suppress(*FAILURES):
                     await connection.execute("ROLLBACK")
             else:
                 connection.terminate()  # its state is unknown; a cancelled query may be running

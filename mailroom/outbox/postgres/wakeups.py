@@ -13,7 +13,7 @@ import structlog
 
 from mailroom.clock import Clock
 from mailroom.errors import CannotKeep
-from mailroom.outbox.postgres.database_pool import Connection, Database
+from mailroom.outbox.postgres.database_pool import FAILURES, Connection, Database
 
 _CHANNEL: Final = "mailroom"
 NOTIFY: Final = "SELECT pg_notify('mailroom', $1)"
@@ -66,7 +66,7 @@ class Wakeups:
         while True:
             try:
                 await self._listen()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            except (TimeoutError, *FAILURES):
                 pass  # whatever is wrong with the database, writing tells
             except Exception:  # the loop must not end
                 log.exception("outbox.listen_failed")
