@@ -30,9 +30,9 @@ _LOCK_MILLISECONDS: Final = 1000
 _CONNECTIONS: Final = 8
 """Per process: three that write in batches, the others for claims and readers."""
 _RETRIES: Final = 3
-"""Of transactions that PostgreSQL ended because of others: deadlocks, serialization failures."""
+"""Of transactions that PostgreSQL ended because of others: deadlocks, serialization failures, migrations."""
 
-_CONFLICTS: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_CONFLICTS: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.InvalidCachedStatementError)
 _REFUSALS: Final = (asyncpg.UniqueViolationError, asyncpg.DataError)
 """Errors that a single operation causes, by what it stores."""
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
