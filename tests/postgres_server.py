@@ -65,6 +65,21 @@ class PostgresServer:
         """Return the URL of a database."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
+    def clone(self, folder: Path) -> "PostgresServer":
+        """Make a standby of this running server; it is not started."""
+        standby = PostgresServer(folder / "standby", free_port(), self.bin)
+        standby.folder.mkdir(mode=0o700)
+        if not os.geteuid():
+            os.chown(standby.folder, _NOBODY, _NOBODY)
+        self.run("pg_basebackup", "-R", "-c", "fast", "-D", standby.folder, "-d", self.dsn())
+        with (standby.folder / "postgresql.conf").open("a") as settings:
+            settings.write(f"port = {standby.port}\n")
+        return standby
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        self.run("pg_ctl", "-w", "-D", self.folder, "promote")
+
     def start(self) -> None:
         """Start, and wait until it accepts connections."""
         self.run("pg_ctl", "-w", "-D", self.folder, "-l", self.folder / "log", "start")

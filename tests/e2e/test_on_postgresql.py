@@ -112,6 +112,22 @@ async def test_without_its_database_the_server_answers_503_and_recovers(
                     await asyncio.sleep(0.1)
         acknowledged = {json.loads(line)["recipient"] for line in journal.read_text().splitlines()}
         assert await smtp.wait_for({*acknowledged, "u1001-001001@chaos.example"}, within=30), server.log()[-5000:]
+        assert "Traceback" not in server.log()
+
+
+async def test_a_reload_under_load_loses_and_repeats_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Old and new process share the database for a moment; the old one's leases end with it."""
+    journal = tmp_path / "acknowledged.jsonl"
+    settings = configuration(smtp_settings(9))
+    async with sink() as smtp, Server(tmp_path, settings, environment=environment) as server:
+        async with writer(server, journal, 60):
+            (tmp_path / "mailroom.toml").write_text(configuration(smtp_settings(smtp.port)))
+            await server.reload()
+            await server.reload()
+        acknowledged = {json.loads(line)["recipient"] for line in journal.read_text().splitlines()}
+        assert await smtp.wait_for(acknowledged, within=30), server.log()[-5000:]
+        assert {who: len(smtp.received[who]) for who in acknowledged} == dict.fromkeys(acknowledged, 1)
+        assert "Traceback" not in server.log()
 
 
 async def test_a_server_starts_before_its_database(

@@ -1,6 +1,6 @@
 """Connects to PostgreSQL and runs transactions, each within a bounded time.
 
-    database = Database("postgresql://mailroom@db1,db2/mailroom?sslmode=verify-full&sslrootcert=/etc/ca.pem")
+    database = await Database.create("postgresql://mailroom@db1,db2/mailroom?sslmode=verify-full&sslrootcert=/etc/ca.pem")
     count = await database.run(lambda connection: connection.fetchval("SELECT count(*) FROM mailroom.messages"))
 
 The URL is libpq's, as asyncpg reads it: several hosts, `target_session_attrs`, `sslmode`, `sslrootcert`, `passfile`.
@@ -44,9 +44,24 @@ _STALE: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.OperatorInterventi
 class Database:
     """A pool of connections, opened when they are needed."""
 
-    def __init__(self, url: str) -> None:
-        self.dsn, self.options = connect_options(url)
-        self._pool: Any = None
+    def __init__(self, dsn: str, options: dict[str, Any], pool: Any) -> None:
+        self.dsn = dsn
+        self.options = options
+        self._pool = pool
+
+    @classmethod
+    async def create(cls, url: str) -> "Database":
+        """Return a pool without connections. Raises CannotKeep for a URL or a file in it that cannot be used."""
+
+        async def keep_session(_: Connection) -> None:
+            """Skip the round trip in which asyncpg resets a session: ours have no state outside of transactions."""
+
+        dsn, options = connect_options(url)
+        try:
+            pool = await asyncpg.create_pool(dsn, min_size=0, max_size=_CONNECTIONS, reset=keep_session, **options)
+        except (*FAILURES, ValueError) as error:
+            raise CannotKeep(f"the database cannot be used: {describe(error)}") from error
+        return cls(dsn, options, pool)
 
     async def run(self, work: Callable[[Connection], Awaitable[Result]], *, seconds: float = ANSWER_SECONDS) -> Result:
         """Run work in one transaction and return its result once that is durable.
@@ -65,7 +80,7 @@ class Database:
         except TimeoutError as error:
             raise CannotKeep(f"the database did not answer within {seconds:g} s") from error
         except FAILURES as error:
-            if isinstance(error, _STALE) and self._pool:
+            if isinstance(error, _STALE):
                 await self._pool.expire_connections()
             raise CannotKeep(f"the database cannot be used: {describe(error)}") from error
 
@@ -75,40 +90,38 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
-        pool, self._pool = self._pool, None
-        if pool:
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await pool.close()
-            except (TimeoutError, *FAILURES):
-                pool.terminate()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._pool.close()
+        except (TimeoutError, *FAILURES):
+            self._pool.terminate()
 
     async def _transact(self, work: Callable[[Connection], Awaitable[Result]], seconds: float) -> Result:
-        if self._pool is None:
-            self._pool = await self._create_pool()
         connection = await self._pool.acquire()
         try:
             await connection.execute(_begin(seconds))
             result = await work(connection)
             await connection.execute("COMMIT")
         except BaseException as error:
-            if isinstance(error, asyncpg.PostgresError) and not connection.is_closed():
-                with suppress(*FAILURES):
-                    await connection.execute("ROLLBACK")
-            else:
-                connection.terminate()  # its state is unknown; a cancelled query may be running
+            await _abandon(connection, error)
             raise
         finally:
             await self._pool.release(connection)
         return result
 
-    async def _create_pool(self) -> Any:
-        async def keep_session(_: Connection) -> None:
-            """Skip the round trip in which asyncpg resets a session: ours have no state outside of transactions."""
 
-        return await asyncpg.create_pool(
-            self.dsn, min_size=0, max_size=_CONNECTIONS, reset=keep_session, **self.options
-        )
+async def _abandon(connection: Connection, error: BaseException) -> None:
+    """Roll back after an error of the server; close the connection if its state is unknown: a query may be running."""
+    is_usable = False
+    try:
+        if isinstance(error, asyncpg.PostgresError):
+            with suppress(*FAILURES):
+                await connection.execute("ROLLBACK")
+                is_usable = True
+    finally:
+        if not is_usable:
+            with suppress(asyncpg.InterfaceError):  # it is closed already
+                connection.terminate()
 
 
 def connect_options(url: str) -> tuple[str, dict[str, Any]]:

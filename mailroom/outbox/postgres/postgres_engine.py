@@ -79,7 +79,7 @@ class PostgresOutbox(PostgresRecords):
         Messages that are held until a restart are queued. Raises OutboxError when the database cannot be used,
         SealBroken when none of the secrets matches (the first one seals).
         """
-        database = Database(url)
+        database = await Database.create(url)
         try:
             seal = await migrations.prepare(database, list(secret_keys), entropy)
             time = DatabaseTime(clock, read_time)

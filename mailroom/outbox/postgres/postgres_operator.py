@@ -76,7 +76,7 @@ async def open_operator(url: str, *, secret_keys: Sequence[str]) -> PostgresOper
 
     Raises OutboxError when it cannot be read, SealBroken when no secret matches.
     """
-    database = Database(url)
+    database = await Database.create(url)
     try:
         return PostgresOperator(database, await migrations.unlock(database, list(secret_keys)))
     except BaseException:

@@ -42,8 +42,8 @@ CREATE TABLE mailroom.messages (
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 2000
 );
 
--- Due messages, in sending order.
-CREATE INDEX messages_due ON mailroom.messages (priority, due_at);
+-- Due messages, in sending order. With expires_at, so that looking for expired ones reads no backlog.
+CREATE INDEX messages_due ON mailroom.messages (priority, due_at, expires_at);
 CREATE INDEX messages_recipient ON mailroom.messages (recipient_key, created_at);
 CREATE INDEX messages_supersede ON mailroom.messages (supersede_key, number) WHERE supersede_key IS NOT NULL;
 -- Few rows: a mail that is sent at once never enters them.
