@@ -32,7 +32,7 @@ from mailroom.outbox.postgres.batches import Batches
 from mailroom.outbox.postgres.database_pool import Database
 from mailroom.outbox.postgres.database_time import DatabaseTime, ReadTime, read_time
 from mailroom.outbox.postgres.leases import Leases
-from mailroom.outbox.postgres.postgres_captured import PostgresCaptured
+from mailroom.outbox.postgres.postgres_provider_data import PostgresCaptured, PostgresSecrets
 from mailroom.outbox.postgres.puts import SELECT_ONCE, PutRequest, Putter, remember
 from mailroom.outbox.postgres.records import PostgresRecords
 from mailroom.outbox.postgres.wakeups import Wakeups
@@ -61,6 +61,7 @@ class PostgresOutbox(PostgresRecords):
         self._wakeups = Wakeups(database, clock, owner)
         self._closed = False
         self.captured = PostgresCaptured(database, seal=seal, clock=clock)
+        self.secrets = PostgresSecrets(database, seal)
 
     @classmethod
     async def open(

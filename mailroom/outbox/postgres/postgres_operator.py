@@ -6,13 +6,16 @@ await outbox.retry(["0192…"])
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mailroom.clock import Instant
+from mailroom.errors import OutboxError
 from mailroom.message import State
-from mailroom.outbox import OperatorResult
+from mailroom.outbox import HELD_OPERATOR, OperatorResult
 from mailroom.outbox.postgres import changes, migrations
 from mailroom.outbox.postgres.database_pool import Connection, Database
+from mailroom.outbox.postgres.postgres_provider_data import PostgresSecrets
 from mailroom.outbox.postgres.records import PostgresRecords
 from mailroom.outbox.postgres.wakeups import NOTIFY
 
@@ -35,12 +38,27 @@ _RETRY: Final = """
  RETURNING id
 """
 
+# What is being sent is refused, unless the process that sent it is gone.
+_HOLD: Final = f"""
+    UPDATE mailroom.messages
+       SET state = 'held', reason = '{HELD_OPERATOR}', owner = NULL, due_at = expires_at
+     WHERE id = ANY($2::text[])
+       AND (state = 'queued' OR state = 'sending' AND owner NOT IN (
+            SELECT owner FROM mailroom.owners WHERE alive_until > $1))
+ RETURNING id
+"""  # noqa: S608 - a constant
+
 _PAUSE: Final = "INSERT INTO mailroom.paused (provider, since) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1"
 _RESUME: Final = "DELETE FROM mailroom.paused WHERE provider = $1 RETURNING 1"
 
 
 class PostgresOperator(PostgresRecords):
     """The outbox for an operator's command: reads, and changes rows in transactions of its own."""
+
+    @property
+    def secrets(self) -> PostgresSecrets:
+        """The secrets that providers got while they ran."""
+        return PostgresSecrets(self._database, self._seal)
 
     async def retry(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """Let queued and held messages be due now; those that have expired, or are sent or settled, are refused."""
@@ -49,6 +67,14 @@ class PostgresOperator(PostgresRecords):
     async def cancel(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """End queued and held messages unsent; what is being sent cannot be recalled."""
         return await self._write(partial(_change, changes.CANCEL, now, ids))
+
+    async def hold(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
+        """Hold queued messages, and those whose process died while they were sent."""
+        return await self._write(partial(_change, _HOLD, now, ids))
+
+    async def backup(self, target: Path, on_progress: Callable[[float], None]) -> None:  # noqa: ARG002 - the protocol's
+        """Raise OutboxError: PostgreSQL has its own tools for that."""
+        raise OutboxError("back up PostgreSQL by its own tools: pg_dump --schema mailroom, or continuous archiving")
 
     async def prune(self, *, before: Instant, limit: int) -> int:
         """Delete up to `limit` settled messages accepted before; return how many, 0: there are none left."""

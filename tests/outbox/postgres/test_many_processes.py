@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from mailroom.clock import SystemClock
-from mailroom.errors import CannotKeep, LimitExceeded
+from mailroom.errors import CannotKeep, LimitExceeded, OutboxError
 from mailroom.message import State
-from mailroom.outbox import DedupKey, Lease, Settlement
+from mailroom.outbox import HELD_OPERATOR, DedupKey, Lease, Settlement
 from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.postgres.leases import ALIVE_SECONDS
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
@@ -246,6 +247,25 @@ async def test_an_operator_retries_cancels_and_prunes(open_outbox: Open, url: st
         assert await operator.count_settled(before=START + 100) == 2
         assert await operator.prune(before=START + 100, limit=10) == 2
         assert await outbox.get(sent.id) is None
+
+
+async def test_an_operator_holds_what_no_living_process_sends(open_outbox: Open, url: str, clock: FakeClock) -> None:
+    """`mailroom outbox hold-all`, after a restore; a backup is PostgreSQL's own business."""
+    dead, alive = await open_outbox(), await open_outbox()
+    waiting, interrupted, sending = message(), message(), message()
+    await alive.put(waiting)
+    await dead.put(interrupted, lease=Lease("main", 300))
+    await alive.put(sending, lease=Lease("main", 300))
+    await _stop(dead)
+    clock.set(START + 60)
+    await alive._leases.beat()  # after an outage: it ends nobody's leases
+    async with _operator(url) as operator:
+        result = await operator.hold([waiting.id, interrupted.id, sending.id], now=START + 60)
+        assert set(result.changed) == {waiting.id, interrupted.id}
+        assert result.refused == {sending.id: State.SENDING}
+        assert await alive.held() == {HELD_OPERATOR: 2}
+        with pytest.raises(OutboxError, match="pg_dump"):
+            await operator.backup(Path("backup"), lambda _: None)
 
 
 async def test_an_operator_pauses_and_resumes(open_outbox: Open, url: str) -> None:

@@ -125,6 +125,12 @@ CREATE TABLE mailroom.captured (
 
 CREATE INDEX captured_id ON mailroom.captured (id);
 
+-- Secrets that providers get while they run, such as OAuth2 refresh tokens that replace those of the settings.
+CREATE TABLE mailroom.secrets (
+    name   text PRIMARY KEY,
+    secret bytea NOT NULL                        -- sealed text
+);
+
 -- The random data key, encrypted (wrapped) by `secret_key`.
 CREATE TABLE mailroom.keys (
     number  integer PRIMARY KEY CHECK (number = 1),

@@ -1,4 +1,7 @@
-"""Stores the mails of the `capture` provider in the database: sealed, and a limited number."""
+"""Stores what providers put into the database, sealed: the mails of `capture`, a limited number, and secrets.
+
+Compare with `sqlite/provider_data.py`.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -40,6 +43,12 @@ _RAW: Final = "SELECT raw FROM mailroom.captured WHERE id = $1 ORDER BY number D
 
 _LOCK: Final = "LOCK TABLE mailroom.captured IN SHARE ROW EXCLUSIVE MODE"
 """One at a time: they delete each other's rows."""
+
+_SELECT_STORED: Final = "SELECT secret FROM mailroom.secrets WHERE name = $1"
+_REPLACE_STORED: Final = """
+    INSERT INTO mailroom.secrets (name, secret) VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE SET secret = excluded.secret
+"""
 
 
 class PostgresCaptured:
@@ -87,3 +96,20 @@ async def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> li
     await connection.execute(_INSERT, *zip(*rows, strict=True))
     await connection.execute(_TRIM)
     return [None] * len(rows)
+
+
+class PostgresSecrets:
+    """See `mailroom.sealing.SecretStore`."""
+
+    def __init__(self, database: Database, seal: Seal) -> None:
+        self._database = database
+        self._seal = seal
+
+    async def get(self, name: str) -> str | None:
+        """Return a secret; None: none is stored. Raises OutboxError, SealBroken."""
+        rows = await self._database.rows(_SELECT_STORED, name)
+        return self._seal.open(name, "secret", rows[0]["secret"]).decode() if rows else None
+
+    async def put(self, name: str, secret: str) -> None:
+        """Store a secret in place of the last one; durable when this returns. Raises OutboxError."""
+        await self._database.rows(_REPLACE_STORED, name, self._seal.seal(name, "secret", secret.encode()))
