@@ -26,7 +26,7 @@ class OperatorOutbox(Protocol):
         """Return records, newest first."""
 
     async def resolve(self, prefix: str) -> str:
-        """Return the id that begins so; it is an error if none does, or more than one."""
+        """Return the id that begins so, or has this provider's id; it is an error if none has, or several."""
 
     async def short_ids(self, ids: Sequence[str]) -> Mapping[str, str]:
         """Return for each id a prefix that `resolve` takes."""

@@ -62,6 +62,13 @@ _PREFIX: Final = """
      LIMIT 2
 """
 
+_OF_PROVIDER: Final = """
+    SELECT id FROM mailroom.messages WHERE provider_message_id = $1 AND provider_message_id <> ''
+     UNION ALL
+    SELECT id FROM mailroom.history WHERE provider_message_id = $1 AND provider_message_id <> ''
+     LIMIT 2
+"""
+
 _NEIGHBOURS: Final = """
     SELECT value,
            (SELECT max(id) FROM mailroom.messages WHERE id < value),
@@ -187,9 +194,12 @@ class PostgresRecords:
         return {provider: since for provider, since in await self._database.rows(_PAUSED)}  # noqa: C416 - likewise
 
     async def resolve(self, prefix: str) -> str:
-        """Return the id that begins so. Raises OutboxError when none does, or more than one."""
-        prefix = prefix.lower().replace("\0", "")
-        ids: list[str] = [row["id"] for row in await self._database.rows(_PREFIX, prefix)] if prefix else []
+        """Return the id that begins so, or has this provider's id. Raises OutboxError when none has, or several."""
+        prefix = prefix.replace("\0", "")
+        rows = await self._database.rows(_PREFIX, prefix.lower()) if prefix else []
+        if prefix and not rows:
+            rows = await self._database.rows(_OF_PROVIDER, prefix)
+        ids: list[str] = [row["id"] for row in rows]
         if not ids:
             raise OutboxError(f"there is no message {prefix}; records are deleted after `retention`")
         if len(ids) > 1:
