@@ -17,6 +17,8 @@ SCHEMA: Final = Path(__file__).parent / "schema"
 _OLDEST: Final = re.compile(r"-- oldest: (\d+)\b")
 _LOCK: Final = 0x4D41494C
 """Of all processes that start at the same time one migrates; the others wait."""
+_LOCK_MILLISECONDS: Final = 5000
+"""How long to wait for it, and for tables in use; then the server listens, answers 503, and tries again."""
 _MIGRATION_SECONDS: Final = 3600.0
 
 _CREATE: Final = """
@@ -26,7 +28,8 @@ _CREATE: Final = """
         oldest  integer NOT NULL  -- the oldest version whose programs work with this one
     )
 """
-_EXISTS: Final = "SELECT to_regclass('mailroom.schema') IS NOT NULL"
+# By a table: `to_regclass` would answer from a cache that waiting for the lock does not refresh.
+_EXISTS: Final = "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = 'mailroom' AND tablename = 'schema')"
 _VERSION: Final = "SELECT version, oldest FROM mailroom.schema ORDER BY version DESC LIMIT 1"
 _ADD_VERSION: Final = "INSERT INTO mailroom.schema (version, oldest) VALUES ($1, $2)"
 _WRAPPED: Final = "SELECT wrapped FROM mailroom.keys"
@@ -39,12 +42,11 @@ _SET_WRAPPED: Final = """
 async def prepare(database: Database, secret_keys: list[str], entropy: Entropy) -> Seal:
     """Bring the database to the newest schema, and return its seal; creates what a new database lacks.
 
-    Raises OutboxError, and SealBroken when no secret matches.
+    Raises OutboxError (CannotKeep while another process migrates), and SealBroken when no secret matches.
     """
 
     async def migrate(connection: Connection) -> Seal:
-        # Waiting for another process that migrates is no reason to fail.
-        await connection.execute("SET LOCAL lock_timeout = 0")
+        await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}")
         await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
         for number, sql in await _pending(connection):
             if number == 1:
@@ -53,6 +55,7 @@ async def prepare(database: Database, secret_keys: list[str], entropy: Entropy) 
             await connection.execute(_ADD_VERSION, number, _oldest(sql))
         return await _create_or_unlock_seal(connection, secret_keys, entropy)
 
+    await database.rows(_EXISTS)  # a database that does not answer is noticed before the long time limit
     return await database.run(migrate, seconds=_MIGRATION_SECONDS)
 
 

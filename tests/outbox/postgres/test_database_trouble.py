@@ -218,6 +218,13 @@ async def test_connections_that_are_cut_again_and_again_lose_nothing(
     assert set(stored) <= acknowledged | refused
 
 
+async def test_opening_a_database_that_does_not_answer_fails_in_time(open_outbox: Open, hole: tuple[Hole, str]) -> None:
+    """The server then listens and answers 503."""
+    proxy, through = hole
+    proxy.swallow()
+    await _refused(open_outbox(through))
+
+
 async def test_opening_without_a_database_says_why(open_outbox: Open, url: str) -> None:
     with pytest.raises(OutboxError, match="cannot be used"):
         await open_outbox("postgresql://postgres@127.0.0.1:9/postgres")

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mailroom.errors import OutboxError, SealBroken
+from mailroom.errors import CannotKeep, OutboxError, SealBroken
 from mailroom.message import Attempt, State
 from mailroom.outbox import Lease, Settlement
 from mailroom.outbox.postgres import migrations
+from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.postgres.migrations import SCHEMA
 from mailroom.outbox.postgres.postgres_operator import open_operator
 from tests.clock import START
@@ -32,6 +33,28 @@ async def test_processes_that_start_together_create_one_schema_and_one_key(open_
     one = message()
     await outboxes[0].put(one)
     assert (await claim_one(outboxes[5], START)).message == one
+
+
+async def test_a_process_does_not_wait_long_for_another_that_migrates(
+    open_outbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server listens meanwhile and answers 503; so it does if the database does not answer."""
+    monkeypatch.setattr(migrations, "_LOCK_MILLISECONDS", 50)
+    outbox = await open_outbox()
+    locked, done = asyncio.Event(), asyncio.Event()
+
+    async def migrate(connection: Connection) -> None:
+        await connection.execute(f"SELECT pg_advisory_xact_lock({migrations._LOCK})")
+        locked.set()
+        await done.wait()
+
+    migrating = asyncio.create_task(outbox._database.run(migrate, seconds=60))
+    await locked.wait()
+    with pytest.raises(CannotKeep, match="55P03"):
+        await open_outbox()
+    done.set()
+    await migrating
+    await open_outbox()
 
 
 async def test_a_compatible_newer_schema_is_used_by_both_versions(
