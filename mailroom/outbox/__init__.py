@@ -283,10 +283,7 @@ class Outbox(Protocol):
         """Return the providers that an operator has paused, and since when."""
 
     async def truncate_log(self) -> bool:
-        """Empty the database's own log, which still has sealed payloads of settled messages.
-
-        False: not possible while another process reads. PostgreSQL's log is not ours: nothing to do.
-        """
+        """Empty SQLite's log, which has sealed payloads of settled messages; False: another process is reading it."""
 
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""

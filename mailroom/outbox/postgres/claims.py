@@ -3,12 +3,13 @@
 Compare with `sqlite/operations.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mailroom.clock import Instant
 from mailroom.errors import SealBroken
-from mailroom.message import Priority
+from mailroom.message import Message, Priority
 from mailroom.outbox import ClaimLimit, ClaimResult, Leased
 from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.rows import MESSAGE_COLUMNS, leased_of
@@ -17,10 +18,10 @@ from mailroom.sealing import Seal
 # Held messages, and leases that outlive `expires_at`, have no moment at which they could be claimed. The newest of
 # several codes goes first.
 _DUE: Final = f"""
-    SELECT {MESSAGE_COLUMNS}
+    SELECT {MESSAGE_COLUMNS}, route
       FROM mailroom.messages
      WHERE priority = $1 AND due_at <= $2 AND expires_at > $2
-       AND (template = ANY($3::text[])) <> $4
+       AND (route = ANY($3::text[])) <> $4
        AND NOT (supersede_key IS NOT NULL AND EXISTS (
            SELECT 1
              FROM mailroom.messages AS newer
@@ -40,6 +41,13 @@ _HOLD: Final = """
        SET state = 'held', reason = bad.reason, owner = NULL, due_at = expires_at
       FROM unnest($1::text[], $2::text[]) AS bad (reason, id)
      WHERE messages.id = bad.id
+"""
+
+_REROUTE: Final = """
+    UPDATE mailroom.messages
+       SET route = other.route
+      FROM unnest($1::text[], $2::text[]) AS other (route, id)
+     WHERE messages.id = other.id
 """
 
 _NEXT: Final = """
@@ -63,15 +71,22 @@ class Claim:
     limits: tuple[ClaimLimit, ...]
     owner: str
     seal: Seal
+    route_of: Callable[[Message], str] | None = None
 
 
 async def claim(connection: Connection, claim: Claim) -> ClaimResult:
     """Lease messages that are due."""
     leased: list[Leased] = []
     unreadable: list[tuple[str, Any]] = []
-    for row in await _read_due(connection, claim):
+    rerouted: list[tuple[str, str]] = []
+    for *row, stored_route in await _read_due(connection, claim):
         try:
-            leased.append(leased_of(tuple(row), claim.seal))
+            one = leased_of(tuple(row), claim.seal)
+            route = claim.route_of(one.message) if claim.route_of else stored_route
+            if route == stored_route:
+                leased.append(one)
+            else:
+                rerouted.append((route, one.message.id))
         except SealBroken as error:  # it must not block the others
             unreadable.append((str(error), row[0]))
         except Exception as error:  # noqa: BLE001 - nor must any other defect
@@ -80,6 +95,9 @@ async def claim(connection: Connection, claim: Claim) -> ClaimResult:
         await connection.execute(_LEASE, [one.message.id for one in leased], claim.owner, claim.until)
     if unreadable:
         await connection.execute(_HOLD, *zip(*unreadable, strict=True))
+    if rerouted:
+        await connection.execute(_REROUTE, *zip(*rerouted, strict=True))
+    if unreadable or rerouted:
         return ClaimResult(tuple(leased), claim.now)
     return ClaimResult(tuple(leased), await connection.fetchval(_NEXT, claim.now))
 
@@ -93,7 +111,7 @@ async def _read_due(connection: Connection, claim: Claim) -> list[Any]:
             if priority is Priority.INVITATION:
                 left = min(left, limit.others)
             if left > 0:
-                rows = await connection.fetch(_DUE, int(priority), claim.now, limit.templates, limit.exclude, left)
+                rows = await connection.fetch(_DUE, int(priority), claim.now, limit.routes, limit.exclude, left)
                 due += rows
                 left -= len(rows)
     return due

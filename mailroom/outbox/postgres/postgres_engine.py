@@ -6,7 +6,7 @@ await outbox.close()
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -98,6 +98,7 @@ class PostgresOutbox(PostgresRecords):
         self,
         message: Message,
         *,
+        route: str = "",
         repeat_of: bytes | None = None,
         once: Sequence[DedupKey] = (),
         supersede_key: bytes | None = None,
@@ -106,8 +107,8 @@ class PostgresOutbox(PostgresRecords):
     ) -> PutResult:
         """Store a message; durable when this returns."""
         there = self._time.there
-        if "\0" in message.template:
-            raise ValueError("a template's name has no NUL")
+        if "\0" in message.template + route:
+            raise ValueError("names of templates and providers have no NUL")
         repeat_key = None if repeat_of is None else self._seal.key_of("repeat", repeat_of)
         mailbox = recipient_key(self._seal, message.recipient)
         message = replace(message, created_at=there(message.created_at), expires_at=there(message.expires_at))
@@ -120,6 +121,7 @@ class PostgresOutbox(PostgresRecords):
             lease=lease,
             due_at=None if due_at is None else there(due_at),
             owner=self._owner,
+            route=route,
         )
         request = PutRequest(
             row,
@@ -142,10 +144,12 @@ class PostgresOutbox(PostgresRecords):
             self._wakeups.send()
         return result
 
-    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
+    async def claim(
+        self, limits: Sequence[ClaimLimit], *, lease_seconds: float, route_of: Callable[[Message], str] | None = None
+    ) -> ClaimResult:
         """Lease due messages."""
         now = self._time.now()
-        claim = claims.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal)
+        claim = claims.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal, route_of)
         try:
             result = await self._database.run(lambda connection: claims.claim(connection, claim))
         except BaseException:

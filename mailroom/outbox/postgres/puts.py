@@ -24,10 +24,10 @@ from mailroom.outbox.rows import COLUMNS
 _INSERT: Final = f"""
     INSERT INTO mailroom.messages ({COLUMNS}, reason)
     SELECT id, state, template, priority, languages, created_at, expires_at, due_at, owner, attempts::json,
-           recipient_key, repeat_key, supersede_key, sealed, record, reason
+           recipient_key, repeat_key, supersede_key, sealed, record, route, reason
       FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::float8[], $7::float8[],
                   $8::float8[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[],
-                  $15::bytea[], $16::text[])
+                  $15::bytea[], $16::text[], $17::text[])
         AS new ({COLUMNS}, reason)
 """  # noqa: S608 - a constant
 

@@ -11,6 +11,9 @@ CREATE TABLE mailroom.messages (
     id                  text COLLATE "C" NOT NULL UNIQUE,                  -- UUIDv7, so it sorts by time
     state               text NOT NULL,           -- mailroom.message.State: queued, sending or held
     template            text NOT NULL,
+    -- Names of the providers in order, with commas; empty: those of all other messages. It is as the settings were when
+    -- the message was stored or last due: a claim corrects it.
+    route               text NOT NULL DEFAULT '',
     priority            smallint NOT NULL,       -- mailroom.message.Priority
     languages           text NOT NULL,           -- JSON: ["fr-CA", "en"]
     created_at          float8 NOT NULL,
