@@ -3,13 +3,13 @@
 Compare with `sqlite/operations.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mailroom.clock import Instant
 from mailroom.errors import SealBroken
-from mailroom.message import Message, Priority
+from mailroom.message import Priority
 from mailroom.outbox import ClaimLimit, ClaimResult, Leased
 from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.rows import MESSAGE_COLUMNS, leased_of
@@ -18,7 +18,7 @@ from mailroom.sealing import Seal
 # Held messages, and leases that outlive `expires_at`, have no moment at which they could be claimed. The newest of
 # several codes goes first.
 _DUE: Final = f"""
-    SELECT {MESSAGE_COLUMNS}, route
+    SELECT {MESSAGE_COLUMNS}
       FROM mailroom.messages
      WHERE priority = $1 AND due_at <= $2 AND expires_at > $2
        AND (route = ANY($3::text[])) <> $4
@@ -45,9 +45,9 @@ _HOLD: Final = """
 
 _REROUTE: Final = """
     UPDATE mailroom.messages
-       SET route = other.route
-      FROM unnest($1::text[], $2::text[]) AS other (route, id)
-     WHERE messages.id = other.id
+       SET route = other.route, state = 'queued', owner = NULL, due_at = least(created_at, expires_at)
+      FROM unnest($1::text[], $2::text[]) AS other (id, route)
+     WHERE messages.id = other.id AND messages.owner = $3
 """
 
 _NEXT: Final = """
@@ -71,22 +71,15 @@ class Claim:
     limits: tuple[ClaimLimit, ...]
     owner: str
     seal: Seal
-    route_of: Callable[[Message], str] | None = None
 
 
 async def claim(connection: Connection, claim: Claim) -> ClaimResult:
     """Lease messages that are due."""
     leased: list[Leased] = []
     unreadable: list[tuple[str, Any]] = []
-    rerouted: list[tuple[str, str]] = []
-    for *row, stored_route in await _read_due(connection, claim):
+    for row in await _read_due(connection, claim):
         try:
-            one = leased_of(tuple(row), claim.seal)
-            route = claim.route_of(one.message) if claim.route_of else stored_route
-            if route == stored_route:
-                leased.append(one)
-            else:
-                rerouted.append((route, one.message.id))
+            leased.append(leased_of(tuple(row), claim.seal))
         except SealBroken as error:  # it must not block the others
             unreadable.append((str(error), row[0]))
         except Exception as error:  # noqa: BLE001 - nor must any other defect
@@ -95,11 +88,13 @@ async def claim(connection: Connection, claim: Claim) -> ClaimResult:
         await connection.execute(_LEASE, [one.message.id for one in leased], claim.owner, claim.until)
     if unreadable:
         await connection.execute(_HOLD, *zip(*unreadable, strict=True))
-    if rerouted:
-        await connection.execute(_REROUTE, *zip(*rerouted, strict=True))
-    if unreadable or rerouted:
         return ClaimResult(tuple(leased), claim.now)
     return ClaimResult(tuple(leased), await connection.fetchval(_NEXT, claim.now))
+
+
+async def reroute(connection: Connection, routes: Mapping[str, str], owner: str) -> None:
+    """Queue leased messages again under other routes."""
+    await connection.execute(_REROUTE, list(routes), list(routes.values()), owner)
 
 
 async def _read_due(connection: Connection, claim: Claim) -> list[Any]:

@@ -6,7 +6,7 @@ await outbox.close()
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -144,12 +144,10 @@ class PostgresOutbox(PostgresRecords):
             self._wakeups.send()
         return result
 
-    async def claim(
-        self, limits: Sequence[ClaimLimit], *, lease_seconds: float, route_of: Callable[[Message], str] | None = None
-    ) -> ClaimResult:
+    async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
         """Lease due messages."""
         now = self._time.now()
-        claim = claims.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal, route_of)
+        claim = claims.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal)
         try:
             result = await self._database.run(lambda connection: claims.claim(connection, claim))
         except BaseException:
@@ -157,6 +155,10 @@ class PostgresOutbox(PostgresRecords):
             raise
         next_due = None if result.next_due is None else self._time.here(result.next_due)
         return ClaimResult(tuple(self._here(one) for one in result.leased), next_due)
+
+    async def reroute(self, routes: Mapping[str, str]) -> None:
+        """Queue leased messages again under other routes."""
+        await self._database.run(partial(claims.reroute, routes=routes, owner=self._owner))
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
         """Record that another attempt on a leased message begins; False: the lease was lost, do not dial."""
