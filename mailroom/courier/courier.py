@@ -160,7 +160,6 @@ class Courier:
             jobs |= self._monitor.jobs()
             jobs["slots"] = every(PATIENCE_SECONDS, self._end_waits, clock=self._clock)
             jobs["claim"] = self._claim_forever()
-            jobs["wake"] = self._wake_forever()
             jobs["probe"] = every(_PROBE_SECONDS, partial(self._release, 1), clock=self._clock)
         self._tasks = [asyncio.create_task(job, name=f"courier.{name}") for name, job in jobs.items()]
 
@@ -204,12 +203,6 @@ class Courier:
                 self._next_due = None  # from here on it is claimed, or a backlog; what becomes due meanwhile sets it
             if not (limits and await self._claim(limits)):
                 await self._rest()
-
-    async def _wake_forever(self) -> None:
-        """Claim when another process tells that it stored messages."""
-        while True:
-            await self._outbox.woken()
-            self._wake_at(self._clock.now())
 
     async def _claim(self, limits: Mapping[Slots, ClaimLimit]) -> bool:
         """Lease due messages for the slots that are free; return whether there were any."""
