@@ -14,9 +14,10 @@ from typing import Any, Final
 from mailroom import providers
 from mailroom.config import env_file, fields
 from mailroom.config.fields import PREFIX, SettingPath
-from mailroom.config.model import SQLITE, Settings
+from mailroom.config.model import Settings
 from mailroom.errors import Fault
 from mailroom.message import TEMPLATES
+from mailroom.outbox.by_url import SQLITE
 from mailroom.providers import ProviderSettings
 
 CONFIG: Final = "MAILROOM_CONFIG"

@@ -25,10 +25,11 @@ def sqlite_path(url: str) -> Path:
     return Path(url.removeprefix(SQLITE))
 
 
-def place_of(url: str) -> str:
-    """Return where the outbox is, to be shown: without user and password."""
+def place_of(url: str, *, absolute: bool = False) -> str:
+    """Return where the outbox is, to be shown: without user and password; `absolute`: with the whole path of a file."""
     if not is_postgres(url):
-        return str(sqlite_path(url))
+        path = sqlite_path(url)
+        return str(path.absolute() if absolute else path)
     parts = urlsplit(url)
     return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
