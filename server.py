@@ -20,7 +20,7 @@ import argparse
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,9 +44,8 @@ from mailroom.errors import MailroomError, SealBroken, SettingsError
 from mailroom.message import TEMPLATES
 from mailroom.metrics import Metrics
 from mailroom.outbox import Outbox
-from mailroom.outbox.sqlite.database import check
-from mailroom.outbox.deferred import UnavailableOutbox, open_with_retry
-from mailroom.outbox.sqlite.engine import WAIT_SECONDS, SqliteOutbox
+from mailroom.outbox.deferred import WAIT_SECONDS, UnavailableOutbox, open_with_retry
+from mailroom.outbox.by_url import check_outbox, open_outbox
 from mailroom.providers import Provider, ProviderSettings, ProviderContext, connect
 from mailroom.rendering.renderer import TemplateRenderer
 from mailroom.config.model import Settings
@@ -90,13 +89,13 @@ async def build(
     prepared: PreparedParts,
     wait_seconds: float | None = WAIT_SECONDS,
     *,
-    engine: type[SqliteOutbox] = SqliteOutbox,
+    open_outbox: Callable[..., Awaitable[Outbox]] = open_outbox,
     connect: Callable[[ProviderSettings, ProviderContext], Provider] = connect,
 ) -> Parts:
     """Open the outbox and connect the parts. Raises OutboxError or SealBroken; `wait_seconds` is that of `open`."""
     settings, clock = prepared.settings, prepared.clock
-    outbox = await engine.open(
-        settings.database_path,
+    outbox = await open_outbox(
+        settings.database_url,
         secret_keys=_secret_keys(settings),
         clock=clock,
         wait_seconds=wait_seconds,
@@ -228,7 +227,7 @@ async def serve(
     parent.send("listening", sockets)
     prepared = prepare(settings, clock)
     if parent.replaces:  # fail before the predecessor ends
-        check(settings.database_path, _secret_keys(settings))
+        check_outbox(settings.database_url, _secret_keys(settings))
     shutdown_seconds = settings.shutdown_timeout.total_seconds()
     parent.send(f"warm {shutdown_seconds}")
 

@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+from tests.postgres_server import PostgresServer
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how long an example takes depends on what else the machine does
@@ -66,3 +70,14 @@ async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     monkeypatch.setattr(loop, "time", lambda: usual() + ahead)
     return jump
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Return a running PostgreSQL that tests share; each makes a database of its own."""
+    with tempfile.TemporaryDirectory() as folder:  # not below pytest's, which only its owner may enter
+        Path(folder).chmod(0o755)
+        server = PostgresServer.create(Path(folder))
+        server.start()
+        yield server
+        server.stop("immediate")

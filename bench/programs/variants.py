@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 import uvloop
 
@@ -21,7 +22,15 @@ from mailroom import config, logs
 from mailroom.clock import Instant, SystemClock
 from mailroom.message import Attempt, Email, Message, Receipt
 from mailroom.outbox import ClaimLimit, ClaimResult, DedupKey, Lease, Leased, PutResult, Settlement, SettleResult
+from mailroom.outbox.by_url import sqlite_path
 from mailroom.outbox.sqlite.engine import SqliteOutbox
+
+
+async def open_in_memory(url: str, **options: Any) -> "InMemoryOutbox":
+    """Open an outbox that stores nothing."""
+    outbox = await InMemoryOutbox.open(sqlite_path(url), **options)
+    assert isinstance(outbox, InMemoryOutbox)
+    return outbox
 
 
 class InstantProvider:
@@ -98,7 +107,7 @@ def main() -> None:
     builds: dict[str, server.Build] = {
         "two-writes": server.build,
         "instant": partial(server.build, connect=lambda *_: InstantProvider()),
-        "in-memory": partial(server.build, engine=InMemoryOutbox),
+        "in-memory": partial(server.build, open_outbox=open_in_memory),
     }
     lines = logs.configure(sys.stderr)
     try:

@@ -10,6 +10,7 @@ from mailroom.config.overrides import Override
 from mailroom.errors import Fault, RenderingError, SettingsError
 from mailroom.lint import Finding, FindingGroup, group_findings, merge_findings
 from mailroom.message import Address
+from mailroom.outbox.by_url import place_of
 
 _LISTED = 3
 """How many files, kinds or languages are listed by name."""
@@ -122,7 +123,7 @@ def _print_summary(settings: Settings, cautions: list[str]) -> None:
             ("from", _mailbox(settings.sender)),
             ("delivered by", _describe_route(settings, senders.routes(settings)["default"])),
             *((str(one.when), _describe_override(settings, one)) for one in settings.overrides),
-            ("stored in", str(settings.database_path)),
+            ("stored in", place_of(settings.database_url)),
             ("listens on", f"{settings.host} port {settings.port}"),
             ("webhook", "open" if settings.webhook.signing_keys else "closed: no webhook.signing_keys"),
         ],

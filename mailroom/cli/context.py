@@ -1,98 +1,28 @@
 """The `mailroom` command group, and what all commands share: the settings, and the outbox."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import click
 
 from mailroom.cli.output import print_faults
-from mailroom.clock import Instant
 from mailroom.config import load, settings_file
 from mailroom.config.model import Settings
 from mailroom.errors import MailroomError, SettingsError
-from mailroom.message import Priority, State
-from mailroom.outbox import AttemptSummary, Depth, OperatorResult, Record
-from mailroom.sealing import SecretStore
+from mailroom.outbox.by_url import open_operator_outbox, place_of
+from mailroom.outbox.operator_outbox import OperatorOutbox
 from mailroom.text import printable
-
-
-class OperatorOutbox(Protocol):
-    """The outbox as commands use it, while servers run. Every method raises OutboxError."""
-
-    @property
-    def secrets(self) -> SecretStore:
-        """The secrets that providers got while they ran."""
-
-    async def get(self, id: str) -> Record | None:  # noqa: A002 - the field's word
-        """Return one message's record."""
-
-    async def find(
-        self, *, recipient: str | None = None, state: State | None = None, before: str | None = None, limit: int = 50
-    ) -> list[Record]:
-        """Return records, newest first."""
-
-    async def resolve(self, prefix: str) -> str:
-        """Return the id that begins so; it is an error if none does, or more than one."""
-
-    async def short_ids(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return for each id a prefix that `resolve` takes."""
-
-    async def depth(self) -> Mapping[Priority, Depth]:
-        """Return the number and age of waiting messages, by priority."""
-
-    async def held(self, *, priority: Priority | None = None) -> Mapping[str, int]:
-        """Return how many messages are held, by reason."""
-
-    async def tried(
-        self, *, since: Instant, accepted: Instant, priority: Priority | None = None, limit: int = -1
-    ) -> list[AttemptSummary]:
-        """Return the numbers of attempts by provider and outcome."""
-
-    async def paused(self) -> Mapping[str, Instant]:
-        """Return the paused providers, and since when."""
-
-    async def in_state(self, state: State) -> list[str]:
-        """Return the ids of all messages that wait in this state, oldest first."""
-
-    async def count_settled(self, *, before: Instant) -> int:
-        """Return how many settled messages were accepted before."""
-
-    async def retry(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
-        """Let queued and held messages be due now."""
-
-    async def cancel(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
-        """End queued and held messages unsent."""
-
-    async def hold(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
-        """Hold queued messages, and those whose process ended while they were sent."""
-
-    async def backup(self, target: Path, on_progress: Callable[[float], None]) -> None:
-        """Copy the database to a file. `on_progress` gets the percentage copied since its last call."""
-
-    async def prune(self, *, before: Instant, limit: int) -> int:
-        """Delete up to `limit` settled messages accepted before; return how many, 0: there are none left."""
-
-    async def pause(self, provider: str, *, now: Instant) -> bool:
-        """Pause a provider; False: it is paused already."""
-
-    async def resume(self, provider: str) -> bool:
-        """Resume a provider; False: it was not paused."""
-
-    async def close(self) -> None:
-        """Close the file."""
 
 
 async def open_outbox(settings: Settings) -> OperatorOutbox:
     """Open the outbox that these settings name. Raises OutboxError, SealBroken."""
-    from mailroom.outbox.sqlite.operator import open_for_operator  # noqa: PLC0415 - takes half of a command's start-up time; few need it
-
     keys = [key.get_secret_value() for key in settings.secret_key]
-    return await open_for_operator(settings.database_path, secret_keys=keys)
+    return await open_operator_outbox(settings.database_url, secret_keys=keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +60,7 @@ class CliContext:
             finally:
                 await outbox.close()
         except MailroomError as error:
-            raise click.ClickException(f"{settings.database_path}: {error}") from error
+            raise click.ClickException(f"{place_of(settings.database_url)}: {error}") from error
 
 
 _COMMANDS: Final = {

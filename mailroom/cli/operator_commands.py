@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import click
 
-from mailroom.cli.context import CliContext, OperatorOutbox, as_json
+from mailroom.cli.context import CliContext, as_json
 from mailroom.cli.output import iso_time, local_time, print_json, print_line, progress_bar
 from mailroom.clock import Instant
 from mailroom.config.durations import parse_duration
@@ -16,6 +16,7 @@ from mailroom.config.model import Settings
 from mailroom.config.senders import routes
 from mailroom.message import State
 from mailroom.outbox import OperatorResult
+from mailroom.outbox.operator_outbox import OperatorOutbox
 
 _STEP: Final = 100
 """Rows a transaction: about 5 ms, so that a server does not wait long for its own."""

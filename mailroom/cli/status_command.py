@@ -17,6 +17,7 @@ from mailroom.clock import Instant
 from mailroom.config.model import Settings
 from mailroom.message import Outcome, Priority
 from mailroom.outbox import AttemptSummary, Depth
+from mailroom.outbox.by_url import place_of
 
 _WINDOW_SECONDS: Final = 300.0
 _MOST_FAILURES: Final = 4
@@ -70,7 +71,7 @@ def _locations(cli: CliContext, settings: Settings) -> dict[str, str]:
     file = cli.file.absolute()
     return {
         "settings": str(file) if file.exists() else f"variables; there is no {file}",
-        "outbox": str(settings.database_path.absolute()),
+        "outbox": place_of(settings.database_url, absolute=True),
     }
 
 

@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
+from mailroom.config import database_url
 from mailroom.config.fields import SettingPath
-from mailroom.config.model import SQLITE, Settings
+from mailroom.config.model import Settings
 from mailroom.config.overrides import Override
 from mailroom.config.senders import providers_of
 from mailroom.config.sources import did_you_mean
 from mailroom.message import TEMPLATES
+from mailroom.outbox.by_url import SQLITE, is_postgres
 from mailroom.providers import ProviderSettings
 
 PathFault = tuple[SettingPath, str]
@@ -41,9 +43,6 @@ _PLACEHOLDER: Final = re.compile(r"…|replace[-_ ]this", re.IGNORECASE)
 """Placeholders for secrets in our examples."""
 _DRAIN: Final = timedelta(seconds=6)
 
-_NEEDS_POSTGRESQL: Final = (
-    "this needs PostgreSQL, which is not supported yet; run Mailroom on a host with persistent storage"
-)
 _EPHEMERAL_HOSTS: Final = {
     "DYNO": "Heroku",
     "K_SERVICE": "Cloud Run",
@@ -98,7 +97,7 @@ def warnings(settings: Settings) -> list[str]:
             )
         if any(earlier.when.includes(override.when) for earlier in settings.overrides[:index]):
             messages.append(f"overrides[{index}] is never used: an earlier override matches all of its mails")
-    if settings.role == "web":
+    if settings.role == "web" and not is_postgres(settings.database_url):
         messages.append('role = "web" on SQLite stores messages and sends none: it is for benchmarks')
     if settings.shutdown_timeout < _DRAIN:
         messages.append(
@@ -180,19 +179,21 @@ def _secrets(settings: Settings, *, dev: bool) -> Iterator[PathFault]:
 
 def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[PathFault]:
     url, path = settings.database_url, ("database_url",)
-    if url.startswith(("postgres://", "postgresql://")):
-        yield path, "PostgreSQL is not supported yet; use SQLite: sqlite:///data/mailroom.db"
+    if is_postgres(url):
+        for problem in database_url.find_problems(url):
+            yield path, problem
         return
     name = url.removeprefix(SQLITE)
     if name in (url, "", ":memory:") or "?" in name or "\0" in name or name.endswith("/"):
-        yield path, "name a file: sqlite:///data/mailroom.db, or sqlite:////var/lib/mailroom/mailroom.db"
+        known = "sqlite:///data/mailroom.db, sqlite:////var/lib/mailroom/mailroom.db"
+        yield path, f"name a file ({known}) or a database (postgresql://user:password@host/database)"
         return
     if settings.role == "worker":
-        yield ("role",), "a worker needs PostgreSQL, which is not supported yet: on SQLite one process does all"
+        yield ("role",), 'a worker needs PostgreSQL (database_url = "postgresql://…"): on SQLite one process does all'
     for variable, host in _EPHEMERAL_HOSTS.items():
         if environ.get(variable):
             problem = f"{host} (known by {variable}) loses its disk at every restart, and SQLite with it"
-            yield path, f"{problem}: {_NEEDS_POSTGRESQL}"
+            yield path, f'{problem}: use PostgreSQL, database_url = "postgresql://…"'
             return
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
@@ -17,8 +17,6 @@ from mailroom.outbox.limits import RateLimit
 from mailroom.providers import Mailbox, ProviderSettings
 from mailroom.rendering import Brand
 from mailroom.rendering.links import DANGEROUS_SCHEMES, SCHEME
-
-SQLITE: Final = "sqlite:///"
 
 
 class Section(BaseModel):
@@ -223,7 +221,11 @@ class Settings(Section):
 
     sender: Mailbox = Field(alias="from", description="From address of the mails; a provider can have its own")
     reply_to: Mailbox | None = Field(None, description="Reply-To address")
-    database_url: str = Field("sqlite:///data/mailroom.db", description="file of the outbox")
+    database_url: str = Field(
+        "sqlite:///data/mailroom.db",
+        description="the outbox: a file on this machine, or for any number of machines "
+        "`postgresql://user:password@host/database?sslmode=verify-full` (docs/postgresql.md)",
+    )
     secret_key: Secrets = Field(
         description="encrypts the outbox (see `mailroom keygen`); of several the first encrypts, all decrypt (rotation)"
     )
@@ -266,7 +268,9 @@ class Settings(Section):
         description="a code ends unsent once a newer one for the same recipient, type, application and ip was sent",
     )
     role: Literal["all", "web", "worker"] = Field(
-        "all", description="`web` stores messages and does not send them: for benchmarks"
+        "all",
+        description="on PostgreSQL: `web` stores messages and does not send them, `worker` sends them and listens for "
+        "`/livez`, `/readyz` and `/metrics` only",
     )
     connector: Connector = Field(Connector(), description="")
     webhook: Webhook = Field(Webhook(), description="")
@@ -285,8 +289,3 @@ class Settings(Section):
     )
     console: Console = Field(Console(), description="")
     dev: bool = Field(default=False, exclude=True, description="set by --dev only")
-
-    @property
-    def database_path(self) -> Path:
-        """The SQLite file."""
-        return Path(self.database_url.removeprefix(SQLITE))

@@ -14,9 +14,10 @@ from typing import Any, Final
 from mailroom import providers
 from mailroom.config import env_file, fields
 from mailroom.config.fields import PREFIX, SettingPath
-from mailroom.config.model import SQLITE, Settings
+from mailroom.config.model import Settings
 from mailroom.errors import Fault
 from mailroom.message import TEMPLATES
+from mailroom.outbox.by_url import SQLITE
 from mailroom.providers import ProviderSettings
 
 CONFIG: Final = "MAILROOM_CONFIG"
@@ -144,7 +145,8 @@ class RawConfig:
         parse: Callable[[str, Any], Any] = _parse
         if setting is None and segments[-1].upper().endswith("_FILE"):
             setting, parse = self._resolve([*segments[:-1], segments[-1][: -len("_FILE")]]), _read_secret
-            if setting is not None and not fields.is_secret(setting[1]):
+            # The database's URL is shown without its password, and has one.
+            if setting is not None and not fields.is_secret(setting[1]) and setting[0] != ("database_url",):
                 setting = None
         if setting is None:
             self.faults.append(Fault(name, f"unknown setting{self._suggest(segments)}"))

@@ -43,7 +43,7 @@ from mailroom.outbox import (
 from mailroom.rendering import Renderer
 
 LEASE_SECONDS: Final = 300.0
-"""Longer than all attempts of one round may take. On SQLite a predecessor's leases end when its lock is ours."""
+"""Longer than all attempts of one round may take. Those of a dead process end sooner, see the engines."""
 _POLL_SECONDS: Final = 1.0
 """How often to claim again after a claim that failed, or while no slot is free."""
 _PROBE_SECONDS: Final = 300.0

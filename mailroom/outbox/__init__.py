@@ -5,7 +5,7 @@
     await outbox.settle(Settlement(id, State.SENT, attempts))    # settled, or queued or held again
 
 Every change is durable when its call returns; concurrent calls share one transaction (group commit). `sqlite/`
-implements the protocol; every implementation must pass the tests in `tests/outbox/contract.py`.
+and `postgres/` implement the protocol; every implementation must pass the tests in `tests/outbox/contract.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -276,14 +276,14 @@ class Outbox(Protocol):
     async def was_changed(self) -> bool:
         """Return whether another process has written since the last call; the first call returns True."""
 
+    async def woken(self) -> None:
+        """Return when another process has told that messages wait; never where there are no others."""
+
     async def paused(self) -> Mapping[str, Instant]:
         """Return the providers that an operator has paused, and since when."""
 
     async def truncate_log(self) -> bool:
-        """Empty the database's own log, which still has sealed payloads of settled messages.
-
-        False: not possible while another process reads. PostgreSQL's log is not ours: nothing to do.
-        """
+        """Empty SQLite's log, which has sealed payloads of settled messages; False: another process is reading it."""
 
     async def languages(self, recipient: str) -> tuple[str, ...]:
         """Return the languages of the last mail to this address that had any, or ()."""

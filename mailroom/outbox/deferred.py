@@ -10,6 +10,8 @@ from mailroom.errors import CannotKeep, OutboxError, OutboxInUse
 
 T = TypeVar("T")
 
+WAIT_SECONDS: Final = 12.0
+"""How long to wait for another process that has the outbox: longer than its `shutdown_timeout`."""
 _RETRY_SECONDS: Final = 2.0
 _LOG_SECONDS: Final = 60.0
 

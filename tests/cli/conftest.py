@@ -14,13 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mailroom import providers
-from mailroom.cli.context import CliContext, OperatorOutbox, mailroom
+from mailroom.cli.context import CliContext, mailroom
 from mailroom.clock import Instant
 from mailroom.config import template_sources
 from mailroom.config.model import Settings
 from mailroom.errors import OutboxError
 from mailroom.message import Attempt, Outcome, Priority, State
 from mailroom.outbox import AttemptSummary, Depth, Record
+from mailroom.outbox.operator_outbox import OperatorOutbox
 from mailroom.rendering.renderer import BUNDLED, TemplateRenderer
 
 SETTINGS = """

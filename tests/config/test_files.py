@@ -9,6 +9,7 @@ import trustme
 from mailroom.config import load
 from mailroom.config.model import Settings
 from mailroom.errors import Fault, SettingsError
+from mailroom.outbox.by_url import sqlite_path
 
 FILE = f"""
 from = "Acme <no-reply@acme.example>"
@@ -100,22 +101,22 @@ def test_paths_in_the_file_are_relative_to_it() -> None:
         Path("etc/ca.pem").write_bytes(Path(authority).read_bytes())
     settings = load(environ={}, config=Path("etc/mailroom.toml"))
     assert settings.templates == Path("etc/mine")
-    assert settings.database_path == Path("etc/data/mailroom.db")
+    assert sqlite_path(settings.database_url) == Path("etc/data/mailroom.db")
     assert getattr(settings.providers["relay"], "ca_file", None) == Path("etc/ca.pem")
     environ = {"MAILROOM_TEMPLATES": "mine", "DATABASE_URL": "sqlite:///m.db"}
     settings = load(environ=environ, config=Path("etc/mailroom.toml"))
-    assert (settings.templates, settings.database_path) == (Path("mine"), Path("m.db"))
+    assert (settings.templates, sqlite_path(settings.database_url)) == (Path("mine"), Path("m.db"))
 
 
 def test_an_absolute_path_stays() -> None:
     Path("etc").mkdir()
     Path("etc/mailroom.toml").write_text(f'database_url = "sqlite:////var/lib/m.db"\n{FILE}')
-    assert load(environ={}, config=Path("etc/mailroom.toml")).database_path == Path("/var/lib/m.db")
+    assert sqlite_path(load(environ={}, config=Path("etc/mailroom.toml")).database_url) == Path("/var/lib/m.db")
 
 
 def test_what_development_stores_is_beside_the_file() -> None:
     Path("etc").mkdir()
     Path("etc/mailroom.toml").touch()
     settings = load(environ={}, config=Path("etc/mailroom.toml"), dev=True)
-    assert settings.database_path == Path("etc/data/dev.db")
+    assert sqlite_path(settings.database_url) == Path("etc/data/dev.db")
     assert Path("etc/data/dev-secret-key").is_file()

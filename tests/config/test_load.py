@@ -265,7 +265,7 @@ def test_no_fault_shows_a_secret() -> None:
         environ={
             "MAILROOM_PASWORD": "hush4",
             "MAILROOM_METRICS_TOKEN": " ",
-            "MAILROOM_DATABASE_URL": "postgres://u:hush5@h/d",
+            "MAILROOM_DATABASE_URL": "postgres://u:hush5@h/d?sslmode=hush8",
             "MAILROOM_WEBHOOK__SIGNING_KEYS": '["hush6", {}]',
         },
     )
@@ -283,7 +283,7 @@ def test_no_fault_shows_a_secret() -> None:
 
 def test_platforms_set_port_host_and_database_url() -> None:
     settings = loaded(FILE, PORT="5000", HOST="::", DATABASE_URL="sqlite:////data/m.db")
-    assert (settings.port, settings.host, settings.database_path) == (5000, "::", Path("/data/m.db"))
+    assert (settings.port, settings.host, settings.database_url) == (5000, "::", "sqlite:////data/m.db")
 
 
 def test_port_implies_that_all_addresses_are_listened_on() -> None:
@@ -476,9 +476,45 @@ def test_an_invalid_or_dangerous_link_scheme_is_a_fault(scheme: str, complaint: 
     assert complaint in problem
 
 
-@pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://h/d"])
-def test_postgresql_is_not_supported_yet(url: str) -> None:
-    assert "PostgreSQL is not supported yet" in faults(environ=ENOUGH | {"DATABASE_URL": url})["DATABASE_URL"]
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u:p%40@h/d",
+        "postgresql://h/d?sslmode=verify-full&target_session_attrs=primary",
+        "postgresql://a:5432,[::1]:5433/d?pgbouncer=true",
+        "postgresql:///d?host=/run/postgresql",
+    ],
+)
+@pytest.mark.parametrize("role", ["all", "web", "worker"])
+def test_postgresql_has_every_role(url: str, role: str) -> None:
+    """Without warnings; also on hosts that lose their disk."""
+    settings = loaded(f'role = "{role}"\n{FILE}', DATABASE_URL=url, DYNO="web.1")
+    assert (settings.database_url, settings.role) == (url, role)
+    assert not warnings(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("postgresql:///d", "no host"),
+        ("postgresql://u:pass:word@h:x/d", "%3A"),
+        ("postgresql://u:p#@h/d", "%23"),
+        ("postgresql://h/d?sslmod=require", "did you mean sslmode?"),
+        ("postgresql://h/d?sslmode=yes", "verify-full"),
+        ("postgresql://h/d?target_session_attrs=master", "read-write"),
+        ("postgresql://h/d?sslrootcert=/nowhere/ca.pem", "sslrootcert=/nowhere/ca.pem"),
+    ],
+)
+def test_faults_in_the_url_of_a_database_are_named(url: str, complaint: str) -> None:
+    assert complaint in faults(environ=ENOUGH | {"DATABASE_URL": url})["DATABASE_URL"]
+
+
+def test_the_url_of_the_database_may_be_in_a_file(tmp_path: Path) -> None:
+    """It has a password."""
+    file = tmp_path / "url"
+    file.write_text("postgresql://u:hush@h/d\n")
+    settings = loaded(FILE, MAILROOM_DATABASE_URL_FILE=str(file))
+    assert settings.database_url == "postgresql://u:hush@h/d"
 
 
 @pytest.mark.parametrize(
@@ -567,7 +603,7 @@ def test_dev_needs_no_settings() -> None:
     settings = developing()
     assert settings.dev is True
     assert [provider.type for provider in settings.providers.values()] == ["capture"]
-    assert (settings.host, settings.database_path) == ("127.0.0.1", Path("data/dev.db"))
+    assert (settings.host, settings.database_url) == ("127.0.0.1", "sqlite:///data/dev.db")
     assert settings.connector.authorization == ()
     assert settings.sender.name == "Mailroom"
 

@@ -205,7 +205,13 @@ async def writer(server: Server, journal: Path, rate: float) -> AsyncIterator[No
 
 
 async def kill_repeatedly(
-    directory: Path, *, kills: int, seed: int, rate: float, shows_progress: bool = False
+    directory: Path,
+    *,
+    kills: int,
+    seed: int,
+    rate: float,
+    shows_progress: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Kill the server so many times under so many mails a second, and judge."""
     chance = random.Random(seed)
@@ -213,7 +219,8 @@ async def kill_repeatedly(
     lives: list[Life] = []
     async with sink() as smtp:
         provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {smtp.port}\ntls = "none"'
-        server = Server(directory, configuration(provider, code_lifetime=f"{CODE_LIFETIME:.0f}s"))
+        settings = configuration(provider, code_lifetime=f"{CODE_LIFETIME:.0f}s")
+        server = Server(directory, settings, environment=environment)
         async with server:
             ready_at = time.time()
             async with writer(server, journal, rate):

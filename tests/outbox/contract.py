@@ -1,4 +1,4 @@
-"""The contract, on SQLite. Subclass `OutboxContract` and give it an `outbox` fixture on the `clock`."""
+"""The contract of every engine. Subclass `OutboxContract` and give it an `outbox` fixture on the `clock`."""
 
 import asyncio
 from itertools import count
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from mailroom.errors import OutboxError
 from mailroom.message import MASK, Address, Attempt, Email, Message, Outcome, Priority, State, new_id
 from mailroom.outbox import (
     HELD_EXHAUSTED,
@@ -471,6 +472,20 @@ class OutboxContract:
         assert len(await outbox.expire(now=START + 300, limit=10)) == 1
         assert not (await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))).is_recorded
 
+    async def test_a_process_whose_lease_was_taken_over_changes_nothing(self, outbox: Outbox) -> None:
+        """It neither records an attempt nor settles: another process sends the message now."""
+        await outbox.put(message())
+        leased = await claim_one(outbox, START)
+        ours = outbox._owner  # type: ignore[attr-defined]  # every engine's
+        outbox._owner = "another process"  # type: ignore[attr-defined]  # likewise
+        assert not await outbox.attempt(leased.message.id, leased.attempts)
+        for state in (State.SENT, State.QUEUED):
+            assert not (await outbox.settle(Settlement(leased.message.id, state, ()))).is_recorded
+        record = await _record(outbox, leased.message)
+        assert (record.state, record.attempts) == (State.SENDING, leased.attempts)
+        outbox._owner = ours  # type: ignore[attr-defined]  # likewise
+        assert (await outbox.settle(Settlement(leased.message.id, State.SENT, leased.attempts))).is_recorded
+
     # Held
 
     async def test_a_held_message_is_not_claimed_until_it_is_released(self, outbox: Outbox) -> None:
@@ -636,6 +651,23 @@ class OutboxContract:
         assert [record.id for record in await outbox.find(recipient="bob@example.com", state=State.QUEUED)] == [bob.id]
         assert await outbox.find(recipient="no address") == []
         assert await outbox.get(message().id) is None
+
+    async def test_a_message_is_found_by_its_providers_id(self, outbox: Outbox) -> None:
+        """Settled, or waiting again; ids of several mails or of none are refused."""
+        sent, again, twin = message(), message(START + 1), message(START + 2)
+        for one, state, theirs in (
+            (sent, State.SENT, "Their-1"),
+            (again, State.QUEUED, "Their-2"),
+            (twin, State.SENT, "Their-2"),
+        ):
+            await outbox.put(one, lease=Lease("main", 300))
+            await outbox.settle(Settlement(one.id, state, (), provider_message_id=theirs))
+        resolve = outbox.resolve  # type: ignore[attr-defined]  # every engine has it, for operators
+        assert await resolve("Their-1") == sent.id
+        assert await resolve(again.id) == again.id
+        for unknown in ("their-1", "Their-2", ""):
+            with pytest.raises(OutboxError):
+                await resolve(unknown)
 
     async def test_free_bytes_is_a_number_or_none(self, outbox: Outbox) -> None:
         """A number of octets, or None."""

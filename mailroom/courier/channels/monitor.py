@@ -56,6 +56,7 @@ class Monitor:
         """Return coroutines that run until they are cancelled, by name."""
         jobs = {
             "operator": every(_OPERATOR_SECONDS, self._follow_operator, clock=self._clock),
+            "others": self._follow_others(),
             "progress": every(_PROGRESS_SECONDS, self._check_progress, clock=self._clock),
         }
         for name, channel in self._channels.items():
@@ -93,6 +94,12 @@ class Monitor:
             self._has_recovered = True
         while channel.rates.is_limited and (limit := channel.check_limits()):
             self._reporter.limited(provider, limit, channel.rates)
+            self._wake()
+
+    async def _follow_others(self) -> None:
+        """Claim when another process tells that messages wait."""
+        while True:
+            await self._outbox.woken()
             self._wake()
 
     async def _follow_operator(self) -> None:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import apsw
 
@@ -27,6 +26,7 @@ from mailroom.outbox import (
     Settlement,
     SettleResult,
 )
+from mailroom.outbox.deferred import WAIT_SECONDS
 from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.outbox.sqlite import operations
@@ -48,9 +48,6 @@ from mailroom.outbox.sqlite.provider_data import SqliteCaptured, SqliteSecrets
 from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
 from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Entropy, Seal
-
-WAIT_SECONDS: Final = 12.0
-"""Longer than the `shutdown_timeout` of the previous process."""
 
 
 class SqliteOutbox(SqliteRecords):
@@ -226,6 +223,10 @@ class SqliteOutbox(SqliteRecords):
         version = await self._writer.data_version()
         changed, self._data_version = version != self._data_version, version
         return changed
+
+    async def woken(self) -> None:
+        """Never return: one process serves from the file."""
+        await asyncio.get_running_loop().create_future()
 
     async def truncate_log(self) -> bool:
         """Empty SQLite's log, which still has the payloads of settled messages; False: another process reads it."""

@@ -58,6 +58,9 @@ _PAUSED: Final = "SELECT provider, since FROM paused ORDER BY provider"
 
 _PREFIX: Final = "SELECT id FROM messages WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2"
 
+# It has no index: this reads all messages, after the id was not found.
+_OF_PROVIDER: Final = "SELECT id FROM messages WHERE provider_message_id = ? ORDER BY id DESC LIMIT 2"
+
 _NEIGHBOURS: Final = """
     SELECT value,
            (SELECT max(id) FROM messages WHERE id < value),
@@ -223,8 +226,10 @@ class SqliteRecords:
         return {provider: since for provider, since in await self._reader.rows(_PAUSED)}  # noqa: C416 - likewise
 
     async def resolve(self, prefix: str) -> str:
-        """Return the id that begins so. Raises OutboxError when none does, or more than one."""
+        """Return the id that begins so, or has this provider's id. Raises OutboxError when none has, or several."""
         ids: list[str] = [id_ for (id_,) in await self._reader.rows(_PREFIX, (prefix.lower(),))] if prefix else []
+        if prefix and not ids:
+            ids = [id_ for (id_,) in await self._reader.rows(_OF_PROVIDER, (prefix,))]
         if not ids:
             raise OutboxError(f"there is no message {prefix}; records are deleted after `retention`")
         if len(ids) > 1:

@@ -1,0 +1,96 @@
+"""Runs operations of one kind, all that wait in one transaction (group commit).
+
+puts = Batches(database, put_all)
+result = await puts.run(request)          # put_all gets the requests of all callers that wait
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from mailroom.errors import CannotKeep
+from mailroom.outbox.postgres.database_pool import ANSWER_SECONDS, Connection, Database
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+Work: TypeAlias = Callable[[Connection, Sequence[Argument]], Awaitable[Sequence[Result | Exception]]]
+"""Works on a list of arguments within a transaction; returns a result for each, or the exception for its caller."""
+
+_MAX_OPERATIONS: Final = 128
+"""Operations per transaction. Each code takes an advisory lock, of which a small server has some thousands."""
+
+
+class _Operation(msgspec.Struct, frozen=True, eq=False):
+    argument: Any
+    future: "asyncio.Future[Any]"
+
+
+class Batches(Generic[Argument, Result]):
+    """Runs batches of one kind of work, one after the other."""
+
+    def __init__(self, database: Database, work: Work[Argument, Result], *, seconds: float = ANSWER_SECONDS) -> None:
+        self._database = database
+        self._work = work
+        self._seconds = seconds
+        self._waiting: list[_Operation] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def run(self, argument: Argument) -> Result:
+        """Return the operation's result once it is durable.
+
+        Raises CannotKeep when it was not within the batches' `seconds`, and whatever the work raises. An operation
+        whose caller has given up is not begun.
+        """
+        if self._closed:
+            raise CannotKeep("the outbox is closed")
+        operation = _Operation(argument, asyncio.get_running_loop().create_future())
+        self._waiting.append(operation)
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        try:
+            async with asyncio.timeout(self._seconds):
+                result: Result = await operation.future
+        except TimeoutError as error:
+            raise CannotKeep(f"the database did not answer within {self._seconds:g} s") from error
+        return result
+
+    async def close(self) -> None:
+        """Finish the operations that wait."""
+        self._closed = True
+        while self._flushing:
+            await asyncio.shield(self._flushing)
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # let requests that have arrived join this transaction
+            batch, self._waiting = self._waiting[:_MAX_OPERATIONS], self._waiting[_MAX_OPERATIONS:]
+            await self._run([operation for operation in batch if not operation.future.done()])
+        self._flushing = None
+
+    async def _run(self, operations: list[_Operation]) -> None:
+        """Run operations in one transaction; if one of them makes it fail, each in its own."""
+        if not operations:
+            return
+        arguments = [operation.argument for operation in operations]
+        try:
+            results = await self._database.run(
+                lambda connection: self._work(connection, arguments), seconds=self._seconds
+            )
+        except Exception as error:  # noqa: BLE001 - the callers get it
+            if isinstance(error, CannotKeep) or len(operations) == 1:
+                results = [error] * len(operations)
+            else:
+                for operation in operations:
+                    await self._run([operation])
+                return
+        for operation, result in zip(operations, results, strict=True):
+            if operation.future.done():  # its caller was cancelled, or has given up
+                continue
+            if isinstance(result, Exception):
+                operation.future.set_exception(result)
+            else:
+                operation.future.set_result(result)

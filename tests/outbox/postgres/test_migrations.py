@@ -1,0 +1,166 @@
+"""The schema: who creates and migrates it, and which programs work with which version."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mailroom.errors import CannotKeep, OutboxError, SealBroken
+from mailroom.message import Attempt, State
+from mailroom.outbox import Lease, Settlement
+from mailroom.outbox.postgres import migrations
+from mailroom.outbox.postgres.database_pool import Connection
+from mailroom.outbox.postgres.migrations import SCHEMA
+from mailroom.outbox.postgres.postgres_operator import open_operator
+from tests.clock import START
+from tests.outbox.contract import claim_one, email, message
+from tests.outbox.postgres.conftest import SECRET, Open
+from tests.postgres_server import PostgresServer
+
+
+def _next_schema(tmp_path: Path, sql: str) -> Path:
+    """Return a folder with our migrations and one more."""
+    folder = tmp_path / "schema"
+    folder.mkdir()
+    for ours in SCHEMA.iterdir():
+        (folder / ours.name).write_text(ours.read_text())
+    (folder / f"postgres-{len(list(SCHEMA.iterdir())) + 1}.sql").write_text(sql)
+    return folder
+
+
+async def test_processes_that_start_together_create_one_schema_and_one_key(open_outbox: Open) -> None:
+    outboxes = await asyncio.gather(*(open_outbox() for _ in range(6)))
+    one = message()
+    await outboxes[0].put(one)
+    assert (await claim_one(outboxes[5], START)).message == one
+
+
+async def test_a_process_does_not_wait_long_for_another_that_migrates(
+    open_outbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server listens meanwhile and answers 503; so it does if the database does not answer."""
+    monkeypatch.setattr(migrations, "_LOCK_MILLISECONDS", 50)
+    outbox = await open_outbox()
+    locked, done = asyncio.Event(), asyncio.Event()
+
+    async def migrate(connection: Connection) -> None:
+        await connection.execute(f"SELECT pg_advisory_xact_lock({migrations._LOCK})")
+        locked.set()
+        await done.wait()
+
+    migrating = asyncio.create_task(outbox._database.run(migrate, seconds=60))
+    await locked.wait()
+    with pytest.raises(CannotKeep, match="55P03"):
+        await open_outbox()
+    done.set()
+    await migrating
+    await open_outbox()
+
+
+async def test_a_compatible_newer_schema_is_used_by_both_versions(
+    open_outbox: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """A rolling deploy: the next version migrates while today's runs; then today's even starts again."""
+    today = await open_outbox()
+    one, other = message(), message()
+    await today.put(one)
+    sql = "-- oldest: 1\nALTER TABLE mailroom.messages ADD COLUMN tenant text NOT NULL DEFAULT 'x';"
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "SCHEMA", _next_schema(tmp_path, sql))
+        following = await open_outbox()
+        assert [tuple(row) for row in await following._database.rows("SELECT tenant FROM mailroom.messages")] == [
+            ("x",)
+        ]
+    leased = await claim_one(following, START)
+    assert leased.message == one
+    await today.put(other)
+    assert (await following.settle(Settlement(one.id, State.SENT, leased.attempts))).is_recorded
+    restarted = await open_outbox()
+    assert await restarted.get(other.id)
+    operator = await open_operator(url, secret_keys=[SECRET])
+    assert len(await operator.find()) == 2
+    await operator.close()
+
+
+async def test_an_incompatible_newer_schema_is_refused(
+    open_outbox: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """By servers and commands, with what to do."""
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "SCHEMA", _next_schema(tmp_path, "-- oldest: 2\nCREATE TABLE mailroom.more (x int);"))
+        await open_outbox()
+    with pytest.raises(OutboxError, match="newer Mailroom"):
+        await open_outbox()
+    with pytest.raises(OutboxError, match="newer Mailroom"):
+        await open_operator(url, secret_keys=[SECRET])
+
+
+async def test_a_failing_migration_leaves_the_older_version(
+    open_outbox: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer
+) -> None:
+    """Each start is one transaction."""
+    await open_outbox()
+    with monkeypatch.context() as patch:
+        sql = "-- oldest: 1\nCREATE TABLE mailroom.half (x int); ALTER TABLE mailroom.nowhere ADD COLUMN x int;"
+        patch.setattr(migrations, "SCHEMA", _next_schema(tmp_path, sql))
+        with pytest.raises(OutboxError, match="nowhere"):
+            await open_outbox()
+    assert (await (await open_outbox()).put(message())).fresh
+    assert postgres.psql("SELECT to_regclass('mailroom.half') IS NULL, max(version) FROM mailroom.schema") == "t|1\n"
+
+
+async def test_a_command_does_not_create_the_schema(url: str, postgres: PostgresServer) -> None:
+    with pytest.raises(OutboxError, match="serve it once"):
+        await open_operator(url, secret_keys=[SECRET])
+    assert postgres.psql("SELECT to_regnamespace('mailroom') IS NULL") == "t\n"
+
+
+async def test_another_secret_key_does_not_open_the_outbox(open_outbox: Open, url: str) -> None:
+    await open_outbox()
+    with pytest.raises(SealBroken, match="secret_key does not match"):
+        await open_outbox(secret_keys=["another"])
+    with pytest.raises(SealBroken):
+        await open_operator(url, secret_keys=["another"])
+
+
+async def test_the_secret_key_can_be_replaced(open_outbox: Open) -> None:
+    """First both are configured, the new one first; then the new one alone."""
+    first = await open_outbox()
+    one = message()
+    await first.put(one)
+    await open_outbox(secret_keys=["new", SECRET])
+    assert (await claim_one(await open_outbox(secret_keys=["new"]), START)).message == one
+
+
+async def test_no_secret_is_readable_in_the_database(open_outbox: Open, postgres: PostgresServer) -> None:
+    """Neither while a message waits nor once it is settled; the payload is gone then."""
+    outbox = await open_outbox()
+    one = message(ip="203.0.113.9")
+    await outbox.put(one, repeat_of=b'{"code":"739105"}', supersede_key=b"ada@example.com", lease=Lease("main", 300))
+    await outbox.captured.keep(email(one.id))
+    secrets = ("739105", "s3cr3t-t0ken", "n0te-of-theirs", "ada@example.com", "203.0.113.9", SECRET)
+
+    def seen() -> list[str]:
+        content = postgres.run("pg_dump", "--inserts", postgres.dsn())
+        assert one.id in content
+        hexed = [secret.encode().hex() for secret in secrets]
+        return [secret for secret in (*secrets, *hexed) if secret in content.lower()]
+
+    assert seen() == []
+    await outbox.settle(Settlement(one.id, State.SENT, (Attempt("main", START),)))
+    assert seen() == []
+    assert postgres.psql("SELECT count(*) FROM mailroom.messages") == "0\n"
+
+
+async def test_a_row_that_was_tampered_with_is_held(open_outbox: Open, postgres: PostgresServer) -> None:
+    """Other messages are claimed."""
+    outbox = await open_outbox()
+    victim, other = message(), message(START + 1)
+    for one in (victim, other):
+        await outbox.put(one)
+    sealed = f"(SELECT sealed FROM mailroom.messages WHERE id = '{other.id}')"
+    postgres.psql(f"UPDATE mailroom.messages SET sealed = {sealed} WHERE id = '{victim.id}'")
+    assert (await claim_one(outbox, START + 2)).message == other
+    record = await outbox.get(victim.id)
+    assert record
+    assert (record.state, "another program" in record.reason) == (State.HELD, True)
