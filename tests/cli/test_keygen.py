@@ -1,10 +1,13 @@
 """`mailroom keygen`."""
 
+import errno
 import json
 import re
 import stat
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from mailroom.config import load
 from tests.cli.conftest import Operator
@@ -117,3 +120,18 @@ def test_what_cannot_be_written_is_reported(operator: Operator) -> None:
     assert "mailroom.toml is not TOML: Invalid value (at line 1, column 8); correct it first" in result.output
     assert "cannot write " in operator.run("keygen", "--write", "nowhere/mailroom.toml").output
     assert operator.run("keygen", "--write", "mailroom.toml", "--env").exit_code == 2
+
+
+def test_a_file_that_cannot_be_read_or_written_is_told(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run as root, whom no permission stops: so reading is made to fail."""
+    Path("mailroom.toml").write_text(REST)
+    file = Path("mailroom.toml").resolve()
+    result = operator.run("keygen", "--write", f"{file}/other.toml")
+    assert (result.exit_code, result.output) == (1, f"Error: cannot write {file}/other.toml: Not a directory\n")
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    result = operator.run("keygen", "--write", "mailroom.toml")
+    assert (result.exit_code, result.output) == (1, f"Error: cannot read {file}: Permission denied\n")

@@ -85,6 +85,7 @@ async def test_a_refusal_of_our_helo_name_is_reported_with_the_setting(dns: Dns,
         ("450 4.7.1 <box>: Helo command rejected: Host not found", Mark.WRONG),
         ("450 4.2.0 Greylisted", Mark.UNKNOWN),
         ("550 5.1.1 no-reply@acme.example: user unknown", Mark.UNKNOWN),
+        ("550 5.7.0 Not accepted for policy reasons", Mark.WRONG),
     ],
 )
 async def test_helo_and_sender_are_tried_without_a_mail(dns: Dns, reply: str, mark: Mark) -> None:
@@ -97,6 +98,13 @@ async def test_helo_and_sender_are_tried_without_a_mail(dns: Dns, reply: str, ma
     if "Helo" in reply:
         assert envelope.todo == (
             "correct [providers.main]: set helo_name of this provider to a full host name that the DNS knows"
+        )
+    if "Greylisted" in reply:
+        assert envelope.todo == "the recipient's server takes a mail only at its second try"
+    if "policy" in reply:
+        assert envelope.todo == (
+            "correct [providers.main]: not about the recipient's address: correct what the reply says, then run "
+            "`mailroom outbox retry`"
         )
     if "5.1.1" in reply:
         assert envelope.todo == "no-reply@acme.example takes no mail: set reply_to if readers may answer"
