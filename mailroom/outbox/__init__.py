@@ -117,8 +117,6 @@ HELD_OPERATOR = "held by an operator"
 """`mailroom outbox hold-all`."""
 HELD_FLOOD = "flood"
 """More events in an hour than `webhook.max_per_hour`."""
-HELD_COPIED = "copied to another database"
-"""`mailroom outbox copy`: a server of the other database sends it."""
 RELEASED_AT_START = (HELD_MISCONFIGURED, HELD_REFUSED, HELD_RENDERING)
 SENT_UNCERTAIN = "uncertain"
 """Sent, perhaps: providers were asked several times and none of them answered."""

@@ -22,7 +22,7 @@ import msgspec
 
 from mailroom.clock import Clock
 from mailroom.errors import OutboxError, OutboxInUse
-from mailroom.outbox import HELD_COPIED, REPEAT_SECONDS
+from mailroom.outbox import REPEAT_SECONDS
 from mailroom.outbox.postgres import migrations
 from mailroom.outbox.postgres.changes import HISTORY, end_superseded
 from mailroom.outbox.postgres.database_pool import Connection, Database
@@ -32,6 +32,8 @@ from mailroom.outbox.sqlite.lock import Lock
 
 Result = TypeVar("Result")
 
+HELD_COPIED: Final = "copied to another database"
+"""Why the source holds a message: a server of the target sends it."""
 _STEP: Final = 500
 """Rows a transaction."""
 _STEP_SECONDS: Final = 60.0
@@ -124,8 +126,6 @@ _INSERT_PAUSED: Final = """
     SELECT * FROM unnest($1::text[], $2::float8[])
         ON CONFLICT DO NOTHING
 """
-_HAS_STORED: Final = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'secrets')"
-_CAN_STORE: Final = "SELECT to_regclass('mailroom.secrets') IS NOT NULL"
 _STORED: Final = "SELECT name, secret FROM secrets"
 # A server that runs on the target may have replaced a refresh token since.
 _INSERT_STORED: Final = """
@@ -168,7 +168,7 @@ class Copying:
 
         Raises OutboxError, and SealBroken when no secret matches.
         """
-        target = Database(url)
+        target = await Database.create(url)
         try:
             async with _open_source(path, clock, wait_seconds) as (source, is_served):
                 with _as_outbox_error(path):
@@ -212,9 +212,7 @@ class Copying:
     async def _copy_small_tables(self) -> None:
         await self._insert(_INSERT_BODIES, await self._read(_BODIES, self._clock.now() - REPEAT_SECONDS))
         await self._insert(_INSERT_PAUSED, await self._read(_PAUSED))
-        [(has_stored,)] = await self._read(_HAS_STORED)
-        if has_stored and (await self._target.rows(_CAN_STORE))[0][0]:
-            await self._insert(_INSERT_STORED, await self._read(_STORED))
+        await self._insert(_INSERT_STORED, await self._read(_STORED))
 
     async def _copy_events(self, on_progress: Callable[[int], object]) -> int:
         copied, last = 0, b""
