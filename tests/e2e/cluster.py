@@ -91,7 +91,7 @@ def judge(
     by_recipient = {record.recipient: record for record in records}
     violations = {
         "lost": [who for who in acknowledged if not received.get(who)],
-        "stale": [who for who, at in acknowledged.items() if max(received.get(who, [at])) > at + CODE_LIFETIME],
+        "stale": [who for who, at in acknowledged.items() if max(received.get(who) or [at]) > at + CODE_LIFETIME],
         "arrived more often than attempts allow": [
             who
             for who, moments in received.items()
