@@ -106,6 +106,14 @@ def test_an_error_names_the_database_without_its_password(monkeypatch: pytest.Mo
     assert "hush" not in run("check").output
 
 
+def test_doctor_examines_the_database(url: str) -> None:
+    with served(url):
+        report = _json("doctor")
+        told = run("doctor").output
+    assert {finding["about"]: finding["mark"] for finding in report["database"]}["rights"] == "good"
+    assert "✓ failover" in told
+
+
 def test_copy_wants_one_file_and_one_database(url: str, tmp_path: Path) -> None:
     """And says what is copied."""
     path = tmp_path / "old.db"
