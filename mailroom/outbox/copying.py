@@ -55,22 +55,24 @@ _WAITING: Final = """
            created_at, expires_at, iif(state = 'sending', min(created_at, expires_at), due_at),
            iif(json_valid(attempts), attempts, '[]'), replace(reason, char(0), ''),
            replace(provider_message_id, char(0), ''), recipient_key, repeat_key, supersede_key, superseded,
-           coalesce(sealed, x''), record, rendered
+           coalesce(sealed, x''), record, rendered, route
       FROM messages
      WHERE id IN (SELECT value FROM json_each(?))
 """
 _INSERT_WAITING: Final = """
     INSERT INTO mailroom.messages
            (number, id, state, template, priority, languages, created_at, expires_at, due_at, attempts, reason,
-            provider_message_id, recipient_key, repeat_key, supersede_key, superseded, sealed, record, rendered)
+            provider_message_id, recipient_key, repeat_key, supersede_key, superseded, sealed, record, rendered, route)
            OVERRIDING SYSTEM VALUE
     SELECT number, id, state, template, priority, languages, created_at, expires_at, due_at, attempts::json, reason,
-           provider_message_id, recipient_key, repeat_key, supersede_key, superseded <> 0, sealed, record, rendered
+           provider_message_id, recipient_key, repeat_key, supersede_key, superseded <> 0, sealed, record, rendered,
+           route
       FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::float8[],
                   $8::float8[], $9::float8[], $10::text[], $11::text[], $12::text[], $13::bytea[], $14::bytea[],
-                  $15::bytea[], $16::integer[], $17::bytea[], $18::bytea[], $19::bytea[])
+                  $15::bytea[], $16::integer[], $17::bytea[], $18::bytea[], $19::bytea[], $20::text[])
            AS row (number, id, state, template, priority, languages, created_at, expires_at, due_at, attempts, reason,
-                   provider_message_id, recipient_key, repeat_key, supersede_key, superseded, sealed, record, rendered)
+                   provider_message_id, recipient_key, repeat_key, supersede_key, superseded, sealed, record, rendered,
+                   route)
      WHERE NOT EXISTS (SELECT FROM mailroom.history WHERE history.id = row.id)
         ON CONFLICT DO NOTHING
 """

@@ -8,7 +8,7 @@ import pytest
 
 from mailroom.errors import OutboxError, SealBroken
 from mailroom.message import State
-from mailroom.outbox import DedupKey, Lease, Record, Settlement
+from mailroom.outbox import DedupKey, Lease, Record, Settlement, copying
 from mailroom.outbox.copying import HELD_COPIED, Copied, Copying
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
 from mailroom.outbox.sqlite.engine import SqliteOutbox
@@ -200,3 +200,6 @@ async def test_every_table_is_copied_or_left_on_purpose(postgres: PostgresServer
     sql = "SELECT tablename FROM pg_tables WHERE schemaname = 'mailroom'"
     tables = set((await asyncio.to_thread(postgres.psql, sql)).split())
     assert tables == left | copied
+    sql = "SELECT attname FROM pg_attribute WHERE attrelid = 'mailroom.messages'::regclass AND attnum > 0"
+    columns = set((await asyncio.to_thread(postgres.psql, sql)).split())
+    assert {name for name in columns if name not in copying._INSERT_WAITING} == {"owner"}
