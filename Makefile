@@ -65,7 +65,8 @@ cluster: .venv/.dev
 mails: .venv/.dev node
 	$(BIN)/python -m tests.lint.oracles
 
-# Screenshots of every kind in build/previews/, to be looked at; needs chromium. LANGUAGES="ko th" for others.
+# Screenshots in build/previews/, to be looked at: phone and desktop, three looks, logos of all shapes; needs chromium.
+# LANGUAGES="ko th" for others.
 previews: .venv/.dev
 	$(BIN)/python -m tests.rendering.pictures $(LANGUAGES)
 

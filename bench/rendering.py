@@ -176,6 +176,8 @@ def _by_email_message(email: Email) -> bytes:
     message = EmailMessage(policy=policy.SMTP.clone(cte_type="7bit"))
     message["From"] = HeaderAddress(email.sender.name, addr_spec=email.sender.email)
     message["To"] = HeaderAddress(addr_spec=email.recipient)
+    if email.reply_to:
+        message["Reply-To"] = HeaderAddress(addr_spec=email.reply_to.email)
     message["Subject"] = email.subject
     message["Date"] = "Mon, 21 Sep 2026 14:13:20 +0000"
     message["Message-ID"] = email.message_id

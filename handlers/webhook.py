@@ -17,7 +17,9 @@ from handlers.responses import ErrorResponse, RequestError
 from mailroom import events
 from mailroom.clock import Instant
 from mailroom.config.model import Settings
+from mailroom.notices import NEED_DIRECTORY
 from mailroom.outbox import PutResult
+from mailroom.outbox.directory import Directory
 
 SIGNATURE: Final = b"logto-signature-sha-256"
 _REMEMBERED: Final = timedelta(days=7)
@@ -56,6 +58,7 @@ class WebhookEndpoint(PostEndpoint):
         self._decoder = msgspec.json.Decoder(dict[str, Any])
         self._slots = asyncio.Semaphore(_MOST_AT_ONCE)
         self._warn_at: Instant = 0.0
+        self._directory = Directory(self._outbox) if NEED_DIRECTORY & self._rules.keys() else None
 
     async def accept(self, scope: Scope, receive: Receive) -> bytes:
         """Store the mail that an event sends; return its id, or why there is none, as JSON."""
@@ -64,7 +67,13 @@ class WebhookEndpoint(PostEndpoint):
             raise RequestError(_NOT_SET_UP)
         content = await request_body.body(scope, receive)
         async with self._slots:
-            return await self._handle(self._verified(scope, content), began)
+            event = self._verified(scope, content)
+            if self._directory is None:
+                return await self._handle(event, began)
+            for complete in await self._directory.complete(event):
+                response = await self._handle(complete, began)
+            await self._directory.learn(event)
+            return response
 
     async def _handle(self, event: Mapping[str, Any], began: float) -> bytes:
         now = self._clock.now()

@@ -4,16 +4,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from mailroom.address import identity, usable
 from mailroom.clock import Instant
 from mailroom.config.model import EventRule
-from mailroom.logto import NOT_FOR_MAILS, USER_CREATED
+from mailroom.logto import IDENTIFIER_LOCKOUT, NOT_FOR_MAILS, USER_CREATED
 from mailroom.message import WELCOME, Message, Priority, languages_of, new_id
+from mailroom.notices import EMAIL_CHANGED, PREVIOUS_EMAIL, event_with_change
 from mailroom.outbox import DedupKey
+
+_ONCE: Final[Mapping[str, tuple[Literal["user", "address"], timedelta]]] = {
+    USER_CREATED: ("user", timedelta(0)),
+    # Anybody can lock any address, and each further attempt sends the event again. Logto locks for an hour.
+    IDENTIFIER_LOCKOUT: ("address", timedelta(hours=1)),
+}
+"""Event -> once per what, and within which time (0: for ever), unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +59,25 @@ async def decide(
     until `remembered_until`, and what a rule sends once per user or address for as long as it says.
     """
     name = event.get("event")
-    rule = rules.get(name) if isinstance(name, str) else None
+    change = event_with_change(event)
+    rule = rules.get(change or "") or (rules.get(name) if isinstance(name, str) else None)
     if is_console_test(event):
         return Ignored("a test from Logto's console")
     if rule is None:
         return Ignored("no mail is set up for this event")
-    if rule.only == "registration" and _is_made_by_management(event):
+    by_management = _is_made_by_management(event)
+    if rule.only == "registration" and by_management:
         return Ignored("not a registration")
     user = _user(event)
+    if change == EMAIL_CHANGED and change in rules:
+        user = {**user, "primaryEmail": event[PREVIOUS_EMAIL]}
     address = _address(event, user)
     if address is None:
         return Ignored(f"the {'user' if user else 'event'} has no email address")
     profile = user.get("profile")
     languages = languages_of(profile) if isinstance(profile, Mapping) else ()
-    ip = event.get("ip", event.get("userIp"))
+    # The Management API is called by the operator's own program, not by the reader.
+    ip = None if by_management else event.get("ip", event.get("userIp"))
     due_at = now + rule.delay.total_seconds()
     message = Message(
         id=new_id(now, entropy(10)),
@@ -78,11 +91,13 @@ async def decide(
         languages=languages or await last_languages(address),
     )
     once = [DedupKey(b"webhook:" + _fingerprint(event), remembered_until)]
-    once_per = rule.once_per or ("user" if name == USER_CREATED else None)
+    once_per, once_within = rule.once_per, rule.once_within
+    if not once_per and (usual := _ONCE.get(str(name))):
+        once_per, once_within = usual[0], once_within or usual[1]
     reader = user.get("id") if once_per == "user" else identity(address)
     if once_per and isinstance(reader, str) and reader:
         kind = "welcome" if rule.template == WELCOME and once_per == "user" else f"{rule.template} per {once_per}"
-        until = now + rule.once_within.total_seconds() if rule.once_within else None
+        until = now + once_within.total_seconds() if once_within else None
         once.append(DedupKey(f"{kind}:{reader}".encode(), until))
     return EventMessage(message, tuple(once), due_at if rule.delay else None)
 

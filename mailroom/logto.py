@@ -23,7 +23,12 @@ CONSOLE_TEST_CODE: Final = "000000"
 """The code that the console's connector test sends; it may be sent twice within a minute."""
 
 USER_CREATED: Final = "User.Created"
-"""The only webhook event whose name has a meaning of its own in the code; others are named by the settings."""
+USER_UPDATED: Final = "User.Data.Updated"
+USER_DELETED: Final = "User.Deleted"
+SUSPENSION_UPDATED: Final = "User.SuspensionStatus.Updated"
+MEMBERSHIP_UPDATED: Final = "Organization.Membership.Updated"
+IDENTIFIER_LOCKOUT: Final = "Identifier.Lockout"
+"""The webhook events whose names have a meaning of their own in the code; others are named by the settings."""
 
 NOT_FOR_MAILS: Final = frozenset({"hookId", "data", "userIp", "path", "method", "status", "params", "matchedRoute"})
 """The fields of a webhook's body that are no variables of mails: what they hold is under another name, or concerns the

@@ -13,6 +13,7 @@ import msgspec
 
 from mailroom import logto
 from mailroom.clock import Instant
+from mailroom.notices import NOTICES
 
 Payload: TypeAlias = Mapping[str, Any]
 """The `payload` of Logto's request as it came: any JSON value under any key."""
@@ -55,7 +56,7 @@ _CODE: Final = Priority.CODE  # looked up once: each access takes 0.15 µs on Py
 
 WELCOME: Final = "Welcome"
 """The mail for a created user; not a message type of Logto."""
-TEMPLATES: Final = (*logto.MESSAGE_TYPES, WELCOME)
+TEMPLATES: Final = (*logto.MESSAGE_TYPES, WELCOME, *NOTICES)
 """The bundled templates."""
 
 

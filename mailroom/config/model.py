@@ -5,13 +5,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from mailroom.address import ascii_domain
 from mailroom.config.durations import Duration, Limit
 from mailroom.config.overrides import Override
 from mailroom.logto import USER_CREATED
 from mailroom.message import WELCOME
+from mailroom.notices import CHANGES, NOTICES
 from mailroom.outbox.limits import RateLimit
 from mailroom.providers import Mailbox, ProviderSettings
 from mailroom.rendering import Brand
@@ -118,7 +119,9 @@ class EventRule(Section):
         description="how long after the event the mail is sent; its lifetime starts then",
     )
     once_per: Literal["user", "address"] | None = Field(
-        None, description="each user, or address, gets this template once; the default for `User.Created` is `user`"
+        None,
+        description="each user, or address, gets this template once; the default for `User.Created` is `user`, for "
+        "`Identifier.Lockout` `address` within an hour",
     )
     once_within: Duration = Field(
         timedelta(0), ge=timedelta(0), description="how long `once_per` is remembered; `0`: for ever"
@@ -143,7 +146,8 @@ class Webhook(Section):
         description='Logto event → template, or a table: `template`; `only = "registration"` skips users that were '
         'created through the Management API; `delay = "1h"` sends that long after the event, and the lifetime starts '
         'then; `once_per = "user"` or `"address"` sends each of them this template once (the default for '
-        '`User.Created` is `user`), for ever or `once_within = "24h"`',
+        "`User.Created` is `user`, for `Identifier.Lockout` `address` within an hour), for ever or "
+        '`once_within = "24h"`',
     )
     max_per_hour: int = Field(
         1000,
@@ -152,6 +156,17 @@ class Webhook(Section):
         description="mails of events beyond this number are held until an operator releases them or their lifetime "
         "ends; `0`: no limit",
     )
+
+    @field_validator("events")
+    @classmethod
+    def _check_events(cls, events: dict[str, EventRule]) -> dict[str, EventRule]:
+        for name, rule in events.items():
+            if ":" in name and name not in CHANGES:
+                raise ValueError(f"{name} is not known; known are {', '.join(CHANGES)}")
+            senders = NOTICES.get(rule.template)
+            if senders and name not in senders:
+                raise ValueError(f"{rule.template} is sent by {' and '.join(senders)}, not by {name}")
+        return events
 
     @property
     def event_limit(self) -> RateLimit | None:

@@ -87,7 +87,8 @@ def _part_text(part: Any) -> str:
     if get_origin(part) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(part))
     if is_list(part):
-        return f"list of {_type_text(get_args(part)[0])}s"
+        item = _type_text(get_args(part)[0])
+        return f"list of {item}" if item.endswith("`") else f"list of {item}s"
     if issubclass(part, Enum):
         return ", ".join(f"`{choice.value}`" for choice in part)
     return _TYPES.get(part) or part.__name__.lower()

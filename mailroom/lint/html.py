@@ -24,7 +24,7 @@ _TOLERATED: Final = frozenset(
 )
 _WITHOUT_TEXT: Final = frozenset({"head", "title", "style", "script", "template", "noscript"})
 _INLINE: Final = frozenset({"a", "abbr", "b", "bdi", "bdo", "code", "em", "font", "i", "small", "span", "strong", "u"})
-_COMMENT: Final = re.compile(r"<!--(?!\[if[^\]]*\]><!-->).*?-->", re.DOTALL)
+_COMMENT: Final = re.compile(r"<!--(?:>|(?!\[if[^\]]*\]><!-->).*?-->)", re.DOTALL)
 _TEXT_BETWEEN_CELLS: Final = re.compile(
     r"(?:<(?:table|tbody|thead|tfoot|tr)\b[^>]*>|</(?:td|th|tr|tbody|thead|tfoot)\s*>)\s*([^<\s])", re.IGNORECASE
 )

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from mailroom.logto import CODE_TYPES, INVITATION, USER_CREATED
+from mailroom.logto import CODE_TYPES, IDENTIFIER_LOCKOUT, INVITATION, MEMBERSHIP_UPDATED, USER_CREATED
 from mailroom.message import Message, Payload, Priority
+from mailroom.notices import NOTICES
 from mailroom.rendering.overlay import Owner
 
 
@@ -40,6 +41,9 @@ PROBE: Final = "x-probe"
 
 _ID: Final = "01935a5e-8f3c-7d2a-9c41-5b0e6f7a8d90"
 _CREATED: Final = 1_790_000_000.0
+_CODE_SECONDS: Final = 600
+_INVITATION_SECONDS: Final = 7 * 86400
+_IP: Final = "203.0.113.7"
 
 _USER: Final[Payload] = {
     "id": "ub5xmrunhelg",
@@ -70,7 +74,7 @@ _ORGANIZATION: Final[Payload] = {
 _REQUEST: Final[Payload] = {
     "createdAt": "2026-11-21T09:29:35.610Z",
     "interactionEvent": "Register",
-    "ip": "203.0.113.7",
+    "ip": _IP,
     "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0",
     "sessionId": "7qF2EaSPoUiHzGvyCFtF5lSlTcQaaPx6zenmJ3GnAX8",
     "applicationId": "x42ogopvrdataet06r5rt",
@@ -91,7 +95,8 @@ def message(
         recipient=RECIPIENT,
         payload=message_payload,
         created_at=_CREATED,
-        expires_at=_CREATED + 600,
+        expires_at=_CREATED + (_INVITATION_SECONDS if kind == INVITATION else _CODE_SECONDS),
+        ip=None if sample is Sample.MINIMAL else _IP,
         languages=(language,),
     )
 
@@ -125,7 +130,10 @@ def _minimal(kind: str) -> dict[str, Any]:
         return {"code": CODE}
     if kind == INVITATION:
         return {}
-    return {"event": USER_CREATED, "user": {"id": _USER["id"], "primaryEmail": RECIPIENT}}
+    event = _event(kind)
+    user = {} if event == IDENTIFIER_LOCKOUT else {"id": _USER["id"], "primaryEmail": RECIPIENT}
+    organization = {"id": _ORGANIZATION["id"], "name": _ORGANIZATION["name"]}
+    return {"event": event, "user": user, **({"organization": organization} if event == MEMBERSHIP_UPDATED else {})}
 
 
 def _full(kind: str, language: str) -> dict[str, Any]:
@@ -134,12 +142,16 @@ def _full(kind: str, language: str) -> dict[str, Any]:
         return {"code": CODE, **known, "user": _USER, "organization": _ORGANIZATION}
     if kind == INVITATION:
         return {"link": LINK, **known, "organization": _ORGANIZATION, "inviter": _USER}
-    return {
-        "event": USER_CREATED,
-        **_REQUEST,
-        "user": {**_USER, "primaryEmail": RECIPIENT},
-        "application": _APPLICATION,
-    }
+    event = _event(kind)
+    user = {} if event == IDENTIFIER_LOCKOUT else {**_USER, "primaryEmail": RECIPIENT}
+    owners = _OWNERS if event == MEMBERSHIP_UPDATED else {"application": _APPLICATION}
+    return {"event": event, "user": user, **owners, **_REQUEST}
+
+
+def _event(kind: str) -> str:
+    """Return the name of the event that sends a kind; operators' own kinds get that of a created user."""
+    first, *_ = NOTICES.get(kind, (USER_CREATED,))
+    return first.partition(":")[0]
 
 
 def _to_nulls(value: Any) -> Any:

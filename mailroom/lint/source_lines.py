@@ -12,8 +12,11 @@ from mailroom.rendering.engines.jinja_engine import dependencies, parse, referen
 from mailroom.rendering.inventory import Inventory, MailSources
 
 _JINJA_TAG: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
+_CLOSING_TAGS: Final = re.compile(r"\s*(</[\w-]+>\s*)+")
+"""A line of nothing else is everywhere."""
+_ATTRIBUTES: Final = re.compile(r"<([\w-]+)[^>]*>")
 _SHORTEST_MATCH: Final = 12
-"""Minimum characters of a template line to be recognized: shorter ones like `</td></tr>` are everywhere."""
+"""Minimum characters of a template line to be recognized: shorter ones like `<br>` are everywhere."""
 _SHORTEST_OWN_MATCH: Final = 4
 """The same in the files of the operator, which are the likely cause."""
 _parse: Final = lru_cache(maxsize=1024)(parse)
@@ -74,26 +77,38 @@ class SourceLines:
         own = [file for file in files if self._levels.get(file)]
         lines = html.split("\n")
         at = next((number for number, other in enumerate(lines) if line in other), -1)
-        match = self._find_line(own, line, shortest=_SHORTEST_OWN_MATCH) or self._find_line(files, line)
+        match = (
+            self._find_line(own, line, shortest=_SHORTEST_OWN_MATCH)
+            or self._find_line(files, line)
+            or self._find_line(own, _bare(line), is_bare=True)
+        )
         for other in () if match else reversed(lines[: max(at, 0)]):
             # The bundled templates have no faults, so one that cannot be recognized is the operator's.
-            if match := self._find_line(own or files, other):
+            match = self._find_line(own or files, other) or self._find_line(own, _bare(other), is_bare=True)
+            if match:
                 break
         return (self.file(match[0]), match[1]) if match else (self.uppermost(mail_sources.templates), None)
 
     def _find_line(
-        self, files: Iterable[str], rendered: str, *, shortest: int = _SHORTEST_MATCH
+        self, files: Iterable[str], rendered: str, *, shortest: int = _SHORTEST_MATCH, is_bare: bool = False
     ) -> tuple[str, int] | None:
+        """Return the line that resembles the rendered one most; `is_bare`: apart from the attributes of its tags.
+
+        These are rewritten where a style sheet is put into the elements.
+        """
         best, score = None, shortest - 1
         for file in files:
-            for number, pieces in self._lines(file):
+            for number, pieces in self._lines(file, is_bare):
                 length = _match_length(pieces, rendered)
                 if length > score:
                     best, score = (file, number), length
         return best
 
-    def _split_lines(self, name: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
-        lines = enumerate(self._text(name).splitlines(), 1)
+    def _split_lines(self, name: str, is_bare: bool) -> tuple[tuple[int, tuple[str, ...]], ...]:  # noqa: FBT001 - a key of the cache
+        text = _bare(self._text(name)) if is_bare else self._text(name)
+        lines = (
+            (number, line) for number, line in enumerate(text.splitlines(), 1) if not _CLOSING_TAGS.fullmatch(line)
+        )
         return tuple((number, tuple(filter(None, map(str.strip, _JINJA_TAG.split(line))))) for number, line in lines)
 
     def _find_translation(self, language: str, kind: str, key: str) -> tuple[str, int | None]:
@@ -112,6 +127,11 @@ def _read(file: Path) -> str:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _bare(html: str) -> str:
+    """Return HTML without the attributes of its tags; it keeps its lines."""
+    return _ATTRIBUTES.sub(lambda tag: f"<{tag[1]}>" + "\n" * tag[0].count("\n"), html)
 
 
 def _match_length(pieces: tuple[str, ...], rendered: str) -> int:

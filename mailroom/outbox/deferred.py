@@ -26,6 +26,11 @@ class UnavailableOutbox:
         """The mails of the `capture` provider, unavailable too."""
         return self
 
+    @property
+    def secrets(self) -> "UnavailableOutbox":
+        """The store of secrets, unavailable too."""
+        return self
+
     def __getattr__(self, name: str) -> Any:
         return self._refuse
 

@@ -86,8 +86,10 @@ _SCHEMES: Final = re.compile(r"(color-scheme:)\s*light dark")
 _SOURCE: Final = re.compile(r"(<img\b[^>]*?)\ssrc=(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 _INVERTED: Final = (
     "<style>html{filter:invert(1) hue-rotate(180deg);background:#fff}"
-    "img[src]{filter:invert(1) hue-rotate(180deg)}</style>"
+    "img[src],[style*='gradient(']{filter:invert(1) hue-rotate(180deg)}"
+    "[style*='gradient('] img[src]{filter:none}</style>"
 )
+"""Such clients change colours, and leave images as they are, gradients among them."""
 _LOGO_COLORS: Final[Mapping[str, str]] = {DARK_LOGO: "f2f2f5", LOGO: "1a1a22"}
 """The samples' logos, which do not exist -> the colour of the drawing that replaces them."""
 

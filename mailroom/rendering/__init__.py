@@ -1,12 +1,12 @@
 """Renders mails: from a message and a sender to subject, HTML, text and the complete RFC 5322 message."""
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mailroom.address import ascii_domain
+from mailroom.address import ascii_domain, mailbox
 from mailroom.message import Address, Email, Message
-from mailroom.rendering.links import logo
+from mailroom.rendering.links import address, logo
 
 
 class Brand(BaseModel):
@@ -18,13 +18,26 @@ class Brand(BaseModel):
     logo_url: str = Field("", description="https address of a PNG, JPEG or GIF")
     dark_logo_url: str = Field("", description="logo for dark backgrounds")
     company: str = Field("", max_length=200, description="company name and postal address, shown in the footer")
-    support_email: str = Field("", description="contact address for readers")
+    support_email: str = Field("", description="contact address for readers; also the Reply-To without `reply_to`")
     code_domain: str = Field(
         "",
         description="domain of your sign-in pages, `acme.example`: code mails then end with a line by which Apple "
         "Mail offers the code on its pages only",
     )
-    color: str = Field("#5D34F2", pattern=r"^#[0-9A-Fa-f]{6}$", description="colour of buttons and links, #RRGGBB")
+    color: str = Field(
+        "#5D34F2",
+        pattern=r"^#[0-9A-Fa-f]{6}$",
+        description="colour of the bar, the code's box, buttons and links, #RRGGBB",
+    )
+    url: str = Field("", description="https address of your product: the logo's link, and the button of `Welcome`")
+    account_url: str = Field(
+        "", description="https address of the page where users manage their sign-in: linked in security mails"
+    )
+    context: tuple[Literal["recipient", "requested_at", "ip", "device", "valid_until"], ...] = Field(
+        ("recipient", "requested_at", "ip", "device", "valid_until"),
+        description="which facts about the request a mail shows; `device` is in mails of events only, `valid_until` in "
+        "invitations only, and is the mail's time plus `lifetimes.invitation`",
+    )
 
     @field_validator("code_domain")
     @classmethod
@@ -40,6 +53,20 @@ class Brand(BaseModel):
         if url and not logo(url):
             raise ValueError("must be an https address of a PNG, JPEG or GIF; mail clients do not show other formats")
         return url
+
+    @field_validator("url", "account_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if url and not address(url).startswith("https://"):
+            raise ValueError("must be an https address")
+        return address(url)
+
+    @field_validator("support_email")
+    @classmethod
+    def _check_support_email(cls, email: str) -> str:
+        if email and mailbox(email).name:
+            raise ValueError("must be an address without a name")
+        return email
 
 
 class Renderer(Protocol):

@@ -13,6 +13,11 @@ LIGHT_BACKGROUND: Final = "#F4F4F6"
 DARK_BACKGROUND: Final = "#1D1D24"
 """The layout has two backgrounds, page and card; this is the one with less contrast to text."""
 
+_TINT: Final = 0.08
+_DARK_TINT: Final = 0.12
+_TINT_BORDER: Final = 0.3
+"""Shares of the brand colour in the code's box and its border."""
+
 
 @dataclass(frozen=True, slots=True)
 class Palette:
@@ -23,6 +28,11 @@ class Palette:
     """Colour of the button's text."""
     link: str
     dark_link: str
+    tint: str
+    """Background of the code."""
+    tint_border: str
+    dark_tint: str
+    dark_tint_border: str
 
 
 def palette(color: str) -> Palette:
@@ -32,6 +42,10 @@ def palette(color: str) -> Palette:
         on_button=max((WHITE, BLACK), key=lambda text: contrast(text, color)),
         link=_mix_until_readable(BLACK, color, LIGHT_BACKGROUND),
         dark_link=_mix_until_readable(WHITE, color, DARK_BACKGROUND),
+        tint=_mix(WHITE, color, _TINT),
+        tint_border=_mix(WHITE, color, _TINT_BORDER),
+        dark_tint=_mix(DARK_BACKGROUND, color, _DARK_TINT),
+        dark_tint_border=_mix(DARK_BACKGROUND, color, _TINT_BORDER),
     )
 
 

@@ -9,12 +9,14 @@ import msgspec
 
 from mailroom.address import LONGEST_NAME, ascii_form, mailbox
 from mailroom.errors import MissingVariable, RenderingError
-from mailroom.message import Address, Message, Payload
+from mailroom.message import Address, Message, Payload, Priority
 from mailroom.rendering import Brand
+from mailroom.rendering.device import device
 from mailroom.rendering.engines.logto_engine import LogtoTemplate
 from mailroom.rendering.engines.markup import html_to_text, inline_css, neutralize_links
 from mailroom.rendering.engines.placeholders import PLACEHOLDER, fill
-from mailroom.rendering.identity import identify, person
+from mailroom.rendering.identity import given_name, identify, person
+from mailroom.rendering.languages.dates import DateFormat
 from mailroom.rendering.layers import ImportedTemplate, MailTemplate
 from mailroom.rendering.links import Link
 from mailroom.rendering.sanitize import code, line, name
@@ -58,9 +60,9 @@ def render_jinja(
         "organization": identity.app,
         "platform": identity.platform,
         "inviter": person(payload.get("inviter")),
-        "name": person(payload.get("user")),
+        "name": (locale.greets_by_given_name and given_name(payload.get("user"))) or person(payload.get("user")),
         "code": code(payload.get("code")),
-        "recipient": message.recipient,
+        **request_values(message, locale.dates),
     }
     if not values["code"] and "{code}" in kind.subject:
         raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
@@ -72,6 +74,7 @@ def render_jinja(
         "link": link.href,
         "link_text": link.text,
         "logo": identity.logo,
+        "contact": rules.brand.support_email or (reply_to.email if reply_to else ""),
         "words": translations,
         **locale.constants,
     }
@@ -92,6 +95,19 @@ def render_jinja(
     )
 
 
+def request_values(message: Message, dates: DateFormat) -> dict[str, str]:
+    """Return the variables of every template that tell who asked for the mail, when, from where and with what."""
+    # An event without an ip comes from the operator's own program, whose name would tell the reader nothing.
+    is_invitation = message.priority is Priority.INVITATION
+    return {
+        "recipient": message.recipient,
+        "requested_at": dates.format_time(message.created_at),
+        "ip": line(message.ip or ""),
+        "device": device(message.payload.get("userAgent")) if message.ip else "",
+        "valid_until": dates.format_date(message.expires_at) if is_invitation else "",
+    }
+
+
 def render_logto(
     imported: ImportedTemplate,
     message: Message,
@@ -102,7 +118,8 @@ def render_logto(
     reply_to: Address | None,
 ) -> Content:
     """Fill a Logto template; `sendFrom` and `replyTo` work as in Logto's SMTP connector. Raises RenderingError."""
-    template, payload = imported.template, message.payload
+    template = imported.template
+    payload: Payload = {**request_values(message, imported.dates), **message.payload}
     if link.shown:
         payload = {**payload, "link": link.shown}
     if template.send_from:

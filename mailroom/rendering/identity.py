@@ -57,6 +57,11 @@ def person(value: Any) -> str:
     return name(value) or name(_get(value, "name")) or name(_get(value, "username"))
 
 
+def given_name(value: Any) -> str:
+    """Return the given name of a Logto user's profile, or an empty string."""
+    return name(_get(_get(value, "profile"), "givenName"))
+
+
 def _application_name(application: Any) -> str:
     if _get(application, "id") in _BUILT_IN:
         return ""

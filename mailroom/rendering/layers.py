@@ -15,6 +15,7 @@ from mailroom.message import Message, Priority
 from mailroom.rendering.engines.jinja_engine import BoundTemplate, Compiled, Engine, Source, dependencies, references
 from mailroom.rendering.engines.logto_engine import LogtoTemplate
 from mailroom.rendering.engines.markup import is_styled
+from mailroom.rendering.languages.dates import DateFormat
 from mailroom.rendering.languages.negotiation import choose
 from mailroom.rendering.languages.translations import Locale, Tables, compare
 from mailroom.rendering.overlay import DEFAULT, Layer, to_fault
@@ -53,6 +54,7 @@ class ImportedTemplate:
 
     template: LogtoTemplate
     language: str
+    dates: DateFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,13 @@ class Layers:
         for templates in layers:
             tags = tuple(tag for tag in templates if tag != DEFAULT)
             if tag := choose(wanted, tags, "") if tags else "":
-                return ImportedTemplate(templates[tag], tag)
+                return ImportedTemplate(templates[tag], tag, self._dates(tag))
             if DEFAULT in templates:
-                return ImportedTemplate(templates[DEFAULT], self.default)
+                return ImportedTemplate(templates[DEFAULT], self.default, self._dates(self.default))
         return None
+
+    def _dates(self, tag: str) -> DateFormat:
+        return self.locales[tag].dates if tag in self.locales else DateFormat()
 
     def languages_of_imported(self, kind: str) -> tuple[str, ...]:
         """Return the languages of a kind's Logto templates; `default` counts as the default language."""
@@ -209,7 +214,7 @@ class Layers:
         # An overlay's HTML of a new kind may contain more than the bundled text template does.
         text_from_html = has_own_html and not has_own_text and name not in self.base.kinds
         kind = self._kinds[tag, name] = MailTemplate(
-            html=BoundTemplate(self.engine, html, constants),
+            html=BoundTemplate(self.engine, html, constants, ascii_only=locale.is_latin),
             text=None if text_from_html else BoundTemplate(self.engine, text, constants),
             subject=texts["subject"],
             fixed=fixed,
@@ -236,4 +241,4 @@ class Layers:
 
 
 def _has_placeholder(text: str) -> bool:
-    return any(field is not None for _, field, _, _ in Formatter().parse(text))
+    return "{" in text and any(field is not None for _, field, _, _ in Formatter().parse(text))

@@ -88,6 +88,8 @@ class TemplateRenderer:
         self._message_id_domain = message_id_domain
         domains = frozenset(domain.lower() for domain in sender_domains)
         self._rules = SenderRules(brand, domains, frozenset(link_schemes), self._report)
+        self._reply_to = Address(brand.support_email) if brand.support_email else None
+        """Used for mails without another Reply-To."""
         self._folder = overlay
         self._templates = templates
         self._on_fault = on_fault
@@ -208,6 +210,7 @@ class TemplateRenderer:
         if message.is_code and not code(message.payload.get("code")):
             raise MissingVariable(f"{message.template[:60]}: the payload has no code that could be shown")
         link = self._sanitize_link(message)
+        reply_to = reply_to or self._reply_to
         try:
             content = self._render_content(message, link, sender, reply_to)
         except RenderingError:

@@ -103,6 +103,26 @@ def test_an_event_is_a_template_or_a_table() -> None:
     assert webhook.events == {"A": EventRule(template="Welcome"), "B": EventRule(template="Hi", only="registration")}
 
 
+@pytest.mark.parametrize(
+    ("events", "problem"),
+    [
+        (
+            {"User.Data.Updated:name": "Hi"},
+            "User.Data.Updated:name is not known; known are User.Data.Updated:password, ",
+        ),
+        (
+            {"User.Data.Updated": "PasswordChanged"},
+            "PasswordChanged is sent by PostResetPassword and User.Data.Updated:password, not by User.Data.Updated",
+        ),
+        ({"PostSignIn": "AccountLocked"}, "AccountLocked is sent by Identifier.Lockout, not by PostSignIn"),
+    ],
+)
+def test_a_notice_is_sent_by_its_event_only(events: dict[str, str], problem: str) -> None:
+    """Else every new name of a user would be told as a new password."""
+    with pytest.raises(ValidationError, match=problem):
+        Webhook.model_validate({"events": events})
+
+
 @pytest.mark.parametrize("template", ["", "../etc", "a/b", ".hidden", "a b", "x" * 65])
 def test_a_template_s_name_cannot_be_a_path(template: str) -> None:
     with pytest.raises(ValidationError):

@@ -14,6 +14,7 @@ from mailroom.lint import changed_templates
 from mailroom.lint.changed_templates import check_changed_templates, watch_templates
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample
+from mailroom.message import TEMPLATES
 from mailroom.rendering.renderer import BUNDLED
 from tests.clock import FakeClock
 from tests.rendering.overlays import write_files
@@ -22,7 +23,7 @@ from tests.rendering.samples import SENDER, make_renderer
 FAILS = "{{ code }}\n{{ code + 1 }}"
 LAYOUT = (BUNDLED / "layout.html.jinja").read_text(encoding="utf-8")
 LANGUAGES = 20
-KINDS = 10
+KINDS = len(TEMPLATES)
 
 
 def lint_context(folder: Path, files: dict[str, str], reported: list[Fault] | None = None) -> LintContext:

@@ -32,5 +32,5 @@ def test_few_mails_are_parsed_as_browsers_do(tmp_path: Path, monkeypatch: pytest
     context = LintContext(renderer_with(tmp_path, OVERLAY), SENDER)
     assert len(OVERLAY) == 10
     check(context)
-    assert count(context) == 800
+    assert count(context) == 1360
     assert len(parsed) <= PARSED_AT_MOST

@@ -9,6 +9,7 @@ from mailroom.errors import Fault
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.runner import check, count
 from mailroom.lint.samples import Sample
+from mailroom.message import TEMPLATES
 from mailroom.rendering.renderer import BUNDLED
 from tests.lint.test_checks import CODE, PLACED, SPOILT, kinds_of
 from tests.rendering.overlays import write_files
@@ -126,7 +127,7 @@ def test_a_defect_in_a_shared_file_names_the_owners_changed_file(tmp_path: Path)
     files = {
         "layout.html.jinja": "{% extends 'bundled/layout.html.jinja' %}",
         "organizations/org1/layout.text.jinja": with_defect(
-            "layout.text.jinja", "{{ words.questions }} {{ brand.support_email }}", ""
+            "layout.text.jinja", "{{ words.questions }} {{ contact }}", ""
         ),
     }
     found = check(lint_context(tmp_path, files), kinds=["SignIn"], languages=["en"])
@@ -135,7 +136,8 @@ def test_a_defect_in_a_shared_file_names_the_owners_changed_file(tmp_path: Path)
     }
 
 
-NONE: Final = 10 * 20 * len(Sample)
+KINDS: Final = len(TEMPLATES)
+NONE: Final = KINDS * 20 * len(Sample)
 """Mails without an owner's templates."""
 
 
@@ -144,12 +146,12 @@ NONE: Final = 10 * 20 * len(Sample)
     [
         ({}, 0),
         ({"locales/de.toml": '[SignIn]\nsubject = "{app}: {code}"\n'}, 1),
-        ({"locales/de.toml": '[common]\nquestions = "Noch Fragen?"\n'}, 10),
-        ({"locales/ar.toml": 'direction = "ltr"\n'}, 10),
+        ({"locales/de.toml": '[common]\nquestions = "Noch Fragen?"\n'}, KINDS),
+        ({"locales/ar.toml": 'direction = "ltr"\n'}, KINDS),
         ({"SignIn/de/html.jinja": "{% extends 'layout.html.jinja' %}"}, 1),
         ({"SignIn/html.jinja": "{% extends 'layout.html.jinja' %}"}, 20),
         ({"parts/button.html.jinja": "<b>{{ link }}</b>"}, 40),
-        ({"layout.html.jinja": "{{ code }}"}, 200),
+        ({"layout.html.jinja": "{{ code }}"}, KINDS * 20),
         ({"Welcome/html.jinja": "{% include part %}", "parts/mine.html.jinja": "x"}, 20),
     ],
 )

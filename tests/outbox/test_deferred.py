@@ -71,6 +71,6 @@ async def test_a_wrong_secret_key_is_raised_after_retries_too() -> None:
 
 async def test_an_unavailable_outbox_raises_cannot_keep() -> None:
     unopened = UnavailableOutbox()
-    for call in (unopened.put, unopened.accept, unopened.depth, unopened.captured.newest):
+    for call in (unopened.put, unopened.accept, unopened.depth, unopened.captured.newest, unopened.secrets.get):
         with pytest.raises(CannotKeep, match="not open yet"):
             await call("whatever", limit=1)

@@ -160,7 +160,7 @@ def test_the_bundled_mails_are_the_same_either_way(monkeypatch: pytest.MonkeyPat
     def as_written(page: BoundTemplate, variables: dict[str, Any]) -> str:
         assert is_merged(page), f"{page.name} cannot be merged"
         rendered.add(page.name)
-        return page._engine.render(page.name, variables)
+        return page._engine.render(page.name, variables, ascii_only=page._ascii_only)
 
     monkeypatch.setattr(BoundTemplate, "render", as_written)
     assert fast == [made.render(one, sender=SENDER, reply_to=None) for one in messages]

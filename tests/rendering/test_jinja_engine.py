@@ -135,7 +135,9 @@ def test_a_faulty_template_is_found_at_once_with_file_and_line(tmp_path: Path) -
 
 
 def test_non_ascii_characters_become_references_in_html(tmp_path: Path) -> None:
-    assert html(tmp_path, "é{{ x }}", {"x": "日\ud800"}) == "&#233;&#26085;&#65533;"
+    made = Engine({"html.jinja": Source("é{{ x }}", "html.jinja")}, {})
+    assert made.render("html.jinja", {"x": "日\ud800"}, ascii_only=True) == "&#233;&#26085;&#65533;"
+    assert made.render("html.jinja", {"x": "日\ud800"}) == "é日\ufffd"
 
 
 def test_non_ascii_characters_stay_if_a_style_has_some(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ def test_a_kind_has_the_common_texts_and_its_own() -> None:
     english = locale(GOOD)
     assert english.tag == "en"
     assert english.direction == "ltr"
+    assert english.is_latin
+    assert not english.greets_by_given_name
     assert english.kinds == {
         "SignIn": {"validity": "10 minutes", "subject": "{code} for {app}", "preheader": "Valid: 10 minutes."},
         "Register": {"validity": "not long", "subject": "{{literal}} {code}"},
@@ -55,6 +57,22 @@ def test_the_plural_form_is_that_of_the_number(minutes: int, form: str) -> None:
         ("validity.one", "validity.few", "validity must be a text"),
         ('"{code} for {app}"', "7", "line 7: subject must be a text"),
         ('direction = "ltr"', 'direction = "up"', 'line 2: direction must be "ltr" or "rtl"'),
+        ('direction = "ltr"', 'direction = "ltr"\ntext_size = "huge"', 'line 3: text_size must be "normal" or "large"'),
+        (
+            'direction = "ltr"',
+            'direction = "ltr"\ngreeting_name = 1',
+            'line 3: greeting_name must be "full" or "given"',
+        ),
+        ("[common]", "[dates]\ndate = 1\n[common]", "line 4: date is not a pattern of {year}, {month}, {day}"),
+        (
+            "[common]",
+            '[dates]\ntime = "{second}"\n[common]',
+            "line 4: time is not a pattern of {date}, {hour}, {minute}",
+        ),
+        ("[common]", '[dates]\ndate = "{year.real.x}"\n[common]', "line 4: date is not a pattern"),
+        ("[common]", '[dates]\nmonths = ["May"]\n[common]', "line 4: months must be twelve names"),
+        ("[common]", '[dates]\nday = "x"\n[common]', "line 4: day is unknown; the keys are months, date, time"),
+        ("[common]", "dates = 1\n[common]", "line 3: dates is not a table"),
         ('direction = "ltr"', 'direction = "ltr"\nSignOut = "x"', "line 3: SignOut is not a table"),
         ('"{{literal}} {code}"', "7", "line 10: subject must be a text"),
         ("[SignIn]", "[SignIn", "at line 6"),

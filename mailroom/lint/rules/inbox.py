@@ -14,6 +14,8 @@ LONGEST_SUBJECT: Final = 60
 PREHEADER: Final = (40, 130)
 """Minimum and maximum columns (a Chinese character takes two)."""
 
+_FILLER: Final = re.compile(r"[\s\u00ad\u034f\u2007\u200b-\u200d\ufeff]*")
+"""Invisible characters that fill the inbox line behind a preheader."""
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -52,7 +54,7 @@ def check_text_part(mail: RenderedMail) -> Iterator[Violation]:
 
 def preheader(mail: RenderedMail) -> str:
     """Return the hidden text at the start of the body, which the inbox shows beside the subject."""
-    first = next(((element, text) for element, text in mail.quick_page.texts() if text.strip()), None)
+    first = next(((element, text) for element, text in mail.quick_page.texts() if not _FILLER.fullmatch(text)), None)
     return " ".join(first[1].split()) if first and is_hidden(first[0]) else ""
 
 

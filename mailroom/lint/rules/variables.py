@@ -19,11 +19,11 @@ from mailroom.rendering import Brand
 from mailroom.rendering.colors import Palette
 from mailroom.rendering.identity import Logo
 from mailroom.rendering.inventory import MailSources
-from mailroom.rendering.languages.translations import PLACEHOLDERS
+from mailroom.rendering.languages.translations import OPTIONAL_KEYS, PLACEHOLDERS
 from mailroom.text import bounded
 
 _KNOWN_VARIABLES: Final = PLACEHOLDERS | {
-    "link", "link_text", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono",
+    "link", "link_text", "logo", "words", "lang", "dir", "start", "brand", "colors", "sans", "mono", "sizes", "contact",
     "range", "namespace", "locale", "uiLocales", "application", "user", "organization", "inviter", "event",
 }  # fmt: skip
 _FIELDS: Final[Mapping[str, frozenset[str]]] = {
@@ -107,6 +107,7 @@ def find_unknown_variables(
         tree = sources.tree(template)
         mail: dict[str, Any] = {"kinds": (kind,), "languages": (language,), "file": sources.file(template)}
         tested = {node.attr for test in tree.find_all(nodes.If) for node in test.test.find_all(nodes.Getattr)}
+        tested |= OPTIONAL_KEYS
         unknown = meta.find_undeclared_variables(tree) - known
         for name in tree.find_all(nodes.Name):
             if name.name in unknown and name.ctx == "load":
@@ -191,4 +192,5 @@ def _difference(names: frozenset[str], usual: frozenset[str]) -> str:
 
 
 def _placeholders(text: str) -> frozenset[str]:
-    return frozenset(field for _, field, _, _ in Formatter().parse(text) if field)
+    """Return the placeholders of a text but the reader's name: languages that inflect it greet without."""
+    return frozenset(field for _, field, _, _ in Formatter().parse(text) if field) - {"name"}

@@ -150,22 +150,25 @@ class Engine:
             cache_size=-1,
         )
         self._uses_references = True
-        """Whether non-ASCII characters of HTML become character references. Those are no longer than quoted-printable,
-        and independent of the charset. False if a style sheet has such characters: references mean nothing in CSS."""
+        """Whether non-ASCII characters of Latin languages' HTML become character references: they are no longer than
+        quoted-printable. False if a style sheet has such characters: references mean nothing in CSS."""
         for name, source in sources.items():
             with _converted_errors(source):
                 self._environment.get_template(name)
             if _NON_ASCII_STYLE.search(source.text):
                 self._uses_references = False
 
-    def render(self, name: str, variables: dict[str, Any]) -> str:
-        """Return the rendered text. Raises RenderingError naming file and line, never a value."""
+    def render(self, name: str, variables: dict[str, Any], *, ascii_only: bool = False) -> str:
+        """Return the rendered text. Raises RenderingError naming file and line, never a value.
+
+        `ascii_only`: non-ASCII characters of HTML become character references.
+        """
         template = self._environment.get_template(name)
         try:
             pieces = self.render_pieces(template, variables)
         except Exception:  # noqa: BLE001 - a template can raise anything
             raise self._error(name) from None
-        return self.join_pieces(name, pieces)
+        return self.join_pieces(name, pieces, ascii_only=ascii_only)
 
     def render_pieces(self, template: Template, variables: dict[str, Any]) -> list[str]:
         """Return the output pieces: `template.render` without its copies of the variables."""
@@ -173,7 +176,7 @@ class Engine:
         context = Context(template.environment, parent, template.name, template.blocks)
         return list(islice(template.root_render_func(context), _MAX_PIECES))
 
-    def merge_template(self, name: str, constants: Mapping[str, Any]) -> Template | None:
+    def merge_template(self, name: str, constants: Mapping[str, Any], *, ascii_only: bool = False) -> Template | None:
         """Compile a template merged with all that it extends and includes; None if it cannot be merged."""
         environment = self._environment
 
@@ -182,14 +185,14 @@ class Engine:
 
         try:
             merged = inline_constants(merge_template(name, parse), {**self._constants, **constants})
-            if self._uses_references and _is_html(name):
+            if ascii_only and self._uses_references:
                 merged = encode_as_references(merged)
             code = environment.compile(merged, name, self._sources[name].place)
         except Exception:  # noqa: BLE001 - merging only saves time; the unmerged template reports the error
             return None
         return Template.from_code(environment, code, {})
 
-    def join_pieces(self, name: str, pieces: list[str]) -> str:
+    def join_pieces(self, name: str, pieces: list[str], *, ascii_only: bool = False) -> str:
         """Join a template's output. Raises RenderingError if it is too long."""
         text = "".join(pieces)
         if len(pieces) == _MAX_PIECES or len(text) > LONGEST_PART:
@@ -197,7 +200,7 @@ class Engine:
         if text.isascii():
             return text
         text = replace_surrogates(text)
-        return text.encode("ascii", "xmlcharrefreplace").decode() if self._uses_references and _is_html(name) else text
+        return text.encode("ascii", "xmlcharrefreplace").decode() if ascii_only and self._uses_references else text
 
     def _error(self, name: str) -> RenderingError:
         """Convert the exception being handled; its message is dropped, because it can contain payload values."""
@@ -221,8 +224,10 @@ class BoundTemplate:
     saves 50 of 90 µs a mail.
     """
 
-    def __init__(self, engine: Engine, name: str, constants: Mapping[str, Any]) -> None:
+    def __init__(self, engine: Engine, name: str, constants: Mapping[str, Any], *, ascii_only: bool = False) -> None:
+        """With `ascii_only` non-ASCII characters of HTML become character references."""
         self._engine = engine
+        self._ascii_only = ascii_only
         self._constants = constants
         self._merged: Template | None = None
         self._renderings = 0
@@ -235,11 +240,12 @@ class BoundTemplate:
             submit(self._merge)
         if self._merged is not None:
             with suppress(Exception):  # it fails again below, where the line is known
-                return self._engine.join_pieces(self.name, self._engine.render_pieces(self._merged, variables))
-        return self._engine.render(self.name, variables)
+                pieces = self._engine.render_pieces(self._merged, variables)
+                return self._engine.join_pieces(self.name, pieces, ascii_only=self._ascii_only)
+        return self._engine.render(self.name, variables, ascii_only=self._ascii_only)
 
     def _merge(self) -> None:
-        self._merged = self._engine.merge_template(self.name, self._constants)
+        self._merged = self._engine.merge_template(self.name, self._constants, ascii_only=self._ascii_only)
 
 
 _GLOBALS: Final = {"range": safe_range, "namespace": Namespace}

@@ -1,0 +1,100 @@
+"""Users and organizations as Logto's events described them last, for later events that name only their ids.
+
+`User.Data.Updated` does not say what changed, and `Organization.Membership.Updated` names no address:
+
+    for complete in await directory.complete(event):   # one event for each mail that it may send
+        ...
+    await directory.learn(event)                       # after the mails were stored
+
+The entries are sealed, and kept until `User.Deleted`.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import Any, Final
+
+import msgspec
+
+from mailroom.logto import MEMBERSHIP_UPDATED, USER_DELETED, USER_UPDATED
+from mailroom.notices import PREVIOUS_EMAIL
+from mailroom.outbox import Outbox
+
+_MOST_MEMBERS: Final = 1000
+_USER_FIELDS: Final = ("id", "username", "name", "primaryEmail", "profile", "updatedAt")
+_ORGANIZATION_FIELDS: Final = ("id", "name", "branding")
+_ORGANIZATION_EVENTS: Final = ("Organization.Created", "Organization.Data.Updated")
+
+
+class Directory:
+    """Completes events by what earlier ones told."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    async def complete(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the events to handle instead.
+
+        A changed user gets the earlier address as `previousEmail` if it differs; a membership becomes one event for
+        each added user whose address is known, with `user` and `organization`.
+        """
+        name = event.get("event")
+        if name == USER_UPDATED and (user := _user(event)):
+            known = await self._recall("user", user["id"]) or {}
+            before = _email(known)
+            if before and before.casefold() != _email(user).casefold() and _is_newer(user, known):
+                return [{**event, PREVIOUS_EMAIL: before}]
+        if name == MEMBERSHIP_UPDATED and isinstance(added := event.get("addedUserIds"), list):
+            organization = await self._recall("organization", event.get("organizationId"))
+            recalled = [await self._recall("user", id_) for id_ in added[:_MOST_MEMBERS]]
+            users = [user for user in recalled if user and _email(user)]
+            if organization and users:
+                return [{**event, "user": user, "organization": organization} for user in users]
+        return [event]
+
+    async def learn(self, event: Mapping[str, Any]) -> None:
+        """Store the user or organization of an event, unless a newer one is stored; durable when this returns."""
+        if user := _user(event):
+            known = await self._recall("user", user["id"])
+            if event.get("event") == USER_DELETED:
+                await self._outbox.secrets.put(_name("user", user["id"]), "")
+            elif known is None or _is_newer(user, known):
+                await self._put("user", user, _USER_FIELDS)
+        data = event.get("data")
+        if event.get("event") in _ORGANIZATION_EVENTS and isinstance(data, Mapping) and isinstance(data.get("id"), str):
+            await self._put("organization", data, _ORGANIZATION_FIELDS)
+
+    async def _put(self, what: str, told: Mapping[str, Any], fields: Iterable[str]) -> None:
+        entry = {key: told.get(key) for key in fields}
+        await self._outbox.secrets.put(_name(what, told["id"]), msgspec.json.encode(entry).decode())
+
+    async def _recall(self, what: str, id_: object) -> dict[str, Any] | None:
+        text = await self._outbox.secrets.get(_name(what, id_)) if isinstance(id_, str) else None
+        return msgspec.json.decode(text, type=dict[str, Any]) if text else None
+
+
+def _name(what: str, id_: str) -> str:
+    return f"directory {what} {id_}"
+
+
+def _user(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the whole user of an event: with id and address, which may be null."""
+    for key in ("data", "user"):
+        user = event.get(key)
+        if isinstance(user, Mapping) and isinstance(user.get("id"), str) and "primaryEmail" in user:
+            return user
+    return None
+
+
+def _is_newer(user: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Return whether a user's `updatedAt` is not before the known one: events come in any order."""
+    return _updated_at(user, inf) >= _updated_at(known, 0)
+
+
+def _updated_at(user: Mapping[str, Any], default: float) -> float:
+    time = user.get("updatedAt")
+    return time if isinstance(time, int | float) else default
+
+
+def _email(user: Mapping[str, Any]) -> str:
+    address = user.get("primaryEmail")
+    return address if isinstance(address, str) else ""
