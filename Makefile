@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python tools/install_packages.py
 
-.PHONY: setup run demo test lint bench chaos fleet mails previews node docs lock clean
+.PHONY: setup run demo test lint bench chaos fleet cluster mails previews node docs lock clean
 .DELETE_ON_ERROR:
 
 # EXTRAS=ses installs what Amazon SES needs as well.
@@ -56,6 +56,10 @@ chaos: .venv/.dev node
 # Posts 200 codes a second while providers fail in every way: make fleet SECONDS=120 SEED=7
 fleet: .venv/.dev
 	$(BIN)/python -m tests.e2e.fleet $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+# Kills, stops and cuts off workers while PostgreSQL is restarted: make cluster SECONDS=120 SEED=7
+cluster: .venv/.dev
+	$(BIN)/python -m tests.e2e.cluster $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 # Checks every mail in every language with SpamAssassin (apt-get install spamassassin) and html-validate.
 mails: .venv/.dev node

@@ -229,7 +229,7 @@ async def serve(
     if parent.replaces:  # fail before the predecessor ends
         check_outbox(settings.database_url, _secret_keys(settings))
     shutdown_seconds = settings.shutdown_timeout.total_seconds()
-    parent.send(f"warm {shutdown_seconds}")
+    parent.send(f"warm {shutdown_seconds} {settings.workers}")
 
     readiness = Readiness()
     wait_seconds = WAIT_SECONDS if parent.is_first else None

@@ -3,13 +3,14 @@
 It imports nothing of the application and reads no settings. A child runs the same command, with one end of a Unix
 socket whose descriptor is in SUPERVISOR_FD. Parent and child send each other lines of text:
 
-    parent → child    `first`; `again`: replaces one that died; `next`: takes over from the one that serves.
-                      With the listening sockets, if the parent has any
-    child → parent    `listening`, with its sockets. `warm 8.0`: everything but the outbox is prepared; a shutdown takes
-                      at most so many seconds. `serving`: it responds to requests
+    parent → child    `first`; `again`: replaces one that died, or serves beside others; `next`: takes over from those
+                      that serve. With the listening sockets, if the parent has any
+    child → parent    `listening`, with its sockets. `warm 8.0 4`: everything but the outbox is prepared; a shutdown
+                      takes at most 8 s, and 4 children are to serve. `serving`: it responds to requests
 
-SIGHUP starts the next child; when that is prepared, the serving one gets SIGTERM, drains, and releases the outbox. If
-the next child exits before, the serving one continues. A child that dies is replaced, after a growing pause. SIGTERM
+One child leads: when it serves, the others are started. SIGHUP starts the next one; when that is prepared, those that
+serve get SIGTERM, drain, and release the outbox. If the next child exits before, they continue. A child that dies is
+replaced, after a growing pause. SIGTERM
 and SIGINT are passed on; the parent then exits with the child's exit code. It also exits when its first child exits
 before it served, or any child with the code for wrong settings. When the parent dies, its children read the end of the
 socket.
@@ -105,9 +106,9 @@ class _Child:
         self.state = "starting"
         """The last message from it."""
         self.shutdown_seconds = 0.0
+        self.processes = 1
         self.kill_at: float | None = None
-        self.is_discarded = False
-        """Whether it was killed before it was prepared."""
+        self.is_discarded = False  # killed before it was prepared
 
     def end(self, number: int) -> None:
         """Send a signal that ends it; kill it if it has not prepared anything to shut down."""
@@ -123,17 +124,15 @@ class Supervisor:
     """Starts and replaces children until SIGTERM or SIGINT."""
 
     def __init__(self) -> None:
-        self._children: dict[int, _Child] = {}
-        """By process id."""
-        self._serving: _Child | None = None
-        """The one that serves, or that takes over from one that drains."""
-        self._next: _Child | None = None
-        """The one that is not prepared yet."""
+        self._children: dict[int, _Child] = {}  # by process id
+        self._serving: _Child | None = None  # leads: it serves, or takes over from those that drain
+        self._beside: set[_Child] = set()  # the others that serve
+        self._next: _Child | None = None  # is not prepared yet
         self._sockets = systemd_descriptors(os.environ)
         self._has_served = False
-        self._early_deaths = 0
-        """How many in a row died within `_YOUNG_SECONDS`."""
+        self._early_deaths = 0  # in a row, within `_YOUNG_SECONDS`
         self._start_at = 0.0
+        self._start_beside_at = 0.0
         self._is_ending = False
         self._exit_code = 0
         self._selector = selectors.DefaultSelector()
@@ -151,6 +150,8 @@ class Supervisor:
         while self._children or not self._is_ending:
             if self._serving is None and not self._is_ending and time.monotonic() >= self._start_at:
                 self._serving = self._start("again" if self._has_served else "first")
+            while self._lacks_processes() and time.monotonic() >= self._start_beside_at:
+                self._beside.add(self._start("again"))
             for key, _ in self._selector.select(self._seconds_to_wait()):
                 key.data()
             self._reap()
@@ -163,10 +164,16 @@ class Supervisor:
         self._selector.register(child.link, selectors.EVENT_READ, lambda: self._read_messages(child))
         return child
 
+    def _lacks_processes(self) -> bool:
+        """Return whether more of them are to serve beside the one that leads."""
+        leader = None if self._is_ending else self._serving
+        return leader is not None and leader.state == "serving" and len(self._beside) < leader.processes - 1
+
     def _handle_signals(self, numbers: bytes) -> None:
         for number in numbers:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._is_ending = True
+                self._beside.clear()
                 for child in self._children.values():
                     child.end(number)
             elif number == signal.SIGHUP and not self._is_ending:
@@ -174,13 +181,20 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Start the next child. One that is not prepared yet may have read older settings: it is killed."""
-        self._start_at = 0.0
+        self._start_at = self._start_beside_at = 0.0
         if self._serving is None:
+            self._end_beside()
             return
         if self._next:
             self._next.end(signal.SIGKILL)
         self._next = self._start("next")
         _log("info", "reload.started", process=self._next.pid)
+
+    def _end_beside(self) -> None:
+        """Let those drain that serve beside the one that leads: they may have older settings than the next one."""
+        for child in self._beside:
+            child.end(signal.SIGTERM)
+        self._beside.clear()
 
     def _read_messages(self, child: _Child) -> None:
         try:
@@ -195,10 +209,11 @@ class Supervisor:
         if not data:
             self._close_link(child)
         for line in data.decode().splitlines():
-            child.state, _, seconds = line.partition(" ")
+            child.state, *numbers = line.split()
             if child.state == "warm":
-                child.shutdown_seconds = float(seconds)
+                child.shutdown_seconds, child.processes = float(numbers[0]), int(numbers[1])
                 if child is self._next:
+                    self._end_beside()
                     if self._serving:
                         self._serving.end(signal.SIGTERM)
                     self._serving, self._next = self._next, None
@@ -229,6 +244,9 @@ class Supervisor:
         elif child is self._serving:
             self._serving = None
             self._replace(child, code)
+        elif child in self._beside:
+            self._beside.discard(child)
+            self._start_beside_at = self._pause_after(child, code)
         elif code and not child.is_discarded:
             _log("error", "process.died", process=child.pid, exit_code=code)
 
@@ -238,20 +256,28 @@ class Supervisor:
             shell_code = code if code >= 0 else 128 - code  # as shells report signals
             self._exit_code = 0 if child.is_discarded else shell_code
         elif self._next:
+            self._end_beside()
             self._serving, self._next = self._next, None
         elif code == EXIT_SETTINGS or (not self._has_served and code >= 0):
             self._is_ending, self._exit_code = True, code
+            self._end_beside()
         else:
-            died_early = time.monotonic() - child.started_at < _YOUNG_SECONDS
-            pause = _PAUSES[min(self._early_deaths, len(_PAUSES) - 1)] if died_early else 0.0
-            self._early_deaths = self._early_deaths + 1 if died_early else 0
-            self._start_at = time.monotonic() + pause
-            _log("error", "process.died", process=child.pid, exit_code=code, replaced_after_seconds=pause)
+            self._start_at = self._pause_after(child, code)
+
+    def _pause_after(self, child: _Child, code: int) -> float:
+        """Return when a child that died is to be replaced."""
+        died_early = time.monotonic() - child.started_at < _YOUNG_SECONDS
+        pause = _PAUSES[min(self._early_deaths, len(_PAUSES) - 1)] if died_early else 0.0
+        self._early_deaths = self._early_deaths + 1 if died_early else 0
+        _log("error", "process.died", process=child.pid, exit_code=code, replaced_after_seconds=pause)
+        return time.monotonic() + pause
 
     def _seconds_to_wait(self) -> float | None:
         moments = [child.kill_at for child in self._children.values() if child.kill_at is not None]
         if self._serving is None and not self._is_ending:
             moments.append(self._start_at)
+        if self._lacks_processes():
+            moments.append(self._start_beside_at)
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _kill_overdue(self) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import accepting, against, delivery, http_providers, rendering, resources, smtp
+from bench import accepting, against, delivery, http_providers, on_postgresql, rendering, resources, smtp
 from bench.figures import Figure, cpu_ticks, show, stolen_share
 
 ROWS: Final[dict[str, Callable[[int], list[Figure]]]] = {
@@ -18,10 +18,11 @@ ROWS: Final[dict[str, Callable[[int], list[Figure]]]] = {
     "g": rendering.measure_languages,
     "h": http_providers.measure,
     "i": resources.measure_start,
+    "j": on_postgresql.measure,
 }
 _NAMES: Final = (
     "a accepting, b SMTP, c throughput from POST to arrival, d latency, e rendering, f memory, g languages, "
-    "h HTTP providers, i the start, and changes of templates"
+    "h HTTP providers, i the start, and changes of templates, j PostgreSQL"
 )
 _COMPARED: Final = "aicdhfbe"
 

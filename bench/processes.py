@@ -159,19 +159,20 @@ class Sink:
         return {message_id.strip("<>").partition("@")[0]: int(at) / 1e9 for at, message_id in lines}
 
 
-def on_core(core: int, arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
-    """Start a program on this core."""
+def on_core(core: int | None, arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+    """Start a program on this core; None: on all."""
+    cores = os.sched_getaffinity(0) if core is None else {core}
     return subprocess.Popen(
         arguments,
         text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509 - no threads yet that could hold a lock
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509 - no threads yet that could hold a lock
         **options,
     )
 
 
 @contextmanager
 def program(
-    *arguments: str | Path, core: int = SERVER_CORE, variables: Mapping[str, str] | None = None
+    *arguments: str | Path, core: int | None = SERVER_CORE, variables: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
     """Run `python ARGUMENTS` in a folder of its own until the block ends; `{port}` in them stands for its port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -214,11 +215,13 @@ def starting(
     variant: str | None = None,
     tree: Path = ROOT,
     role: str = "all",
+    database_url: str = "sqlite:///mailroom.db",
+    workers: int = 1,
     templates: str = "",
 ) -> Iterator[Running]:
     """Run the Mailroom of a tree, or a variant of `bench.programs.variants`, until the block ends.
 
-    It sends to this SMTP port, or by a provider of these settings.
+    It sends to this SMTP port, or by a provider of these settings. Several `workers` use all cores.
     """
     smtp = {"TYPE": "smtp", "HOST": "127.0.0.1", "PORT": str(sink), "TLS": "none", "CONCURRENCY": "16"}
     variables = {
@@ -227,13 +230,14 @@ def starting(
         "MAILROOM_CONNECTOR__AUTHORIZATION": AUTHORIZATION,
         "MAILROOM_CONFIG": "",
         "MAILROOM_PORT": "{port}",
-        "MAILROOM_DATABASE_URL": "sqlite:///mailroom.db",
+        "MAILROOM_DATABASE_URL": database_url,
+        **({"MAILROOM_WORKERS": str(workers)} if workers > 1 else {}),
         "MAILROOM_ROLE": role,
         **({"MAILROOM_TEMPLATES": templates} if templates else {}),
         **{f"MAILROOM_PROVIDERS__MAIN__{name}": value for name, value in (provider or smtp).items()},
     }
     command = ("-m", "bench.programs.variants", variant) if variant else (tree / "server.py",)
-    with program(*command, variables=variables) as server:
+    with program(*command, core=SERVER_CORE if workers == 1 else None, variables=variables) as server:
         yield server
 
 

@@ -1,6 +1,7 @@
 """A program under a supervisor: it does what the file `behaviour` in its folder says, and notes what it sees.
 
 serve       answer every connection with the process's id
+serve N     the same, as one of N processes
 stubborn    the same, and ignore SIGTERM
 hang        never get warm
 exit N      end with this code
@@ -22,7 +23,7 @@ if __name__ == "__main__" and supervisor.is_wanted(sys.argv, os.environ):
 import socket
 
 
-async def serve(folder: Path, parent: supervisor.ParentLink, *, stubborn: bool) -> None:
+async def serve(folder: Path, parent: supervisor.ParentLink, *, stubborn: bool, processes: int) -> None:
     """Answer until told to end."""
     ended = asyncio.Event()
 
@@ -41,7 +42,7 @@ async def serve(folder: Path, parent: supervisor.ParentLink, *, stubborn: bool) 
     kept = parent.descriptors
     listener = socket.socket(fileno=kept[0]) if kept else socket.create_server(("127.0.0.1", 0))
     parent.send("listening", [listener])
-    parent.send("warm 0.2")
+    parent.send(f"warm 0.2 {processes}")
     server = await asyncio.start_server(answer, sock=listener)
     parent.send("serving")
     note(folder, f"serving {listener.getsockname()[1]}")
@@ -65,7 +66,8 @@ def main() -> None:
         sys.exit(int(behaviour.split()[1]))
     if behaviour == "hang":
         signal.pause()
-    asyncio.run(serve(folder, parent, stubborn=behaviour == "stubborn"))
+    processes = int(behaviour.partition(" ")[2] or 1)
+    asyncio.run(serve(folder, parent, stubborn=behaviour == "stubborn", processes=processes))
 
 
 if __name__ == "__main__":

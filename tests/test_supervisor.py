@@ -135,6 +135,48 @@ async def test_sighup_replaces_the_child_on_the_same_socket(tmp_path: Path) -> N
         assert (new, "SIGTERM") in one.notes()
 
 
+async def test_several_children_serve_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
+    """On the same socket; all of them drain at the end."""
+    async with running(tmp_path, "serve 3") as one:
+        children = {child for child, _ in await one.notes_with("serving", 3)}
+        assert len(children) == 3
+        assert one.words().count("first") == 1
+        for victim in sorted(children):  # the one that leads, and those beside it
+            os.kill(victim, signal.SIGKILL)
+        await one.logged("process.died", 3)
+        alive = {child for child, _ in await one.notes_with("serving", 6)} - children
+        assert len(alive) == 3
+        assert one.ask() in alive
+        one.signal(signal.SIGTERM)
+        assert await one.ended() == 0
+        assert {child for child, words in one.notes() if words == "SIGTERM"} == alive
+
+
+async def test_sighup_replaces_all_children_by_as_many_as_are_wanted_now(tmp_path: Path) -> None:
+    """Once the next one is prepared, and not before."""
+    async with running(tmp_path, "serve 2") as one:
+        old = {child for child, _ in await one.notes_with("serving", 2)}
+        one.behave("exit 1")
+        one.signal(signal.SIGHUP)
+        await one.logged("reload.failed")
+        assert "SIGTERM" not in one.words()
+        one.behave("serve 3")
+        one.signal(signal.SIGHUP)
+        new = {child for child, _ in await one.notes_with("serving", 5)} - old
+        assert {child for child, _ in await one.notes_with("SIGTERM", 2)} == old
+        assert len(new) == 3
+        assert one.ask() in new | old
+
+
+async def test_wrong_settings_of_the_one_that_leads_end_all(tmp_path: Path) -> None:
+    async with running(tmp_path, "serve 2") as one:
+        [(leader, _), (other, _)] = await one.notes_with("serving", 2)
+        one.behave("exit 2")
+        os.kill(leader, signal.SIGKILL)
+        assert await one.ended() == supervisor.EXIT_SETTINGS
+        assert (other, "SIGTERM") in one.notes()
+
+
 async def test_a_next_child_that_fails_changes_nothing_and_is_logged(tmp_path: Path) -> None:
     async with running(tmp_path, "serve") as one:
         [(old, _)] = await one.notes_with("serving")

@@ -12,8 +12,18 @@ from mailroom.cli.output import print_json, print_line
 from mailroom.clock import SystemClock
 from mailroom.config.model import Settings
 from mailroom.config.senders import senders_of
-from mailroom.doctor import CheckResult, Examination, ExaminationOptions, IpAddress, Mark, SystemResolver, examine
+from mailroom.doctor import (
+    CheckResult,
+    Examination,
+    ExaminationOptions,
+    IpAddress,
+    Mark,
+    SystemResolver,
+    check_database,
+    examine,
+)
 from mailroom.errors import MailroomError
+from mailroom.outbox.by_url import is_postgres, place_of
 
 _MARKS: Final = {Mark.GOOD: ("✓", "green"), Mark.WRONG: ("✗", "bold red"), Mark.UNKNOWN: ("–", "yellow")}  # noqa: RUF001 - as it is printed
 
@@ -67,8 +77,8 @@ def doctor(
 ) -> None:
     """Examine all providers, or those named. Sends no mail; uses an address echo service only if one is set.
 
-    Tests each provider's credentials and checks the sender's domain as receivers do. Exits with 1 if anything is
-    wrong.
+    Tests each provider's credentials and checks the sender's domain as receivers do. Without names it also examines
+    the PostgreSQL of database_url, and says what a failover could lose. Exits with 1 if anything is wrong.
     """
     settings = cli.settings()
     for name in providers:
@@ -78,10 +88,25 @@ def doctor(
     names = providers or tuple(settings.providers)
     secrets = ServerSecrets(cli, settings)
     examinations = asyncio.run(_examine_all(settings, names, resolver or SystemResolver(), secrets, options))
-    wrong = sum(result.mark is Mark.WRONG for examination in examinations for result in examination.all_results)
+    database: list[CheckResult] = []
+    if is_postgres(settings.database_url) and not providers:
+        database = asyncio.run(check_database(settings.database_url, SystemClock()))
+    results = [result for examination in examinations for result in examination.all_results] + database
+    wrong = sum(result.mark is Mark.WRONG for result in results)
     if as_json:
-        print_json({"wrong": wrong, "providers": [_as_json(examination) for examination in examinations]})
+        findings = [_finding(result) for result in database]
+        print_json(
+            {
+                "wrong": wrong,
+                "providers": [_as_json(examination) for examination in examinations],
+                "database": findings,
+            }
+        )
     else:
+        if database:
+            print_line(place_of(settings.database_url), style="bold")
+            _print_results(database)
+            print_line()
         _print(examinations, wrong)
     if wrong:
         raise click.exceptions.Exit(1)
@@ -147,17 +172,15 @@ def _as_json(examination: Examination) -> dict[str, Any]:
         "type": examination.type,
         "from": [sender.email for sender in examination.senders],
         "findings": [
-            {
-                "domain": domain,
-                "about": result.about,
-                "mark": result.mark,
-                "diagnostic": result.text,
-                "todo": result.todo,
-            }
+            {"domain": domain, **_finding(result)}
             for domain, results in ((None, examination.results), *examination.domains.items())
             for result in results
         ],
     }
+
+
+def _finding(result: CheckResult) -> dict[str, str]:
+    return {"about": result.about, "mark": result.mark, "diagnostic": result.text, "todo": result.todo}
 
 
 def _print(examinations: list[Examination], wrong: int) -> None:

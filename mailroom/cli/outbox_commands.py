@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,9 +19,15 @@ from mailroom.cli.output import (
     record_as_json,
     styled_state,
 )
-from mailroom.clock import Instant
+from mailroom.clock import Instant, SystemClock
+from mailroom.config.model import Settings
 from mailroom.message import State
 from mailroom.outbox import Record
+from mailroom.outbox.by_url import is_postgres, place_of, require_asyncpg, sqlite_path
+from mailroom.outbox.deferred import WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from mailroom.outbox.copying import Copied
 
 _limit = click.option(
     "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number of messages."
@@ -132,6 +139,51 @@ def backup(cli: CliContext, *, file: Path, force: bool, as_json: bool) -> None:
         print_json({"file": str(file), "bytes": size})
     else:
         print_line(f"{size:,} bytes are written to {file}.")
+
+
+@outbox.command()
+@click.option("--to", "target", metavar="URL", help="The PostgreSQL database.  [default: database_url]")
+@click.option("--from", "source", metavar="URL", help="The SQLite file: sqlite:///…  [default: database_url]")
+@as_json
+@click.pass_obj
+def copy(cli: CliContext, *, target: str | None, source: str | None, as_json: bool) -> None:
+    """Copy an outbox from SQLite to PostgreSQL: what waits, then what was handled once, then the history.
+
+    May be interrupted and repeated; what is copied already is skipped. While a server uses the SQLite file, messages
+    that wait in it are left for a later run. Those that are copied are held in the file.
+    """
+    settings = cli.settings()
+    source, target = source or settings.database_url, target or settings.database_url
+    if is_postgres(source) or not is_postgres(target):
+        raise click.UsageError("copies from sqlite:///… to postgresql://…: name the one that is not database_url")
+    copied = asyncio.run(_copy(settings, source, target))
+    if as_json:
+        print_json(asdict(copied) | {"from": place_of(source), "to": place_of(target)})
+        return
+    print_line(
+        f"{copied.unsettled:,} messages that wait, {copied.events:,} events and {copied.settled:,} settled messages "
+        f"are copied to {place_of(target)}."
+    )
+    if copied.left:
+        print_line(
+            f"A server uses {place_of(source)}: {copied.left:,} messages that wait there are not copied. When it "
+            f"serves from the new database_url, run this again with --from {source}",
+            style="yellow",
+            wrap=True,
+        )
+
+
+async def _copy(settings: Settings, source: str, target: str) -> "Copied":
+    """Copy; a server that has the new settings releases the file soon."""
+    require_asyncpg()
+    from mailroom.outbox.copying import Copying  # noqa: PLC0415 - needs asyncpg
+
+    keys = [key.get_secret_value() for key in settings.secret_key]
+    wait_seconds = 0.0 if source == settings.database_url else WAIT_SECONDS
+    opened = Copying.open(sqlite_path(source), target, secret_keys=keys, clock=SystemClock(), wait_seconds=wait_seconds)
+    async with opened as copying:
+        with progress_bar(copying.total, "Rows") as advance:
+            return await copying.run(advance)
 
 
 def _print_found(cli: CliContext, *, as_json: bool, state: str | None, before: str | None, **criteria: Any) -> bool:

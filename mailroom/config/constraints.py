@@ -190,6 +190,8 @@ def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[PathFa
         return
     if settings.role == "worker":
         yield ("role",), 'a worker needs PostgreSQL (database_url = "postgresql://…"): on SQLite one process does all'
+    if settings.workers > 1:
+        yield ("workers",), 'several need PostgreSQL (database_url = "postgresql://…"): on SQLite one process does all'
     for variable, host in _EPHEMERAL_HOSTS.items():
         if environ.get(variable):
             problem = f"{host} (known by {variable}) loses its disk at every restart, and SQLite with it"

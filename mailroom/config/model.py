@@ -272,6 +272,9 @@ class Settings(Section):
         description="on PostgreSQL: `web` stores messages and does not send them, `worker` sends them and listens for "
         "`/livez`, `/readyz` and `/metrics` only",
     )
+    workers: int = Field(
+        1, ge=1, le=64, description="on PostgreSQL: how many processes serve, each in its `role`; a processor core each"
+    )
     connector: Connector = Field(Connector(), description="")
     webhook: Webhook = Field(Webhook(), description="")
     limits: Limits = Field(Limits(), description="")

@@ -54,7 +54,7 @@ async def open_outbox(
         "event_limit": event_limit,
     }
     if is_postgres(url):
-        _require_asyncpg()
+        require_asyncpg()
         from mailroom.outbox.postgres.postgres_engine import PostgresOutbox  # noqa: PLC0415 - takes 100 ms
 
         return await PostgresOutbox.open(url, **options)
@@ -66,7 +66,7 @@ async def open_outbox(
 async def open_operator_outbox(url: str, *, secret_keys: Sequence[str]) -> OperatorOutbox:
     """Open the outbox for a command, beside the servers that use it. Raises OutboxError, SealBroken."""
     if is_postgres(url):
-        _require_asyncpg()
+        require_asyncpg()
         from mailroom.outbox.postgres.postgres_operator import open_operator  # noqa: PLC0415 - likewise
 
         return await open_operator(url, secret_keys=secret_keys)
@@ -86,7 +86,8 @@ def check_outbox(url: str, secret_keys: Sequence[str]) -> None:
         check(sqlite_path(url), secret_keys)
 
 
-def _require_asyncpg() -> None:
+def require_asyncpg() -> None:
+    """Raise OutboxError if the extra is not installed."""
     try:
         import asyncpg  # noqa: F401, PLC0415 - an extra
     except ImportError:

@@ -31,6 +31,7 @@ def test_the_commands_are_listed() -> None:
         "check", "doctor", "import", "keygen", "preview", "providers", "send", "serve", "status", "pause", "resume",
         "outbox", "outbox list", "outbox find", "outbox show", "outbox retry", "outbox cancel", "outbox prune",
         "outbox backup", "outbox hold-all",
+        "outbox copy",
     }  # fmt: skip
 
 

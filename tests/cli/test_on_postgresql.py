@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from mailroom.clock import SystemClock
 from mailroom.message import Attempt, Message, Outcome, Priority, State, new_id
 from mailroom.outbox import HELD_MISCONFIGURED, Lease, Settlement
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
+from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.outbox.postgres.conftest import new_url
 from tests.postgres_server import PostgresServer
 
@@ -102,3 +104,33 @@ def test_an_error_names_the_database_without_its_password(monkeypatch: pytest.Mo
     assert result.output.startswith("Error: postgresql://127.0.0.1:9/outbox: ")
     assert "hush" not in result.output
     assert "hush" not in run("check").output
+
+
+def test_doctor_examines_the_database(url: str) -> None:
+    with served(url):
+        report = _json("doctor")
+        told = run("doctor").output
+    assert {finding["about"]: finding["mark"] for finding in report["database"]}["rights"] == "good"
+    assert "✓ failover" in told
+
+
+def test_copy_wants_one_file_and_one_database(url: str, tmp_path: Path) -> None:
+    """And says what is copied."""
+    path = tmp_path / "old.db"
+
+    async def store() -> None:
+        clock = SystemClock()
+        outbox = await SqliteOutbox.open(path, secret_keys=[KEY], clock=clock)
+        now = clock.now()
+        await outbox.put(Message(new_id(now, bytes(10)), "SignIn", Priority.CODE, "a@example.com", {}, now, now + 600))
+        await outbox.close()
+
+    asyncio.run(store())
+    wrong = run("outbox", "copy", "--to", url)
+    assert wrong.exit_code == 2
+    assert "from sqlite:///… to postgresql://…" in wrong.output
+    copied = _json("outbox", "copy", "--from", f"sqlite:///{path}")
+    assert (copied["unsettled"], copied["left"]) == (1, 0)
+    again = run("outbox", "copy", "--from", f"sqlite:///{path}")
+    assert "0 messages that wait" in again.output
+    assert [row["state"] for row in _json("outbox", "list")] == ["queued"]

@@ -533,6 +533,11 @@ def test_a_worker_needs_postgresql() -> None:
     assert "PostgreSQL" in faults(f'role = "worker"\n{FILE}')["role"]
 
 
+def test_several_processes_need_postgresql() -> None:
+    assert "PostgreSQL" in faults(f"workers = 2\n{FILE}")["workers"]
+    assert "workers" in faults(f"workers = 0\n{FILE}")
+
+
 def test_trusted_proxies_and_trusted_hops_cannot_be_combined() -> None:
     both = {"MAILROOM_CONNECTOR__TRUSTED_PROXIES": "10.0.0.0/8", "MAILROOM_CONNECTOR__TRUSTED_HOPS": "1"}
     assert list(faults(environ=ENOUGH | both)) == ["MAILROOM_CONNECTOR__TRUSTED_HOPS"]

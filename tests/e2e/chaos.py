@@ -182,8 +182,11 @@ async def sink(*, seconds: float = 0.0) -> AsyncIterator[Sink]:
 
 
 @asynccontextmanager
-async def writer(server: Server, journal: Path, rate: float) -> AsyncIterator[None]:
-    """Post under load; leaving the context waits for the requests under way. Raises AssertionError if it failed."""
+async def writer(server: Server, journal: Path, rate: float, *, first: int = 1) -> AsyncIterator[None]:
+    """Post under load, from this number on; leaving the context waits for the requests under way.
+
+    Raises AssertionError if it failed.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(Path(__file__).with_name("writer.py")),
@@ -191,6 +194,7 @@ async def writer(server: Server, journal: Path, rate: float) -> AsyncIterator[No
         AUTHORIZATION,
         str(journal),
         str(rate),
+        str(first),
     )
     try:
         yield
@@ -238,13 +242,14 @@ async def kill_repeatedly(
                     if shows_progress:
                         sys.stdout.write(f"\r{number + 1} of {kills} kills, {len(smtp.received)} mails received ")
                         sys.stdout.flush()
-            acknowledged = _acknowledged(journal)
+            acknowledged = read_journal(journal)
             await smtp.wait_for(acknowledged, within=RESUMES_WITHIN + 5)
             lives.append(Life(ready_at, time.time()))
         return judge(acknowledged, smtp.received, lives, smtp.broken)
 
 
-def _acknowledged(journal: Path) -> dict[str, float]:
+def read_journal(journal: Path) -> dict[str, float]:
+    """Return what a writer has recorded: recipient → moment of the 200."""
     lines = (json.loads(line) for line in journal.read_text().splitlines())
     return {line["recipient"]: line["at"] for line in lines}
 

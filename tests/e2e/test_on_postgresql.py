@@ -146,3 +146,31 @@ async def test_a_server_starts_before_its_database(
         await server.cleanup()
         if not postgres.is_running():
             postgres.start()
+
+
+async def test_several_processes_of_one_parent_serve_reload_and_drain(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Each mail is sent once, and no request fails."""
+    journal = tmp_path / "acknowledged.jsonl"
+    async with sink() as smtp:
+        settings = configuration(smtp_settings(smtp.port))
+        async with Server(tmp_path, f"workers = 3\n{settings}", environment=environment) as server:
+            async with writer(server, journal, 60):
+                await _listening(server, 3)
+                (tmp_path / "mailroom.toml").write_text(f"workers = 2\n{settings}")
+                await server.reload()
+                await _listening(server, 5)
+            await server.stop()
+        assert server.log().count('"server.ended"') == 5
+        acknowledged = {json.loads(line)["recipient"] for line in journal.read_text().splitlines()}
+        assert await smtp.wait_for(acknowledged, within=30), server.log()[-5000:]
+        assert {who: len(smtp.received[who]) for who in acknowledged} == dict.fromkeys(acknowledged, 1)
+        assert "Traceback" not in server.log()
+
+
+async def _listening(server: Server, processes: int) -> None:
+    """Wait until so many processes have begun to serve."""
+    async with asyncio.timeout(30):
+        while server.log().count('"server.listening"') < processes:  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0.05)

@@ -1,6 +1,6 @@
 """Posts sign-in codes to `/email`, many at a time, and appends a line to a journal, with fsync, for every 200.
 
-    python writer.py URL AUTHORIZATION JOURNAL RATE
+    python writer.py URL AUTHORIZATION JOURNAL RATE [NUMBER]        of the first mail, 1
     {"at": 1795253878.1, "id": "019…", "recipient": "u1-007919@chaos.example"}
 
 Codes and recipients never repeat. A connection that breaks is a kill: nothing was acknowledged, and the mail is not
@@ -27,11 +27,11 @@ _STEP = 7919
 class Writer:
     """Posts mails over one HTTP client."""
 
-    def __init__(self, client: httpx.AsyncClient, journal: BinaryIO, rate: float) -> None:
+    def __init__(self, client: httpx.AsyncClient, journal: BinaryIO, rate: float, first: int) -> None:
         self._client = client
         self._journal = journal
         self._pause = CONNECTIONS / rate
-        self._numbers = count(1)
+        self._numbers = count(first)
         self.stopped = asyncio.Event()
 
     async def write(self) -> None:
@@ -62,13 +62,13 @@ class Writer:
         os.fsync(self._journal.fileno())
 
 
-async def main(url: str, authorization: str, journal: Path, rate: float) -> None:
+async def main(url: str, authorization: str, journal: Path, rate: float, first: int = 1) -> None:
     """Write until SIGTERM."""
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
     headers = {"authorization": authorization}
     async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=60, trust_env=False) as client:
         with journal.open("ab") as file:
-            writer = Writer(client, file, rate)
+            writer = Writer(client, file, rate, first)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, writer.stopped.set)
             async with asyncio.TaskGroup() as group:
                 for _ in range(CONNECTIONS):
@@ -76,4 +76,4 @@ async def main(url: str, authorization: str, journal: Path, rate: float) -> None
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), float(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), float(sys.argv[4]), *map(int, sys.argv[5:])))

@@ -59,7 +59,7 @@ _KEEP: Final = f"""
  RETURNING messages.id, messages.superseded
 """  # noqa: S608 - a constant
 
-_HISTORY: Final = (
+HISTORY: Final = (
     "id, state, template, priority, languages, created_at, expires_at, settled_at, attempts, reason,"
     " provider_message_id, recipient_key, record"
 )
@@ -73,7 +73,7 @@ _MOVE: Final = f"""
                change.now AS settled_at, change.attempts::json, change.reason, change.provider_message_id,
                recipient_key, record, repeat_key, supersede_key, number
     ), moved AS (
-        INSERT INTO mailroom.history ({_HISTORY}) SELECT {_HISTORY} FROM gone
+        INSERT INTO mailroom.history ({HISTORY}) SELECT {HISTORY} FROM gone
     )
     SELECT id, state, repeat_key, supersede_key, number FROM gone
 """  # noqa: S608 - a constant
@@ -91,7 +91,7 @@ _END: Final = f"""
     WITH gone AS (
         DELETE FROM mailroom.messages WHERE number IN ({{which}}) RETURNING *
     ), moved AS (
-        INSERT INTO mailroom.history ({_HISTORY})
+        INSERT INTO mailroom.history ({HISTORY})
         SELECT id, '{{state}}', template, priority, languages, created_at, expires_at, $1, attempts, {{reason}},
                provider_message_id, recipient_key, record
           FROM gone

@@ -77,6 +77,8 @@ class Leases:
         self._lost_puts: set[str] = set()
         self._lost_claims: set[Instant] = set()
         self._beaten_at: Instant | None = None
+        self._alive_until: Instant = 0.0
+        self._reviving = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -95,9 +97,21 @@ class Leases:
     async def beat(self) -> None:
         """Prolong the leases of this process, and end those of others that did not. Raises CannotKeep."""
         puts, claims = set(self._lost_puts), set(self._lost_claims)
-        await self._database.run(partial(self._beat, puts, claims))
+        self._alive_until = await self._database.run(partial(self._beat, puts, claims))
         self._lost_puts -= puts
         self._lost_claims -= claims
+
+    async def ensure_alive(self) -> None:
+        """Beat first if others may take this process for dead, before it leases anything. Raises CannotKeep.
+
+        It may have been stopped or cut off, and its row deleted. If it died before its next beat, nobody would end
+        leases of an owner that has no row.
+        """
+        if self._time.now() < self._alive_until:
+            return
+        async with self._reviving:
+            if self._time.now() >= self._alive_until:
+                await self.beat()
 
     async def close(self) -> None:
         """End this process's leases: what it did not settle is due for others."""
@@ -116,7 +130,8 @@ class Leases:
             except Exception:  # the loop must not end
                 log.exception("outbox.beat_failed")
 
-    async def _beat(self, lost_puts: set[str], lost_claims: set[Instant], connection: Connection) -> None:
+    async def _beat(self, lost_puts: set[str], lost_claims: set[Instant], connection: Connection) -> Instant:
+        """Do it in one transaction; return until when this process is taken for alive."""
         await self._time.measure(connection)
         now = self._time.now()
         await connection.execute(_PROLONG, self._owner, now + ALIVE_SECONDS)
@@ -132,6 +147,7 @@ class Leases:
             log.warning("outbox.leases_ended", processes=len(owners), messages=len(taken))
         await connection.execute(_FORGET_BODIES, now - 2 * REPEAT_SECONDS, _STEP)
         await connection.execute(_FORGET_EVENTS, now - 2 * _LONGEST_WINDOW_SECONDS)
+        return now + ALIVE_SECONDS
 
     async def _leave(self, connection: Connection) -> None:
         await connection.fetch(_END_LEASES, [self._owner], self._time.now())

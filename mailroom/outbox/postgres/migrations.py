@@ -39,10 +39,13 @@ _SET_WRAPPED: Final = """
 """
 
 
-async def prepare(database: Database, secret_keys: list[str], entropy: Entropy) -> Seal:
+async def prepare(
+    database: Database, secret_keys: list[str], entropy: Entropy, *, wrapped: bytes | None = None
+) -> Seal:
     """Bring the database to the newest schema, and return its seal; creates what a new database lacks.
 
-    Raises OutboxError (CannotKeep while another process migrates), and SealBroken when no secret matches.
+    `wrapped`: the data key that it has or gets, wrapped. Raises OutboxError, also when it has another one (CannotKeep
+    while another process migrates), and SealBroken when no secret matches.
     """
 
     async def migrate(connection: Connection) -> Seal:
@@ -53,7 +56,7 @@ async def prepare(database: Database, secret_keys: list[str], entropy: Entropy) 
                 await connection.execute(_CREATE)
             await connection.execute(sql)
             await connection.execute(_ADD_VERSION, number, _oldest(sql))
-        return await _create_or_unlock_seal(connection, secret_keys, entropy)
+        return await _create_or_unlock_seal(connection, secret_keys, entropy, wrapped)
 
     await database.rows(_EXISTS)  # a database that does not answer is noticed before the long time limit
     return await database.run(migrate, seconds=_MIGRATION_SECONDS)
@@ -95,9 +98,14 @@ def _oldest(sql: str) -> int:
     return int(match[1])
 
 
-async def _create_or_unlock_seal(connection: Connection, secret_keys: list[str], entropy: Entropy) -> Seal:
-    wrapped = await connection.fetchval(_WRAPPED)
+async def _create_or_unlock_seal(
+    connection: Connection, secret_keys: list[str], entropy: Entropy, wanted: bytes | None
+) -> Seal:
+    stored: bytes | None = await connection.fetchval(_WRAPPED)
+    wrapped = wanted if stored is None else stored
     data_key, is_current = (new_data_key(entropy), False) if wrapped is None else unwrap(wrapped, secret_keys)
-    if not is_current:
+    if wanted is not None and data_key != unwrap(wanted, secret_keys)[0]:
+        raise OutboxError("this database is another outbox, with a data key of its own: use an empty one")
+    if stored is None or not is_current:
         await connection.execute(_SET_WRAPPED, wrap(data_key, secret_keys[0], entropy))
     return Seal(data_key, entropy=entropy)

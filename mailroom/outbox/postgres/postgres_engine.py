@@ -106,6 +106,8 @@ class PostgresOutbox(PostgresRecords):
         due_at: Instant | None = None,
     ) -> PutResult:
         """Store a message; durable when this returns."""
+        if lease:
+            await self._leases.ensure_alive()
         there = self._time.there
         if "\0" in message.template + route:
             raise ValueError("names of templates and providers have no NUL")
@@ -146,6 +148,7 @@ class PostgresOutbox(PostgresRecords):
 
     async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
         """Lease due messages."""
+        await self._leases.ensure_alive()
         now = self._time.now()
         claim = claims.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal)
         try:

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,14 @@ _CACHE_KIB: Final = 8192
 _APPLICATION_ID: Final = 0x4D41494C
 SCHEMA: Final = Path(__file__).parent / "schema"
 """The folder of the migrations: `sqlite-1.sql`, `sqlite-2.sql` …"""
+_OLDEST: Final = re.compile(r"-- oldest: (\d+)\b")
+_CREATE_COMPATIBILITY: Final = """
+    CREATE TABLE IF NOT EXISTS compatibility (
+        number INTEGER PRIMARY KEY CHECK (number = 1),
+        oldest INTEGER NOT NULL  -- the oldest schema whose programs work with this one
+    ) STRICT
+"""
+_SET_OLDEST: Final = "INSERT OR REPLACE INTO compatibility (number, oldest) VALUES (1, ?)"
 
 
 def create(path: Path) -> None:
@@ -158,11 +167,25 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
         raise
 
 
+def migrates_from(connection: apsw.Connection) -> int | None:
+    """Return the file's schema if `migrate` will change it; None: it will not, or the file is new.
+
+    Raises OutboxError as `expect_current` does.
+    """
+    return connection.pragma("user_version") or None if _pending_migrations(connection) else None
+
+
 def migrate(connection: apsw.Connection) -> None:
     """Bring the file to the newest schema, one transaction per version. Raises OutboxError as `expect_current` does."""
     for number, migration in _pending_migrations(connection):
+        sql = migration.read_text(encoding="utf-8")
+        oldest = _OLDEST.match(sql)
+        if not oldest:
+            raise OutboxError(f"{migration.name} does not say which older programs work with it")
         with transaction(connection):
-            connection.execute(migration.read_text(encoding="utf-8"))
+            connection.execute(sql)
+            connection.execute(_CREATE_COMPATIBILITY)
+            connection.execute(_SET_OLDEST, (int(oldest[1]),))
             connection.pragma("user_version", number)
 
 
@@ -181,12 +204,21 @@ def _pending_migrations(connection: apsw.Connection) -> list[tuple[int, Path]]:
     used = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get
     if used and connection.pragma("application_id") != _APPLICATION_ID:
         raise OutboxError("the file is a database, but not Mailroom's: set database_url to another file")
-    if version > newest:
+    if version > newest and (_oldest_program(connection) or version) > newest:
         raise OutboxError(
-            f"the outbox was written by a newer Mailroom (schema {version}, this one knows {newest}): "
+            f"the outbox was written by a newer Mailroom (schema {version}, which this one, {newest}, cannot use): "
             "serve it with the newer version, or restore the backup that was made before"
         )
     return [(number, path) for number, path in migrations if number > version]
+
+
+def _oldest_program(connection: apsw.Connection) -> int | None:
+    """Return the oldest schema whose programs work with this file; None: it was written before that was recorded."""
+    try:
+        oldest: int | None = connection.execute("SELECT oldest FROM compatibility").get
+    except apsw.SQLError:  # no such table
+        return None
+    return oldest
 
 
 def wrapped_key(connection: apsw.Connection) -> bytes | None:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import apsw
+import structlog
 
 from mailroom.clock import Clock, Instant
 from mailroom.errors import OutboxError, OutboxInUse
@@ -30,12 +31,14 @@ from mailroom.outbox.deferred import WAIT_SECONDS
 from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.outbox.sqlite import operations
+from mailroom.outbox.sqlite.backup import backup
 from mailroom.outbox.sqlite.database import (
     Connection,
     connect,
     create,
     create_or_unlock_seal,
     migrate,
+    migrates_from,
     not_usable,
     truncate_log,
     wrapped_key,
@@ -48,6 +51,8 @@ from mailroom.outbox.sqlite.provider_data import SqliteCaptured, SqliteSecrets
 from mailroom.outbox.sqlite.queries import Reader, SqliteRecords
 from mailroom.outbox.sqlite.writer import Writer
 from mailroom.sealing import Entropy, Seal
+
+log = structlog.get_logger()
 
 
 class SqliteOutbox(SqliteRecords):
@@ -242,6 +247,13 @@ class SqliteOutbox(SqliteRecords):
         return self._seal.key_of("once", what)
 
 
+def _back_up(path: Path, schema: int) -> None:
+    """Copy the file beside itself before it is migrated. Raises OutboxError."""
+    copy = path.with_name(f"{path.name}.schema-{schema}")
+    backup(path, copy, lambda _: None)
+    log.warning("outbox.backed_up", file=str(copy), remedy="delete it as soon as this version works: it has payloads")
+
+
 def _prepare(
     path: Path,
     secret_keys: Sequence[str],
@@ -252,6 +264,8 @@ def _prepare(
     try:
         connection = connect(path)
         try:
+            if schema := migrates_from(connection):
+                _back_up(path, schema)
             migrate(connection)
             seal = create_or_unlock_seal(connection, secret_keys, entropy)
             operations.start(connection, now)

@@ -57,6 +57,23 @@ async def test_leases_of_a_dead_process_end(open_outbox: Open, clock: FakeClock)
     assert [one.message.id for one in (await claim(other, clock.now())).leased] == [lost.id]
 
 
+async def test_a_process_that_returns_and_dies_leaves_no_lease_behind(open_outbox: Open, clock: FakeClock) -> None:
+    """It was taken for dead; what it leases before its next beat is ended as soon as what it leased before."""
+    returning, other = await open_outbox(), await open_outbox()
+    await _stop(returning)
+    for seconds in range(1, int(ALIVE_SECONDS) + 2):
+        clock.set(START + seconds)
+        await other._leases.beat()
+    claimed, born = message(clock.now()), message(clock.now())
+    await other.put(claimed)
+    await claim_one(returning, clock.now())
+    await returning.put(born, lease=Lease("main", 300))
+    for _ in range(int(ALIVE_SECONDS) + 2):
+        clock.set(clock.now() + 1)
+        await other._leases.beat()
+    assert {one.message.id for one in (await claim(other, clock.now())).leased} == {claimed.id, born.id}
+
+
 async def test_a_process_that_was_cut_off_settles_nothing_that_was_taken_from_it(
     open_outbox: Open, clock: FakeClock
 ) -> None:

@@ -1,3 +1,5 @@
+-- oldest: 1  (the oldest schema whose programs still work with this one)
+--
 -- The outbox on SQLite, version 1.
 -- Times are REAL: Unix seconds, UTC, as `mailroom.clock.Instant`.
 -- BLOBs are sealed values (AES-GCM; associated data: the row's id and the column's name), or keyed hashes (HMAC,

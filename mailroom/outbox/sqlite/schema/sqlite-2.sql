@@ -1,3 +1,5 @@
+-- oldest: 2
+--
 -- Version 2: an insert only appends to indexes. Indexes of keyed hashes wrote a random page per message, which was two
 -- fifths of the time of an insert.
 

@@ -1,3 +1,5 @@
+-- oldest: 3
+--
 -- Version 3: a newer code supersedes the older ones, operators pause providers, an uncertain mail is sent again as it was.
 
 -- Keyed hash of recipient, template, application and ip; NULL: supersedes nothing.

@@ -1,3 +1,5 @@
+-- oldest: 3
+--
 -- Version 4: secrets that providers get while they run, such as OAuth2 refresh tokens that replace those of the settings.
 
 CREATE TABLE secrets (

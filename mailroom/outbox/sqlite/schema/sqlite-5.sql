@@ -1,3 +1,5 @@
+-- oldest: 3
+--
 -- Version 5: claims select messages by their route.
 
 -- Names of the providers in order, with commas; empty: those of all other messages. It is as the settings were when the
