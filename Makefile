@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python tools/install_packages.py
 
-.PHONY: setup run demo test lint bench chaos fleet cluster mails previews node docs lock clean
+.PHONY: setup run demo test alone lint bench chaos fleet cluster mails previews node docs lock clean
 .DELETE_ON_ERROR:
 
 # EXTRAS=ses installs what Amazon SES needs as well.
@@ -34,9 +34,13 @@ run: setup
 demo: setup
 	@$(BIN)/python -m bench.demo
 
-# All tests, on all cores; or with ARGS="-k webhook -x" those, on one core.
+# All tests but those of `make alone`, on all cores; or with ARGS="-k webhook -x" those, on one core.
 test: .venv/.dev
-	$(BIN)/python -m pytest $(or $(ARGS),-n auto --dist loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(or $(ARGS),-n auto --dist loadfile --no-loadscope-reorder -m "not alone" --durations=15)
+
+# The tests that need the machine for themselves, one after the other.
+alone: .venv/.dev
+	$(BIN)/python -m pytest -m alone
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -12,6 +12,8 @@ from tests.e2e.test_fleet import attempt, record
 from tests.outbox.postgres.conftest import new_url
 from tests.postgres_server import PostgresServer
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 25.0
 
 

@@ -11,6 +11,8 @@ from mailroom.outbox import Record
 from tests.e2e.fleet import run
 from tests.e2e.fleet_judge import Arrival, judge
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 15
 
 

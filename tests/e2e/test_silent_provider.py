@@ -8,10 +8,13 @@ from math import inf
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.e2e.harness import AUTHORIZATION, Server, configuration, smtp_settings
 from tests.smtp_server import HANG, smtp_server
 from tests.smtp_server import Server as SmtpServer
+
+pytestmark = pytest.mark.alone
 
 AT_ONCE = 60
 """Codes that are posted at the same time."""
