@@ -11,7 +11,7 @@ import msgspec
 from mailroom.address import identity, usable
 from mailroom.clock import Instant
 from mailroom.config.model import EventRule
-from mailroom.logto import IDENTIFIER_LOCKOUT, NOT_FOR_MAILS, USER_CREATED
+from mailroom.logto import IDENTIFIER_LOCKOUT, NOT_FOR_MAILS, USER_CREATED, is_part_of_user
 from mailroom.message import WELCOME, Message, Priority, languages_of, new_id
 from mailroom.notices import EMAIL_CHANGED, PREVIOUS_EMAIL, event_with_change
 from mailroom.outbox import DedupKey
@@ -119,14 +119,9 @@ def _is_made_by_management(event: Mapping[str, Any]) -> bool:
     return "interactionEvent" not in event and ("path" in event or "method" in event)
 
 
-_PARTIAL_ROUTES: Final = ("/custom-data", "/profile")
-"""Routes of the Management API for which `data` is only this part of the user, with any keys."""
-
-
 def _user(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the user: `data` in data events, `user` in the Post… events; {}: the event has none."""
-    route = event.get("matchedRoute")
-    if isinstance(route, str) and route.endswith(_PARTIAL_ROUTES):
+    if is_part_of_user(event):
         return {}
     for key in ("data", "user"):
         user = event.get(key)

@@ -122,3 +122,12 @@ def format_number(value: float) -> str:
         return f"{shortest:f}"
     mantissa, _, exponent = f"{shortest:e}".partition("e")
     return f"{mantissa}e{int(exponent):+d}"
+
+
+_PARTIAL_ROUTES: Final = ("/custom-data", "/profile")
+
+
+def is_part_of_user(event: Mapping[str, Any]) -> bool:
+    """Return whether `data` of an event is only a part of the user, with any keys: custom data, or the profile."""
+    route = event.get("matchedRoute")
+    return isinstance(route, str) and route.endswith(_PARTIAL_ROUTES)

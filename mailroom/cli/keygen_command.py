@@ -88,11 +88,12 @@ def _write_missing(file: Path, generated: dict[str, str]) -> dict[str, str]:
 
 def _replace(file: Path, text: str) -> None:
     """Replace the file, atomically; it keeps its owner and mode. Only its owner can read a new one."""
-    with NamedTemporaryFile("w", dir=file.parent, encoding="utf-8", delete=False) as temporary:
-        temporary.write(text)
-        temporary.flush()
-        os.fsync(temporary.fileno())
+    temporary = NamedTemporaryFile("w", dir=file.parent, encoding="utf-8", delete=False)  # noqa: SIM115 - closed below
     try:
+        with temporary:
+            temporary.write(text)
+            temporary.flush()
+            os.fsync(temporary.fileno())
         if file.exists():
             shutil.copymode(file, temporary.name)
             with suppress(PermissionError):

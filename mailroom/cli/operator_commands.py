@@ -25,6 +25,9 @@ _PAUSE_SECONDS: Final = 0.05
 _LISTED: Final = 3
 """How many ids of refused messages are listed for one reason."""
 
+_UNSENT: Final = (State.QUEUED, State.SENDING, State.HELD)
+"""What is held for a repaired configuration is released at the next start."""
+
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -162,7 +165,7 @@ def hold_all(cli: CliContext, *, yes: bool, as_json: bool) -> None:
 
 async def _hold_all(cli: CliContext, *, yes: bool, as_json: bool) -> None:
     async with cli.outbox(cli.settings()) as outbox:
-        chosen = [id_ for state in (State.QUEUED, State.SENDING) for id_ in await outbox.in_state(state)]
+        chosen = [id_ for state in _UNSENT for id_ in await outbox.in_state(state)]
         if chosen and not yes:
             click.confirm(f"{_count(len(chosen))} not sent yet, and will be held. Continue?", abort=True, err=True)
         result = await _change_in_steps(outbox.hold, chosen)

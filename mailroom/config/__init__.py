@@ -50,7 +50,8 @@ def load(*, environ: Mapping[str, str], config: Path | None = None, dev: bool = 
     raw = RawConfig(file.parent)
     raw.read_file(file, named_by=named_by)
     env, unreadable = _read_env_file(file.parent / ENV_FILE)
-    raw.read_variables({**{name: env[name] for name in env if not _is_overridden(name, environ)}, **environ})
+    given = {name: value for name, value in environ.items() if value}  # an empty variable counts as not set
+    raw.read_variables({**{name: env[name] for name in env if not _is_overridden(name, environ)}, **given})
     raw.read_platform(environ, dev=dev)
     if dev:
         development.fill(raw)

@@ -4,6 +4,7 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mailroom.logto import INVITATION
 from mailroom.message import Message, id_in
 from mailroom.providers import Mailbox
 
@@ -34,7 +35,7 @@ class Condition(BaseModel):
         return (
             self.kind in (None, message.template)
             and self.application in (None, id_in(message.payload, "application"))
-            and self.organization in (None, id_in(message.payload, "organization"), message.payload.get("organization"))
+            and self.organization in (None, *_organizations(message))
         )
 
     def includes(self, other: "Condition") -> bool:
@@ -43,6 +44,12 @@ class Condition(BaseModel):
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in self.model_dump(exclude_none=True).items())
+
+
+def _organizations(message: Message) -> tuple[object, ...]:
+    """Return what may be the id of a message's organization; in an invitation it may be a bare text."""
+    organization = message.payload.get("organization")
+    return (id_in(message.payload, "organization"), *([organization] if message.template == INVITATION else []))
 
 
 class Override(BaseModel):

@@ -9,7 +9,7 @@ A message gets from accepted to sending in one of two ways:
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -208,12 +208,6 @@ class Courier:
         """Lease due messages for the slots that are free; return whether there were any."""
         try:
             claimed = await self._outbox.claim(tuple(limits.values()), lease_seconds=LEASE_SECONDS)
-            routes = {one.message.id: self._routes.name(one.message) for one in claimed.leased}
-            changed = {
-                one.message.id: routes[one.message.id] for one in claimed.leased if one.route != routes[one.message.id]
-            }
-            if changed:  # the settings were changed: they take slots when they are claimed by their present route
-                await self._outbox.reroute(changed)
         except Exception as error:  # without this loop nothing would be sent any more
             self._admission.abandon_claim(limits)
             if isinstance(error, CannotKeep):
@@ -221,6 +215,7 @@ class Courier:
             else:
                 log.exception("claim.failed")
             return False
+        changed = await self._reroute(claimed.leased)
         # A lease may have run out while the outcome could not be recorded: its delivery goes on.
         leased = [one for one in claimed.leased if one.message.id not in {*self._deliveries, *changed}]
         self._admission.end_claim(limits, leased)
@@ -231,7 +226,18 @@ class Courier:
             self._start_delivery(one, self._admission.slots(one.message), key)
         if claimed.next_due is not None:
             self._wake_at(claimed.next_due)
-        return bool(leased)
+        return bool(leased or changed)
+
+    async def _reroute(self, leased: Sequence[Leased]) -> Collection[str]:
+        """Queue again what was stored under other settings, to take slots of its present route; return the ids."""
+        routes = {one.message.id: self._routes.name(one.message) for one in leased}
+        changed = {one.message.id: routes[one.message.id] for one in leased if one.route != routes[one.message.id]}
+        if changed:
+            try:
+                await self._outbox.reroute(changed)
+            except CannotKeep as error:  # they are due when their leases end
+                log.error("outbox.write_failed", problem=str(error))  # noqa: TRY400 - the text says it all
+        return changed.keys()
 
     async def _rest(self) -> None:
         """Wait until there may be something to claim."""

@@ -41,6 +41,8 @@ from mailroom.rendering import Renderer
 _LONGEST_IDENTIFIER: Final = 200
 MOST_UNCERTAIN: Final = 3
 """Hand-overs of one message that may have been successes; after them it counts as sent."""
+_RECORD_AGAIN_SECONDS: Final = 1.0
+"""After so long another process may have ended the lease, or sent a newer code: the outbox is asked again."""
 _UNUSABLE_SECONDS: Final = 5.0
 """After how long a message is due again that found no provider in use."""
 _LONGEST_WAIT_SECONDS: Final = 150.0
@@ -105,7 +107,8 @@ class Delivery:
             round_.pass_over(name)
             return None
         attempt = Attempt(name, now)
-        is_recorded = round_.begun is not None and round_.begun.provider == name
+        begun = round_.begun
+        is_recorded = begun is not None and begun.provider == name and now - begun.started_at < _RECORD_AGAIN_SECONDS
         if not is_recorded and not await self.record(message.id, (*round_.attempts, attempt)):
             return _queue_again(message, round_.attempts, now)
         round_.begun = None

@@ -15,12 +15,13 @@ from typing import Any, Final
 
 import msgspec
 
-from mailroom.logto import MEMBERSHIP_UPDATED, USER_DELETED, USER_UPDATED
+from mailroom.logto import MEMBERSHIP_UPDATED, USER_CREATED, USER_DELETED, USER_UPDATED, is_part_of_user
 from mailroom.notices import PREVIOUS_EMAIL
 from mailroom.outbox import Outbox
 
 _MOST_MEMBERS: Final = 1000
 _USER_FIELDS: Final = ("id", "username", "name", "primaryEmail", "profile", "updatedAt")
+_PROFILE_FIELDS: Final = ("givenName", "locale")
 _ORGANIZATION_FIELDS: Final = ("id", "name", "branding")
 _ORGANIZATION_EVENTS: Final = ("Organization.Created", "Organization.Data.Updated")
 
@@ -54,17 +55,30 @@ class Directory:
     async def learn(self, event: Mapping[str, Any]) -> None:
         """Store the user or organization of an event, unless a newer one is stored; durable when this returns."""
         if user := _user(event):
-            known = await self._recall("user", user["id"])
-            if event.get("event") == USER_DELETED:
-                await self._outbox.secrets.put(_name("user", user["id"]), "")
-            elif known is None or _is_newer(user, known):
-                await self._put("user", user, _USER_FIELDS)
+            await self._learn_user(event.get("event"), user)
         data = event.get("data")
         if event.get("event") in _ORGANIZATION_EVENTS and isinstance(data, Mapping) and isinstance(data.get("id"), str):
             await self._put("organization", data, _ORGANIZATION_FIELDS)
 
+    async def _learn_user(self, name: object, user: Mapping[str, Any]) -> None:
+        stored = await self._outbox.secrets.get(_name("user", user["id"]))
+        if stored == "":  # deleted: an event that comes late does not bring the user back
+            return
+        known = msgspec.json.decode(stored, type=dict[str, Any]) if stored else None
+        if name == USER_DELETED:
+            if known:
+                await self._outbox.secrets.put(_name("user", user["id"]), "")
+        elif known is None or (
+            _is_newer(user, known)
+            # Only `complete` compares addresses, and not of other events: these must not bring a new one before it.
+            and (name in (USER_CREATED, USER_UPDATED) or _email(user).casefold() == _email(known).casefold())
+        ):
+            await self._put("user", user, _USER_FIELDS)
+
     async def _put(self, what: str, told: Mapping[str, Any], fields: Iterable[str]) -> None:
         entry = {key: told.get(key) for key in fields}
+        if isinstance(profile := entry.get("profile"), Mapping):
+            entry["profile"] = {key: profile.get(key) for key in _PROFILE_FIELDS}
         await self._outbox.secrets.put(_name(what, told["id"]), msgspec.json.encode(entry).decode())
 
     async def _recall(self, what: str, id_: object) -> dict[str, Any] | None:
@@ -78,6 +92,8 @@ def _name(what: str, id_: str) -> str:
 
 def _user(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the whole user of an event: with id and address, which may be null."""
+    if is_part_of_user(event):
+        return None
     for key in ("data", "user"):
         user = event.get(key)
         if isinstance(user, Mapping) and isinstance(user.get("id"), str) and "primaryEmail" in user:

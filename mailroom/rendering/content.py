@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Final
 
 import msgspec
@@ -102,10 +103,18 @@ def request_values(message: Message, dates: DateFormat) -> dict[str, str]:
     return {
         "recipient": message.recipient,
         "requested_at": dates.format_time(message.created_at),
-        "ip": line(message.ip or ""),
+        "ip": ip_address_text(message.ip),
         "device": device(message.payload.get("userAgent")) if message.ip else "",
         "valid_until": dates.format_date(message.expires_at) if is_invitation else "",
     }
+
+
+def ip_address_text(value: object) -> str:
+    """Return an IP address in its usual form; empty for other text, which callers can send behind some proxies."""
+    try:
+        return str(ip_address(value)) if isinstance(value, str) else ""
+    except ValueError:
+        return ""
 
 
 def render_logto(
@@ -120,6 +129,7 @@ def render_logto(
     """Fill a Logto template; `sendFrom` and `replyTo` work as in Logto's SMTP connector. Raises RenderingError."""
     template = imported.template
     payload: Payload = {**request_values(message, imported.dates), **message.payload}
+    payload = {**payload, **{name: ip_address_text(payload[name]) for name in ("ip", "userIp") if name in payload}}
     if link.shown:
         payload = {**payload, "link": link.shown}
     if template.send_from:

@@ -9,6 +9,7 @@ import asyncio
 import re
 import ssl
 from collections import deque
+from ipaddress import ip_address
 from typing import Final, cast
 
 from mailroom.smtpclient.exceptions import ConnectionLost
@@ -69,6 +70,14 @@ class Connection(asyncio.Protocol):
     def local_address(self) -> str:
         """The IP address of our end."""
         return str(self._transport.get_extra_info("sockname")[0])
+
+    @property
+    def is_private(self) -> bool:
+        """Whether what is sent cannot be read on a network: it is encrypted, or stays on this machine."""
+        if self._transport.get_extra_info("ssl_object") is not None:
+            return True
+        peer = str(self._transport.get_extra_info("peername")[0]).partition("%")[0]
+        return ip_address(peer).is_loopback
 
     @property
     def is_open(self) -> bool:

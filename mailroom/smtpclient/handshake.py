@@ -114,15 +114,20 @@ async def start_tls(
 async def log_in(connection: Connection, extensions: Mapping[str, str], login: Login) -> bool:
     """Log in; return False if the server offers no login and refuses one: relays that trust our address do.
 
-    A mechanism that is not offered is tried if no other can be: some servers do not advertise what they accept. The
-    text of a refusal that repeats the credentials is withheld.
+    A mechanism that is not offered is tried if no other can be: some servers do not advertise what they accept. Not in
+    clear beyond this machine, though: others hide AUTH so that no password is sent unencrypted. The text of a refusal
+    that repeats the credentials is withheld.
     """
     offered = extensions.get("auth", "").upper().split()
     mechanism = next((wanted for wanted in login.mechanisms if wanted in offered), login.mechanisms[0])
+    if mechanism not in offered and not connection.is_private:
+        if not offered:
+            return False
+        raise NotOffered("AUTH", wanted=" or ".join(login.mechanisms), offered=" ".join(offered))
     reply = await _exchange(connection, login, mechanism)
     if reply.is_positive:
         return True
-    if not offered and reply.code in _PERMANENT:
+    if not offered and reply.code in _PERMANENT and mechanism != "XOAUTH2":
         return False
     if mechanism not in offered and reply.code in _NOT_UNDERSTOOD:
         raise NotOffered("AUTH", wanted=" or ".join(login.mechanisms), offered=" ".join(offered))

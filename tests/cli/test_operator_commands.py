@@ -16,7 +16,7 @@ from mailroom.cli import operator_commands
 from mailroom.cli.context import mailroom
 from mailroom.clock import SystemClock
 from mailroom.message import Message, Priority, State, new_id
-from mailroom.outbox import HELD_EXHAUSTED, HELD_OPERATOR, RELEASED_AT_START, Lease, Settlement
+from mailroom.outbox import HELD_EXHAUSTED, HELD_MISCONFIGURED, HELD_OPERATOR, RELEASED_AT_START, Lease, Settlement
 from mailroom.outbox.sqlite.backup import backup
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.cli.conftest import SETTINGS
@@ -34,7 +34,7 @@ class Serving:
         opening = SqliteOutbox.open(Path("data/mailroom.db"), secret_keys=[KEY], clock=self._clock)
         self._outbox = runner.run(opening)
 
-    def put(self, state: State, *, age: float = 0.0, lifetime: float = 600.0) -> str:
+    def put(self, state: State, *, age: float = 0.0, lifetime: float = 600.0, reason: str = HELD_EXHAUSTED) -> str:
         """Store a message that goes to this state; return its id."""
         now = self._clock.now() - age
         self._number += 1
@@ -42,7 +42,7 @@ class Serving:
         message = Message(id_, "SignIn", Priority.CODE, "ada@example.com", {"code": "271828"}, now, now + lifetime)
         self._runner.run(self._outbox.put(message, lease=None if state is State.QUEUED else Lease("main", 300)))
         if state not in {State.QUEUED, State.SENDING}:
-            self._runner.run(self._outbox.settle(Settlement(id_, state, (), reason=HELD_EXHAUSTED)))
+            self._runner.run(self._outbox.settle(Settlement(id_, state, (), reason=reason)))
         return id_
 
     def state(self, id_: str) -> State | None:
@@ -210,6 +210,14 @@ def test_an_unknown_provider_is_an_error(command: str) -> None:
 
 
 # Backup and restore
+
+
+def test_hold_all_holds_what_a_start_would_release(serving: Serving) -> None:
+    """Other held messages keep their reason."""
+    released, exhausted = serving.put(State.HELD, reason=HELD_MISCONFIGURED), serving.put(State.HELD)
+    assert run("outbox", "hold-all", "--yes").output == "2 messages are held.\n"
+    reasons = [json.loads(run("outbox", "show", id_, "--json").output)["reason"] for id_ in (released, exhausted)]
+    assert reasons == [HELD_OPERATOR, HELD_EXHAUSTED]
 
 
 def test_hold_all_holds_what_waits_until_retry(serving: Serving) -> None:

@@ -52,6 +52,12 @@ def test_env_beside_the_file_is_read() -> None:
     assert settings.secret_key[0].get_secret_value() == "k" * 32
 
 
+def test_an_empty_variable_does_not_hide_the_one_of_env() -> None:
+    """Compose passes `${NAME:-}` of an unset one."""
+    Path(".env").write_text("MAILROOM_PORT=2\n")
+    assert loaded(FILE, MAILROOM_PORT="").port == 2
+
+
 def test_a_misspelt_variable_in_env_is_a_fault() -> None:
     Path(".env").write_text("MAILROOM_FORM=a@acme.example\n")
     assert faults(FILE) == {"MAILROOM_FORM": "unknown setting; did you mean MAILROOM_FROM?"}

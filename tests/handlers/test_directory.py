@@ -134,3 +134,32 @@ def test_nothing_is_remembered_unless_a_mail_needs_it() -> None:
         tell(server, SIGNED_IN)
         assert len(server.parts.stored) == 1
         assert not server.parts.secrets.stored
+
+
+def test_a_deleted_user_does_not_come_back_with_a_late_event(server: Running) -> None:
+    tell(server, LINUS)
+    tell(server, "User.Deleted-management-api-user-with-email")
+    tell(server, LINUS)
+    assert not any("linus" in text for text in server.parts.secrets.stored.values())
+
+
+def test_custom_data_is_no_user(server: Running) -> None:
+    """Its keys are the product's, and often what its users choose."""
+    tell(server, LINUS)
+    stored = dict(server.parts.secrets.stored)
+    custom = {"id": linus()["id"], "primaryEmail": "evil@example.com", "updatedAt": 9e18}
+    tell(server, RENAMED, matchedRoute="/users/:userId/custom-data", data=custom)
+    assert not server.parts.stored
+    assert server.parts.secrets.stored == stored
+
+
+def test_a_sign_in_by_the_new_address_does_not_hide_its_change(server: Running) -> None:
+    """Events come in any order: the one of the change may be delivered again later."""
+    tell(server, SIGNED_IN)
+    grace = json.loads((WIRE / "webhooks" / f"{SIGNED_IN}.json").read_text(encoding="utf-8"))["user"]
+    changed = json.loads((WIRE / "webhooks" / f"{EMAIL_CHANGED}.json").read_text(encoding="utf-8"))["data"]
+    new = {"primaryEmail": changed["primaryEmail"], "updatedAt": changed["updatedAt"] + 1000}
+    tell(server, SIGNED_IN, user=grace | new, createdAt="2026-11-21T09:59:59.000Z")
+    assert "id" in tell(server, EMAIL_CHANGED)
+    (told,) = server.parts.stored
+    assert told.recipient == "grace@example.com"

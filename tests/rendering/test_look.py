@@ -307,6 +307,19 @@ def test_time_ip_and_recipient_are_variables_of_every_template(tmp_path: Any) ->
     assert email.subject == "2001:db8::7 21. September 2026, 14:13 UTC"
 
 
+@pytest.mark.parametrize("kind", ["SignIn", "Register"])
+@pytest.mark.parametrize("said", ["hacked? https://evil.example/x", "call +1 555 0100", "203.0.113.7:443"])
+def test_other_text_than_an_ip_address_is_not_shown(tmp_path: Any, kind: str, said: str) -> None:
+    """Behind some proxies callers choose what Logto takes for their address; Logto templates show the payload's."""
+    (tmp_path / "SignIn" / "logto").mkdir(parents=True)
+    (tmp_path / "SignIn" / "logto" / "en.toml").write_text('subject = "{{code}}"', encoding="utf-8")
+    (tmp_path / "SignIn" / "logto" / "en.html").write_text("<p>{{ code }} {{ ip }} {{ userIp }}</p>", encoding="utf-8")
+    made = replace(message(kind, {"code": "314159", "locale": "en", "ip": said, "userIp": said}), ip=said)
+    email = make_renderer(overlay=tmp_path).render(made, sender=SENDER, reply_to=None)
+    assert said not in email.html + email.text
+    assert "314159" in email.html
+
+
 def test_a_language_of_the_operator_may_lack_the_newer_texts(tmp_path: Any) -> None:
     (tmp_path / "locales").mkdir()
     (tmp_path / "locales" / "nl.toml").write_text(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mailroom.smtpclient import Command, ConnectionLost, Login, NotOffered, ReplyError
+from mailroom.smtpclient.connection import Connection
 from tests.smtp_server import smtp_server
 from tests.smtpclient.pools import mail, pool_of
 from tests.wire_server import wire_server
@@ -88,6 +89,24 @@ async def test_a_server_without_any_login_gets_the_mail_without_one(reply: str) 
         await pool.send(mail())
         assert not await pool.verify()
         assert server.verbs[:3] == ["EHLO", "AUTH", "MAIL"]
+
+
+async def test_a_refused_token_is_no_missing_login() -> None:
+    """It is replaced, and the login tried again."""
+    async with wire_server({"AUTH": "535 5.7.8 Authentication failed"}) as server:
+        with pytest.raises(ReplyError) as caught:
+            await send(server, Login("ada", "token", ("XOAUTH2",)))
+        assert (caught.value.command, caught.value.code) == (Command.AUTH, 535)
+
+
+async def test_no_password_is_sent_in_clear_over_a_network_to_a_server_that_offers_no_login(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may hide AUTH until the connection is encrypted. The server here is on this machine, so that is pretended."""
+    monkeypatch.setattr(Connection, "is_private", False)
+    async with wire_server({"AUTH": "235 2.7.0 welcome"}) as server, pool_of(server, ADA) as pool:
+        await pool.send(mail())
+        assert "AUTH" not in server.verbs
 
 
 async def test_a_login_that_was_not_offered_and_fails_for_now_is_a_refusal() -> None:

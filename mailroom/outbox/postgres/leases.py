@@ -138,7 +138,7 @@ class Leases:
         if lost_puts or lost_claims:
             await connection.execute(_END_LOST, self._owner, now, list(lost_puts), list(lost_claims))
         # After an outage of the database everybody has missed beats, so the first one ends no leases.
-        is_steady = self._beaten_at is not None and now - self._beaten_at < ALIVE_SECONDS
+        is_steady = self._beaten_at is not None and 0 <= now - self._beaten_at < ALIVE_SECONDS
         self._beaten_at = now
         if is_steady and (dead := await connection.fetch(_REAP, self._owner, now, now + 4 * ALIVE_SECONDS)):
             owners = [row["owner"] for row in dead]

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from mailroom.clock import Instant
 from mailroom.errors import OutboxError
 from mailroom.message import State
-from mailroom.outbox import HELD_OPERATOR, OperatorResult
+from mailroom.outbox import HELD_OPERATOR, RELEASED_AT_START, OperatorResult
 from mailroom.outbox.postgres import changes, migrations
 from mailroom.outbox.postgres.database_pool import Connection, Database
 from mailroom.outbox.postgres.postgres_provider_data import PostgresSecrets
@@ -38,13 +38,17 @@ _RETRY: Final = """
  RETURNING id
 """
 
-# What is being sent is refused, unless the process that sent it is gone.
+# What is being sent is refused, unless the process that sent it is gone: by the database's clock, if ours is ahead.
 _HOLD: Final = f"""
     UPDATE mailroom.messages
-       SET state = 'held', reason = '{HELD_OPERATOR}', owner = NULL, due_at = expires_at
+       SET state = 'held',
+           reason = CASE WHEN state = 'held' AND reason NOT IN ({", ".join(f"'{one}'" for one in RELEASED_AT_START)})
+                         THEN reason ELSE '{HELD_OPERATOR}' END,
+           owner = NULL,
+           due_at = expires_at
      WHERE id = ANY($2::text[])
-       AND (state = 'queued' OR state = 'sending' AND owner NOT IN (
-            SELECT owner FROM mailroom.owners WHERE alive_until > $1))
+       AND (state IN ('queued', 'held') OR state = 'sending' AND owner NOT IN (
+            SELECT owner FROM mailroom.owners WHERE alive_until > least($1, extract(epoch FROM clock_timestamp()))))
  RETURNING id
 """  # noqa: S608 - a constant
 

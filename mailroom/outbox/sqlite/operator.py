@@ -17,7 +17,7 @@ import msgspec
 from mailroom.clock import Instant
 from mailroom.errors import OutboxError
 from mailroom.message import State
-from mailroom.outbox import HELD_OPERATOR, OperatorResult
+from mailroom.outbox import HELD_OPERATOR, RELEASED_AT_START, OperatorResult
 from mailroom.outbox.sqlite import operations
 from mailroom.outbox.sqlite.backup import backup
 from mailroom.outbox.sqlite.database import connect, expect_current, rows_of, transaction, unlock_seal
@@ -49,12 +49,16 @@ _CANCEL: Final = """
  RETURNING id
 """
 
-_HOLD: Final = """
+_HOLD: Final = f"""
     UPDATE messages
-       SET state = 'held', reason = ?, owner = NULL, due_at = expires_at
-     WHERE id IN (SELECT value FROM json_each(?)) AND state IN ('queued', ?)
+       SET state = 'held',
+           reason = CASE WHEN state = 'held' AND reason NOT IN ({", ".join(f"'{one}'" for one in RELEASED_AT_START)})
+                         THEN reason ELSE '{HELD_OPERATOR}' END,
+           owner = NULL,
+           due_at = expires_at
+     WHERE id IN (SELECT value FROM json_each(?)) AND state IN ('queued', 'held', ?)
  RETURNING id
-"""
+"""  # noqa: S608 - constants
 
 _PAUSE: Final = "INSERT OR IGNORE INTO paused (provider, since) VALUES (?, ?)"
 _RESUME: Final = "DELETE FROM paused WHERE provider = ?"
@@ -77,9 +81,9 @@ class SqliteOperator(SqliteRecords):
         return await self._write(lambda connection: _change(connection, _CANCEL, (now, _list(ids)), ids))
 
     async def hold(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:  # noqa: ARG002 - the others' signature
-        """Hold queued messages; if no process serves from the outbox, also those whose sending was interrupted."""
+        """Hold what waits, also for a restart; if no process serves, also those whose sending was interrupted."""
         interrupted = State.QUEUED if is_served(self._path) else State.SENDING
-        bindings = (HELD_OPERATOR, _list(ids), interrupted.value)
+        bindings = (_list(ids), interrupted.value)
         return await self._write(lambda connection: _change(connection, _HOLD, bindings, ids))
 
     async def backup(self, target: Path, on_progress: Callable[[float], None]) -> None:
