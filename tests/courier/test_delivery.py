@@ -405,6 +405,18 @@ async def _occupied(delivering: Delivering, sent: Message) -> "asyncio.Task[Sett
     return task
 
 
+async def test_a_message_that_waited_for_its_permit_asks_the_outbox_again() -> None:
+    """Another process may have ended its lease meanwhile, or sent a newer code."""
+    delivering = Delivering(main := ScriptedProvider())
+    waiting = await _occupied(delivering, message(now=delivering.clock.now()))
+    await delivering.clock.advance(2)
+    delivering.still_ours = False
+    delivering.channels["main"].limiter.release(Priority.CODE)
+    settlement = await waiting
+    assert (settlement.state, len(delivering.recorded)) == (State.QUEUED, 1)
+    assert main.sent.empty()
+
+
 async def test_a_code_waits_a_second_for_a_busy_provider() -> None:
     """Then it goes to the next one."""
     delivering = Delivering(ScriptedProvider(), ScriptedProvider())
