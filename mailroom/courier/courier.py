@@ -10,6 +10,7 @@ A message gets from accepted to sending in one of two ways:
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -229,14 +230,12 @@ class Courier:
         return bool(leased or changed)
 
     async def _reroute(self, leased: Sequence[Leased]) -> Collection[str]:
-        """Queue again what was stored under other settings, to take slots of its present route; return the ids."""
-        routes = {one.message.id: self._routes.name(one.message) for one in leased}
-        changed = {one.message.id: routes[one.message.id] for one in leased if one.route != routes[one.message.id]}
+        """Queue again what was stored under other settings, to take slots of its present route; return its ids."""
+        present = ((one, self._routes.name(one.message)) for one in leased)
+        changed = {one.message.id: route for one, route in present if route != one.route}
         if changed:
-            try:
+            with suppress(CannotKeep):  # then they are due when their leases end
                 await self._outbox.reroute(changed)
-            except CannotKeep as error:  # they are due when their leases end
-                log.error("outbox.write_failed", problem=str(error))  # noqa: TRY400 - the text says it all
         return changed.keys()
 
     async def _rest(self) -> None:

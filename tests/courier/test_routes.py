@@ -74,7 +74,9 @@ def test_an_override_needs_all_of_its_fields_to_match() -> None:
     routes = overridden(both)
     matching = {"application": {"id": "app1"}, "organization": {"id": "org1"}}
     assert routes.providers(sent_for(**matching)) == ("spare",)
-    assert routes.providers(sent_for(**matching | {"organization": "org1"})) == ("spare",)
+    invited = overridden({"when": {"organization": "org1"}, "providers": ["spare"]})
+    assert invited.providers(sent_for("OrganizationInvitation", organization="org1")) == ("spare",)
+    assert invited.providers(sent_for(organization="org1")) == ROUTES.default
     assert routes.providers(sent_for("Register", **matching)) == ROUTES.default
     named = {"id": "other", "name": "org1"}
     for other in (named, None, ["org1"], {"id": ["org1"]}, "other", 1):
