@@ -9,6 +9,7 @@ from mailroom.clock import Instant
 from mailroom.errors import SealBroken
 from mailroom.message import Attempt, Email, Message, Priority, State
 from mailroom.outbox import Lease, Leased, Record
+from mailroom.outbox.captured_mails import CapturedMail
 from mailroom.sealing import Seal
 
 _QUEUED, _SENDING = State.QUEUED.value, State.SENDING.value
@@ -123,6 +124,20 @@ def record_of(row: tuple[Any, ...], seal: Seal) -> Record:
         languages=languages_of_text(languages),
         payload=opened["payload"],
     )
+
+
+def captured_row(email: Email, seal: Seal, now: Instant) -> tuple[object, ...]:
+    """Return a captured mail's row: id, when it was captured, octets, sealed head, sealed text."""
+    sender = f"{email.sender.name} <{email.sender.email}>" if email.sender.name else email.sender.email
+    head = {"sender": sender, "recipient": email.recipient, "subject": email.subject}
+    sealed = seal.seal_json(email.id, "head", head), seal.seal(email.id, "raw", email.raw)
+    return (email.id, now, len(email.raw), *sealed)
+
+
+def captured_of(row: tuple[Any, ...], seal: Seal) -> CapturedMail:
+    """Return a captured mail without its text from the first four columns of `captured_row`. Raises SealBroken."""
+    id_, captured_at, size, head = row
+    return CapturedMail(id=id_, captured_at=captured_at, size=size, **seal.open_json(id_, "head", head))
 
 
 def attempts_text(attempts: tuple[Attempt, ...]) -> str:

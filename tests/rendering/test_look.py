@@ -98,7 +98,7 @@ def test_a_logo_keeps_its_proportions(browser: Chromium, shape: str, width: int)
 @pytest.mark.parametrize("dark_logo", [False, True])
 @pytest.mark.parametrize("look", ["light", "dark", "inverted"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_logo_is_visible_in_every_look(browser: Chromium, shape: str, look: str, dark_logo: bool) -> None:  # noqa: FBT001
+def test_a_logo_is_visible_in_every_look(browser: Chromium, shape: str, look: str, dark_logo: bool) -> None:  # noqa: FBT001 - a parameter of the test
     browser.show(with_look(mail("SignIn", "en", shape, dark_logo=dark_logo), look), width=390, dark=look == "dark")
     ink, ground = ink_and_ground(browser)
     assert contrast(ink, ground) >= 7, (ink, ground)

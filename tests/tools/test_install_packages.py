@@ -8,7 +8,6 @@ from tools.install_packages import progress
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "install_packages.py"
 PIP = """\
-Looking in indexes: https://index.example/simple
 Collecting aiohttp==3.14.5 (from -r requirements.txt (line 4))
   Downloading aiohttp-3.14.5-cp311-cp311-manylinux2014_x86_64.whl (1.9 MB)
 Processing /wheels/annotated_types-0.8.0-py3-none-any.whl (from -r requirements.txt (line 172))

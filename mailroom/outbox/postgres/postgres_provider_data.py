@@ -11,6 +11,7 @@ from mailroom.message import Email
 from mailroom.outbox.captured_mails import CapturedMail
 from mailroom.outbox.postgres.batches import Batches
 from mailroom.outbox.postgres.database_pool import Connection, Database
+from mailroom.outbox.rows import captured_of, captured_row
 from mailroom.sealing import Seal
 
 _MAX_MAILS: Final = 1000
@@ -62,24 +63,12 @@ class PostgresCaptured:
 
     async def keep(self, email: Email) -> None:
         """Store a mail. Raises CannotKeep."""
-        sender = f"{email.sender.name} <{email.sender.email}>" if email.sender.name else email.sender.email
-        head = {"sender": sender, "recipient": email.recipient, "subject": email.subject}
-        row = (
-            email.id,
-            self._clock.now(),
-            len(email.raw),
-            self._seal.seal_json(email.id, "head", head),
-            self._seal.seal(email.id, "raw", email.raw),
-        )
-        await self._batches.run(row)
+        await self._batches.run(captured_row(email, self._seal, self._clock.now()))
 
     async def newest(self, limit: int) -> list[CapturedMail]:
         """Return the latest mails, newest first."""
         rows = await self._database.rows(_NEWEST, limit)
-        return [
-            CapturedMail(id=id_, captured_at=captured_at, size=size, **self._seal.open_json(id_, "head", head))
-            for id_, captured_at, size, head in rows
-        ]
+        return [captured_of(tuple(row), self._seal) for row in rows]
 
     async def raw(self, id: str) -> bytes | None:  # noqa: A002 - the field's word
         """Return a mail as RFC 5322 text; None: unknown id."""

@@ -55,7 +55,7 @@ def parse_dates(table: Any) -> Mapping[str, Any]:
         if key not in _KEYS:
             raise ValueError(f"{key} is unknown; the keys are {', '.join(_KEYS)}")
         if key == "months":
-            if not isinstance(value, list) or len(value) != 12 or not all(isinstance(name, str) for name in value):  # noqa: PLR2004
+            if not isinstance(value, list) or len(value) != 12 or not all(isinstance(name, str) for name in value):  # noqa: PLR2004 - months
                 raise ValueError("months must be twelve names")
             continue
         fields = _DATE if key == "date" else _TIME
