@@ -18,13 +18,17 @@ from tests.outbox.postgres.conftest import SECRET, Open
 from tests.postgres_server import PostgresServer
 
 
+_LATEST = len(list(SCHEMA.iterdir()))
+"""The version of our schema."""
+
+
 def _next_schema(tmp_path: Path, sql: str) -> Path:
     """Return a folder with our migrations and one more."""
     folder = tmp_path / "schema"
     folder.mkdir()
     for ours in SCHEMA.iterdir():
         (folder / ours.name).write_text(ours.read_text())
-    (folder / f"postgres-{len(list(SCHEMA.iterdir())) + 1}.sql").write_text(sql)
+    (folder / f"postgres-{_LATEST + 1}.sql").write_text(sql)
     return folder
 
 
@@ -87,7 +91,8 @@ async def test_an_incompatible_newer_schema_is_refused(
 ) -> None:
     """By servers and commands, with what to do."""
     with monkeypatch.context() as patch:
-        patch.setattr(migrations, "SCHEMA", _next_schema(tmp_path, "-- oldest: 2\nCREATE TABLE mailroom.more (x int);"))
+        sql = f"-- oldest: {_LATEST + 1}\nCREATE TABLE mailroom.more (x int);"
+        patch.setattr(migrations, "SCHEMA", _next_schema(tmp_path, sql))
         await open_outbox()
     with pytest.raises(OutboxError, match="newer Mailroom"):
         await open_outbox()
@@ -106,7 +111,8 @@ async def test_a_failing_migration_leaves_the_older_version(
         with pytest.raises(OutboxError, match="nowhere"):
             await open_outbox()
     assert (await (await open_outbox()).put(message())).fresh
-    assert postgres.psql("SELECT to_regclass('mailroom.half') IS NULL, max(version) FROM mailroom.schema") == "t|1\n"
+    stored = postgres.psql("SELECT to_regclass('mailroom.half') IS NULL, max(version) FROM mailroom.schema")
+    assert stored == f"t|{_LATEST}\n"
 
 
 async def test_a_command_does_not_create_the_schema(url: str, postgres: PostgresServer) -> None:

@@ -1,0 +1,30 @@
+-- oldest: 1  (programs of version 1 read and write their tables as before)
+--
+-- What processes must know of each other: how much of a limit is used, and which providers fail.
+
+-- How often something happened in a slice of time, over all processes: mails by a provider, codes from an address.
+CREATE TABLE mailroom.counts (
+    what  text NOT NULL,                         -- a provider's limit, or the keyed hash of an address or domain
+    slice bigint NOT NULL,                       -- number of the slice since the epoch; its length depends on `what`
+    count bigint NOT NULL,
+    until float8 NOT NULL,                       -- when it is deleted
+    PRIMARY KEY (what, slice)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+CREATE INDEX counts_until ON mailroom.counts (until);
+
+-- Open breakers: a provider without a row is used.
+CREATE TABLE mailroom.breakers (
+    provider     text PRIMARY KEY,
+    reason       text NOT NULL,                  -- in the provider's words, secrets masked
+    opened_at    float8 NOT NULL,
+    open_seconds float8 NOT NULL,                -- how long until the next probe; doubles with each that fails
+    probe_at     float8 NOT NULL,
+    prober       text,                           -- the process that may probe now, see `owners`
+    prober_until float8                          -- when another one may
+);
+
+-- Due messages of each route, in sending order: a claim reads none of other routes. With expires_at, so that looking
+-- for expired ones reads no backlog.
+CREATE INDEX messages_due_by_route ON mailroom.messages (priority, route, due_at, expires_at);
+DROP INDEX mailroom.messages_due;
