@@ -17,7 +17,6 @@ from tests.outbox.contract import claim_one, email, message
 from tests.outbox.postgres.conftest import SECRET, Open
 from tests.postgres_server import PostgresServer
 
-
 _LATEST = len(list(SCHEMA.iterdir()))
 """The version of our schema."""
 
