@@ -15,8 +15,7 @@ from mailroom.config.durations import parse_duration
 from mailroom.config.model import Settings
 from mailroom.config.senders import routes
 from mailroom.message import State
-from mailroom.outbox import OperatorResult
-from mailroom.outbox.operator_outbox import OperatorOutbox
+from mailroom.outbox.operator_outbox import OperatorOutbox, OperatorResult
 
 _STEP: Final = 100
 """Rows a transaction: about 5 ms, so that a server does not wait long for its own."""

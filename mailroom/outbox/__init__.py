@@ -17,6 +17,7 @@ import msgspec
 from mailroom.clock import Instant
 from mailroom.message import Attempt, Email, Message, Outcome, Priority, State
 from mailroom.outbox.captured_mails import CapturedMails
+from mailroom.outbox.shared import Shared
 from mailroom.sealing import SecretStore
 
 REPEAT_SECONDS = 60.0
@@ -140,15 +141,6 @@ class SettleResult(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorResult:
-    """The result of an operator's `retry` or `cancel`."""
-
-    changed: tuple[str, ...]
-    refused: Mapping[str, State]
-    """Id -> the state in which it was refused: `queued` and `held` ones have expired."""
-
-
-@dataclass(frozen=True, slots=True)
 class Depth:
     """The queued and sending messages of one priority."""
 
@@ -206,6 +198,10 @@ class Outbox(Protocol):
     @property
     def secrets(self) -> SecretStore:
         """The secrets that providers get while they run."""
+
+    @property
+    def shared(self) -> Shared | None:
+        """What the processes that serve from this outbox tell each other; None: there is only one."""
 
     async def put(
         self,

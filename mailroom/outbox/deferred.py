@@ -21,6 +21,8 @@ log = structlog.get_logger()
 class UnavailableOutbox:
     """Takes the place of an outbox or a courier: every method raises CannotKeep."""
 
+    shared = None
+
     @property
     def captured(self) -> "UnavailableOutbox":
         """The mails of the `capture` provider, unavailable too."""

@@ -1,13 +1,23 @@
 """The protocol of the outbox for operators' commands, which read and change rows beside the servers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from mailroom.clock import Instant
 from mailroom.message import Priority, State
-from mailroom.outbox import AttemptSummary, Depth, OperatorResult, Record
+from mailroom.outbox import AttemptSummary, Depth, Record
 from mailroom.sealing import SecretStore
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorResult:
+    """The result of an operator's `retry` or `cancel`."""
+
+    changed: tuple[str, ...]
+    refused: Mapping[str, State]
+    """Id -> the state in which it was refused: `queued` and `held` ones have expired."""
 
 
 class OperatorOutbox(Protocol):

@@ -37,6 +37,7 @@ from mailroom.outbox.postgres.puts import SELECT_ONCE, PutRequest, Putter, remem
 from mailroom.outbox.postgres.records import PostgresRecords
 from mailroom.outbox.postgres.wakeups import Wakeups
 from mailroom.outbox.rows import attempts_text, recipient_key, row_of
+from mailroom.outbox.shared import Shared
 from mailroom.sealing import Entropy, Seal
 
 
@@ -62,6 +63,7 @@ class PostgresOutbox(PostgresRecords):
         self._closed = False
         self.captured = PostgresCaptured(database, seal=seal, clock=clock)
         self.secrets = PostgresSecrets(database, seal)
+        self.shared: Shared | None = None
 
     @classmethod
     async def open(

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 from mailroom.clock import Instant
 from mailroom.errors import OutboxError
 from mailroom.message import State
-from mailroom.outbox import HELD_OPERATOR, RELEASED_AT_START, OperatorResult
+from mailroom.outbox import HELD_OPERATOR, RELEASED_AT_START
+from mailroom.outbox.operator_outbox import OperatorResult
 from mailroom.outbox.postgres import changes, migrations
 from mailroom.outbox.postgres.database_pool import Connection, Database
 from mailroom.outbox.postgres.postgres_provider_data import PostgresSecrets

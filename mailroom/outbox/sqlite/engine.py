@@ -58,6 +58,8 @@ log = structlog.get_logger()
 class SqliteOutbox(SqliteRecords):
     """See `mailroom.outbox.Outbox`. Belongs to the event loop in which `open` was called."""
 
+    shared = None
+
     def __init__(
         self,
         path: Path,

@@ -17,7 +17,8 @@ import msgspec
 from mailroom.clock import Instant
 from mailroom.errors import OutboxError
 from mailroom.message import State
-from mailroom.outbox import HELD_OPERATOR, RELEASED_AT_START, OperatorResult
+from mailroom.outbox import HELD_OPERATOR, RELEASED_AT_START
+from mailroom.outbox.operator_outbox import OperatorResult
 from mailroom.outbox.sqlite import operations
 from mailroom.outbox.sqlite.backup import backup
 from mailroom.outbox.sqlite.database import connect, expect_current, rows_of, transaction, unlock_seal

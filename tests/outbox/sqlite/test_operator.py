@@ -9,7 +9,8 @@ import pytest
 
 from mailroom.errors import OutboxError
 from mailroom.message import Message, State
-from mailroom.outbox import HELD_EXHAUSTED, Lease, OperatorResult, Settlement
+from mailroom.outbox import HELD_EXHAUSTED, Lease, Settlement
+from mailroom.outbox.operator_outbox import OperatorResult
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from mailroom.outbox.sqlite.operator import SqliteOperator, open_for_operator
 from tests.clock import START, FakeClock
