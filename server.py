@@ -48,6 +48,7 @@ from mailroom.outbox.deferred import WAIT_SECONDS, UnavailableOutbox, open_with_
 from mailroom.outbox.by_url import check_outbox, open_outbox
 from mailroom.providers import Provider, ProviderSettings, ProviderContext, connect
 from mailroom.rendering.renderer import TemplateRenderer
+from mailroom.sealing import buffered_entropy
 from mailroom.config.model import Settings
 from mailroom.text import printable
 
@@ -152,7 +153,7 @@ class Startup:
             settings=prepared.settings,
             renderer=prepared.renderer,
             clock=prepared.clock,
-            entropy=os.urandom,
+            entropy=buffered_entropy,
             metrics=prepared.metrics,
             readiness=readiness,
         )

@@ -237,11 +237,9 @@ def _collect_secrets(given: Mapping[str, Any], harmless: _Harmless, secrets: set
 
 def new_id(now: Instant, entropy: bytes) -> str:
     """Return a UUIDv7 (RFC 9562 §5.7) for this moment from ten random bytes."""
-    number = int(now * 1000) << 80 | int.from_bytes(entropy, "big")
-    number = number & ~(0xF << 76) | 7 << 76
-    number = number & ~(0x3 << 62) | 2 << 62
-    digits = f"{number:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    time, random = f"{int(now * 1000):012x}", entropy.hex()
+    variant = "89ab"[entropy[1] & 3]
+    return f"{time[:8]}-{time[8:]}-7{random[:3]}-{variant}{random[5:8]}-{random[8:]}"
 
 
 def id_in(payload: Payload, field: str) -> str:
@@ -260,7 +258,8 @@ def languages_of(payload: Payload) -> tuple[str, ...]:
 
     Logto resolves `locale` itself, sometimes wrongly; `uiLocales` is the raw list.
     """
-    raw = payload.get("uiLocales")
+    raw, locale = payload.get("uiLocales"), payload.get("locale")
     tags = raw.split()[:_MOST_LANGUAGES] if isinstance(raw, str) else []
-    valid = (tag for tag in (*tags, payload.get("locale")) if isinstance(tag, str) and _TAG.match(tag))
-    return tuple(dict.fromkeys(valid))[:_MOST_LANGUAGES]
+    if isinstance(locale, str):
+        tags.append(locale)
+    return tuple(dict.fromkeys(filter(_TAG.match, tags)))[:_MOST_LANGUAGES]

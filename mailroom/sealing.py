@@ -10,6 +10,7 @@ The keys for both are derived from a random data key, which is stored in the dat
 
 import os
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -29,6 +30,36 @@ _NONCE: Final = 12
 _SALT: Final = 16
 _HASH: Final = 16
 """Octets of a stored hash: the probability of a collision among four billion is 2⁻⁶⁴."""
+
+
+_BLOCK: Final = 4096
+
+
+class BufferedEntropy:
+    """Returns random octets, as `os.urandom` does, from blocks that were read in advance. Thread-safe.
+
+    `os.urandom` releases the interpreter's lock, for which the request then waits: 5 % of bench row a.
+    """
+
+    def __init__(self) -> None:
+        self._block = BytesIO()
+        os.register_at_fork(after_in_child=self._forget)  # two processes must not share a nonce
+
+    def __call__(self, count: int) -> bytes:
+        """Return so many octets; none of them is returned twice."""
+        octets = self._block.read(count)  # one operation for other threads
+        if len(octets) < count:
+            block = BytesIO(os.urandom(max(count, _BLOCK)))
+            octets = block.read(count)
+            self._block = block
+        return octets
+
+    def _forget(self) -> None:
+        self._block = BytesIO()
+
+
+buffered_entropy: Final = BufferedEntropy()
+"""For ids and nonces."""
 
 
 class SecretStore(Protocol):

@@ -1,6 +1,9 @@
 """Sealed values open only where they belong, and hashes tell nothing."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailroom.errors import SealBroken
-from mailroom.sealing import Seal, new_data_key, unwrap, wrap
+from mailroom.sealing import BufferedEntropy, Seal, new_data_key, unwrap, wrap
 
 SEAL = Seal(bytes(32))
 
@@ -90,3 +93,37 @@ def test_the_error_for_a_wrong_secret_says_what_to_do(secrets: list[str]) -> Non
     """In one sentence."""
     with pytest.raises(SealBroken, match="put back the one that was used last"):
         unwrap(wrap(new_data_key(), "old"), secrets)
+
+
+_FORK = """
+import os
+from mailroom.sealing import BufferedEntropy
+entropy = BufferedEntropy()
+entropy(1)
+if not os.fork():
+    print(entropy(16).hex(), flush=True)
+    os._exit(0)
+os.wait()
+print(entropy(16).hex())
+"""
+
+
+@given(st.lists(st.integers(0, 9000), min_size=1, max_size=20))
+def test_buffered_entropy_returns_as_many_octets_as_asked_for(counts: list[int]) -> None:
+    """More than a block, too."""
+    entropy = BufferedEntropy()
+    assert [len(entropy(count)) for count in counts] == counts
+
+
+def test_buffered_entropy_returns_nothing_twice_to_any_thread() -> None:
+    entropy = BufferedEntropy()
+    with ThreadPoolExecutor(8) as threads:
+        drawn = list(threads.map(lambda _: [entropy(12) for _ in range(2000)], range(8)))
+    assert len({octets for ours in drawn for octets in ours}) == 16_000
+
+
+def test_a_forked_process_draws_other_octets() -> None:
+    """Two processes with the same nonces would reveal what they seal."""
+    done = subprocess.run([sys.executable, "-c", _FORK], capture_output=True, text=True, check=True)
+    child, parent = done.stdout.split()
+    assert child != parent

@@ -10,6 +10,7 @@ from mailroom.errors import OutboxError
 from mailroom.outbox import Outbox
 from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.operator_outbox import OperatorOutbox
+from mailroom.sealing import buffered_entropy
 
 SQLITE: Final = "sqlite:///"
 POSTGRES: Final = ("postgresql://", "postgres://")
@@ -50,6 +51,7 @@ async def open_outbox(
     options: dict[str, Any] = {
         "secret_keys": secret_keys,
         "clock": clock,
+        "entropy": buffered_entropy,
         "recipient_limit": recipient_limit,
         "event_limit": event_limit,
     }
