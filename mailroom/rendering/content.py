@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any, Final
 
 import msgspec
@@ -111,10 +112,11 @@ def request_values(message: Message, dates: DateFormat) -> dict[str, str]:
 
 def ip_address_text(value: object) -> str:
     """Return an IP address in its usual form; empty for other text, which callers can send behind some proxies."""
-    try:
-        return str(ip_address(value)) if isinstance(value, str) else ""
-    except ValueError:
-        return ""
+    if isinstance(value, str):
+        for family in (AF_INET, AF_INET6):
+            with suppress(OSError, ValueError):
+                return inet_ntop(family, inet_pton(family, value))
+    return ""
 
 
 def render_logto(

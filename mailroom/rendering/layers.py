@@ -210,7 +210,8 @@ class Layers:
         # The lowest layer skips this: parsing its templates takes 10 ms.
         from_overlay = [one for one in dependencies(self.sources, html) if self.levels.get(one)] if self.below else []
         fixed = {key: text.format() for key, text in texts.items() if not _has_placeholder(text)}
-        constants = {"words": fixed, **locale.constants}
+        absent = dict.fromkeys(set().union(*locale.kinds.values()) - texts.keys(), "")  # texts of other kinds
+        constants = {"words": {**absent, **fixed}, **locale.constants}
         # An overlay's HTML of a new kind may contain more than the bundled text template does.
         text_from_html = has_own_html and not has_own_text and name not in self.base.kinds
         kind = self._kinds[tag, name] = MailTemplate(

@@ -59,9 +59,9 @@ def to_printable(value: Any) -> Any:
 
     Logto sends null for a user's empty fields; Jinja would print None.
     """
-    if type(value) is not str:
-        return "" if value is None or isinstance(value, _NOT_PRINTABLE) or is_too_large(value) else value
-    return clean_text(value)
+    if type(value) is str:
+        return value if value.isprintable() and len(value) <= LONGEST_VALUE else clean_text(value)
+    return "" if value is None or isinstance(value, _NOT_PRINTABLE) or is_too_large(value) else value
 
 
 def clean_text(value: str) -> str:

@@ -11,7 +11,8 @@ from mailroom.rendering.engines import jinja_engine as compiling
 from mailroom.rendering.engines.jinja_engine import BoundTemplate, Engine, Source
 from tests.rendering.samples import SENDER, make_renderer
 
-CONSTANTS = {"lang": "ko", "words": {"title": "Your <code>", "unasked": ""}}
+CONSTANTS = {"lang": "ko", "words": {"title": "Your <code>", "unasked": "", "absent": ""}}
+"""`absent` is a text that only other kinds of mail have."""
 VARIABLES: Mapping[str, Any] = {
     "lang": "ko",
     "words": {"title": "Your <code>", "unasked": "", "reason": "for Ada & Bob"},
@@ -48,6 +49,13 @@ FLAT = {
     },
     "conditions that the mail decides": {
         "html.jinja": "{% if logo %}a{% elif words.unasked %}b{% elif code|length > 3 %}c{% else %}d{% endif %}e"
+    },
+    "a text that is absent": {
+        "html.jinja": (
+            "[{{ words.absent }}{% if words.absent %}a{% elif words.absent is undefined %}b{% endif %}"
+            "{{ words.absent|default('c') }}{{ words.absent|d('d') }}{{ words.title|default('e') }}"
+            "{% if words.title is defined and not words.absent is defined %}f{% endif %}{{ words.absent|upper }}]"
+        )
     },
     "what is missing": {"html.jinja": "[{{ nobody.knows.it }}{{ words.never }}{% if nobody %}!{% endif %}]"},
 }

@@ -19,6 +19,8 @@ Parse = Callable[[str], nodes.Template]
 _MERGEABLE: Final = (nodes.Output, nodes.If, nodes.Block, nodes.Include, nodes.Extends)
 """Other statements set variables or define macros, whose scopes end with the file."""
 _JINJA_NAMES: Final = frozenset({"self", "super", "caller"})
+_ABOUT_ABSENCE: Final = frozenset({"defined", "undefined", "default", "d"})
+"""Tests and filters that distinguish what is absent from what is empty."""
 _MAX_LEVELS: Final = 16
 
 
@@ -109,12 +111,21 @@ class _ReplaceBlocks(NodeTransformer):
 
 
 class _ReplaceConstants(NodeTransformer):
+    """Replaces constants by their values; those that are absent are empty texts."""
+
     def __init__(self, constants: Mapping[str, Any]) -> None:
         self._constants = constants
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802 - likewise
         value = self._constants.get(node.name)
         return nodes.Const(value, lineno=node.lineno) if node.ctx == "load" and isinstance(value, str) else node
+
+    def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802 - likewise
+        """Leave `is defined`: an absent translation is a constant, too."""
+        return node if node.name in _ABOUT_ABSENCE else self.generic_visit(node)
+
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802 - likewise
+        return node if node.name in _ABOUT_ABSENCE else self.generic_visit(node)
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:  # noqa: N802 - likewise
         table = self._constants.get(node.node.name) if isinstance(node.node, nodes.Name) else None
