@@ -107,16 +107,18 @@ class Mailjet(HttpProvider[Settings]):
             if identifier not in ("", "0"):
                 return Receipt(identifier, status)
             raise response.undocumented()
-        listed = [_error(response, "Messages", 0, "Errors", number) for number in range(_MOST_ERRORS)]
-        errors = [error for error in (*listed, _error(response)) if error is not None]
-        if not errors:
-            raise response.undocumented() if response.is_success else response.error()
-        # While our configuration is wrong, what is said of the recipient cannot be relied on.
-        raise next((error for error in errors if isinstance(error, Misconfigured)), errors[0])
+        raise _listed_error(response) or (response.undocumented() if response.is_success else response.error())
 
 
 _MOST_ERRORS: Final = 10
 """Mailjet lists all errors of a mail; so many are read."""
+
+
+def _listed_error(response: ApiResponse) -> SendingError | None:
+    listed = [_error(response, "Messages", 0, "Errors", number) for number in range(_MOST_ERRORS)]
+    errors = [error for error in (*listed, _error(response)) if error is not None]
+    # While our configuration is wrong, what is said of the recipient cannot be relied on.
+    return next((error for error in errors if isinstance(error, Misconfigured)), errors[0] if errors else None)
 
 
 def _error(response: ApiResponse, *path: str | int) -> SendingError | None:

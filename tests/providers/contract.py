@@ -1,8 +1,10 @@
 """The contract of every provider. Subclass `ProviderContract` and give it a `service`."""
 
 import asyncio
+import gc
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Protocol
 
 import pytest
@@ -122,6 +124,26 @@ class ProviderContract:
         assert 0 < len(refused.value.diagnostic) <= 500
         assert refused.value.diagnostic.isprintable()
         assert refused.value.code
+
+    async def test_a_refused_mail_does_not_stay_in_memory(self, provider: Provider, service: FakeService) -> None:
+        """Until `gc` runs, which is rare: an error must not be referenced by a frame of its own traceback."""
+        await self._is_forgotten(provider)  # what is imported or cached by the first one is of no interest
+        for kind in (Rejected, Misconfigured, Unavailable):
+            service.refuse(kind)
+            assert await self._is_forgotten(provider), kind
+        await service.vanish()
+        assert await self._is_forgotten(provider)
+
+    async def _is_forgotten(self, provider: Provider) -> bool:
+        gc.collect()
+        gc.disable()
+        try:
+            with suppress(SendingError):
+                await provider.send(email(subject="to be forgotten"))
+            await settle()
+            return not any(isinstance(one, Email) and one.subject == "to be forgotten" for one in gc.get_objects())
+        finally:
+            gc.enable()
 
     async def test_after_a_refusal_the_next_mail_arrives(self, provider: Provider, service: FakeService) -> None:
         for kind in (Rejected, Misconfigured, Unavailable):

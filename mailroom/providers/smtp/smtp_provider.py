@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from mailroom.address import ascii_form
-from mailroom.errors import Misconfigured, Rejected, Unavailable
+from mailroom.errors import Misconfigured, Rejected, SendingError, Unavailable
 from mailroom.message import Email, Receipt
 from mailroom.providers.base import CODE_RESPONSE_SECONDS, CODE_STEP_SECONDS, ProviderContext
 from mailroom.providers.smtp.oauth2 import Tokens
@@ -89,10 +89,7 @@ class Smtp:
         try:
             return _receipt(await self._pool.send(mail, limits))
         except SmtpError as error:
-            failure = sending_error(error, self._settings)
-            if isinstance(failure, Unavailable) and failure.exceeds_concurrency:
-                self._pool.close_idle()
-            raise failure from None
+            raise self._explain(error) from None
 
     async def verify(self) -> str:
         """Connect, encrypt, log in and send NOOP, see `Verifiable`."""
@@ -119,6 +116,16 @@ class Smtp:
         await self._pool.aclose()
         if self._tokens is not None:
             await self._tokens.aclose()
+
+    def _explain(self, error: SmtpError) -> SendingError:
+        """Return the error for a mail; closes idle connections if the server has too many.
+
+        Neither error may hold frames that hold it: the mail would be in memory until `gc` runs.
+        """
+        failure = sending_error(error.with_traceback(None), self._settings)
+        if isinstance(failure, Unavailable) and failure.exceeds_concurrency:
+            self._pool.close_idle()
+        return failure
 
     def _mail(self, email: Email) -> Mail:
         content = self._headers + email.raw
