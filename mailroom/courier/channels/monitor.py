@@ -61,15 +61,14 @@ class Monitor:
         }
         for name, channel in self._channels.items():
             if isinstance(channel.provider, Verifiable):
-                check = partial(channel.check, self._clock)
-                jobs[f"check.{name}"] = every(_PROGRESS_SECONDS, check, clock=self._clock)
+                jobs[f"check.{name}"] = every(_PROGRESS_SECONDS, partial(self._check, name), clock=self._clock)
         return jobs
 
-    def record(self, provider: str, result: Receipt | SendingError, diagnostic: str) -> None:
-        """Count an attempt's outcome, and follow what it changes; `diagnostic` has its secrets masked."""
+    def record(self, provider: str, attempt: str, result: Receipt | SendingError, diagnostic: str) -> None:
+        """Count the outcome of a message's attempt, and follow what it changes; `diagnostic` has its secrets masked."""
         channel = self._channels[provider]
         self._reporter.attempted(provider, result)
-        self._follow(provider, channel.record(result, diagnostic, self._clock.now()))
+        self._follow(provider, channel.record(result, diagnostic, self._clock.now(), attempt=attempt))
         if isinstance(result, Unavailable) and result.exceeds_concurrency:
             log.warning("provider.too_many_connections", provider=provider, concurrency=channel.limiter.total)
 
@@ -77,6 +76,9 @@ class Monitor:
         """Return whether a provider has recovered since the last call."""
         has_recovered, self._has_recovered = self._has_recovered, False
         return has_recovered
+
+    async def _check(self, name: str) -> None:
+        self._follow(name, await self._channels[name].check(self._clock))
 
     async def _check_progress(self) -> None:
         for name, channel in self._channels.items():
