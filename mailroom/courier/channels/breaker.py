@@ -100,3 +100,13 @@ class Breaker:
         self._failures_in_a_row = 0
         self._recent.clear()
         return Change.RECOVERED
+
+    def follow(self, reason: str, open_seconds: float, probe_until: Instant | None) -> Change | None:
+        """Be open, as in other processes; this one may begin to probe until then, None: it may not now."""
+        was_open, self.reason, self.open_seconds = self.is_open, reason, open_seconds
+        self._probe_at, self._probe_until = (inf, inf) if probe_until is None else (0.0, probe_until)
+        return None if was_open else Change.OPENED
+
+    def probe_alone(self, now: Instant) -> None:
+        """Ask no other processes any more who may probe: what they share cannot be reached."""
+        self._probe_at, self._probe_until = min(self._probe_at, now + self.open_seconds), inf

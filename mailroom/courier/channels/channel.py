@@ -13,6 +13,7 @@ from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Priority, Receipt
 from mailroom.outbox import Outbox
+from mailroom.outbox.shared import OpenBreaker
 from mailroom.providers import Provider, Verifiable
 
 _STALLED_SECONDS: Final = 10.0
@@ -105,6 +106,14 @@ class Channel:
                 self.breaker.cancel(attempt)
                 return None
         return self._fail(diagnostic, now, attempt=attempt, at_once=isinstance(result, Misconfigured))
+
+    def follow(self, shared: OpenBreaker | None) -> Change | None:
+        """Open or close its breaker as in other processes; return what that changes here."""
+        if shared is None:
+            return self.breaker.close()
+        if shared.probe_until is None:
+            self._answers = False  # another process may find out meanwhile that it does not
+        return self._skip(self.breaker.follow(shared.reason, shared.open_seconds, shared.probe_until))
 
     def check_progress(self, now: Instant) -> Change | None:
         """End waits that have lasted long enough; open the breaker of a provider that hangs."""
