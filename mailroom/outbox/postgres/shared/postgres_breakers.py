@@ -70,6 +70,18 @@ _READ: Final = """
      ORDER BY provider
 """
 
+_READ_OPEN: Final = """
+    SELECT provider, reason, opened_at, open_seconds
+      FROM mailroom.breakers
+     WHERE reason <> '' AND until > extract(epoch FROM clock_timestamp())
+"""
+
+
+async def read_open(connection: Connection) -> Mapping[str, OpenBreaker]:
+    """Return which providers are skipped, for an operator: times are the database's."""
+    rows = await connection.fetch(_READ_OPEN)
+    return {provider: OpenBreaker(reason, since, seconds, None) for provider, reason, since, seconds in rows}
+
 
 class PostgresBreakers:
     """See `mailroom.outbox.shared.SharedBreakers`."""
