@@ -51,8 +51,8 @@ def status(cli: CliContext, *, url: str | None, as_json: bool) -> None:
 
     A mail that is refused because of its recipient's address is not counted as failed. Read are the attempts of the
     newest 10,000 messages of a day, and of older ones that are not settled. Whether a provider is skipped because it
-    fails, and what its quota leaves, is read from the server's /metrics, with `metrics_token`. On PostgreSQL the database
-    says why all processes skip it, and since when.
+    fails, and what its quota leaves, is read from the server's /metrics, with `metrics_token`. On PostgreSQL the
+    database says why all processes skip it, and since when.
     """  # noqa: D301 - click's mark, no escape
     settings = cli.settings()
     now = time.time()
