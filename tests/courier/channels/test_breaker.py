@@ -106,3 +106,31 @@ def test_only_the_probe_ends_the_probe() -> None:
     assert not breaker.begin("second", 5)
     assert breaker.fail("421 still", 5, attempt="probe") is Change.PROBE_FAILED
     assert breaker.begin("second", 15), "the time was doubled once"
+
+
+def test_it_is_open_as_in_other_processes_and_probed_when_this_one_may() -> None:
+    breaker = Breaker()
+    assert breaker.follow("421 elsewhere", 20, None) is Change.OPENED
+    assert not breaker.begin("probe", 1000)
+    assert breaker.follow("421 elsewhere", 20, 1000) is None
+    assert not breaker.begin("late", 1000), "the right has ended"
+    assert breaker.begin("probe", 999)
+    assert breaker.fail("421 still", 999, attempt="probe") is Change.PROBE_FAILED
+    assert (breaker.reason, breaker.open_seconds) == ("421 still", 40)
+    assert breaker.close() is Change.RECOVERED
+    assert breaker.close() is None
+    assert breaker.begin("another", 2000)
+
+
+def test_without_the_others_it_is_probed_when_it_is_time() -> None:
+    """Again and again, until they can be asked."""
+    breaker = Breaker()
+    breaker.follow("421 elsewhere", 20, None)
+    for now in (1000, 1010, 1019):
+        breaker.probe_alone(now)
+        assert not breaker.admits(now)
+    assert breaker.begin("probe", 1020)
+    breaker.fail("421 still", 1020, attempt="probe")
+    breaker.probe_alone(1021)
+    assert not breaker.admits(1059)
+    assert breaker.begin("probe", 1060)

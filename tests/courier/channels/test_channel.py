@@ -11,6 +11,7 @@ from mailroom.courier.channels.rated_limiter import RatedLimiter
 from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Priority, Receipt
+from mailroom.outbox.shared import OpenBreaker
 from mailroom.providers import Rate
 from tests.clock import FakeClock, settle
 from tests.courier.parts import SENDER, ScriptedProvider
@@ -216,3 +217,27 @@ async def test_a_check_ends_no_probe_but_its_own() -> None:
     assert await check is None
     assert (one.breaker.reason, one.breaker.open_seconds) == ("535", 5)
     assert not one.is_available(provider.clock.now()), "it is checked anew"
+
+
+async def test_a_provider_that_another_process_may_probe_is_checked_anew_before_this_one_does() -> None:
+    """Its answer is old then."""
+    provider = Login()
+    one = await provider.checked()
+    now = provider.clock.now()
+    one.follow(OpenBreaker("421 busy", now, 5, probe_until=now + 8))
+    assert one.is_available(now)
+    one.follow(OpenBreaker("421 busy", now, 5, probe_until=None))
+    one.follow(OpenBreaker("421 busy", now, 5, probe_until=now + 8))
+    assert not one.is_available(now)
+    await one.check(provider.clock)
+    assert one.is_available(now)
+
+
+async def test_who_waits_for_a_provider_that_another_process_skips_asks_the_next_one() -> None:
+    one = channel()
+    await one.limiter.acquire(Priority.CODE)
+    waiting = asyncio.create_task(one.limiter.acquire(Priority.CODE, has_alternative=True))
+    await settle()
+    assert one.follow(OpenBreaker("421 busy", 0, 5, None)) is Change.OPENED
+    assert not await waiting
+    assert one.follow(None) is Change.RECOVERED

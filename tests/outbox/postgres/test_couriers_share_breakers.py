@@ -126,7 +126,7 @@ async def start(open_outbox: Open, clock: FakeClock) -> AsyncIterator[Callable[.
         async def started(main: Switched | None = None) -> Process:
             process = Process(await open_outbox(), clock, main or Switched())
             await process.courier.start()
-            stack.push_async_callback(process.courier.drain, 20)
+            stack.push_async_callback(process.courier.drain, 1)
             return process
 
         yield started
