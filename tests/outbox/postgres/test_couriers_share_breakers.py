@@ -257,7 +257,8 @@ async def test_what_changes_during_an_exchange_is_told_by_the_next_one(clock: Fa
     slow.go.set()
     await exchanging
     assert (channel.breaker.reason, reported) == ("535", [])
-    await sharing.exchange_next()
+    async with asyncio.timeout(20):
+        await sharing.exchange_next()  # at once
     assert channel.breaker.reason == ""
     assert slow.observed == [{}, {"main": Observation(clock.now(), "535", 5)}]
     waiting = asyncio.create_task(sharing.exchange_next())
