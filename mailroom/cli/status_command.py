@@ -18,6 +18,7 @@ from mailroom.config.model import Settings
 from mailroom.message import Outcome, Priority
 from mailroom.outbox import AttemptSummary, Depth
 from mailroom.outbox.by_url import place_of
+from mailroom.outbox.shared import OpenBreaker
 
 _WINDOW_SECONDS: Final = 300.0
 _MOST_FAILURES: Final = 4
@@ -50,7 +51,8 @@ def status(cli: CliContext, *, url: str | None, as_json: bool) -> None:
 
     A mail that is refused because of its recipient's address is not counted as failed. Read are the attempts of the
     newest 10,000 messages of a day, and of older ones that are not settled. Whether a provider is skipped because it
-    fails, and what its quota leaves, is read from the server's /metrics, with `metrics_token`.
+    fails, and what its quota leaves, is read from the server's /metrics, with `metrics_token`. On PostgreSQL the
+    database says why all processes skip it, and since when.
     """  # noqa: D301 - click's mark, no escape
     settings = cli.settings()
     now = time.time()
@@ -99,6 +101,8 @@ class _Report:
     held: Mapping[str, int]
     held_codes: Mapping[str, int]
     paused: Mapping[str, Instant]
+    open_breakers: Mapping[str, OpenBreaker]
+    """As all processes know them, on PostgreSQL."""
     code_attempts: list[AttemptSummary]
     """Of the last five minutes."""
     attempts: list[AttemptSummary]
@@ -125,6 +129,7 @@ async def _read(cli: CliContext, settings: Settings, url: str, now: Instant) -> 
             held=await outbox.held(),
             held_codes=await outbox.held(priority=Priority.CODE),
             paused=await outbox.paused(),
+            open_breakers=await outbox.open_breakers(),
             code_attempts=await tried(since=now - _WINDOW_SECONDS, priority=Priority.CODE),
             attempts=await tried(since=now - _WINDOW_SECONDS),
             day=await tried(since=now - _DAY),
@@ -184,10 +189,12 @@ def _as_json(report: _Report, settings: Settings, problems: list[str], now: Inst
 
 def _provider_as_json(report: _Report, name: str) -> dict[str, Any]:
     success, failure = report.last(name, {Outcome.ACCEPTED}), report.last(name, _FAILURES)
+    breaker = report.open_breakers.get(name)
     return {
         "name": name,
         "paused_since": iso_time(report.paused.get(name)),
-        "is_skipped": report.server.is_skipped(name),
+        "is_skipped": True if breaker else report.server.is_skipped(name),
+        "skipped": breaker and {"since": iso_time(breaker.since), "reason": breaker.reason},
         "quota_left": report.server.quota_left(name),
         "last_success": success and {"started_at": iso_time(success.last_at), "diagnostic": success.diagnostic},
         "last_failure": failure
@@ -231,6 +238,8 @@ def _state(report: _Report, name: str) -> str:
         return f"paused since {local_time(report.paused[name])}"
     if report.server.quota_left(name) == 0:
         return "its quota is used up"
+    if breaker := report.open_breakers.get(name):
+        return f"skipped since {local_time(breaker.since)}: {breaker.reason}"
     return {None: "not known", True: "skipped: it fails", False: "in use"}[report.server.is_skipped(name)]
 
 

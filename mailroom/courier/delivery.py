@@ -63,8 +63,8 @@ class Delivery:
     jitter: Callable[[], float]
     record: Callable[[str, tuple[Attempt, ...]], Awaitable[bool]]
     """Makes durable that an attempt begins, see `Outbox.attempt`; False: do not send."""
-    on_result: Callable[[str, Receipt | SendingError, str], None]
-    """Called with the provider's name, the outcome of each attempt, and its diagnostic, secrets masked."""
+    on_result: Callable[[str, str, Receipt | SendingError, str], None]
+    """Called with the provider, the message's id, the outcome of each attempt, and its diagnostic, secrets masked."""
     is_replaced: Callable[[str], bool] = lambda _: False
     """Whether a newer code goes before this message."""
     is_ending: Callable[[], bool] = lambda: False
@@ -87,7 +87,7 @@ class Delivery:
                         settlement = await self._attempt(granted, round_)
                 finally:
                     if granted:
-                        self.selector.channels[granted].end(message.priority)
+                        self.selector.channels[granted].end(message.id, message.priority)
                 if settlement:
                     return replace(settlement, rendered=round_.rendered)
                 if not granted and self.clock.now() >= give_up_at:
@@ -103,7 +103,7 @@ class Delivery:
         message, channel, now = round_.message, self.selector.channels[name], self.clock.now()
         if not channel.is_usable:  # paused meanwhile
             return None
-        if not channel.begin(now) and self.selector.has_alternative(name, round_):
+        if not channel.begin(message.id, now) and self.selector.has_alternative(name, round_):
             round_.pass_over(name)
             return None
         attempt = Attempt(name, now)
@@ -159,7 +159,7 @@ class Delivery:
             if isinstance(result, Uncertain):
                 round_.rendered[attempt.provider] = email
             diagnostic = _diagnostic(result, message, email)
-        self.on_result(attempt.provider, result, diagnostic)
+        self.on_result(attempt.provider, message.id, result, diagnostic)
         seconds = self.clock.monotonic() - started
         return replace(attempt, duration_seconds=seconds, outcome=outcome, diagnostic=diagnostic), result
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from mailroom.clock import Instant
 from mailroom.message import Priority, State
 from mailroom.outbox import AttemptSummary, Depth, Record
+from mailroom.outbox.shared import OpenBreaker
 from mailroom.sealing import SecretStore
 
 
@@ -54,6 +55,9 @@ class OperatorOutbox(Protocol):
 
     async def paused(self) -> Mapping[str, Instant]:
         """Return the paused providers, and since when."""
+
+    async def open_breakers(self) -> Mapping[str, OpenBreaker]:
+        """Return the providers that all processes skip; on SQLite only the serving process knows."""
 
     async def in_state(self, state: State) -> list[str]:
         """Return the ids of all messages that wait in this state, oldest first."""

@@ -4,7 +4,7 @@ Each process exchanges this once a second, and never while a request waits. So f
 the others have done, and they may exceed a limit by what they do in a second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -34,22 +34,39 @@ class SharedCounts(Protocol):
         """
 
 
+class Observation(msgspec.Struct, frozen=True):
+    """What a process has seen of a provider: that it fails, or works."""
+
+    at: Instant
+    reason: str
+    """Why it is skipped, in its words, secrets masked; empty: it works."""
+    open_seconds: float
+    """How long until the next probe, from `at` on."""
+
+
 class OpenBreaker(msgspec.Struct, frozen=True):
     """A provider that is skipped by all processes."""
 
     reason: str
     """In the provider's words, secrets masked."""
+    since: Instant
     open_seconds: float
     """How long until the next probe, from the last one on."""
-    may_probe: bool
-    """Whether this process is the one that may hand it a message now."""
+    probe_until: Instant | None
+    """Until when this process may begin to probe it; None: another one may, or it is not time yet."""
 
 
 class SharedBreakers(Protocol):
     """The open breakers of all processes. Every method raises CannotKeep."""
 
-    async def exchange(self, opened: Mapping[str, OpenBreaker], closed: frozenset[str]) -> Mapping[str, OpenBreaker]:
-        """Store which breakers this process has opened and closed since the last call; return those that are open."""
+    async def exchange(
+        self, observed: Mapping[str, Observation], *, providers: Collection[str], probing: Collection[str]
+    ) -> Mapping[str, OpenBreaker]:
+        """Store what this process has observed since the last call; return which providers are skipped.
+
+        Of two observations the newer one counts. `providers`: those that this process uses, and may be chosen to probe;
+        `probing`: those that it probes now, so that no other process does meanwhile.
+        """
 
 
 class Shared(Protocol):

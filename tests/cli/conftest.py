@@ -22,6 +22,7 @@ from mailroom.errors import OutboxError
 from mailroom.message import Attempt, Outcome, Priority, State
 from mailroom.outbox import AttemptSummary, Depth, Record
 from mailroom.outbox.operator_outbox import OperatorOutbox
+from mailroom.outbox.shared import OpenBreaker
 from mailroom.rendering.renderer import BUNDLED, TemplateRenderer
 
 SETTINGS = """
@@ -84,6 +85,9 @@ class FakeOutbox:
 
     async def paused(self) -> Mapping[str, Instant]:
         return self.paused_since
+
+    async def open_breakers(self) -> Mapping[str, OpenBreaker]:
+        return {}
 
     async def close(self) -> None:
         self.closed += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from mailroom.clock import SystemClock
 from mailroom.message import Attempt, Message, Outcome, Priority, State, new_id
 from mailroom.outbox import HELD_MISCONFIGURED, Lease, Settlement
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
+from mailroom.outbox.shared import Observation
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from tests.outbox.postgres.conftest import new_url
 from tests.postgres_server import PostgresServer
@@ -95,6 +97,24 @@ def test_a_provider_is_paused_and_resumed(url: str) -> None:
         assert list(_json("pause", "main")["paused"]) == ["main"]
         assert run("resume", "main").exit_code == 0
         assert _json("status")["providers"][0]["paused_since"] is None
+
+
+def test_the_status_says_which_providers_all_processes_skip(url: str) -> None:
+    """Why and since when, without a server that is asked; one that works again is not named."""
+
+    async def observe() -> None:
+        clock = SystemClock()
+        outbox = await PostgresOutbox.open(url, secret_keys=[KEY], clock=clock)
+        assert outbox.shared
+        observed = {"main": Observation(clock.now(), "535 5.7.8 bad credentials", 5), "old": Observation(1, "", 5)}
+        await outbox.shared.breakers.exchange(observed, providers=(), probing=())
+        await outbox.close()
+
+    asyncio.run(observe())
+    [main] = _json("status")["providers"]
+    assert main["is_skipped"] is True
+    assert main["skipped"]["reason"] == "535 5.7.8 bad credentials"
+    assert re.search(r"main +skipped since [-0-9]+ [:0-9]+: 535 5\.7\.8 bad credentials", run("status").output)
 
 
 def test_an_error_names_the_database_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:

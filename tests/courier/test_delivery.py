@@ -71,10 +71,10 @@ class Delivering:
             on_result=self._note,
         )
 
-    def _note(self, provider: str, result: Receipt | SendingError, diagnostic: str) -> None:
+    def _note(self, provider: str, attempt: str, result: Receipt | SendingError, diagnostic: str) -> None:
         outcome = Outcome(result.outcome) if isinstance(result, SendingError) else Outcome.ACCEPTED
         self.outcomes.append((provider, outcome))
-        self.channels[provider].record(result, diagnostic, self.clock.now())
+        self.channels[provider].record(result, diagnostic, self.clock.now(), attempt=attempt)
 
     async def _record(self, _id: str, attempts: tuple[Attempt, ...]) -> bool:
         if self.disk_full:
@@ -399,7 +399,7 @@ async def _occupied(delivering: Delivering, sent: Message) -> "asyncio.Task[Sett
     main = delivering.channels["main"]
     for _ in range(10):
         await main.limiter.acquire(Priority.CODE)
-        main.begin(delivering.clock.now())
+        main.begin(sent.id, delivering.clock.now())
     task = asyncio.create_task(delivering.settled(sent))
     await settle()
     return task
@@ -461,7 +461,7 @@ async def test_a_code_goes_to_whichever_busy_provider_is_free_first() -> None:
     delivering = Delivering(main := ScriptedProvider(), ScriptedProvider())
     channels = delivering.channels
     now = delivering.clock.now()
-    channels["backup"].begin(now)
+    channels["backup"].begin("another", now)
     for _ in range(10):
         await channels["backup"].limiter.acquire(Priority.CODE)
     waiting = await _occupied(delivering, message(now=now))

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -16,9 +16,12 @@ from tests.e2e.chaos import RESUMES_WITHIN, kill_repeatedly, sink, writer
 from tests.e2e.harness import AUTHORIZATION, Server, configuration, smtp_settings
 from tests.outbox.postgres.conftest import new_url
 from tests.postgres_server import PostgresServer
+from tests.smtp_server import smtp_server
 
 _ANSWERS_WITHIN = 4.0
 """Seconds: 2 by the outbox, the rest for a busy machine."""
+_TOLD_WITHIN = 5.0
+"""Seconds: processes tell each other once a second."""
 
 
 @pytest.fixture
@@ -83,6 +86,36 @@ async def test_a_worker_is_woken_before_it_polls(tmp_path: Path, environment: di
             assert await smtp.wait_for({str(code["to"])}, within=RESUMES_WITHIN)
             waited.append(smtp.received[str(code["to"])][0] - answered)
         assert sorted(waited)[10] < 0.5, waited
+
+
+async def test_what_one_server_finds_out_about_a_provider_the_other_one_knows(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """That it fails, and that it works again."""
+    async with smtp_server(tls="none") as main, smtp_server(tls="none") as backup, AsyncExitStack() as stack:
+        settings = f"{configuration(smtp_settings(main.port))}\n[providers.backup]\n{smtp_settings(backup.port)}"
+        servers = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            server = Server(tmp_path / name, settings, environment=environment)
+            servers.append(await stack.enter_async_context(server))
+        one, other = [await stack.enter_async_context(_client(server)) for server in servers]
+
+        main.fault("MAIL", "530 5.7.0 authentication required")
+        assert (await one.post("/email", json=_code(1))).status_code == httpx.codes.OK
+        for server in servers:
+            await _logged(server, "provider.opened")
+        assert "530 5.7.0" in servers[1].log()
+        assert (await other.post("/email", json=_code(2))).status_code == httpx.codes.OK
+        await backup.received(2)
+        assert main.commands["MAIL"] == 1
+
+        main.recover()
+        backup.fault("MAIL", "530 5.7.0 authentication required")  # nobody else works: this one is asked at once
+        assert (await other.post("/email", json=_code(3))).status_code == httpx.codes.OK
+        await main.received(1)
+        for server in servers:
+            await _logged(server, "provider.recovered")
 
 
 async def test_without_its_database_the_server_answers_503_and_recovers(
@@ -174,3 +207,10 @@ async def _listening(server: Server, processes: int) -> None:
     async with asyncio.timeout(30):
         while server.log().count('"server.listening"') < processes:  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0.05)
+
+
+async def _logged(server: Server, event: str) -> None:
+    """Wait until the server has logged an event."""
+    async with asyncio.timeout(_TOLD_WITHIN):
+        while event not in server.log():  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0.02)

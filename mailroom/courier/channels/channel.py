@@ -13,6 +13,7 @@ from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, OutboxError, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Address, Priority, Receipt
 from mailroom.outbox import Outbox
+from mailroom.outbox.shared import OpenBreaker
 from mailroom.providers import Provider, Verifiable
 
 _STALLED_SECONDS: Final = 10.0
@@ -21,6 +22,8 @@ _SILENT_SECONDS: Final = 3.0
 """A failure that takes so long would delay the message that probes; one that comes sooner does not matter."""
 _THROUGH_SECONDS: Final = 30.0
 """While it has accepted a mail within this time, a provider that throttles is not failing."""
+_CHECK: Final = "check"
+"""The attempt without a message; those with one have its id."""
 
 log = structlog.get_logger()
 
@@ -70,18 +73,20 @@ class Channel:
         self.is_paused = is_paused
         self.limiter.end_waits()
 
-    def begin(self, now: Instant) -> bool:
-        """Register that an attempt starts; False: its breaker is open, prefer another provider."""
+    def begin(self, attempt: str, now: Instant) -> bool:
+        """Register that a message's attempt starts; False: its breaker is open, prefer another provider."""
         self.progress_at = now
-        return not self._needs_check and self.breaker.begin(now)
+        return not self._needs_check and self.breaker.begin(attempt, now)
 
-    def end(self, priority: Priority) -> None:
+    def end(self, attempt: str, priority: Priority) -> None:
         """Return the permit; a probe that ended without an outcome leaves room for the next one."""
-        self.breaker.cancel()
+        self.breaker.cancel(attempt)
         self.limiter.release(priority)
 
-    def record(self, result: Receipt | SendingError, diagnostic: str, now: Instant) -> Change | None:
-        """Register an outcome; return what it changes. `diagnostic` has the message's secrets masked.
+    def record(
+        self, result: Receipt | SendingError, diagnostic: str, now: Instant, *, attempt: str = ""
+    ) -> Change | None:
+        """Register an attempt's outcome; return what it changes. `diagnostic` has the message's secrets masked.
 
         `Rejected` and `Declined` are about one mail: the provider works.
         """
@@ -94,13 +99,21 @@ class Channel:
             return self.breaker.succeed()
         if isinstance(result, Unavailable) and result.is_throttled:
             if result.exceeds_concurrency and self.limiter.lower():
-                self.breaker.cancel()
+                self.breaker.cancel(attempt)
                 return None
             self.rates.slow_down(result.retry_after)
             if now - self._accepted_at < _THROUGH_SECONDS:
-                self.breaker.cancel()
+                self.breaker.cancel(attempt)
                 return None
-        return self._fail(diagnostic, now, at_once=isinstance(result, Misconfigured))
+        return self._fail(diagnostic, now, attempt=attempt, at_once=isinstance(result, Misconfigured))
+
+    def follow(self, shared: OpenBreaker | None) -> Change | None:
+        """Open or close its breaker as in other processes; return what that changes here."""
+        if shared is None:
+            return self.breaker.close()
+        if shared.probe_until is None:
+            self._answers = False  # another process may find out meanwhile that it does not
+        return self._skip(self.breaker.follow(shared.reason, shared.open_seconds, shared.probe_until))
 
     def check_progress(self, now: Instant) -> Change | None:
         """End waits that have lasted long enough; open the breaker of a provider that hangs."""
@@ -130,31 +143,37 @@ class Channel:
             self.limiter.end_waits()
         return change
 
-    async def check(self, clock: Clock) -> None:
-        """Find out without a message whether a provider whose probe is due still says nothing.
+    async def check(self, clock: Clock) -> Change | None:
+        """Find out without a message whether a provider whose probe is due still says nothing; return what it changes.
 
         Any prompt answer lets a message probe, also a refusal: it delays nobody.
         """
         began, provider = clock.now(), self.provider
-        if not (self._needs_check and isinstance(provider, Verifiable) and self.breaker.begin(began)):
-            return
+        if not (self._needs_check and isinstance(provider, Verifiable) and self.breaker.begin(_CHECK, began)):
+            return None
         try:
             await provider.verify()
-            self._answers = True
         except SendingError as error:
-            self._answers = clock.now() - began < _SILENT_SECONDS
-            if not self._answers and self.breaker.is_open:
-                self.breaker.fail(error.diagnostic, clock.now())
+            if clock.now() - began >= _SILENT_SECONDS:
+                is_current = self.breaker.probe == _CHECK
+                return self._fail(error.diagnostic, clock.now(), attempt=_CHECK) if is_current else None
         finally:
-            self.breaker.cancel()
+            is_current = self.breaker.probe == _CHECK  # else it has closed meanwhile
+            self.breaker.cancel(_CHECK)
+        self._answers = is_current
+        return None
 
     @property
     def _needs_check(self) -> bool:
         return self.is_usable and self.breaker.is_open and not self._answers and isinstance(self.provider, Verifiable)
 
-    def _fail(self, reason: str, now: Instant, *, at_once: bool) -> Change | None:
-        self._answers = False
-        change = self.breaker.fail(reason, now, at_once=at_once)
+    def _fail(self, reason: str, now: Instant, *, attempt: str = "", at_once: bool = False) -> Change | None:
+        return self._skip(self.breaker.fail(reason, now, attempt=attempt, at_once=at_once))
+
+    def _skip(self, change: Change | None) -> Change | None:
+        """Follow that the provider is skipped from now on, or longer."""
+        if change in {Change.OPENED, Change.PROBE_FAILED}:
+            self._answers = False
         if change is Change.OPENED:
             self.limiter.end_waits(only_with_alternative=True)
         return change

@@ -9,6 +9,7 @@ import structlog
 from mailroom.clock import Clock
 from mailroom.courier.channels.breaker import Change
 from mailroom.courier.channels.channel import Channel
+from mailroom.courier.channels.sharing import BreakerSharing
 from mailroom.courier.maintenance import every
 from mailroom.courier.reporter import Reporter
 from mailroom.errors import SendingError, Unavailable
@@ -41,6 +42,9 @@ class Monitor:
         self._reporter = reporter
         self._clock = clock
         self._wake = wake
+        self._sharing = (
+            BreakerSharing(channels, outbox.shared.breakers, clock, report=self._report) if outbox.shared else None
+        )
         self._has_recovered = False
         self._was_changed = False
         """Whether an operator may have changed what was not read since."""
@@ -59,17 +63,18 @@ class Monitor:
             "others": self._follow_others(),
             "progress": every(_PROGRESS_SECONDS, self._check_progress, clock=self._clock),
         }
+        if self._sharing:
+            jobs["breakers"] = every(0.0, self._sharing.exchange_next, clock=self._clock)
         for name, channel in self._channels.items():
             if isinstance(channel.provider, Verifiable):
-                check = partial(channel.check, self._clock)
-                jobs[f"check.{name}"] = every(_PROGRESS_SECONDS, check, clock=self._clock)
+                jobs[f"check.{name}"] = every(_PROGRESS_SECONDS, partial(self._check, name), clock=self._clock)
         return jobs
 
-    def record(self, provider: str, result: Receipt | SendingError, diagnostic: str) -> None:
-        """Count an attempt's outcome, and follow what it changes; `diagnostic` has its secrets masked."""
+    def record(self, provider: str, attempt: str, result: Receipt | SendingError, diagnostic: str) -> None:
+        """Count the outcome of a message's attempt, and follow what it changes; `diagnostic` has its secrets masked."""
         channel = self._channels[provider]
         self._reporter.attempted(provider, result)
-        self._follow(provider, channel.record(result, diagnostic, self._clock.now()))
+        self._follow(provider, channel.record(result, diagnostic, self._clock.now(), attempt=attempt))
         if isinstance(result, Unavailable) and result.exceeds_concurrency:
             log.warning("provider.too_many_connections", provider=provider, concurrency=channel.limiter.total)
 
@@ -78,6 +83,9 @@ class Monitor:
         has_recovered, self._has_recovered = self._has_recovered, False
         return has_recovered
 
+    async def _check(self, name: str) -> None:
+        self._follow(name, await self._channels[name].check(self._clock))
+
     async def _check_progress(self) -> None:
         for name, channel in self._channels.items():
             self._follow(name, channel.check_progress(self._clock.now()))
@@ -85,7 +93,12 @@ class Monitor:
         self._reporter.summarize_failovers()
 
     def _follow(self, provider: str, change: Change | None) -> None:
-        """Report changes of a provider's breaker and limits."""
+        """Report changes of a provider's breaker and limits, the breaker's to other processes, too."""
+        if change and self._sharing:
+            self._sharing.observe(provider)
+        self._report(provider, change)
+
+    def _report(self, provider: str, change: Change | None) -> None:
         channel = self._channels[provider]
         if change is Change.OPENED:
             self._reporter.opened(provider, channel.breaker.reason)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -35,6 +36,8 @@ from mailroom.outbox.postgres.leases import Leases
 from mailroom.outbox.postgres.postgres_provider_data import PostgresCaptured, PostgresSecrets
 from mailroom.outbox.postgres.puts import SELECT_ONCE, PutRequest, Putter, remember
 from mailroom.outbox.postgres.records import PostgresRecords
+from mailroom.outbox.postgres.shared import PostgresShared
+from mailroom.outbox.postgres.shared.postgres_breakers import PostgresBreakers
 from mailroom.outbox.postgres.wakeups import Wakeups
 from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.outbox.shared import Shared
@@ -63,7 +66,7 @@ class PostgresOutbox(PostgresRecords):
         self._closed = False
         self.captured = PostgresCaptured(database, seal=seal, clock=clock)
         self.secrets = PostgresSecrets(database, seal)
-        self.shared: Shared | None = None
+        self.shared: Shared | None = cast("Shared", PostgresShared(PostgresBreakers(database, time, owner)))
 
     @classmethod
     async def open(

@@ -4,7 +4,7 @@ outbox = await open_operator(url, secret_keys=keys)
 await outbox.retry(["0192…"])
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,7 +18,9 @@ from mailroom.outbox.postgres import changes, migrations
 from mailroom.outbox.postgres.database_pool import Connection, Database
 from mailroom.outbox.postgres.postgres_provider_data import PostgresSecrets
 from mailroom.outbox.postgres.records import PostgresRecords
+from mailroom.outbox.postgres.shared.postgres_breakers import read_open
 from mailroom.outbox.postgres.wakeups import NOTIFY
+from mailroom.outbox.shared import OpenBreaker
 
 Result = TypeVar("Result")
 
@@ -64,6 +66,10 @@ class PostgresOperator(PostgresRecords):
     def secrets(self) -> PostgresSecrets:
         """The secrets that providers got while they ran."""
         return PostgresSecrets(self._database, self._seal)
+
+    async def open_breakers(self) -> Mapping[str, OpenBreaker]:
+        """Return the providers that all processes skip."""
+        return await self._database.run(read_open)
 
     async def retry(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """Let queued and held messages be due now; those that have expired, or are sent or settled, are refused."""

@@ -7,7 +7,7 @@ A server notices the change within a second, see `Outbox.was_changed`.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,6 +19,7 @@ from mailroom.errors import OutboxError
 from mailroom.message import State
 from mailroom.outbox import HELD_OPERATOR, RELEASED_AT_START
 from mailroom.outbox.operator_outbox import OperatorResult
+from mailroom.outbox.shared import OpenBreaker
 from mailroom.outbox.sqlite import operations
 from mailroom.outbox.sqlite.backup import backup
 from mailroom.outbox.sqlite.database import connect, expect_current, rows_of, transaction, unlock_seal
@@ -72,6 +73,10 @@ class SqliteOperator(SqliteRecords):
     def secrets(self) -> SqliteSecrets:
         """The secrets that providers got while they ran."""
         return SqliteSecrets(self._reader, self._write, self._seal)
+
+    async def open_breakers(self) -> Mapping[str, OpenBreaker]:
+        """Return none: only the serving process knows."""
+        return {}
 
     async def retry(self, ids: Sequence[str], *, now: Instant) -> OperatorResult:
         """Let queued and held messages be due now; those that have expired, or are sent or settled, are refused."""

@@ -45,12 +45,12 @@ def test_a_wrong_configuration_opens_it_at_once() -> None:
 def test_one_message_probes_when_the_time_is_over() -> None:
     """Others are refused until the probe has an outcome."""
     breaker = failed(now=100)
-    assert not breaker.begin(104.9)
-    assert breaker.begin(105)
+    assert not breaker.begin("probe", 104.9)
+    assert breaker.begin("probe", 105)
     assert not breaker.admits(105)
-    assert not breaker.begin(105)
+    assert not breaker.begin("probe", 105)
     assert breaker.succeed() is Change.RECOVERED
-    assert breaker.begin(105)
+    assert breaker.begin("probe", 105)
 
 
 def test_a_probe_that_fails_doubles_the_time_up_to_a_minute() -> None:
@@ -58,19 +58,19 @@ def test_a_probe_that_fails_doubles_the_time_up_to_a_minute() -> None:
     breaker, now, waits = failed(), 0.0, []
     for _ in range(6):
         since = now
-        while not breaker.begin(now):
+        while not breaker.begin("probe", now):
             now += 1
         waits.append(now - since)
-        assert breaker.fail("451 busy", now) is None
+        assert breaker.fail("451 busy", now, attempt="probe") is Change.PROBE_FAILED
     assert waits == [5, 10, 20, 40, 60, 60]
 
 
 def test_after_a_recovery_the_first_wait_is_short_again() -> None:
     """What happened before is forgotten."""
     breaker = failed()
-    assert breaker.begin(5)
-    breaker.fail("451 busy", 5)
-    assert breaker.begin(15)
+    assert breaker.begin("probe", 5)
+    breaker.fail("451 busy", 5, attempt="probe")
+    assert breaker.begin("probe", 15)
     breaker.succeed()
     for _ in range(FAILURES_IN_A_ROW - 1):
         assert breaker.fail("451 busy", 20) is None
@@ -81,9 +81,9 @@ def test_after_a_recovery_the_first_wait_is_short_again() -> None:
 def test_a_probe_without_an_outcome_lets_the_next_one_probe() -> None:
     """Its template failed, or its lease was lost."""
     breaker = failed()
-    assert breaker.begin(5)
-    breaker.cancel()
-    assert breaker.begin(5)
+    assert breaker.begin("probe", 5)
+    breaker.cancel("probe")
+    assert breaker.begin("probe", 5)
 
 
 def test_an_attempt_from_before_that_succeeds_closes_it() -> None:
@@ -95,3 +95,42 @@ def test_a_failure_without_a_diagnostic_does_not_close_it() -> None:
     breaker = failed()
     breaker.fail("", 1)
     assert (breaker.is_open, breaker.reason) == (True, "451 busy")
+
+
+def test_only_the_probe_ends_the_probe() -> None:
+    """Attempts that began before the breaker opened end while it is probed: they let no second message probe."""
+    breaker = failed()
+    assert breaker.begin("probe", 5)
+    breaker.cancel("earlier")
+    assert breaker.fail("421 too late", 5, attempt="earlier") is None
+    assert not breaker.begin("second", 5)
+    assert breaker.fail("421 still", 5, attempt="probe") is Change.PROBE_FAILED
+    assert breaker.begin("second", 15), "the time was doubled once"
+
+
+def test_it_is_open_as_in_other_processes_and_probed_when_this_one_may() -> None:
+    breaker = Breaker()
+    assert breaker.follow("421 elsewhere", 20, None) is Change.OPENED
+    assert not breaker.begin("probe", 1000)
+    assert breaker.follow("421 elsewhere", 20, 1000) is None
+    assert not breaker.begin("late", 1000), "the right has ended"
+    assert breaker.begin("probe", 999)
+    assert breaker.fail("421 still", 999, attempt="probe") is Change.PROBE_FAILED
+    assert (breaker.reason, breaker.open_seconds) == ("421 still", 40)
+    assert breaker.close() is Change.RECOVERED
+    assert breaker.close() is None
+    assert breaker.begin("another", 2000)
+
+
+def test_without_the_others_it_is_probed_when_it_is_time() -> None:
+    """Again and again, until they can be asked."""
+    breaker = Breaker()
+    breaker.follow("421 elsewhere", 20, None)
+    for now in (1000, 1010, 1019):
+        breaker.probe_alone(now)
+        assert not breaker.admits(now)
+    assert breaker.begin("probe", 1020)
+    breaker.fail("421 still", 1020, attempt="probe")
+    breaker.probe_alone(1021)
+    assert not breaker.admits(1059)
+    assert breaker.begin("probe", 1060)

@@ -11,6 +11,7 @@ from mailroom.courier.channels.rated_limiter import RatedLimiter
 from mailroom.courier.channels.rates import LimitChange, Rates
 from mailroom.errors import Declined, Misconfigured, Rejected, SendingError, Unavailable, Uncertain
 from mailroom.message import Priority, Receipt
+from mailroom.outbox.shared import OpenBreaker
 from mailroom.providers import Rate
 from tests.clock import FakeClock, settle
 from tests.courier.parts import SENDER, ScriptedProvider
@@ -48,7 +49,7 @@ async def test_a_provider_without_an_outcome_for_ten_seconds_hangs() -> None:
     """All its permits are in use and a message waits, which is free to ask another provider then."""
     one = channel()
     assert await one.limiter.acquire(Priority.CODE)
-    one.begin(100)
+    one.begin("a", 100)
     assert one.check_progress(200) is None, "nothing waits for it"
     waiting = asyncio.create_task(one.limiter.acquire(Priority.EVENT, has_alternative=True))
     await settle()
@@ -62,7 +63,7 @@ async def test_an_outcome_is_progress() -> None:
     """A slow provider is not a dead one."""
     one = channel()
     await one.limiter.acquire(Priority.CODE)
-    one.begin(100)
+    one.begin("a", 100)
     waiting = asyncio.create_task(one.limiter.acquire(Priority.EVENT, has_alternative=True))
     await settle()
     one.record(Receipt(), "", 109)
@@ -142,7 +143,7 @@ class Login(ScriptedProvider):
         one.record(Misconfigured("535 bad credentials"), "", self.clock.now())
         await self.clock.advance(5)
         assert not one.is_available(self.clock.now())
-        assert not one.begin(self.clock.now())
+        assert not one.begin("a", self.clock.now())
         check = asyncio.create_task(one.check(self.clock))
         await self.clock.advance(self.seconds)
         await check
@@ -155,8 +156,8 @@ async def test_a_message_probes_a_provider_that_answers(provider: Login) -> None
     one = await provider.checked()
     now = provider.clock.now()
     assert one.is_available(now)
-    assert one.begin(now)
-    one.record(Unavailable("refused"), "", now)
+    assert one.begin("a", now)
+    one.record(Unavailable("refused"), "", now, attempt="a")
     assert not one.is_available(now + 60), "it is checked anew"
 
 
@@ -178,4 +179,65 @@ async def test_no_message_probes_a_provider_that_stays_silent() -> None:
 async def test_a_provider_that_works_is_not_checked() -> None:
     one = Channel(Login(1, Unavailable("refused")), RatedLimiter(1, Rates(FakeClock())), SENDER)
     await one.check(FakeClock())
-    assert one.begin(0)
+    assert one.begin("a", 0)
+
+
+async def test_what_began_before_the_breaker_opened_disturbs_no_probe() -> None:
+    """It ends without an outcome, or fails late, while a message probes."""
+    one = channel(concurrency=2)
+    one.begin("early", 0)
+    one.record(Misconfigured("535 bad credentials"), "535", 0)
+    assert one.begin("probe", 5)
+    assert one.record(Unavailable("451 late"), "451", 5, attempt="early") is None
+    one.end("early", Priority.CODE)
+    assert not one.begin("second", 5)
+    assert one.record(Unavailable("451 busy"), "451", 5, attempt="probe") is Change.PROBE_FAILED
+    assert one.begin("second", 15)
+
+
+async def test_a_late_failure_leaves_the_answer_to_a_check() -> None:
+    """A message probes the provider that answered the check, although an earlier attempt fails meanwhile."""
+    provider = Login()
+    one = await provider.checked()
+    assert one.record(Unavailable("451 late"), "451", provider.clock.now(), attempt="early") is None
+    assert one.begin("probe", provider.clock.now())
+
+
+async def test_a_check_ends_no_probe_but_its_own() -> None:
+    """The provider took a mail and failed again while the check waited for an answer."""
+    provider = Login(9, Unavailable("no greeting"))
+    one = Channel(provider, RatedLimiter(1, Rates(FakeClock())), SENDER)
+    one.record(Misconfigured("535"), "535", provider.clock.now())
+    await provider.clock.advance(5)
+    check = asyncio.create_task(one.check(provider.clock))
+    await settle()
+    one.record(Receipt(), "", provider.clock.now())
+    one.record(Misconfigured("535"), "535", provider.clock.now())
+    await provider.clock.advance(9)
+    assert await check is None
+    assert (one.breaker.reason, one.breaker.open_seconds) == ("535", 5)
+    assert not one.is_available(provider.clock.now()), "it is checked anew"
+
+
+async def test_a_provider_that_another_process_may_probe_is_checked_anew_before_this_one_does() -> None:
+    """Its answer is old then."""
+    provider = Login()
+    one = await provider.checked()
+    now = provider.clock.now()
+    one.follow(OpenBreaker("421 busy", now, 5, probe_until=now + 8))
+    assert one.is_available(now)
+    one.follow(OpenBreaker("421 busy", now, 5, probe_until=None))
+    one.follow(OpenBreaker("421 busy", now, 5, probe_until=now + 8))
+    assert not one.is_available(now)
+    await one.check(provider.clock)
+    assert one.is_available(now)
+
+
+async def test_who_waits_for_a_provider_that_another_process_skips_asks_the_next_one() -> None:
+    one = channel()
+    await one.limiter.acquire(Priority.CODE)
+    waiting = asyncio.create_task(one.limiter.acquire(Priority.CODE, has_alternative=True))
+    await settle()
+    assert one.follow(OpenBreaker("421 busy", 0, 5, None)) is Change.OPENED
+    assert not await waiting
+    assert one.follow(None) is Change.RECOVERED

@@ -13,16 +13,18 @@ CREATE TABLE mailroom.counts (
 
 CREATE INDEX counts_until ON mailroom.counts (until);
 
--- Open breakers: a provider without a row is used.
+-- The providers that fail, and those that did until some minutes ago; one without a row is used.
 CREATE TABLE mailroom.breakers (
     provider     text PRIMARY KEY,
-    reason       text NOT NULL,                  -- in the provider's words, secrets masked
+    reason       text NOT NULL,                  -- in the provider's words, secrets masked; '': it works again
     opened_at    float8 NOT NULL,
+    observed_at  float8 NOT NULL,                -- when a process saw that it fails, or works: older news change nothing
     open_seconds float8 NOT NULL,                -- how long until the next probe; doubles with each that fails
     probe_at     float8 NOT NULL,
     prober       text,                           -- the process that may probe now, see `owners`
-    prober_until float8                          -- when another one may
-);
+    prober_until float8,                         -- when another one may
+    until        float8 NOT NULL                 -- when it is deleted, unless a process uses the provider
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
 -- Due messages of each route, in sending order: a claim reads none of other routes. With expires_at, so that looking
 -- for expired ones reads no backlog.
