@@ -205,6 +205,13 @@ _DELETE_ONCE: Final = """
  RETURNING key
 """
 
+_DELETE_COUNTS: Final = """
+    DELETE FROM mailroom.counts
+     WHERE (what, slice) IN (
+           SELECT what, slice FROM mailroom.counts WHERE until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+ RETURNING slice
+"""
+
 # The clock was set back since these were accepted. Their age is unknown, so their lifetime starts again now. Half a
 # second: the clocks of processes are that close.
 _REDATE: Final = """
@@ -231,9 +238,10 @@ async def expire(connection: Connection, now: Instant, limit: int) -> list[Ended
 
 
 async def purge(connection: Connection, before: Instant, now: Instant, limit: int) -> int:
-    """Delete settled messages accepted before, and `once` keys that ended; return how many rows."""
+    """Delete settled messages accepted before, and keys and counts that ended; return how many rows."""
     deleted = await delete_settled(connection, before, limit)
-    return deleted + len(await connection.fetch(_DELETE_ONCE, now, limit))
+    ended = [await connection.fetch(sql, now, limit) for sql in (_DELETE_ONCE, _DELETE_COUNTS)]
+    return deleted + sum(map(len, ended))
 
 
 async def delete_settled(connection: Connection, before: Instant, limit: int) -> int:

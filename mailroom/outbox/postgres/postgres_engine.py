@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import cast
 
 from msgspec.structs import replace
 
@@ -38,6 +37,7 @@ from mailroom.outbox.postgres.puts import SELECT_ONCE, PutRequest, Putter, remem
 from mailroom.outbox.postgres.records import PostgresRecords
 from mailroom.outbox.postgres.shared import PostgresShared
 from mailroom.outbox.postgres.shared.postgres_breakers import PostgresBreakers
+from mailroom.outbox.postgres.shared.postgres_counts import PostgresCounts
 from mailroom.outbox.postgres.wakeups import Wakeups
 from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.outbox.shared import Shared
@@ -66,7 +66,9 @@ class PostgresOutbox(PostgresRecords):
         self._closed = False
         self.captured = PostgresCaptured(database, seal=seal, clock=clock)
         self.secrets = PostgresSecrets(database, seal)
-        self.shared: Shared | None = cast("Shared", PostgresShared(PostgresBreakers(database, time, owner)))
+        self.shared: Shared | None = PostgresShared(
+            PostgresCounts(database, time, seal), PostgresBreakers(database, time, owner)
+        )
 
     @classmethod
     async def open(
