@@ -1,0 +1,337 @@
+"""With a hundred thousand messages that wait, no statement reads or changes all of them.
+
+Counted in rows that PostgreSQL has read and changed, not in time.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import pytest
+
+from mailroom.errors import SealBroken
+from mailroom.message import Priority, State
+from mailroom.outbox import (
+    HELD_MISCONFIGURED,
+    HELD_OPERATOR,
+    RELEASED_AT_START,
+    ClaimLimit,
+    Lease,
+    PutResult,
+    Settlement,
+)
+from mailroom.outbox.postgres import changes
+from mailroom.outbox.postgres.leases import ALIVE_SECONDS
+from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
+from mailroom.outbox.postgres.postgres_operator import open_operator
+from mailroom.outbox.postgres.records import PostgresRecords
+from mailroom.outbox.rows import recipient_key
+from tests.clock import START, FakeClock
+from tests.outbox.contract import claim, message
+from tests.outbox.limits_contract import event
+from tests.outbox.postgres.conftest import SECRET, Open
+from tests.postgres_server import PostgresServer
+
+_MANY: Final = 100_000
+_FEW: Final = 200
+"""Rows that a statement may read for each that it returns, and for each route."""
+
+_INSERT: Final = """
+    INSERT INTO mailroom.messages (id, state, template, route, priority, languages, created_at, expires_at, due_at,
+                                   owner, attempts, reason, recipient_key, supersede_key, superseded, sealed, record)
+    SELECT '{prefix}' || lpad(number::text, 12, '0'), '{state}', 'Generic', '{route}', {priority}, '[]',
+           {created_at}, {expires_at}, {due_at}, {owner}, '[]', '{reason}', '\\x00', {supersede_key}, {superseded},
+           '\\x00', '\\x00'
+      FROM generate_series(1, {count}) AS number;
+    ANALYZE mailroom.messages
+"""
+_READ: Final = """
+    SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = 'mailroom')
+         + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = 'mailroom')
+"""
+
+
+def _insert(server: PostgresServer, count: int = _MANY, **columns: object) -> None:
+    """Insert messages that cannot be opened."""
+    defaults = {
+        "prefix": "backlog-",
+        "state": "queued",
+        "route": "",
+        "priority": int(Priority.EVENT),
+        "created_at": START - 10,
+        "expires_at": START + 86400,
+        "due_at": START - 10,
+        "owner": "NULL",
+        "reason": "",
+        "supersede_key": "NULL",
+        "superseded": "false",
+    }
+    server.psql(_INSERT.format(count=count, **defaults | columns))
+
+
+async def _rows_read(outbox: PostgresRecords) -> int:
+    """Return how many rows and index entries were read so far."""
+    await outbox._database.rows("SELECT pg_stat_force_next_flush()")
+    [(count,)] = await outbox._database.rows(_READ)
+    return int(count)
+
+
+async def _count(outbox: PostgresOutbox, where: str) -> int:
+    [(count,)] = await outbox._database.rows(f"SELECT count(*) FROM mailroom.messages WHERE {where}")
+    return int(count)
+
+
+@pytest.mark.parametrize("waiting", ["of another route", "held", "later"])
+async def test_a_claim_reads_no_backlog(open_outbox: Open, postgres: PostgresServer, waiting: str) -> None:
+    """Of a route that is paused, of what is held, or of what is not due yet."""
+    outbox = await open_outbox()
+    _insert(
+        postgres,
+        **{
+            "of another route": {"route": "paused"},
+            "held": {"state": "held", "due_at": START + 86400, "reason": HELD_OPERATOR},
+            "later": {"due_at": START + 3600},
+        }[waiting],
+    )
+    code, welcome = message(), event()
+    await outbox.put(welcome)
+    await outbox.put(code)
+    before = await _rows_read(outbox)
+    limit = ClaimLimit(("paused",), 10, 10, exclude=True)
+    leased = (await outbox.claim([limit], lease_seconds=300)).leased
+    next_due = (await outbox.claim([limit], lease_seconds=300)).next_due
+    assert await _rows_read(outbox) - before < _FEW
+    assert [one.message.id for one in leased] == [code.id, welcome.id]
+    assert next_due == pytest.approx(START + 300)
+
+
+async def test_a_claim_reads_as_many_as_it_may_lease(open_outbox: Open, postgres: PostgresServer) -> None:
+    """The search for newer codes of each recipient reads none of others."""
+    outbox = await open_outbox()
+    _insert(postgres, priority=0, supersede_key="decode(lpad(to_hex(number), 32, '0'), 'hex')")
+    before = await _rows_read(outbox)
+    await outbox.claim([ClaimLimit(("",), 10, 10)], lease_seconds=300)
+    assert await _count(outbox, "state = 'held'") == 10  # they cannot be opened
+    assert await _rows_read(outbox) - before < _FEW + 100
+
+
+async def test_routes_that_the_settings_no_longer_name_are_claimed(open_outbox: Open) -> None:
+    """And each route in the order in which messages are due."""
+    outbox = await open_outbox()
+    ids = []
+    for seconds, route in enumerate(("b,c", "", "a", "gone", "a")):
+        one = message(START - 10 + seconds)
+        ids.append(one.id)
+        await outbox.put(one, route=route)
+    claimed = await outbox.claim([ClaimLimit(("a",), 10, 10, exclude=True)], lease_seconds=300)
+    assert [one.message.id for one in claimed.leased] == [ids[0], ids[1], ids[3]]
+    assert [one.message.id for one in (await claim(outbox, START)).leased] == [ids[2], ids[4]]
+
+
+async def test_expiring_reads_no_backlog(open_outbox: Open, postgres: PostgresServer) -> None:
+    """Neither of what is due, as of a provider that is paused, nor of what is held."""
+    outbox = await open_outbox()
+    _insert(postgres)
+    _insert(postgres, prefix="held-", state="held", due_at=START + 86400, reason=HELD_OPERATOR)
+    _insert(postgres, 20, prefix="over-", expires_at=START - 1)
+    before = await _rows_read(outbox)
+    assert len(await outbox.expire(now=START, limit=100)) == 20
+    assert await _rows_read(outbox) - before < _FEW
+
+
+async def test_leases_of_a_dead_process_end_in_steps(
+    open_outbox: Open, postgres: PostgresServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row stays until the last, so that another process goes on if this one dies, too."""
+    outbox = await open_outbox()
+    _insert(postgres, state="sending", owner="'dead'", due_at=START + 300)
+    _insert(postgres, prefix="waiting-")
+    postgres.psql(f"INSERT INTO mailroom.owners VALUES ('dead', {START - 1})")
+    monkeypatch.setattr(changes, "STEP", 30_000)
+    run, steps = outbox._database.run, 0
+
+    async def fail_after_two_steps(work: object, **more: float) -> object:
+        nonlocal steps
+        if work == outbox._leases._end_dead:
+            steps += 1
+            if steps == 3:
+                raise ConnectionError
+        return await run(work, **more)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(outbox._database, "run", fail_after_two_steps)
+    clock.set(START + 1)
+    with pytest.raises(ConnectionError):
+        await outbox._leases.beat()
+    assert await _count(outbox, "owner = 'dead'") == _MANY - 2 * 30_000
+    clock.set(START + 2)
+    await outbox._leases.beat()
+    assert steps == 5
+    assert await _count(outbox, "state = 'sending'") == 0
+    assert not await outbox._database.rows("SELECT 1 FROM mailroom.owners WHERE owner = 'dead'")
+
+
+async def test_ending_a_few_leases_reads_no_backlog(
+    open_outbox: Open, postgres: PostgresServer, clock: FakeClock
+) -> None:
+    outbox = await open_outbox()
+    _insert(postgres)
+    _insert(postgres, 20, prefix="leased-", state="sending", owner="'dead'", due_at=START + 300)
+    postgres.psql(f"INSERT INTO mailroom.owners VALUES ('dead', {START - 1})")
+    outbox._leases.lose_claim(START + 300)
+    outbox._leases.lose_put("none", START + 300)
+    clock.set(START + 1)
+    before = await _rows_read(outbox)
+    await outbox._leases.beat()
+    assert await _rows_read(outbox) - before < 2 * _FEW
+    assert await _count(outbox, "state = 'sending'") == 0
+
+
+async def test_a_process_stays_alive_although_nothing_can_be_ended(
+    open_outbox: Open, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prolonging does not depend on the statements for other processes."""
+    outbox = await open_outbox()
+
+    async def fail(_: object) -> int:
+        raise ConnectionError
+
+    monkeypatch.setattr(outbox._leases, "_end_dead", fail)
+    clock.set(START + 4)
+    with pytest.raises(Exception, match="cannot be used"):
+        await outbox._leases.beat()
+    [(until,)] = await outbox._database.rows("SELECT alive_until FROM mailroom.owners")
+    assert until == START + 4 + ALIVE_SECONDS
+
+
+async def test_a_start_changes_any_number_of_messages_in_steps(
+    open_outbox: Open, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held until a restart, superseded, or accepted in what is the future since the clock was set back."""
+    await (await open_outbox()).close()
+    for number, reason in enumerate(RELEASED_AT_START):
+        _insert(postgres, 5000, prefix=f"held{number}-", state="held", due_at=START + 86400, reason=reason)
+    _insert(postgres, 5000, prefix="superseded-", superseded="true")
+    _insert(postgres, 5000, prefix="future-", created_at=START + 50, due_at=START + 50)
+    monkeypatch.setattr(changes, "STEP", 1000)
+    fetched: list[int] = []
+    ends = changes._ended
+    monkeypatch.setattr(changes, "_ended", lambda rows: (fetched.append(len(rows)), ends(rows))[1])
+    outbox = await open_outbox()
+    assert outbox._starting
+    await outbox._starting
+    assert max(fetched) == 1000
+    assert await _count(outbox, "state = 'held' OR superseded") == 0
+    assert await _count(outbox, f"created_at > {START}") == 0
+
+
+async def test_releasing_has_steps_and_a_limit(
+    open_outbox: Open, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = await open_outbox()
+    _insert(postgres, 5000, state="held", due_at=START + 86400, reason=HELD_MISCONFIGURED)
+    monkeypatch.setattr(changes, "STEP", 1000)
+    run, transactions = outbox._database.run, 0
+
+    async def count(work: object, **more: float) -> object:
+        nonlocal transactions
+        transactions += 1
+        return await run(work, **more)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(outbox._database, "run", count)
+    assert await outbox.release(HELD_MISCONFIGURED, now=START, limit=1500) == 1500
+    assert transactions == 2
+    assert await outbox.release(HELD_MISCONFIGURED, now=START) == 3500
+    assert transactions == 6
+
+
+async def test_a_lease_that_is_committed_late_ends(open_outbox: Open, clock: FakeClock) -> None:
+    """A put that was given up, and is committed after the beat that looked for it."""
+    outbox = await open_outbox()
+    one = message()
+    outbox._leases.lose_put(one.id, START + 300)
+    await outbox._leases.beat()
+    await outbox.put(one, lease=Lease("main", 300))
+    clock.set(START + 3.5)
+    await outbox._leases.beat()
+    leased = (await claim(outbox, clock.now())).leased
+    assert [one.message.id for one in leased] == [one.id]
+    await outbox._leases.beat()  # the note is still there, and this process sends the message now
+    assert (await outbox.settle(Settlement(one.id, State.SENT, leased[0].attempts))).is_recorded
+    clock.set(START + 5)
+    await outbox._leases.beat()
+    assert not outbox._leases._lost_puts
+
+
+async def test_claims_of_one_moment_are_told_apart(open_outbox: Open) -> None:
+    """One whose result was lost, and one whose messages are sent."""
+    outbox = await open_outbox()
+    for _ in range(2):
+        await outbox.put(message())
+    [lost] = (await outbox.claim([ClaimLimit((), 1, 1, exclude=True)], lease_seconds=300)).leased
+    [kept] = (await outbox.claim([ClaimLimit((), 1, 1, exclude=True)], lease_seconds=300)).leased
+    outbox._leases.lose_claim(START + 300)
+    await outbox._leases.beat()
+    assert not (await outbox.settle(Settlement(lost.message.id, State.SENT, lost.attempts))).is_recorded
+    assert (await outbox.settle(Settlement(kept.message.id, State.SENT, kept.attempts))).is_recorded
+
+
+async def test_one_poisoned_operation_costs_few_transactions(
+    open_outbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a full batch all others are stored, by halves of it, and only that one is refused."""
+    outbox = await open_outbox()
+    messages = [message(recipient=f"reader{number}@example.com") for number in range(128)]
+    await outbox.put(messages[77])
+    run, transactions = outbox._database.run, 0
+
+    async def count(work: object, **more: float) -> object:
+        nonlocal transactions
+        transactions += 1
+        return await run(work, **more)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(outbox._database, "run", count)
+    results = await asyncio.gather(*(outbox.put(one) for one in messages), return_exceptions=True)
+    assert [number for number, result in enumerate(results) if isinstance(result, Exception)] == [77]
+    assert [result.id for result in results if isinstance(result, PutResult)] == [
+        one.id for one in messages if one is not messages[77]
+    ]
+    assert transactions == 1 + 2 * 7
+
+
+async def test_an_operator_reads_a_long_history_by_its_indexes(
+    open_outbox: Open, postgres: PostgresServer, url: str
+) -> None:
+    """Look-ups, and the newest attempts, in a history of which they return little."""
+    await open_outbox()
+    operator = await open_operator(url, secret_keys=[SECRET])
+    key = recipient_key(operator._seal, "ada@example.com").hex()
+    postgres.psql(f"""
+        INSERT INTO mailroom.history
+        SELECT '0192' || lpad(number::text, 30, '0'), CASE number % 1000 WHEN 0 THEN 'failed' ELSE 'sent' END, 'Generic',
+               0, '[]', {START}, {START}, {START},
+               '[{{"provider": "main", "outcome": "accepted", "started_at": {START}}}]', '', 'p' || number,
+               CASE number % 5000 WHEN 0 THEN decode('{key}', 'hex') ELSE '\\x00' END, '\\x00'
+          FROM generate_series(1, {_MANY}) AS number;
+        ANALYZE mailroom.history
+    """)
+    try:
+        reads: list[tuple[Callable[[], Awaitable[object]], int]] = [
+            (lambda: operator._database.rows("SHOW statement_timeout"), 0),
+            (lambda: operator.find(recipient="ada@example.com", limit=10), 10),
+            (lambda: operator.find(state=State.FAILED, limit=10), 10),
+            (lambda: operator.find(state=State.SENT, limit=10), 10),
+            (lambda: operator.find(limit=10), 10),
+            (lambda: operator.resolve("p4711"), 1),
+            (lambda: operator.resolve("0192" + "4711".rjust(30, "0")), 1),
+            (lambda: operator.tried(since=START, accepted=START - 1e10, limit=10), 10),
+            (lambda: operator.accepted("main", since=START + 1e9, slice_seconds=60), 0),
+        ]
+        for read, count in reads:
+            before = await _rows_read(operator)
+            with suppress(SealBroken):  # no record of these can be opened
+                await read()
+            assert await _rows_read(operator) - before <= 4 * count + 20
+        assert [tuple(row) for row in await operator._database.rows("SHOW statement_timeout")] == [("10s",)]
+    finally:
+        await operator.close()
