@@ -4,9 +4,9 @@ Counted in rows that PostgreSQL has read and changed, not in time.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -17,6 +17,7 @@ from mailroom.outbox import (
     HELD_OPERATOR,
     RELEASED_AT_START,
     ClaimLimit,
+    EndedMessage,
     Lease,
     PutResult,
     Settlement,
@@ -52,7 +53,7 @@ _READ: Final = """
 """
 
 
-def _insert(server: PostgresServer, count: int = _MANY, **columns: object) -> None:
+def _insert(server: PostgresServer, count: int = _MANY, **columns: Any) -> None:
     """Insert messages that cannot be opened."""
     defaults = {
         "prefix": "backlog-",
@@ -82,18 +83,19 @@ async def _count(outbox: PostgresOutbox, where: str) -> int:
     return int(count)
 
 
-@pytest.mark.parametrize("waiting", ["of another route", "held", "later"])
-async def test_a_claim_reads_no_backlog(open_outbox: Open, postgres: PostgresServer, waiting: str) -> None:
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        {"route": "paused"},
+        {"state": "held", "due_at": START + 86400, "reason": HELD_OPERATOR},
+        {"due_at": START + 3600},
+    ],
+    ids=["of another route", "held", "later"],
+)
+async def test_a_claim_reads_no_backlog(open_outbox: Open, postgres: PostgresServer, waiting: dict[str, Any]) -> None:
     """Of a route that is paused, of what is held, or of what is not due yet."""
     outbox = await open_outbox()
-    _insert(
-        postgres,
-        **{
-            "of another route": {"route": "paused"},
-            "held": {"state": "held", "due_at": START + 86400, "reason": HELD_OPERATOR},
-            "later": {"due_at": START + 3600},
-        }[waiting],
-    )
+    _insert(postgres, **waiting)
     code, welcome = message(), event()
     await outbox.put(welcome)
     await outbox.put(code)
@@ -214,13 +216,18 @@ async def test_a_start_changes_any_number_of_messages_in_steps(
     _insert(postgres, 5000, prefix="superseded-", superseded="true")
     _insert(postgres, 5000, prefix="future-", created_at=START + 50, due_at=START + 50)
     monkeypatch.setattr(changes, "STEP", 1000)
-    fetched: list[int] = []
-    ends = changes._ended
-    monkeypatch.setattr(changes, "_ended", lambda rows: (fetched.append(len(rows)), ends(rows))[1])
+    ended: list[int] = []
+    end = changes._ended
+
+    def count(rows: Sequence[Any]) -> tuple[EndedMessage, ...]:
+        ended.append(len(rows))
+        return end(rows)
+
+    monkeypatch.setattr(changes, "_ended", count)
     outbox = await open_outbox()
     assert outbox._starting
     await outbox._starting
-    assert max(fetched) == 1000
+    assert max(ended) == 1000
     assert await _count(outbox, "state = 'held' OR superseded") == 0
     assert await _count(outbox, f"created_at > {START}") == 0
 
@@ -308,8 +315,8 @@ async def test_an_operator_reads_a_long_history_by_its_indexes(
     key = recipient_key(operator._seal, "ada@example.com").hex()
     postgres.psql(f"""
         INSERT INTO mailroom.history
-        SELECT '0192' || lpad(number::text, 30, '0'), CASE number % 1000 WHEN 0 THEN 'failed' ELSE 'sent' END, 'Generic',
-               0, '[]', {START}, {START}, {START},
+        SELECT '0192' || lpad(number::text, 30, '0'), CASE number % 1000 WHEN 0 THEN 'failed' ELSE 'sent' END,
+               'Generic', 0, '[]', {START}, {START}, {START},
                '[{{"provider": "main", "outcome": "accepted", "started_at": {START}}}]', '', 'p' || number,
                CASE number % 5000 WHEN 0 THEN decode('{key}', 'hex') ELSE '\\x00' END, '\\x00'
           FROM generate_series(1, {_MANY}) AS number;
