@@ -4,13 +4,11 @@ Counted in rows that PostgreSQL has read and changed, not in time.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, Final
 
 import pytest
 
-from mailroom.errors import SealBroken
 from mailroom.message import Priority, State
 from mailroom.outbox import (
     HELD_MISCONFIGURED,
@@ -22,16 +20,14 @@ from mailroom.outbox import (
     PutResult,
     Settlement,
 )
-from mailroom.outbox.postgres import changes
+from mailroom.outbox.postgres import changes, postgres_engine
 from mailroom.outbox.postgres.leases import ALIVE_SECONDS
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
-from mailroom.outbox.postgres.postgres_operator import open_operator
-from mailroom.outbox.postgres.records import PostgresRecords
-from mailroom.outbox.rows import recipient_key
 from tests.clock import START, FakeClock
 from tests.outbox.contract import claim, message
 from tests.outbox.limits_contract import event
-from tests.outbox.postgres.conftest import SECRET, Open
+from tests.outbox.postgres.conftest import Open
+from tests.outbox.postgres.reads import rows_read
 from tests.postgres_server import PostgresServer
 
 _MANY: Final = 100_000
@@ -47,9 +43,10 @@ _INSERT: Final = """
       FROM generate_series(1, {count}) AS number;
     ANALYZE mailroom.messages
 """
-_READ: Final = """
-    SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = 'mailroom')
-         + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = 'mailroom')
+_PAGES: Final = """
+    SELECT sum(idx_blks_hit + idx_blks_read)
+      FROM pg_statio_user_indexes
+     WHERE schemaname = 'mailroom' AND relname = 'messages'
 """
 
 
@@ -71,10 +68,10 @@ def _insert(server: PostgresServer, count: int = _MANY, **columns: Any) -> None:
     server.psql(_INSERT.format(count=count, **defaults | columns))
 
 
-async def _rows_read(outbox: PostgresRecords) -> int:
-    """Return how many rows and index entries were read so far."""
+async def _pages_read(outbox: PostgresOutbox) -> int:
+    """Return how many pages of indexes of the messages were read so far."""
     await outbox._database.rows("SELECT pg_stat_force_next_flush()")
-    [(count,)] = await outbox._database.rows(_READ)
+    [(count,)] = await outbox._database.rows(_PAGES)
     return int(count)
 
 
@@ -99,11 +96,11 @@ async def test_a_claim_reads_no_backlog(open_outbox: Open, postgres: PostgresSer
     code, welcome = message(), event()
     await outbox.put(welcome)
     await outbox.put(code)
-    before = await _rows_read(outbox)
+    before = await rows_read(outbox)
     limit = ClaimLimit(("paused",), 10, 10, exclude=True)
     leased = (await outbox.claim([limit], lease_seconds=300)).leased
     next_due = (await outbox.claim([limit], lease_seconds=300)).next_due
-    assert await _rows_read(outbox) - before < _FEW
+    assert await rows_read(outbox) - before < _FEW
     assert [one.message.id for one in leased] == [code.id, welcome.id]
     assert next_due == pytest.approx(START + 300)
 
@@ -112,10 +109,10 @@ async def test_a_claim_reads_as_many_as_it_may_lease(open_outbox: Open, postgres
     """The search for newer codes of each recipient reads none of others."""
     outbox = await open_outbox()
     _insert(postgres, priority=0, supersede_key="decode(lpad(to_hex(number), 32, '0'), 'hex')")
-    before = await _rows_read(outbox)
+    before = await rows_read(outbox)
     await outbox.claim([ClaimLimit(("",), 10, 10)], lease_seconds=300)
     assert await _count(outbox, "state = 'held'") == 10  # they cannot be opened
-    assert await _rows_read(outbox) - before < _FEW + 100
+    assert await rows_read(outbox) - before < _FEW + 100
 
 
 async def test_routes_that_the_settings_no_longer_name_are_claimed(open_outbox: Open) -> None:
@@ -132,14 +129,16 @@ async def test_routes_that_the_settings_no_longer_name_are_claimed(open_outbox: 
 
 
 async def test_expiring_reads_no_backlog(open_outbox: Open, postgres: PostgresServer) -> None:
-    """Neither of what is due, as of a provider that is paused, nor of what is held."""
+    """Neither of what is due, as of a provider that is paused, nor of what is held: no page of it in an index."""
     outbox = await open_outbox()
     _insert(postgres)
     _insert(postgres, prefix="held-", state="held", due_at=START + 86400, reason=HELD_OPERATOR)
-    _insert(postgres, 20, prefix="over-", expires_at=START - 1)
-    before = await _rows_read(outbox)
-    assert len(await outbox.expire(now=START, limit=100)) == 20
-    assert await _rows_read(outbox) - before < _FEW
+    _insert(postgres, 1, prefix="over-", expires_at=START - 1)
+    _insert(postgres, 1, prefix="left-", state="sending", owner="'gone'", expires_at=START - 1, due_at=START - 1)
+    rows, pages = await rows_read(outbox), await _pages_read(outbox)
+    assert len(await outbox.expire(now=START, limit=100)) == 2
+    assert await rows_read(outbox) - rows < _FEW
+    assert await _pages_read(outbox) - pages < _FEW
 
 
 async def test_leases_of_a_dead_process_end_in_steps(
@@ -183,9 +182,9 @@ async def test_ending_a_few_leases_reads_no_backlog(
     outbox._leases.lose_claim(START + 300)
     outbox._leases.lose_put("none", START + 300)
     clock.set(START + 1)
-    before = await _rows_read(outbox)
+    before = await rows_read(outbox)
     await outbox._leases.beat()
-    assert await _rows_read(outbox) - before < 2 * _FEW
+    assert await rows_read(outbox) - before < 2 * _FEW
     assert await _count(outbox, "state = 'sending'") == 0
 
 
@@ -230,6 +229,29 @@ async def test_a_start_changes_any_number_of_messages_in_steps(
     assert max(ended) == 1000
     assert await _count(outbox, "state = 'held' OR superseded") == 0
     assert await _count(outbox, f"created_at > {START}") == 0
+
+
+async def test_a_start_that_takes_long_goes_on_beside_the_serving(
+    open_outbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mail is accepted and claimed meanwhile; closing ends it."""
+    started, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def start(*_: object) -> None:
+        started.set()
+        await goes_on.wait()
+
+    monkeypatch.setattr(changes, "start", start)
+    monkeypatch.setattr(postgres_engine, "ANSWER_SECONDS", 0.001)
+    outbox = await open_outbox()
+    await started.wait()
+    one = message()
+    await outbox.put(one)
+    assert [leased.message.id for leased in (await claim(outbox, START)).leased] == [one.id]
+    assert outbox._starting
+    assert not outbox._starting.done()
+    await outbox.close()
+    assert outbox._starting.cancelled()
 
 
 async def test_releasing_has_steps_and_a_limit(
@@ -304,41 +326,3 @@ async def test_one_poisoned_operation_costs_few_transactions(
         one.id for one in messages if one is not messages[77]
     ]
     assert transactions == 1 + 2 * 7
-
-
-async def test_an_operator_reads_a_long_history_by_its_indexes(
-    open_outbox: Open, postgres: PostgresServer, url: str
-) -> None:
-    """Look-ups, and the newest attempts, in a history of which they return little."""
-    await open_outbox()
-    operator = await open_operator(url, secret_keys=[SECRET])
-    key = recipient_key(operator._seal, "ada@example.com").hex()
-    postgres.psql(f"""
-        INSERT INTO mailroom.history
-        SELECT '0192' || lpad(number::text, 30, '0'), CASE number % 1000 WHEN 0 THEN 'failed' ELSE 'sent' END,
-               'Generic', 0, '[]', {START}, {START}, {START},
-               '[{{"provider": "main", "outcome": "accepted", "started_at": {START}}}]', '', 'p' || number,
-               CASE number % 5000 WHEN 0 THEN decode('{key}', 'hex') ELSE '\\x00' END, '\\x00'
-          FROM generate_series(1, {_MANY}) AS number;
-        ANALYZE mailroom.history
-    """)
-    try:
-        reads: list[tuple[Callable[[], Awaitable[object]], int]] = [
-            (lambda: operator._database.rows("SHOW statement_timeout"), 0),
-            (lambda: operator.find(recipient="ada@example.com", limit=10), 10),
-            (lambda: operator.find(state=State.FAILED, limit=10), 10),
-            (lambda: operator.find(state=State.SENT, limit=10), 10),
-            (lambda: operator.find(limit=10), 10),
-            (lambda: operator.resolve("p4711"), 1),
-            (lambda: operator.resolve("0192" + "4711".rjust(30, "0")), 1),
-            (lambda: operator.tried(since=START, accepted=START - 1e10, limit=10), 10),
-            (lambda: operator.accepted("main", since=START + 1e9, slice_seconds=60), 0),
-        ]
-        for read, count in reads:
-            before = await _rows_read(operator)
-            with suppress(SealBroken):  # no record of these can be opened
-                await read()
-            assert await _rows_read(operator) - before <= 4 * count + 20
-        assert [tuple(row) for row in await operator._database.rows("SHOW statement_timeout")] == [("10s",)]
-    finally:
-        await operator.close()
