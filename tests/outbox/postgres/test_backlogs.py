@@ -128,7 +128,7 @@ async def test_routes_that_the_settings_no_longer_name_are_claimed(open_outbox: 
 async def test_expiring_reads_no_backlog(open_outbox: Open, postgres: PostgresServer) -> None:
     """Neither of what is due, as of a provider that is paused, nor of what is held: no page of it in an index."""
     outbox = await open_outbox()
-    _insert(postgres)
+    _insert(postgres, due_at=f"{START - 10} - number / 1e5")
     _insert(postgres, prefix="held-", state="held", due_at=START + 86400, reason=HELD_OPERATOR)
     _insert(postgres, 1, prefix="over-", expires_at=START - 1)
     _insert(postgres, 1, prefix="left-", state="sending", owner="'gone'", expires_at=START - 1, due_at=START - 1)
