@@ -65,14 +65,16 @@ class Batches(Generic[Argument, Result]):
             await asyncio.shield(self._flushing)
 
     async def _flush(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(0)  # let requests that have arrived join this transaction
-            batch, self._waiting = self._waiting[:_MAX_OPERATIONS], self._waiting[_MAX_OPERATIONS:]
-            await self._run([operation for operation in batch if not operation.future.done()])
-        self._flushing = None
+        try:
+            while self._waiting:
+                await asyncio.sleep(0)  # let requests that have arrived join this transaction
+                batch, self._waiting = self._waiting[:_MAX_OPERATIONS], self._waiting[_MAX_OPERATIONS:]
+                await self._run([operation for operation in batch if not operation.future.done()])
+        finally:
+            self._flushing = None
 
     async def _run(self, operations: list[_Operation]) -> None:
-        """Run operations in one transaction; if one of them makes it fail, each in its own."""
+        """Run operations in one transaction; if one of them makes it fail, each half in its own."""
         if not operations:
             return
         arguments = [operation.argument for operation in operations]
@@ -84,8 +86,9 @@ class Batches(Generic[Argument, Result]):
             if isinstance(error, CannotKeep) or len(operations) == 1:
                 results = [error] * len(operations)
             else:
-                for operation in operations:
-                    await self._run([operation])
+                middle = len(operations) // 2
+                for half in (operations[:middle], operations[middle:]):
+                    await self._run([operation for operation in half if not operation.future.done()])
                 return
         for operation, result in zip(operations, results, strict=True):
             if operation.future.done():  # its caller was cancelled, or has given up

@@ -4,6 +4,7 @@ A change that settles a message moves its row to the history in the same stateme
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -11,8 +12,11 @@ import msgspec
 from mailroom.clock import Instant
 from mailroom.message import Priority, State, new_id
 from mailroom.outbox import RELEASED_AT_START, EndedMessage, SettleResult
-from mailroom.outbox.postgres.database_pool import Connection
+from mailroom.outbox.postgres.database_pool import Connection, Database
 from mailroom.outbox.postgres.puts import FORGET_BODIES
+
+STEP: Final = 2000
+"""Messages that one statement changes at most when there may be any number of them: well under a second."""
 
 # The owner is the fence: a process whose lease was taken over changes nothing any more.
 _ATTEMPT: Final = """
@@ -103,14 +107,18 @@ _END_SUPERSEDED: Final = _END.format(
     state="superseded",
     reason="'a newer code was sent'",
     which="SELECT number FROM mailroom.messages WHERE superseded AND state IN ('queued', 'held')"
-    " ORDER BY number FOR UPDATE SKIP LOCKED",
+    " ORDER BY number LIMIT $2 FOR UPDATE SKIP LOCKED",
 )
 
 _EXPIRE: Final = _END.format(
     state="expired",
     reason="'its lifetime ended while it ' || CASE state WHEN 'held' THEN 'was held: ' || reason ELSE 'waited' END",
-    which="SELECT number FROM mailroom.messages WHERE priority IN (0, 1, 2) AND due_at <= $1 AND expires_at <= $1"
-    " LIMIT $2 FOR UPDATE SKIP LOCKED",
+    which="SELECT number FROM (SELECT number FROM mailroom.messages"
+    " WHERE state IN ('queued', 'held') AND expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED) AS waiting"
+    " UNION ALL "
+    "SELECT number FROM (SELECT number FROM mailroom.messages"
+    " WHERE state = 'sending' AND due_at <= $1 AND expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED) AS leased"
+    " LIMIT $2",
 )
 
 CANCEL: Final = _END.format(
@@ -164,8 +172,8 @@ async def _follow_settled(connection: Connection, moved: Sequence[Any]) -> bool:
 
 
 async def end_superseded(connection: Connection, now: Instant) -> tuple[EndedMessage, ...]:
-    """End messages that a newer one supersedes, unless they are being sent."""
-    return _ended(await connection.fetch(_END_SUPERSEDED, now))
+    """End messages that a newer one supersedes, unless they are being sent: at most STEP."""
+    return _ended(await connection.fetch(_END_SUPERSEDED, now, STEP))
 
 
 def _ended(rows: Sequence[Any]) -> tuple[EndedMessage, ...]:
@@ -221,15 +229,30 @@ _REDATE: Final = """
            due_at = CASE WHEN state = 'held' THEN $1 + expires_at - created_at
                          WHEN attempts::text = '[]' THEN $1 + due_at - created_at  -- it may be delayed
                          ELSE $1 END
-     WHERE created_at > $1 + 0.5 AND state <> 'sending'
+     WHERE number > $2 AND number <= $3 AND created_at > $1 + 0.5 AND state <> 'sending'
  RETURNING id
 """
 _REDATE_BODIES: Final = "UPDATE mailroom.repeats SET created_at = $1 WHERE message_id = ANY($2::text[])"
+# The last number of the next page.
+_PAGE: Final = """
+    SELECT max(number)
+      FROM (SELECT number FROM mailroom.messages WHERE number > $1 ORDER BY number LIMIT $2) AS page
+"""
 
 
-async def release(connection: Connection, reason: str, now: Instant, limit: int | None = None) -> int:
+async def release(connection: Connection, reason: str, now: Instant, limit: int) -> int:
     """Queue held messages again; return how many."""
     return len(await connection.fetch(_RELEASE, now, reason, limit))
+
+
+async def release_in_steps(database: Database, reason: str, now: Instant, limit: int | None = None) -> int:
+    """Queue held messages again, each STEP of them in a transaction of its own; return how many. Raises CannotKeep."""
+    count, step = 0, STEP
+    while step == STEP:
+        left = STEP if limit is None else min(STEP, limit - count)
+        step = await database.run(partial(release, reason=reason, now=now, limit=left))
+        count += step
+    return count
 
 
 async def expire(connection: Connection, now: Instant, limit: int) -> list[EndedMessage]:
@@ -249,10 +272,20 @@ async def delete_settled(connection: Connection, before: Instant, limit: int) ->
     return len(await connection.fetch(_PURGE, new_id(max(0.0, before), bytes(10)), before, limit))
 
 
-async def start(connection: Connection, now: Instant) -> None:
-    """Queue what is held until a restart."""
-    await end_superseded(connection, now)
-    if dated := [row["id"] for row in await connection.fetch(_REDATE, now)]:
-        await connection.execute(_REDATE_BODIES, now, dated)
+async def start(database: Database, now: Instant) -> None:
+    """Queue what is held until a restart, in steps that block nobody for long. Raises CannotKeep."""
+    while len(await database.run(partial(end_superseded, now=now))) == STEP:
+        pass
+    number: int | None = 0
+    while number is not None:
+        number = await database.run(partial(_redate, after=number, now=now))
     for reason in RELEASED_AT_START:
-        await release(connection, reason, now)
+        await release_in_steps(database, reason, now)
+
+
+async def _redate(connection: Connection, after: int, now: Instant) -> int | None:
+    """Give the messages of one page a new time of acceptance if theirs is in the future; return its last number."""
+    last: int | None = await connection.fetchval(_PAGE, after, STEP)
+    if last is not None and (dated := [row["id"] for row in await connection.fetch(_REDATE, now, after, last)]):
+        await connection.execute(_REDATE_BODIES, now, dated)
+    return last

@@ -3,7 +3,7 @@
 Compare with `sqlite/operations.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,21 +15,51 @@ from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.rows import MESSAGE_COLUMNS, leased_of
 from mailroom.sealing import Seal
 
-# Held messages, and leases that outlive `expires_at`, have no moment at which they could be claimed. The newest of
-# several codes goes first.
-_DUE: Final = f"""
-    SELECT {MESSAGE_COLUMNS}
+# The routes of queued messages, whatever the settings are. Each step finds the next one in the index, so that the
+# number of messages does not matter (PostgreSQL before 18 has no skip scan).
+_ROUTES: Final = """
+    WITH RECURSIVE found (priority, route) AS (
+        SELECT of.priority, (SELECT min(route)
+                               FROM mailroom.messages
+                              WHERE state = 'queued' AND messages.priority = of.priority)
+          FROM (VALUES (0::smallint), (1::smallint), (2::smallint)) AS of (priority)
+         UNION ALL
+        SELECT found.priority, (SELECT min(messages.route)
+                                  FROM mailroom.messages
+                                 WHERE state = 'queued' AND messages.priority = found.priority
+                                   AND messages.route > found.route)
+          FROM found
+         WHERE found.route IS NOT NULL
+    )
+    SELECT priority, route FROM found WHERE route IS NOT NULL
+"""
+
+# The newest of several codes goes first.
+_MAY_BE_SENT: Final = f"""(
+    SELECT {MESSAGE_COLUMNS}, due_at
       FROM mailroom.messages
-     WHERE priority = $1 AND due_at <= $2 AND expires_at > $2
-       AND (route = ANY($3::text[])) <> $4
+     WHERE state = '{{state}}' AND priority = $1 AND {{route}} AND due_at <= $2 AND expires_at > $2
        AND NOT (supersede_key IS NOT NULL AND EXISTS (
            SELECT 1
              FROM mailroom.messages AS newer
             WHERE newer.supersede_key = messages.supersede_key AND newer.number > messages.number
               AND newer.state <> 'held'))
      ORDER BY due_at
-     LIMIT $5
-       FOR UPDATE SKIP LOCKED
+     LIMIT $3
+       FOR UPDATE SKIP LOCKED)"""  # noqa: S608 - a constant
+
+# Of each route at most the limit, by its index; and leases that have ended, which are few.
+_DUE: Final = f"""
+    SELECT {MESSAGE_COLUMNS}
+      FROM (SELECT queued.*
+              FROM unnest($4::text[]) AS of (route)
+             CROSS JOIN LATERAL {_MAY_BE_SENT.format(state="queued", route="messages.route = of.route")} AS queued
+             UNION ALL
+            SELECT ended.*
+              FROM {_MAY_BE_SENT.format(state="sending", route="(messages.route = ANY($5::text[])) <> $6")} AS ended
+           ) AS due
+     ORDER BY due_at
+     LIMIT $3
 """  # noqa: S608 - a constant
 
 _LEASE: Final = """
@@ -50,15 +80,24 @@ _REROUTE: Final = """
      WHERE messages.id = other.id AND messages.owner = $3
 """
 
+# Held messages, and leases that outlive `expires_at`, have no moment at which they could be claimed.
 _NEXT: Final = """
     SELECT min(due_at)
-      FROM (VALUES (0::smallint), (1::smallint), (2::smallint)) AS of (priority)
-      CROSS JOIN LATERAL (
-           SELECT due_at
-             FROM mailroom.messages
-            WHERE messages.priority = of.priority AND due_at > $1 AND due_at < expires_at
-            ORDER BY due_at
-            LIMIT 1) AS next
+      FROM (SELECT next.due_at
+              FROM unnest($2::smallint[], $3::text[]) AS of (priority, route)
+             CROSS JOIN LATERAL (
+                   SELECT due_at
+                     FROM mailroom.messages
+                    WHERE state = 'queued' AND messages.priority = of.priority AND messages.route = of.route
+                      AND due_at > $1 AND due_at < expires_at
+                    ORDER BY due_at
+                    LIMIT 1) AS next
+             UNION ALL
+            (SELECT due_at
+               FROM mailroom.messages
+              WHERE state = 'sending' AND due_at > $1 AND due_at < expires_at
+              ORDER BY due_at
+              LIMIT 1)) AS of_each
 """
 
 
@@ -77,7 +116,8 @@ async def claim(connection: Connection, claim: Claim) -> ClaimResult:
     """Lease messages that are due."""
     leased: list[Leased] = []
     unreadable: list[tuple[str, Any]] = []
-    for row in await _read_due(connection, claim):
+    routes = [(Priority(priority), route) for priority, route in await connection.fetch(_ROUTES)]
+    for row in await _read_due(connection, claim, routes):
         try:
             leased.append(leased_of(tuple(row), claim.seal))
         except SealBroken as error:  # it must not block the others
@@ -89,7 +129,8 @@ async def claim(connection: Connection, claim: Claim) -> ClaimResult:
     if unreadable:
         await connection.execute(_HOLD, *zip(*unreadable, strict=True))
         return ClaimResult(tuple(leased), claim.now)
-    return ClaimResult(tuple(leased), await connection.fetchval(_NEXT, claim.now))
+    priorities, names = [int(priority) for priority, _ in routes], [route for _, route in routes]
+    return ClaimResult(tuple(leased), await connection.fetchval(_NEXT, claim.now, priorities, names))
 
 
 async def reroute(connection: Connection, routes: Mapping[str, str], owner: str) -> None:
@@ -97,7 +138,7 @@ async def reroute(connection: Connection, routes: Mapping[str, str], owner: str)
     await connection.execute(_REROUTE, list(routes), list(routes.values()), owner)
 
 
-async def _read_due(connection: Connection, claim: Claim) -> list[Any]:
+async def _read_due(connection: Connection, claim: Claim, routes: Sequence[tuple[Priority, str]]) -> list[Any]:
     """Return the rows that the limits allow: codes, then invitations, then events of each limit."""
     due: list[Any] = []
     for limit in claim.limits:
@@ -106,7 +147,8 @@ async def _read_due(connection: Connection, claim: Claim) -> list[Any]:
             if priority is Priority.INVITATION:
                 left = min(left, limit.others)
             if left > 0:
-                rows = await connection.fetch(_DUE, int(priority), claim.now, limit.routes, limit.exclude, left)
+                queued = [route for of, route in routes if of == priority and (route in limit.routes) != limit.exclude]
+                rows = await connection.fetch(_DUE, int(priority), claim.now, left, queued, limit.routes, limit.exclude)
                 due += rows
                 left -= len(rows)
     return due

@@ -44,14 +44,18 @@ _STALE: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.OperatorInterventi
 class Database:
     """A pool of connections, opened when they are needed."""
 
-    def __init__(self, dsn: str, options: dict[str, Any], pool: Any) -> None:
+    def __init__(self, dsn: str, options: dict[str, Any], pool: Any, seconds: float) -> None:
         self.dsn = dsn
+        self.seconds = seconds
         self.options = options
         self._pool = pool
 
     @classmethod
-    async def create(cls, url: str) -> "Database":
-        """Return a pool without connections. Raises CannotKeep for a URL or a file in it that cannot be used."""
+    async def create(cls, url: str, *, seconds: float = ANSWER_SECONDS) -> "Database":
+        """Return a pool without connections; `seconds`: how long a transaction may take, unless `run` is told.
+
+        Raises CannotKeep for a URL or a file in it that cannot be used.
+        """
 
         async def keep_session(_: Connection) -> None:
             """Skip the round trip in which asyncpg resets a session: ours have no state outside of transactions."""
@@ -61,14 +65,15 @@ class Database:
             pool = await asyncpg.create_pool(dsn, min_size=0, max_size=_CONNECTIONS, reset=keep_session, **options)
         except (*FAILURES, ValueError) as error:
             raise CannotKeep(f"the database cannot be used: {describe(error)}") from error
-        return cls(dsn, options, pool)
+        return cls(dsn, options, pool, seconds)
 
-    async def run(self, work: Callable[[Connection], Awaitable[Result]], *, seconds: float = ANSWER_SECONDS) -> Result:
+    async def run(self, work: Callable[[Connection], Awaitable[Result]], *, seconds: float | None = None) -> Result:
         """Run work in one transaction and return its result once that is durable.
 
         Raises CannotKeep when the database did not answer in time or refused: the transaction may have been
         committed all the same if the connection broke meanwhile. Raises asyncpg's UniqueViolationError and DataError.
         """
+        seconds = self.seconds if seconds is None else seconds
         try:
             async with asyncio.timeout(seconds):
                 for _ in range(_RETRIES):

@@ -5,11 +5,13 @@ outbox = await PostgresOutbox.open("postgresql://…", secret_keys=[secret_key],
 await outbox.close()
 """
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
+import structlog
 from msgspec.structs import replace
 
 from mailroom.clock import Clock, Instant
@@ -29,7 +31,7 @@ from mailroom.outbox import (
 from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.postgres import changes, claims, migrations
 from mailroom.outbox.postgres.batches import Batches
-from mailroom.outbox.postgres.database_pool import Database
+from mailroom.outbox.postgres.database_pool import ANSWER_SECONDS, Database
 from mailroom.outbox.postgres.database_time import DatabaseTime, ReadTime, read_time
 from mailroom.outbox.postgres.leases import Leases
 from mailroom.outbox.postgres.postgres_provider_data import PostgresCaptured, PostgresSecrets
@@ -42,6 +44,8 @@ from mailroom.outbox.postgres.wakeups import Wakeups
 from mailroom.outbox.rows import attempts_text, recipient_key, row_of
 from mailroom.outbox.shared import Shared
 from mailroom.sealing import Entropy, Seal
+
+log = structlog.get_logger()
 
 
 class PostgresOutbox(PostgresRecords):
@@ -63,6 +67,8 @@ class PostgresOutbox(PostgresRecords):
         self._outcomes: Batches[changes.Outcome, SettleResult] = Batches(database, changes.settle)
         self._leases = Leases(database, time, clock, owner)
         self._wakeups = Wakeups(database, clock, owner)
+        self._starting: asyncio.Task[None] | None = None
+        self._is_open = False
         self._closed = False
         self.captured = PostgresCaptured(database, seal=seal, clock=clock)
         self.secrets = PostgresSecrets(database, seal)
@@ -94,7 +100,7 @@ class PostgresOutbox(PostgresRecords):
             putter = Putter(recipient_limit, event_limit)
             outbox = cls(database, time, seal=seal, putter=putter, clock=clock, owner=entropy(8).hex())
             await outbox._leases.start()
-            await database.run(lambda connection: changes.start(connection, time.now()))
+            await outbox._start()
         except BaseException:
             await database.close()
             raise
@@ -145,9 +151,9 @@ class PostgresOutbox(PostgresRecords):
         )
         try:
             result = await self._puts.run(request)
-        except BaseException:
+        except (CannotKeep, asyncio.CancelledError):
             if lease:
-                self._leases.lose_put(message.id)
+                self._leases.lose_put(message.id, message.created_at + lease.seconds)
             raise
         if result.to_be_sent and not (lease or due_at):
             self._wakeups.send()
@@ -157,7 +163,7 @@ class PostgresOutbox(PostgresRecords):
         """Lease due messages."""
         await self._leases.ensure_alive()
         now = self._time.now()
-        claim = claims.Claim(now, now + lease_seconds, tuple(limits), self._owner, self._seal)
+        claim = claims.Claim(now, self._leases.lease_until(now, lease_seconds), tuple(limits), self._owner, self._seal)
         try:
             result = await self._database.run(lambda connection: claims.claim(connection, claim))
         except BaseException:
@@ -194,8 +200,7 @@ class PostgresOutbox(PostgresRecords):
 
     async def release(self, reason: str, *, now: Instant, limit: int | None = None) -> int:
         """Queue messages again that are held for this reason, oldest first; returns how many."""
-        moment = self._time.there(now)
-        return await self._database.run(lambda connection: changes.release(connection, reason, moment, limit))
+        return await changes.release_in_steps(self._database, reason, self._time.there(now), limit)
 
     async def expire(self, *, now: Instant, limit: int) -> list[EndedMessage]:
         """Change messages to `expired`, payload erased: queued, held, or leased until now."""
@@ -239,11 +244,31 @@ class PostgresOutbox(PostgresRecords):
             return
         self._closed = True
         await self._wakeups.close()
+        if self._starting and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait((self._starting,))
         for batches in (self._puts, self._attempts, self._outcomes, self.captured):
             await batches.close()
         with suppress(CannotKeep):  # others end the leases later
             await self._leases.close()
         await super().close()
+
+    async def _start(self) -> None:
+        """Queue what is held until a restart; what takes longer than an answer may goes on beside the serving."""
+
+        async def finish() -> None:
+            try:
+                await changes.start(self._database, self._time.now())
+            except CannotKeep as error:
+                if not self._is_open:
+                    raise
+                log.warning("outbox.write_failed", problem=str(error))
+
+        self._starting = asyncio.create_task(finish(), name="outbox.start")
+        await asyncio.wait((self._starting,), timeout=ANSWER_SECONDS)
+        self._is_open = True
+        if self._starting.done():
+            await self._starting
 
     def _here(self, leased: Leased) -> Leased:
         """Convert a message's times to those of this process's clock."""

@@ -105,7 +105,7 @@ class PostgresOperator(PostgresRecords):
             await connection.execute(NOTIFY, "")
             return result
 
-        return await self._database.run(change_and_notify, seconds=_PATIENCE_SECONDS)
+        return await self._database.run(change_and_notify)
 
 
 async def open_operator(url: str, *, secret_keys: Sequence[str]) -> PostgresOperator:
@@ -113,7 +113,7 @@ async def open_operator(url: str, *, secret_keys: Sequence[str]) -> PostgresOper
 
     Raises OutboxError when it cannot be read, SealBroken when no secret matches.
     """
-    database = await Database.create(url)
+    database = await Database.create(url, seconds=_PATIENCE_SECONDS)
     try:
         return PostgresOperator(database, await migrations.unlock(database, list(secret_keys)))
     except BaseException:

@@ -121,7 +121,7 @@ async def test_a_lease_whose_put_was_refused_ends(open_outbox: Open, clock: Fake
     outbox = await open_outbox()
     one = message()
     await outbox.put(one, lease=Lease("main", 300))
-    outbox._leases.lose_put(one.id)
+    outbox._leases.lose_put(one.id, START + 300)
     await outbox._leases.beat()
     assert (await claim_one(outbox, START)).message.id == one.id
 

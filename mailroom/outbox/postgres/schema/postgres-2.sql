@@ -26,7 +26,11 @@ CREATE TABLE mailroom.breakers (
     until        float8 NOT NULL                 -- when it is deleted, unless a process uses the provider
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
--- Due messages of each route, in sending order: a claim reads none of other routes. With expires_at, so that looking
--- for expired ones reads no backlog.
-CREATE INDEX messages_due_by_route ON mailroom.messages (priority, route, due_at, expires_at);
+-- Queued messages of each route, in sending order: a claim reads none of other routes, nor what is held. With
+-- expires_at, so that it reads no row that has expired.
+CREATE INDEX messages_due_by_route ON mailroom.messages (priority, route, due_at, expires_at) WHERE state = 'queued';
+-- Leases by their end, with their owners. A mail that is sent at once has an entry here and in none of the other two.
+CREATE INDEX messages_leased ON mailroom.messages (due_at, owner) WHERE state = 'sending';
+-- What expires next, of all that waits.
+CREATE INDEX messages_waiting ON mailroom.messages (expires_at) WHERE state IN ('queued', 'held');
 DROP INDEX mailroom.messages_due;

@@ -1,0 +1,54 @@
+"""What an operator reads of a long history."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from mailroom.errors import SealBroken
+from mailroom.message import State
+from mailroom.outbox.postgres.postgres_operator import open_operator
+from mailroom.outbox.rows import recipient_key
+from tests.clock import START
+from tests.outbox.postgres.conftest import SECRET, Open
+from tests.outbox.postgres.reads import rows_read
+from tests.postgres_server import PostgresServer
+
+_MANY: Final = 100_000
+
+
+async def test_an_operator_reads_a_long_history_by_its_indexes(
+    open_outbox: Open, postgres: PostgresServer, url: str
+) -> None:
+    """Look-ups, and the newest attempts, in a history of which they return little."""
+    await open_outbox()
+    operator = await open_operator(url, secret_keys=[SECRET])
+    key = recipient_key(operator._seal, "ada@example.com").hex()
+    postgres.psql(f"""
+        INSERT INTO mailroom.history
+        SELECT '0192' || lpad(number::text, 30, '0'), CASE number % 1000 WHEN 0 THEN 'failed' ELSE 'sent' END,
+               'Generic', 0, '[]', {START}, {START}, {START},
+               '[{{"provider": "main", "outcome": "accepted", "started_at": {START}}}]', '', 'p' || number,
+               CASE number % 5000 WHEN 0 THEN decode('{key}', 'hex') ELSE '\\x00' END, '\\x00'
+          FROM generate_series(1, {_MANY}) AS number;
+        ANALYZE mailroom.history
+    """)
+    try:
+        reads: list[tuple[Callable[[], Awaitable[object]], int]] = [
+            (lambda: operator._database.rows("SHOW statement_timeout"), 0),
+            (lambda: operator.find(recipient="ada@example.com", limit=10), 10),
+            (lambda: operator.find(state=State.FAILED, limit=10), 10),
+            (lambda: operator.find(state=State.SENT, limit=10), 10),
+            (lambda: operator.find(limit=10), 10),
+            (lambda: operator.resolve("p4711"), 1),
+            (lambda: operator.resolve("0192" + "4711".rjust(30, "0")), 1),
+            (lambda: operator.tried(since=START, accepted=START - 1e10, limit=10), 10),
+            (lambda: operator.accepted("main", since=START + 1e9, slice_seconds=60), 0),
+        ]
+        for read, count in reads:
+            before = await rows_read(operator)
+            with suppress(SealBroken):  # no record of these can be opened
+                await read()
+            assert await rows_read(operator) - before <= 4 * count + 20
+        assert [tuple(row) for row in await operator._database.rows("SHOW statement_timeout")] == [("10s",)]
+    finally:
+        await operator.close()
