@@ -11,10 +11,12 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests.bundled import share_bundled_templates
 from tests.postgres_server import PostgresServer
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how long an example takes depends on what else the machine does
+share_bundled_templates()  # before test modules are imported, which build renderers
 
 _SLOWEST = (
     "e2e/test_fleet.py",
