@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mailroom.rendering.engines.jinja_engine import Compiled, Engine, check
+from mailroom.rendering.languages.translations import parse
 from mailroom.rendering.layers import TemplateParts
 from mailroom.rendering.overlay import Layer, bundled
 from mailroom.rendering.renderer import BUNDLED
@@ -34,5 +35,6 @@ def share_bundled_templates() -> None:
 
     patch = pytest.MonkeyPatch()
     patch.setattr("mailroom.rendering.overlay.check", cache(check))
+    patch.setattr("mailroom.rendering.overlay.translations.parse", cache(parse))
     patch.setattr("mailroom.rendering.renderer.bundled", read)
     patch.setattr("mailroom.rendering.renderer.TemplateParts", parts)
