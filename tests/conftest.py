@@ -37,8 +37,8 @@ _SLOWEST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return one worker more than there are cores: some tests wait for seconds, as for a drain."""
-    return (os.cpu_count() or 1) + 1
+    """Return two workers more than there are cores: some tests wait for seconds, as for a drain."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
