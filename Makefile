@@ -35,6 +35,8 @@ demo: setup
 	@$(BIN)/python -m bench.demo
 
 # All tests but those of `make alone`, on all cores; or with ARGS="-k webhook -x" those, on one core.
+# Each worker imports all tests, in half the time if what pytest compiled before is kept.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.dev
 	$(BIN)/python -m pytest $(or $(ARGS),-n auto --dist loadfile --no-loadscope-reorder -m "not alone" --durations=15)
 

@@ -11,32 +11,37 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests.bundled import share_bundled_templates
 from tests.postgres_server import PostgresServer
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how long an example takes depends on what else the machine does
+share_bundled_templates()  # before test modules are imported, which build renderers
 
 _SLOWEST = (
-    "e2e/test_fleet.py",
-    "e2e/test_silent_provider.py",
     "e2e/test_reload.py",
-    "e2e/test_restart.py",
-    "e2e/test_http_attacks.py",
-    "test_server.py",
+    "rendering/test_look.py",
     "e2e/test_faults.py",
-    "e2e/test_kill.py",
-    "test_deploy.py",
-    "cli/test_checking.py",
-    "bench/",
+    "test_container.py",
+    "e2e/test_clock_set.py",
+    "lint/",
+    "e2e/test_on_postgresql.py",
+    "rendering/",
+    "e2e/test_start_trouble.py",
+    "test_server.py",
     "e2e/",
-    "checking/",
+    "test_deploy.py",
+    "cli/",
+    "providers/",
+    "bench/",
 )
-"""Files and folders that take longest, the longest first. Those not named here come after them."""
+"""Files and folders that take longest, those that wait and those that compute in turn, so that neither go together
+for long. Those not named here come after them."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return one worker more than there are cores: some tests wait for seconds, as for a drain."""
-    return (os.cpu_count() or 1) + 1
+    """Return two workers more than there are cores: some tests wait for seconds, as for a drain."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,6 +17,7 @@ def test_valid_settings_are_summarized(operator: Operator) -> None:
     assert "The templates pass all 22 checks" in result.output
 
 
+@pytest.mark.usefixtures("english")
 def test_overrides_are_listed(operator: Operator) -> None:
     with Path("mailroom.toml").open("a") as file:
         file.write(

@@ -117,6 +117,7 @@ def test_the_status_says_which_providers_all_processes_skip(url: str) -> None:
     assert re.search(r"main +skipped since [-0-9]+ [:0-9]+: 535 5\.7\.8 bad credentials", run("status").output)
 
 
+@pytest.mark.usefixtures("english")
 def test_an_error_names_the_database_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://mail:hush@127.0.0.1:9/outbox")
     result = run("outbox", "list")

@@ -26,6 +26,8 @@ AUTHORIZATION = "Bearer end-to-end"
 SIGNING_KEY = "a signing key as the console shows it"
 SECRET_KEY = "0c6fbb1e2d6a4a4f9a87c7f8f9f0f6c1d2a3b4c5d6e7f8091a2b3c4d5e6f7081"
 
+POLL_SECONDS = 0.02
+"""Between two questions for what no event tells, so that the answers do not take the cores from other tests."""
 _STARTS_WITHIN = 30.0
 """Seconds; it takes one, but the machine may be busy."""
 _EXITS_WITHIN = 20.0
@@ -152,8 +154,8 @@ class Server:
     async def _poll_readyz(self) -> None:
         async with httpx.AsyncClient(base_url=self.url, timeout=_STARTS_WITHIN, trust_env=False) as client:
             # The request waits in the socket until a process accepts it, so this loop seldom runs twice.
-            while (await client.get("/readyz", headers={"connection": "close"})).status_code != httpx.codes.OK:
-                pass
+            while (await client.get("/readyz", headers={"connection": "close"})).status_code != httpx.codes.OK:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(POLL_SECONDS)
 
     async def kill(self) -> float:
         """SIGKILL to parent and child; returns a moment, in Unix seconds, after both have ended."""
@@ -176,7 +178,7 @@ class Server:
         try:
             async with asyncio.timeout(_STARTS_WITHIN):
                 while self.log().count(line) == before:  # noqa: ASYNC110 - a file has no event
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             raise AssertionError(f"no other process serves:\n{self.log()}") from None
 

@@ -8,9 +8,12 @@ to Mailroom itself, and through each proxy of `deploy/`.
 
 import argparse
 import asyncio
+import math
 import secrets
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,6 +22,7 @@ from tests.e2e.chaos import Sink, sink
 from tests.e2e.front import PROXIES
 from tests.e2e.harness import Server, configuration
 from tests.e2e.load import Tally, site
+from tests.e2e.node import Answer
 
 SHUTDOWN = 'shutdown_timeout = "12s"\n'
 """Of which deliveries under way have 5 s to end: the SMTP server may be slow where other tests run."""
@@ -45,6 +49,10 @@ class Verdict:
     """Recipients that got their code more than once."""
     lost: tuple[str, ...]
     """Recipients that got none."""
+    failed_before_kill: tuple[Answer, ...]
+    """Calls that failed before the first kill; all that failed, if there was none."""
+    repeated_before_kill: tuple[str, ...]
+    """Likewise, the recipients that got their code more than once."""
 
     def __str__(self) -> str:
         return (
@@ -54,39 +62,49 @@ class Verdict:
 
 
 async def run(
-    action: Action, times: int, *, seed: int, proxy: str = DIRECT, users: int = USERS, provider_seconds: float = 0.0
+    actions: Sequence[Action],
+    *,
+    seed: int,
+    proxy: str = DIRECT,
+    users: int = USERS,
+    provider_seconds: float = 0.0,
 ) -> Verdict:
-    """Do it so many times under the load of so many users; the provider takes so many seconds to answer each mail."""
+    """Do these under the load of so many users; the provider takes so many seconds to answer each mail."""
     with tempfile.TemporaryDirectory(prefix="mailroom-reloads-") as folder:
         async with sink(seconds=provider_seconds) as smtp:
             concurrency = 10 + int(250 * provider_seconds)
             provider = f'type = "smtp"\nhost = "127.0.0.1"\nport = {smtp.port}\ntls = "none"\n{concurrency = }'
             async with Server(Path(folder), SHUTDOWN + configuration(provider)) as server:
                 async with site(server, proxy, seed, users) as (callers, _):
-                    for _ in range(times):
+                    killed_at, failed = math.inf, callers.tally.failed
+                    for action in actions:
                         if action == "reload":
                             await callers.wait_for_calls(CALLS_BETWEEN)
                             await server.reload()
                         else:
                             await asyncio.sleep(_LIFE_SECONDS)  # time under load, and no event to wait for
+                            if killed_at == math.inf:
+                                killed_at, failed = time.time(), [*callers.tally.failed]
                             await server.kill_child()
-                    if action == "reload":
+                    if actions[-1] == "reload":
                         await asyncio.sleep(_LIFE_SECONDS)  # likewise: the process that was replaced last drains
                     else:
                         await callers.wait_for_calls(CALLS_BETWEEN)
                 # A busy machine sends more slowly than it accepts.
                 await smtp.wait_for(callers.tally.accepted, within=60)
-        return judge(callers.tally, smtp)
+        return judge(callers.tally, smtp, killed_at, failed)
 
 
-def judge(calls: Tally, smtp: Sink) -> Verdict:
-    """Compare the codes that were accepted with those that arrived."""
+def judge(calls: Tally, smtp: Sink, killed_at: float, failed_before_kill: Sequence[Answer]) -> Verdict:
+    """Compare the codes that were accepted with those that arrived; the first kill was at this Unix time."""
     arrived = {who: smtp.received[who] for who in calls.accepted if who in smtp.received}
     return Verdict(
         calls,
         latest=max((moments[0] - calls.accepted[who] for who, moments in arrived.items()), default=0.0),
         repeated=tuple(who for who, moments in arrived.items() if len(moments) > 1),
         lost=tuple(who for who in calls.accepted if who not in arrived),
+        failed_before_kill=tuple(failed_before_kill),
+        repeated_before_kill=tuple(who for who, (_, *more) in arrived.items() if any(at < killed_at for at in more)),
     )
 
 
@@ -103,11 +121,11 @@ def main() -> int:
     for proxy in (DIRECT, *PROXIES):
         path = f"behind {proxy}" if proxy else "direct"
         if arguments.reloads:
-            verdict = asyncio.run(run("reload", arguments.reloads, seed=arguments.seed, proxy=proxy))
+            verdict = asyncio.run(run(["reload"] * arguments.reloads, seed=arguments.seed, proxy=proxy))
             sys.stdout.write(f"{arguments.reloads} reloads, {path}: {verdict}\n")
             bad = bad or bool(verdict.calls.failed or verdict.lost or verdict.repeated)
         if kills:
-            verdict = asyncio.run(run("kill", kills, seed=arguments.seed, proxy=proxy))
+            verdict = asyncio.run(run(["kill"] * kills, seed=arguments.seed, proxy=proxy))
             sys.stdout.write(f"{kills} kills of the process that serves, {path}: {verdict}\n")
             bad = bad or bool(verdict.lost or (proxy and verdict.calls.leaks))
         sys.stdout.flush()

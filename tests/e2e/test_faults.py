@@ -11,7 +11,7 @@ import apsw
 import httpx
 import pytest
 
-from tests.e2e.harness import AUTHORIZATION, Server, configuration, smtp_settings
+from tests.e2e.harness import AUTHORIZATION, POLL_SECONDS, Server, configuration, smtp_settings
 from tests.smtp_server import DROP, HANG, Silence, smtp_server
 from tests.smtp_server import Server as SmtpServer
 
@@ -43,6 +43,13 @@ async def metric(client: httpx.AsyncClient, line: str) -> float:
         if counted.startswith(f"{line} "):
             return float(counted.rpartition(" ")[2])
     return 0.0
+
+
+async def wait_for_metric(client: httpx.AsyncClient, line: str, value: float = 1) -> None:
+    """Return when a metric has at least this value."""
+    async with asyncio.timeout(20):
+        while await metric(client, line) < value:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(POLL_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +91,7 @@ async def test_a_refused_recipient_fails_the_code_with_one_error_line(tmp_path: 
         smtp.fault("RCPT", "550 5.1.1 <ada+1@example.com>: no such user, 314160")
         answer = await client.post("/email", json=code(1))
         assert answer.status_code == 200
-        async with asyncio.timeout(20):
-            while not await metric(client, 'mailroom_settled_total{state="failed"}'):
-                pass
+        await wait_for_metric(client, 'mailroom_settled_total{state="failed"}')
         await server.stop()
         errors = [line for line in server.log().splitlines() if '"error"' in line]
         assert len(errors) == 1
@@ -166,9 +171,7 @@ async def test_a_code_that_expired_between_two_processes_is_not_sent(tmp_path: P
         await server.start()
         await server.ready()
         assert [mail.recipient for mail in await smtp.received(1)] == ["ada+2@example.com"]
-        async with asyncio.timeout(20):
-            while not await metric(client, 'mailroom_settled_total{state="expired"}'):
-                pass
+        await wait_for_metric(client, 'mailroom_settled_total{state="expired"}')
         errors = [line for line in server.log().splitlines() if '"error"' in line]
         assert len(errors) == 1
         assert ids[0] in errors[0]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.e2e import node
-from tests.e2e.harness import AUTHORIZATION, Server, configuration, unless
+from tests.e2e.harness import AUTHORIZATION, POLL_SECONDS, Server, configuration, unless
 
 MAIL = {"to": "ada@example.com", "type": "SignIn", "payload": {"code": "329452"}, "ip": "203.0.113.7"}
 MIB = 1024 * 1024
@@ -82,6 +82,7 @@ async def attacked(directory: Path, *, open_files: int | None = None) -> AsyncIt
                 ended = time.monotonic() - seconds_without_core(server.pid)
                 target.longest_wait = max(target.longest_wait, ended - began)
                 most = max(most, server.resident_octets())
+                await asyncio.sleep(POLL_SECONDS)
 
         watching = asyncio.create_task(watch())
         try:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from mailroom.cli.context import CliContext, mailroom
 from tests.e2e.harness import AUTHORIZATION, Server, configuration, unless
+from tests.names import name_server
 from tests.npm_smtp_server import NpmSmtpServer, missing, npm_smtp_server
 from tests.token_endpoint import TokenEndpoint, token_endpoint
 
@@ -77,9 +78,9 @@ def _doctor(folder: Path) -> None:
     settings = (folder / "mailroom.toml").read_text()
     config = folder / "doctor.toml"
     config.write_text(f'database_url = "sqlite:///{folder}/data/mailroom.db"\n{settings}')
-    result = CliRunner().invoke(
-        mailroom, ["doctor", "--json", "--nameserver", "127.0.0.1#1"], obj=CliContext(config, dev=False)
-    )
+    with name_server({}) as dns:
+        words = ["doctor", "--json", "--nameserver", f"127.0.0.1#{dns.port}"]
+        result = CliRunner().invoke(mailroom, words, obj=CliContext(config, dev=False))
     (provider,) = json.loads(result.stdout)["providers"]
     [credentials] = [one for one in provider["findings"] if one["about"] == "credentials"]
     assert credentials["mark"] == "good", credentials

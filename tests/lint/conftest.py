@@ -20,11 +20,11 @@ class Copy:
 
     folder: Path
 
-    def replace(self, file: str, old: str, new: str, *, times: int = -1) -> None:
+    def replace(self, file: str, old: str, new: str) -> None:
         path = self.folder / file
         text = path.read_text(encoding="utf-8")
         assert old in text, f"{old!r} is not in {file}: the test changes nothing"
-        path.write_text(text.replace(old, new, times), encoding="utf-8")
+        path.write_text(text.replace(old, new), encoding="utf-8")
 
     def context(self) -> LintContext:
         return LintContext(make_renderer(templates=self.folder), SENDER)

@@ -84,24 +84,6 @@ def kinds_of(file: str) -> tuple[str, ...]:
     return ("OrganizationInvitation",) if file.startswith(("Org", BUTTON)) else ("SignIn", "OrganizationInvitation")
 
 
-@pytest.mark.parametrize(("number", "file", "old", "new"), SPOILT, ids=lambda value: str(value)[:60])
-def test_each_defect_is_found_by_its_own_check_only(copy: Copy, number: int, file: str, old: str, new: str) -> None:
-    copy.replace(file, old, new)
-    found = copy.check(kinds_of(file))
-    assert {finding.check for finding in found} == {number}, found
-    assert all(finding.remedy and finding.problem for finding in found)
-
-
-@pytest.mark.parametrize("schemes", [(), ("acme",)])
-def test_links_may_have_an_applications_own_scheme_where_the_settings_allow_it(
-    copy: Copy, schemes: tuple[str, ...]
-) -> None:
-    copy.replace(LAYOUT, END, '<a class="link" href="acme://open" style="color:#5c5c6b">Acme</a>' + END)
-    context = LintContext(make_renderer(templates=copy.folder, link_schemes=schemes), SENDER)
-    found = check(context, kinds=["SignIn"], languages=["en"])
-    assert (11 in {finding.check for finding in found}) is not bool(schemes)
-
-
 ELSEWHERE: Final = (2, 14, 15, 17, 18)
 """Checks of missing parts or of the whole mail; they name the kind's own file."""
 PLACED: Final = [
@@ -114,18 +96,36 @@ PLACED: Final = [
     and "body" not in row[3][:6]  # the value ends the tag, and with it the line
     and "x:'" not in row[3]
 ]
+"""Rows whose finding is near the change."""
 
 
-@pytest.mark.parametrize(("number", "file", "old", "new"), PLACED, ids=lambda value: str(value)[:60])
-def test_the_place_is_named(copy: Copy, number: int, file: str, old: str, new: str) -> None:
+@pytest.mark.parametrize("row", SPOILT, ids=lambda row: "-".join(map(str, row))[:60])
+def test_each_defect_is_found_by_its_own_check_only_and_the_place_is_named(
+    copy: Copy, row: tuple[int, str, str, str]
+) -> None:
     """File, and the line within three of the defect: hostile values add line breaks."""
-    copy.replace(file, old, new, times=1)
-    defect_line = (copy.folder / file).read_text(encoding="utf-8").partition(new)[0].count("\n") + 1 if new else None
+    number, file, old, new = row
+    copy.replace(file, old, new)
     found = copy.check(kinds_of(file))
+    assert {finding.check for finding in found} == {number}, found
+    assert all(finding.remedy and finding.problem for finding in found)
+    if row not in PLACED:
+        return
     assert any(finding.file == file for finding in found), found
-    if defect_line:
+    if new:
+        defect_line = (copy.folder / file).read_text(encoding="utf-8").partition(new)[0].count("\n") + 1
         near = [finding for finding in found if finding.file == file and finding.line is not None]
         assert any(abs((finding.line or 0) - defect_line) <= 3 for finding in near), (defect_line, near)
+
+
+@pytest.mark.parametrize("schemes", [(), ("acme",)])
+def test_links_may_have_an_applications_own_scheme_where_the_settings_allow_it(
+    copy: Copy, schemes: tuple[str, ...]
+) -> None:
+    copy.replace(LAYOUT, END, '<a class="link" href="acme://open" style="color:#5c5c6b">Acme</a>' + END)
+    context = LintContext(make_renderer(templates=copy.folder, link_schemes=schemes), SENDER)
+    found = check(context, kinds=["SignIn"], languages=["en"])
+    assert (11 in {finding.check for finding in found}) is not bool(schemes)
 
 
 class Mangling(TemplateRenderer):

@@ -318,7 +318,7 @@ async def test_a_code_that_was_written_has_fifteen_seconds(
     provider = connect(service.settings.model_copy(update={"timeout": timeout}), context())
     sending = asyncio.create_task(provider.send(replace(HUGE, is_code=True) if is_large else CODE))
     await waiting.wait()
-    await _assert_given_up_after(15, Uncertain, sending, pass_time)
+    await _assert_given_up_after(15, Uncertain, sending, pass_time, margin=5 if is_large else 1)
     await provider.aclose()
 
 
@@ -348,12 +348,18 @@ async def test_a_code_waits_five_seconds_for_a_free_connection(
 
 
 async def _assert_given_up_after(
-    seconds: int, kind: type[SendingError], sending: asyncio.Task[Receipt], pass_time: Callable[[float], None]
+    seconds: int,
+    kind: type[SendingError],
+    sending: asyncio.Task[Receipt],
+    pass_time: Callable[[float], None],
+    *,
+    margin: int = 1,
 ) -> None:
-    pass_time(seconds - 1)
+    """Leave a margin, in seconds, for what a busy machine takes to write the mail."""
+    pass_time(seconds - margin)
     await settle()
     assert not sending.done()
-    pass_time(1)
+    pass_time(margin)
     with pytest.raises(kind, match=f"within {seconds} s"):
         await sending
 
