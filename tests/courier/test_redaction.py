@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -153,6 +153,7 @@ CODES: Final = st.text("0123456789", min_size=4, max_size=8) | st.text(
 @settings(deadline=None, max_examples=60)
 def test_no_form_of_a_code_survives(spelling: Callable[[str], str], code: str, before: str, after: str) -> None:
     """Base64 begins anywhere in its groups of four: what stands before is encoded with it."""
+    assume(code not in "550571")  # else the reply's own digits show it, and are masked
     words = f"550 5.7.1 refused: {spelling(f'{before}{code}{after}')} - end"
     left = redact(words, _message(code=code))
     for reading in _readings(left):
