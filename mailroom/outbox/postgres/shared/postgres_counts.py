@@ -13,13 +13,13 @@ from mailroom.sealing import Seal
 _SLICES: Final = 96
 """Of the period of `take`."""
 
-# Sorted, so that two processes change rows in the same order.
+# Sorted, so that two processes change rows in the same order. `until` stays: an index has it.
 _ADD: Final = """
     INSERT INTO mailroom.counts AS stored (what, slice, count, until)
     SELECT what, slice, count, $4
       FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (what, slice, count)
      ORDER BY what, slice
-        ON CONFLICT (what, slice) DO UPDATE SET count = stored.count + excluded.count, until = excluded.until
+        ON CONFLICT (what, slice) DO UPDATE SET count = stored.count + excluded.count
 """
 
 _SUMS: Final = """
@@ -66,11 +66,12 @@ class PostgresCounts:
 
         What was taken returns one period later, or up to one slice after that.
         """
-        name, now, slice_seconds = self._hash(what), self._time.now(), seconds / _SLICES
-        current = int(now // slice_seconds)
+        name, slice_seconds = self._hash(what), seconds / _SLICES
 
         async def change(connection: Connection) -> tuple[int, Instant]:
             await connection.execute(_LOCK, name)
+            now = self._time.now()
+            current = int(now // slice_seconds)
             # Later slices than these were taken before the clock was set back.
             await connection.execute(_FORGET, name, current - _SLICES, current + _SLICES)
             used = [(row["slice"], row["count"]) for row in await connection.fetch(_USED, name)]
