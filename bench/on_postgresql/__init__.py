@@ -1,7 +1,7 @@
 """Row j: Mailroom on a PostgreSQL of this machine, whose processes take part of the same cores.
 
-The letters in the figures: (a) accepting, (b) claiming and settling against job queues, (c) with a long history, (d) the
-whole way with several processes, (e) with slower commits.
+The letters in the figures: (a) accepting, (b) claiming and settling against job queues, (c) with a long history,
+(d) the whole way with several processes, (e) with slower commits.
 """
 
 from bench.figures import Figure
