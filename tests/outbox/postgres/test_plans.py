@@ -6,7 +6,8 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from mailroom.outbox.postgres import changes
+from mailroom.outbox.postgres import changes, puts
+from tests.clock import START
 from tests.outbox.contract import message
 from tests.outbox.limits_contract import put_all
 from tests.outbox.postgres.conftest import Open
@@ -36,4 +37,13 @@ async def test_marking_what_is_superseded_reads_no_other_messages(
     keys, numbers = [os.urandom(16) for _ in range(100)], [10**6] * 100
     plan = await _explain(url, changes._MARK_SUPERSEDED, keys, numbers)
     assert "messages_supersede" in plan
+    assert "Seq Scan" not in plan
+
+
+async def test_counting_the_codes_of_recipients_reads_no_other_messages(open_outbox: Open, url: str) -> None:
+    outbox = await open_outbox()
+    await put_all(outbox, [message(recipient=f"user{number}@example.com") for number in range(_WAITING)])
+    plan = await _explain(url, puts._CODES, [os.urandom(16) for _ in range(64)], START - 600, START)
+    assert "messages_recipient" in plan
+    assert "messages_due" not in plan
     assert "Seq Scan" not in plan
