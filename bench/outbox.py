@@ -16,7 +16,7 @@ import apsw
 from bench.figures import Figure, interleaved, show
 from mailroom.clock import SystemClock
 from mailroom.message import Message, Priority, State, new_id
-from mailroom.outbox import ClaimLimit, Lease, Settlement
+from mailroom.outbox import ClaimLimit, Lease, Outbox, Settlement
 from mailroom.outbox.sqlite.database import connect, create
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 
@@ -57,13 +57,13 @@ async def insert_each_row(bare: apsw.Connection) -> int:
     return _MESSAGES // 10
 
 
-async def put(outbox: SqliteOutbox) -> None:
+async def put(outbox: Outbox) -> None:
     """Put a message that waits to be claimed."""
     one = message()
     await outbox.put(one, repeat_of=one.id.encode())
 
 
-async def put_and_settle(outbox: SqliteOutbox) -> None:
+async def put_and_settle(outbox: Outbox) -> None:
     """Put a message with a lease and settle it."""
     one = message()
     await outbox.put(one, repeat_of=one.id.encode(), lease=Lease("main", 300))
@@ -81,7 +81,7 @@ async def by_callers(call: Callable[[], Awaitable[None]], callers: int, number: 
     return number // callers * callers
 
 
-async def claim_and_settle(outbox: SqliteOutbox) -> int:
+async def claim_and_settle(outbox: Outbox) -> int:
     """Claim all waiting messages in hundreds, and settle each hundred at once."""
     done = 0
     while True:

@@ -27,6 +27,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 _CORES: Final = sorted(os.sched_getaffinity(0))
 SERVER_CORE: Final = _CORES[0]
 LOAD_CORE: Final = _CORES[-1]
+SECRET_KEY: Final = "a secret key for measuring that is long enough"
 _UNUSED_PORT: Final = 9
 """Nobody listens there: mails stay queued."""
 _START_SECONDS: Final = 30.0
@@ -226,7 +227,7 @@ def starting(
     smtp = {"TYPE": "smtp", "HOST": "127.0.0.1", "PORT": str(sink), "TLS": "none", "CONCURRENCY": "16"}
     variables = {
         "MAILROOM_FROM": "Acme <no-reply@acme.example>",
-        "MAILROOM_SECRET_KEY": "a secret key for measuring that is long enough",
+        "MAILROOM_SECRET_KEY": SECRET_KEY,
         "MAILROOM_CONNECTOR__AUTHORIZATION": AUTHORIZATION,
         "MAILROOM_CONFIG": "",
         "MAILROOM_PORT": "{port}",

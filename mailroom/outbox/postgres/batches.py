@@ -6,7 +6,7 @@ result = await puts.run(request)          # put_all gets the requests of all cal
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -22,6 +22,9 @@ Work: TypeAlias = Callable[[Connection, Sequence[Argument]], Awaitable[Sequence[
 _MAX_OPERATIONS: Final = 128
 """Operations per transaction. Each code takes an advisory lock, of which a small server has some thousands."""
 
+_WORTH_ANOTHER: Final = 16
+"""Operations that must wait before another batch begins beside the one under way: each has a cost of its own."""
+
 
 class _Operation(msgspec.Struct, frozen=True, eq=False):
     argument: Any
@@ -29,14 +32,26 @@ class _Operation(msgspec.Struct, frozen=True, eq=False):
 
 
 class Batches(Generic[Argument, Result]):
-    """Runs batches of one kind of work, one after the other."""
+    """Runs batches of one kind of work, up to `at_once` at the same time.
 
-    def __init__(self, database: Database, work: Work[Argument, Result], *, seconds: float = ANSWER_SECONDS) -> None:
+    With more than one, this process prepares a batch while PostgreSQL works on another. Work that may run beside
+    itself locks rows as it would beside another process: in sorted order.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        work: Work[Argument, Result],
+        *,
+        seconds: float = ANSWER_SECONDS,
+        at_once: int = 1,
+    ) -> None:
         self._database = database
         self._work = work
         self._seconds = seconds
+        self._at_once = at_once
         self._waiting: list[_Operation] = []
-        self._flushing: asyncio.Task[None] | None = None
+        self._flushing: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def run(self, argument: Argument) -> Result:
@@ -49,8 +64,8 @@ class Batches(Generic[Argument, Result]):
             raise CannotKeep("the outbox is closed")
         operation = _Operation(argument, asyncio.get_running_loop().create_future())
         self._waiting.append(operation)
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush())
+        if not self._flushing or (len(self._flushing) < self._at_once and len(self._waiting) >= _WORTH_ANOTHER):
+            self._flushing.add(asyncio.create_task(self._flush()))
         try:
             async with asyncio.timeout(self._seconds):
                 result: Result = await operation.future
@@ -62,7 +77,7 @@ class Batches(Generic[Argument, Result]):
         """Finish the operations that wait."""
         self._closed = True
         while self._flushing:
-            await asyncio.shield(self._flushing)
+            await asyncio.wait(self._flushing)
 
     async def _flush(self) -> None:
         try:
@@ -71,7 +86,8 @@ class Batches(Generic[Argument, Result]):
                 batch, self._waiting = self._waiting[:_MAX_OPERATIONS], self._waiting[_MAX_OPERATIONS:]
                 await self._run([operation for operation in batch if not operation.future.done()])
         finally:
-            self._flushing = None
+            # Not by a callback, which would run later: an operation that comes in between must begin a flush.
+            self._flushing.remove(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _run(self, operations: list[_Operation]) -> None:
         """Run operations in one transaction; if one of them makes it fail, each half in its own."""

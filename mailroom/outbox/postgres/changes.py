@@ -82,12 +82,21 @@ _MOVE: Final = f"""
     SELECT id, state, repeat_key, supersede_key, number FROM gone
 """  # noqa: S608 - a constant
 
-# What is sent supersedes older messages with the same key, and nothing else that was settled does.
+# What is sent supersedes older messages with the same key, and nothing else that was settled does. The array and
+# OFFSET 0 look up each key in the index; a join read all waiting messages whenever statistics were old: 11 ms instead
+# of 0.2 with 12,000 of them. By number, so that two processes lock in the same order.
 _MARK_SUPERSEDED: Final = """
     UPDATE mailroom.messages
        SET superseded = true
-      FROM unnest($1::bytea[], $2::bigint[]) AS sent (key, number)
-     WHERE messages.supersede_key = sent.key AND messages.number < sent.number AND NOT messages.superseded
+     WHERE number = ANY (ARRAY (
+           SELECT older.number
+             FROM unnest($1::bytea[], $2::bigint[]) AS sent (key, number)
+            CROSS JOIN LATERAL (
+                  SELECT number
+                    FROM mailroom.messages
+                   WHERE supersede_key = sent.key AND messages.number < sent.number AND NOT superseded
+                  OFFSET 0) AS older
+            ORDER BY number))
 """
 
 # Messages that end while they wait; {state}, {reason}, {which} and {order} differ.

@@ -28,7 +28,7 @@ _STATEMENT_MILLISECONDS: Final = 1800
 """A statement ends before its transaction is given up, so that the server does not go on with it alone."""
 _LOCK_MILLISECONDS: Final = 1000
 _CONNECTIONS: Final = 8
-"""Per process: three that write in batches, the others for claims and readers."""
+"""Per process: four that write in batches, two of them puts; the others for claims and readers."""
 _RETRIES: Final = 3
 """Of transactions that PostgreSQL ended because of others: deadlocks, serialization failures, migrations."""
 

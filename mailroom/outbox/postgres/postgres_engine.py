@@ -51,8 +51,8 @@ log = structlog.get_logger()
 class PostgresOutbox(PostgresRecords):
     """See `mailroom.outbox.Outbox`. Belongs to the event loop in which `open` was called.
 
-    Puts, attempts and outcomes have a transaction each at any time, with all of them that wait; PostgreSQL commits
-    the three, and those of other processes, together.
+    Attempts and outcomes have a transaction each at any time, and puts have two, with all of them that wait; PostgreSQL
+    commits these, and those of other processes, together.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PostgresOutbox(PostgresRecords):
         self._time = time
         self._clock = clock
         self._owner = owner
-        self._puts: Batches[PutRequest, PutResult] = Batches(database, putter.put_all)
+        self._puts: Batches[PutRequest, PutResult] = Batches(database, putter.put_all, at_once=2)
         self._attempts: Batches[tuple[str, str, str], bool] = Batches(database, changes.attempt)
         self._outcomes: Batches[changes.Outcome, SettleResult] = Batches(database, changes.settle)
         self._leases = Leases(database, time, clock, owner)

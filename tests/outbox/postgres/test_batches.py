@@ -1,0 +1,93 @@
+"""Operations of one kind share transactions, of which a few run at the same time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from mailroom.outbox.postgres.batches import Batches
+from mailroom.outbox.postgres.database_pool import Database
+from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
+from tests.clock import settle
+from tests.outbox.contract import message
+from tests.outbox.postgres.conftest import Open
+
+
+class _Transactions:
+    """In place of a Database: each transaction lasts until the test ends it."""
+
+    def __init__(self) -> None:
+        self.begun: list[Sequence[int]] = []
+        self.ends: list[asyncio.Event] = []
+
+    async def run(self, work: Callable[[Any], Awaitable[Any]], *, seconds: float) -> Any:
+        assert seconds
+        end = asyncio.Event()
+        self.ends.append(end)
+        result = await work(None)
+        await end.wait()
+        return result
+
+    async def record(self, _: Any, arguments: Sequence[int]) -> list[int]:
+        self.begun.append(arguments)
+        return [-argument for argument in arguments]
+
+
+@pytest.mark.parametrize(("waiting", "at_once", "beside"), [(20, 2, [20]), (20, 1, []), (5, 2, [])])
+async def test_another_batch_runs_beside_the_first_if_enough_operations_wait(
+    waiting: int, at_once: int, beside: list[int]
+) -> None:
+    database = _Transactions()
+    batches = Batches(cast("Database", database), database.record, at_once=at_once)
+    first = [asyncio.create_task(batches.run(number)) for number in range(1, 4)]
+    await settle()
+    later = [asyncio.create_task(batches.run(number)) for number in range(4, 4 + waiting)]
+    await settle()
+    assert [len(batch) for batch in database.begun] == [3, *beside]
+    database.ends[0].set()
+    assert await asyncio.gather(*first) == [-1, -2, -3]
+    await settle()
+    assert [len(batch) for batch in database.begun] == [3, waiting]
+    database.ends[1].set()
+    assert await asyncio.gather(*later) == [-number for number in range(4, 4 + waiting)]
+
+
+async def test_closing_finishes_all_batches() -> None:
+    database = _Transactions()
+    batches = Batches(cast("Database", database), database.record, at_once=2)
+    running = [asyncio.create_task(batches.run(number)) for number in range(40)]
+    await settle()
+    running += [asyncio.create_task(batches.run(number)) for number in range(40, 80)]
+    await settle()
+    closing = asyncio.create_task(batches.close())
+    for end in database.ends:
+        await settle()
+        assert not closing.done()
+        end.set()
+    await closing
+    assert await asyncio.gather(*running) == [-number for number in range(80)]
+
+
+async def test_an_operation_that_comes_as_a_batch_ends_is_not_left_waiting() -> None:
+    database = _Transactions()
+    batches = Batches(cast("Database", database), database.record)
+    for number in range(5):
+        running = asyncio.create_task(batches.run(number))
+        await settle()
+        database.ends[-1].set()
+        async with asyncio.timeout(5):
+            assert await running == -number  # and the next one comes before anything else runs
+
+
+async def test_puts_beside_each_other_store_each_body_once(open_outbox: Open) -> None:
+    """Two processes, each with two transactions of puts, which have bodies and recipients in common."""
+    outboxes = await open_outbox(), await open_outbox()
+
+    async def put(outbox: PostgresOutbox, number: int) -> bool:
+        one = message(recipient=f"user{number % 40}@example.com")
+        return (await outbox.put(one, repeat_of=str(number % 150).encode())).fresh
+
+    fresh = await asyncio.gather(*(put(outboxes[number % 2], number) for number in range(600)))
+    assert sum(fresh) == 150
+    assert len(await outboxes[0].find(limit=1000)) == 150

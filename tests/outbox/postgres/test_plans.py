@@ -1,0 +1,49 @@
+"""Statements on the way of every mail read no messages but those they change, whatever the statistics say."""
+
+import os
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from mailroom.outbox.postgres import changes, puts
+from tests.clock import START
+from tests.outbox.contract import message
+from tests.outbox.limits_contract import put_all
+from tests.outbox.postgres.conftest import Open
+from tests.postgres_server import PostgresServer
+
+_WAITING: Final = 400
+
+
+async def _explain(url: str, sql: str, *arguments: Any) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        return "\n".join(line for (line,) in await connection.fetch(f"EXPLAIN {sql}", *arguments))
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("statistics", ["none", "of few keys"])
+async def test_marking_what_is_superseded_reads_no_other_messages(
+    open_outbox: Open, postgres: PostgresServer, url: str, statistics: str
+) -> None:
+    outbox = await open_outbox()
+    await put_all(outbox, [message(recipient=f"user{number}@example.com") for number in range(_WAITING)])
+    keyed_by = "number % 20" if statistics == "of few keys" else "number"
+    postgres.psql(f"UPDATE mailroom.messages SET supersede_key = decode(md5(({keyed_by})::text), 'hex')")
+    if statistics == "of few keys":
+        postgres.psql("ANALYZE mailroom.messages")
+    keys, numbers = [os.urandom(16) for _ in range(100)], [10**6] * 100
+    plan = await _explain(url, changes._MARK_SUPERSEDED, keys, numbers)
+    assert "messages_supersede" in plan
+    assert "Seq Scan" not in plan
+
+
+async def test_counting_the_codes_of_recipients_reads_no_other_messages(open_outbox: Open, url: str) -> None:
+    outbox = await open_outbox()
+    await put_all(outbox, [message(recipient=f"user{number}@example.com") for number in range(_WAITING)])
+    plan = await _explain(url, puts._CODES, [os.urandom(16) for _ in range(64)], START - 600, START)
+    assert "messages_recipient" in plan
+    assert "messages_due" not in plan
+    assert "Seq Scan" not in plan
