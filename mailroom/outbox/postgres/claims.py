@@ -129,6 +129,8 @@ async def claim(connection: Connection, claim: Claim) -> ClaimResult:
     if unreadable:
         await connection.execute(_HOLD, *zip(*unreadable, strict=True))
         return ClaimResult(tuple(leased), claim.now)
+    if len(leased) >= min((limit.total for limit in claim.limits), default=1):
+        return ClaimResult(tuple(leased), claim.now)  # more may be due at once
     priorities, names = [int(priority) for priority, _ in routes], [route for _, route in routes]
     return ClaimResult(tuple(leased), await connection.fetchval(_NEXT, claim.now, priorities, names))
 

@@ -5,7 +5,7 @@
 
 The URL is libpq's, as asyncpg reads it: several hosts, `target_session_attrs`, `sslmode`, `sslrootcert`, `passfile`.
 `pgbouncer=true` is ours: no prepared statements, so that PgBouncer may give each transaction another connection.
-Settings of the session are made in each transaction, for the same reason.
+Settings of the session are then made in each transaction, for the same reason.
 """
 
 import asyncio
@@ -44,11 +44,13 @@ _STALE: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.OperatorInterventi
 class Database:
     """A pool of connections, opened when they are needed."""
 
-    def __init__(self, dsn: str, options: dict[str, Any], pool: Any, seconds: float) -> None:
+    def __init__(self, dsn: str, options: dict[str, Any], pool: Any, seconds: float, *, keeps_sessions: bool) -> None:
         self.dsn = dsn
         self.seconds = seconds
         self.options = options
         self._pool = pool
+        self._keeps_sessions = keeps_sessions
+        """Whether settings of a connection last longer than its transaction: not through PgBouncer."""
 
     @classmethod
     async def create(cls, url: str, *, seconds: float = ANSWER_SECONDS) -> "Database":
@@ -58,28 +60,49 @@ class Database:
         """
 
         async def keep_session(_: Connection) -> None:
-            """Skip the round trip in which asyncpg resets a session: ours have no state outside of transactions."""
+            """Skip the round trip in which asyncpg resets a session: ours keep the settings of `set_up`."""
+
+        async def set_up(connection: Connection) -> None:
+            if keeps_sessions:
+                await connection.execute(_settings(seconds, "SESSION"))
 
         dsn, options = connect_options(url)
+        keeps_sessions = "statement_cache_size" not in options
         try:
-            pool = await asyncpg.create_pool(dsn, min_size=0, max_size=_CONNECTIONS, reset=keep_session, **options)
+            pool = await asyncpg.create_pool(
+                dsn, min_size=0, max_size=_CONNECTIONS, init=set_up, reset=keep_session, **options
+            )
         except (*FAILURES, ValueError) as error:
             raise CannotKeep(f"the database cannot be used: {describe(error)}") from error
-        return cls(dsn, options, pool, seconds)
+        return cls(dsn, options, pool, seconds, keeps_sessions=keeps_sessions)
 
-    async def run(self, work: Callable[[Connection], Awaitable[Result]], *, seconds: float | None = None) -> Result:
+    async def run(
+        self,
+        work: Callable[[Connection], Awaitable[Result]],
+        *,
+        seconds: float | None = None,
+        is_durable: bool = True,
+    ) -> Result:
         """Run work in one transaction and return its result once that is durable.
+
+        With `is_durable=False` it is not waited for: a crash of the server may undo the transaction, but only together
+        with all later ones.
 
         Raises CannotKeep when the database did not answer in time or refused: the transaction may have been
         committed all the same if the connection broke meanwhile. Raises asyncpg's UniqueViolationError and DataError.
         """
         seconds = self.seconds if seconds is None else seconds
+        begin = ["BEGIN"]
+        if not self._keeps_sessions or seconds != self.seconds:
+            begin.append(_settings(seconds, "LOCAL"))
+        if not is_durable:
+            begin.append("SET LOCAL synchronous_commit = off")
         try:
             async with asyncio.timeout(seconds):
                 for _ in range(_RETRIES):
                     with suppress(*_CONFLICTS):
-                        return await self._transact(work, seconds)
-                return await self._transact(work, seconds)
+                        return await self._transact(work, begin)
+                return await self._transact(work, begin)
         except _REFUSALS:
             raise
         except TimeoutError as error:
@@ -101,10 +124,10 @@ class Database:
         except (TimeoutError, *FAILURES):
             self._pool.terminate()
 
-    async def _transact(self, work: Callable[[Connection], Awaitable[Result]], seconds: float) -> Result:
+    async def _transact(self, work: Callable[[Connection], Awaitable[Result]], begin: Sequence[str]) -> Result:
         connection = await self._pool.acquire()
         try:
-            await connection.execute(_begin(seconds))
+            await connection.execute("; ".join(begin))  # one round trip
             result = await work(connection)
             await connection.execute("COMMIT")
         except BaseException as error:
@@ -151,14 +174,16 @@ def describe(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _begin(seconds: float) -> str:
-    """Begin a transaction, in one round trip with its time limits.
+def _settings(seconds: float, scope: str) -> str:
+    """Return statements for transactions that may take so long; `scope`: SESSION or LOCAL.
 
-    `synchronous_commit = off`, a server's or a role's default, would acknowledge what a crash loses.
+    `synchronous_commit = off`, a server's or a role's default, would acknowledge what a crash loses. The planner reads
+    a whole table if it was small when the statement was planned, and goes on while the table grows.
     """
     statement = min(_STATEMENT_MILLISECONDS, int(seconds * 900)) if seconds <= ANSWER_SECONDS else int(seconds * 1000)
     return (
-        f"BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {_LOCK_MILLISECONDS};"
-        " SELECT set_config('synchronous_commit', 'on', true)"
+        f"SET {scope} statement_timeout = {statement}; SET {scope} lock_timeout = {_LOCK_MILLISECONDS};"
+        f" SET {scope} enable_seqscan = off;"
+        f" SELECT set_config('synchronous_commit', 'on', {'true' if scope == 'LOCAL' else 'false'})"
         " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
     )

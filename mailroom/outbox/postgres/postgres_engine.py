@@ -165,7 +165,8 @@ class PostgresOutbox(PostgresRecords):
         now = self._time.now()
         claim = claims.Claim(now, self._leases.lease_until(now, lease_seconds), tuple(limits), self._owner, self._seal)
         try:
-            result = await self._database.run(lambda connection: claims.claim(connection, claim))
+            # If a crash undoes the leases, the messages are due again; no later attempt or outcome survives it either.
+            result = await self._database.run(lambda connection: claims.claim(connection, claim), is_durable=False)
         except BaseException:
             self._leases.lose_claim(claim.until)
             raise

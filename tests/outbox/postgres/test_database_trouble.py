@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from mailroom.errors import CannotKeep, OutboxError
-from mailroom.message import State
-from mailroom.outbox import Lease, Settlement
-from mailroom.outbox.postgres import leases
+from mailroom.message import Attempt, State
+from mailroom.outbox import ClaimResult, Lease, Settlement
+from mailroom.outbox.postgres import claims, leases
+from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
 from tests.clock import START
 from tests.outbox.contract import claim, message
@@ -266,6 +267,37 @@ async def test_a_crash_of_the_database_loses_nothing(open_outbox: Open, postgres
     record = await outbox.get(sent.id)
     assert record
     assert record.state is State.SENT
+
+
+async def test_only_a_claim_is_not_waited_for(open_outbox: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it leases is due again after a crash: a message in the outbox is not lost."""
+    seen: list[str] = []
+
+    async def look(connection: Connection, _: claims.Claim) -> ClaimResult:
+        seen.append(await connection.fetchval("SHOW synchronous_commit"))
+        return ClaimResult((), None)
+
+    outbox = await open_outbox()
+    monkeypatch.setattr(claims, "claim", look)
+    await claim(outbox, START)
+    [(value,)] = await outbox._database.rows("SHOW synchronous_commit")
+    assert (seen, value) == (["off"], "on")
+
+
+async def test_a_message_whose_lease_a_crash_has_undone_is_sent_by_one_process(
+    open_outbox: Open, postgres: PostgresServer
+) -> None:
+    """Either the process that had leased it, or another one: an attempt is recorded first, and that is waited for."""
+    outbox, other = await open_outbox(), await open_outbox()
+    one = message()
+    await outbox.put(one)
+    assert (await claim(outbox, START)).leased
+    await asyncio.to_thread(postgres.stop, "immediate")
+    await asyncio.to_thread(postgres.start)
+    await _recovers(other)
+    may_send = await outbox.attempt(one.id, (Attempt("main", START),))
+    taken = {leased.message.id for leased in (await claim(other, START)).leased}
+    assert (one.id in taken) is not may_send
 
 
 def test_leases_outlive_the_wait_for_the_database() -> None:
