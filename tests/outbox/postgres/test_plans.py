@@ -47,3 +47,17 @@ async def test_counting_the_codes_of_recipients_reads_no_other_messages(open_out
     assert "messages_recipient" in plan
     assert "messages_due" not in plan
     assert "Seq Scan" not in plan
+
+
+@pytest.mark.parametrize("suffix", ["", "?pgbouncer=true"], ids=["once a connection", "in each transaction"])
+async def test_no_plan_reads_a_whole_table_because_it_was_small(open_outbox: Open, url: str, suffix: str) -> None:
+    """PostgreSQL keeps a statement's plan from its sixth use on, while the table grows."""
+    outbox = await open_outbox(url + suffix)
+    sql = "SELECT id FROM mailroom.messages WHERE id = ANY($1::text[])"
+    plans = [await outbox._database.rows(f"EXPLAIN {sql}", ["a", "b"]) for _ in range(2)]
+    assert all("Seq Scan" not in str([tuple(row) for row in plan]) for plan in plans)
+    [(settings,)] = await outbox._database.rows(
+        "SELECT string_agg(current_setting(name), ' ' ORDER BY name)"
+        "  FROM unnest(ARRAY['enable_seqscan', 'lock_timeout', 'statement_timeout']) AS name"
+    )
+    assert settings == "off 1s 1800ms"
