@@ -9,7 +9,8 @@ import structlog
 from mailroom.clock import Clock
 from mailroom.courier.channels.breaker import Change
 from mailroom.courier.channels.channel import Channel
-from mailroom.courier.channels.sharing import BreakerSharing
+from mailroom.courier.channels.shared_quota import QuotaSharing
+from mailroom.courier.channels.sharing import EXCHANGE_SECONDS, BreakerSharing
 from mailroom.courier.maintenance import every
 from mailroom.courier.reporter import Reporter
 from mailroom.errors import SendingError, Unavailable
@@ -42,9 +43,13 @@ class Monitor:
         self._reporter = reporter
         self._clock = clock
         self._wake = wake
-        self._sharing = (
-            BreakerSharing(channels, outbox.shared.breakers, clock, report=self._report) if outbox.shared else None
-        )
+        self._sharing: BreakerSharing | None = None
+        self._quotas: QuotaSharing | None = None
+        if outbox.shared:
+            self._sharing = BreakerSharing(channels, outbox.shared.breakers, clock, report=self._report)
+            self._quotas = QuotaSharing(channels, outbox, outbox.shared.counts, clock)
+            for name, channel in channels.items():
+                channel.rates.share_rate(name, outbox.shared.counts)
         self._has_recovered = False
         self._was_changed = False
         """Whether an operator may have changed what was not read since."""
@@ -52,8 +57,11 @@ class Monitor:
     async def start(self) -> None:
         """Read what operators have paused, and what quotas have left. Raises OutboxError."""
         await self._follow_operator()
-        for name, channel in self._channels.items():
-            await channel.restore_quota(name, self._outbox)
+        if self._quotas:
+            await self._quotas.exchange()
+        else:
+            for name, channel in self._channels.items():
+                await channel.restore_quota(name, self._outbox)
         await self._check_progress()
 
     def jobs(self) -> dict[str, Coroutine[Any, Any, None]]:
@@ -65,6 +73,8 @@ class Monitor:
         }
         if self._sharing:
             jobs["breakers"] = every(0.0, self._sharing.exchange_next, clock=self._clock)
+        if self._quotas:
+            jobs["quotas"] = every(EXCHANGE_SECONDS, self._quotas.exchange, clock=self._clock)
         for name, channel in self._channels.items():
             if isinstance(channel.provider, Verifiable):
                 jobs[f"check.{name}"] = every(_PROGRESS_SECONDS, partial(self._check, name), clock=self._clock)

@@ -6,6 +6,7 @@ from typing import Final
 from mailroom.clock import Instant
 from mailroom.courier.channels.limiter import NEVER, PriorityLimiter
 from mailroom.courier.channels.rates import Rates
+from mailroom.courier.channels.shared_rate import SharedRate
 from mailroom.message import Priority
 
 _SHORTEST_SLEEP_SECONDS: Final = 0.001
@@ -25,6 +26,8 @@ class RatedLimiter(PriorityLimiter):
         self._timer: asyncio.Task[None] | None = None
         """Sleeps until the rate allows another mail."""
         self._timer_at: Instant = NEVER
+        self._fetching: asyncio.Task[None] | None = None
+        """Takes tokens of a rate that processes share."""
 
     def take(self, priority: Priority) -> None:
         """Count a permit as used."""
@@ -51,6 +54,8 @@ class RatedLimiter(PriorityLimiter):
         """End all waits, now and from now on."""
         super().close()
         self._stop_timer()
+        if self._fetching:
+            self._fetching.cancel()
 
     def _may_grant(self) -> bool:
         """Whether the rate allows another mail. Else permits are granted when it does, or when one is returned."""
@@ -58,7 +63,7 @@ class RatedLimiter(PriorityLimiter):
             return True
         ready_at = self.rates.ready_at(self._used)
         if ready_at <= self.clock.now():
-            return True
+            return self._has_token()
         if self._timer is None or self._timer_at != ready_at:
             self._stop_timer()
             if ready_at < NEVER:
@@ -75,6 +80,31 @@ class RatedLimiter(PriorityLimiter):
         await self.clock.sleep(max(ready_at - self.clock.now(), _SHORTEST_SLEEP_SECONDS))
         self._timer = None
         self._grant()
+
+    def _has_token(self) -> bool:
+        """Whether a rate that processes share allows another mail. Else tokens are fetched, then permits granted."""
+        rate = self.rates.shared_rate
+        if rate is None or rate.has_token(self.clock.now()):
+            return True
+        if self._fetching is None and not self._is_closed:
+            self._fetching = asyncio.create_task(self._fetch(rate), name="limiter.tokens")
+        return False
+
+    async def _fetch(self, rate: SharedRate) -> None:
+        try:
+            if wanted := self._grantable():
+                await rate.fetch(wanted)
+        finally:
+            self._fetching = None
+        self._grant()
+
+    def _grantable(self) -> int:
+        """Return how many of those that wait could have a permit at once if the rate allowed it."""
+        are_codes = [wait.priority is Priority.CODE for _, _, wait in self._waiting if not wait.future.done()]
+        codes = sum(are_codes)
+        others = min(len(are_codes) - codes, self.free(Priority.EVENT))
+        free = min(codes + others, self.free(Priority.CODE))
+        return min(free, 1) if self.rates.is_slowed else free
 
     def _stop_timer(self) -> None:
         if self._timer:

@@ -7,6 +7,8 @@ from math import inf, isinf
 from typing import Final
 
 from mailroom.clock import Clock, Instant
+from mailroom.courier.channels.shared_rate import SharedRate
+from mailroom.outbox.shared import SharedCounts
 from mailroom.providers import Rate
 
 _SLICES: Final = 96
@@ -47,6 +49,19 @@ class RollingLimit:
         if self._slices and self._slices[-1][0] == index:
             count += self._slices.pop()[1]
         self._slices.append((index, count))
+
+    def add_to_slice(self, index: int, count: int) -> None:
+        """Count mails in any slice, or fewer."""
+        if count:
+            slices = dict(self._slices)
+            slices[index] = slices.get(index, 0) + count
+            self._slices = deque(sorted(slices.items()))
+            self._used += count
+
+    def slices(self, now: Instant) -> dict[int, int]:
+        """Return the mails in each slice of the period."""
+        current, counted = int(now // self.slice_seconds), dict(self._slices)
+        return {index: counted.get(index, 0) for index in range(current - _SLICES, current + 1)}
 
     def left(self, now: Instant) -> int:
         """Return how many mails may be sent now."""
@@ -135,7 +150,8 @@ class Rates:
         self.clock = clock
         self.quota = RollingLimit(quota) if quota else None
         """Counts accepted mails."""
-        self._rate = RollingLimit(rate) if rate else None
+        self.shared_rate: SharedRate | None = None
+        self._rate: RollingLimit | SharedRate | None = RollingLimit(rate) if rate else None
         """Counts attempts."""
         self._pace = Pace()
         self._is_slowed = False
@@ -163,6 +179,11 @@ class Rates:
         return self._pace.is_active and self._pace.paused_until > self.clock.now()
 
     @property
+    def is_slowed(self) -> bool:
+        """Whether mails are spaced, as the vendor has signalled that they come too fast."""
+        return self._pace.is_active
+
+    @property
     def is_limited(self) -> bool:
         """Whether there is anything to compute; without a limit each mail is spared that."""
         return bool(self._rate or self.quota or self._pace.is_active or self._is_slowed or self.suspended_until)
@@ -173,6 +194,12 @@ class Rates:
         if self.quota and self.quota.left(now) <= in_flight:
             return inf
         return max(self._pace.ready_at(now), self._rate.ready_at(now) if self._rate else now)
+
+    def share_rate(self, provider: str, counts: SharedCounts) -> None:
+        """Keep to the rate together with the other processes."""
+        if self._rate:
+            rate = Rate(self._rate.limit, self._rate.seconds)
+            self._rate = self.shared_rate = SharedRate(provider, rate, counts, self.clock)
 
     def take(self) -> None:
         """Count an attempt."""

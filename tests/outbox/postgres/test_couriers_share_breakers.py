@@ -59,7 +59,7 @@ class Process:
     def __init__(self, outbox: Any, clock: FakeClock, main: Switched) -> None:
         self.clock, self.outbox = clock, outbox
         self.exchanges = Watched(outbox.shared.breakers)
-        outbox.shared = SimpleNamespace(breakers=self.exchanges)
+        outbox.shared = SimpleNamespace(breakers=self.exchanges, counts=outbox.shared.counts)
         self.main, self.backup = main, ScriptedProvider()
         providers = {"main": self.main, "backup": self.backup}
         self.channels = {name: Channel(one, RatedLimiter(10, Rates(clock)), SENDER) for name, one in providers.items()}
