@@ -16,6 +16,7 @@ from mailroom.errors import Misconfigured, SendingError, Unavailable
 from mailroom.message import Email, Receipt
 from mailroom.metrics import Metrics
 from mailroom.outbox.shared import Observation, OpenBreaker, SharedBreakers
+from mailroom.providers import Rate
 from tests.clock import FakeClock, settle
 from tests.courier.parts import SENDER, PlainRenderer, ScriptedProvider, message
 from tests.outbox.postgres.conftest import Open
@@ -54,15 +55,16 @@ class Watched:
 
 
 class Process:
-    """A courier with two providers, on an outbox of its own."""
+    """A courier with two providers, on an outbox of its own; the first one may have a rate and a quota."""
 
-    def __init__(self, outbox: Any, clock: FakeClock, main: Switched) -> None:
+    def __init__(self, outbox: Any, clock: FakeClock, main: Switched, **limits: Rate) -> None:
         self.clock, self.outbox = clock, outbox
         self.exchanges = Watched(outbox.shared.breakers)
         outbox.shared = SimpleNamespace(breakers=self.exchanges, counts=outbox.shared.counts)
         self.main, self.backup = main, ScriptedProvider()
         providers = {"main": self.main, "backup": self.backup}
-        self.channels = {name: Channel(one, RatedLimiter(10, Rates(clock)), SENDER) for name, one in providers.items()}
+        rates = {"main": Rates(clock, **limits), "backup": Rates(clock)}
+        self.channels = {name: Channel(one, RatedLimiter(10, rates[name]), SENDER) for name, one in providers.items()}
         self.courier = Courier(
             outbox=outbox,
             renderer=PlainRenderer(),
@@ -123,8 +125,8 @@ async def start(open_outbox: Open, clock: FakeClock) -> AsyncIterator[Callable[.
     """Start a process; ended after the test."""
     async with AsyncExitStack() as stack:
 
-        async def started(main: Switched | None = None) -> Process:
-            process = Process(await open_outbox(), clock, main or Switched())
+        async def started(main: Switched | None = None, **limits: Rate) -> Process:
+            process = Process(await open_outbox(), clock, main or Switched(), **limits)
             await process.courier.start()
             stack.push_async_callback(process.courier.drain, 1)
             return process
