@@ -179,10 +179,10 @@ class Courier:
         Cancelled deliveries stay leased; the next process takes them over.
         """
         await self._stop()
-        under_way = list(self._deliveries.values())
-        if under_way:
+        if under_way := list(self._deliveries.values()):
             await asyncio.wait(under_way, timeout=seconds)
             await cancel(under_way)
+        await self._monitor.finish()
 
     async def _stop(self) -> None:
         """Start no more attempts; what waits for a permit returns to the outbox."""

@@ -64,6 +64,11 @@ class Monitor:
                 await channel.restore_quota(name, self._outbox)
         await self._check_progress()
 
+    async def finish(self) -> None:
+        """Tell other processes what was accepted here last."""
+        if self._quotas:
+            await self._quotas.exchange()
+
     def jobs(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Return coroutines that run until they are cancelled, by name."""
         jobs = {

@@ -121,16 +121,15 @@ class Pace:
 
     def slow_down(self, now: Instant, retry_after: float | None) -> None:
         """Follow a signal of the vendor: send nothing for `retry_after` seconds, then at half the rate."""
-        self.is_active = True
         self.paused_until = max(self.paused_until, now + min(retry_after or 0.0, LONGEST_PAUSE_SECONDS))
-        if now - self._signal_at < _SIGNAL_SECONDS:
-            return
-        sent = sum(at > now - 1 for at in self._recent)
-        too_fast = min(self.per_second(now), max(sent, 1))
-        self._enough = max(self._enough, 2 * too_fast)
-        self._per_second = max(too_fast / 2, _SLOWEST)
-        self._changed_at = self._signal_at = now
-        self._next_at = max(self._next_at, now + 1 / self._per_second)
+        if now - self._signal_at >= _SIGNAL_SECONDS:
+            sent = sum(at > now - 1 for at in self._recent)
+            too_fast = min(self.per_second(now), max(sent, 1))
+            self._enough = max(self._enough, 2 * too_fast)
+            self._per_second = max(too_fast / 2, _SLOWEST)
+            self._changed_at = self._signal_at = now
+            self._next_at = max(self._next_at, now + 1 / self._per_second)
+        self.is_active = True
 
 
 class LimitChange(Enum):

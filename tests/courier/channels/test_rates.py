@@ -90,6 +90,19 @@ def test_a_signal_halves_the_rate_that_was_too_fast() -> None:
     assert pace.per_second(now + 1.5) < 6
 
 
+def test_after_the_first_signal_mails_are_spaced() -> None:
+    """Not only after the second one."""
+    pace = Pace()
+    for number in range(10):
+        pace.take(START + number / 10)
+    pace.slow_down(START + 1, None)
+    times = [START + 1]
+    for _ in range(5):
+        times.append(pace.ready_at(times[-1]))
+        pace.take(times[-1])
+    assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([1 / pace.per_second(START + 2)] * 5)
+
+
 def test_the_rate_grows_step_by_step_until_there_is_no_limit() -> None:
     pace = Pace()
     for number in range(16):

@@ -1,5 +1,6 @@
 """A quota that several processes keep to together: each knows within a second what the others have sent."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import cast
 
@@ -35,6 +36,7 @@ class History:
         """Return time and number for each slice."""
         assert (provider, slice_seconds > 0) == ("main", True)
         self.reads += 1
+        await asyncio.sleep(0)  # others may read it, too
         if self.is_broken:
             raise OutboxError("the outbox cannot be read")
         return [(at, count) for at, count in self._accepted if at >= since]
@@ -121,8 +123,7 @@ async def test_the_next_process_counts_what_those_before_have_sent(clock: FakeCl
 async def test_processes_that_start_together_count_the_history_once(clock: FakeClock, counts: CountsInMemory) -> None:
     """As after a copy from SQLite. Mails that are older than the period do not count."""
     processes = [Process(clock, counts, History((START - 2 * DAY, 9), (START - 7200, 5), (START, 2))) for _ in range(3)]
-    for one in processes:
-        await one.exchange()
+    await asyncio.gather(*(one.exchange() for one in processes))
     for one in processes:
         await one.exchange()
     assert [one.used for one in processes] == [7, 7, 7]
@@ -162,6 +163,22 @@ async def test_nothing_is_lost_while_the_outbox_refuses(clock: FakeClock, counts
     await clock.advance(60)
     await other.exchange()
     assert other.used == 9
+
+
+async def test_after_an_outage_the_whole_period_is_read_at_once(clock: FakeClock, counts: CountsInMemory) -> None:
+    """The others may have gone on meanwhile, if only this process was cut off."""
+    one, other = (Process(clock, counts, quota=Rate(100, 60.0)) for _ in range(2))
+    other.accept(1)
+    for process in (other, one):
+        await process.exchange()
+    counts.is_broken = True
+    await one.exchange()
+    counts.is_broken = False
+    other.accept(2)
+    await other.exchange()
+    await clock.advance(10)
+    await one.exchange()
+    assert one.used == 3
 
 
 async def test_only_the_last_slices_are_read_each_second(clock: FakeClock, counts: CountsInMemory) -> None:

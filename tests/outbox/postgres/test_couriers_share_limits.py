@@ -75,6 +75,16 @@ async def test_two_processes_send_no_more_than_the_quota(start: Start, clock: Fa
     assert (one.main.sent.qsize(), later.main.sent.qsize()) == (6, 0)
 
 
+async def test_a_process_that_ends_tells_what_it_has_sent_last(start: Start) -> None:  # noqa: F811 - the fixture
+    """The one that replaces it counts it."""
+    before = await start(quota=Rate(10, DAY))
+    for _ in range(3):
+        await before.send()
+    await before.courier.drain(20)
+    after = await start(quota=Rate(10, DAY))
+    assert after.channels["main"].rates.quota_left == 7
+
+
 async def test_processes_that_start_together_count_what_was_sent_before(
     start: Start,
     clock: FakeClock,
