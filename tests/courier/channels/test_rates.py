@@ -100,7 +100,9 @@ def test_after_the_first_signal_mails_are_spaced() -> None:
     for _ in range(5):
         times.append(pace.ready_at(times[-1]))
         pace.take(times[-1])
-    assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([1 / pace.per_second(START + 2)] * 5)
+    assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx(
+        [1 / pace.per_second(START + 2)] * 5
+    )
 
 
 def test_the_rate_grows_step_by_step_until_there_is_no_limit() -> None:

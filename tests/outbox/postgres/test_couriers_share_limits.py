@@ -30,7 +30,10 @@ class Timed(Switched):
 
 
 async def pass_slowly(clock: FakeClock, processes: list[Process], seconds: float) -> None:
-    """Let time pass in small steps; in each of them everything is fetched that can be."""
+    """Let time pass in small steps; in each of them everything is fetched that can be.
+
+    So a mail is sent up to a step after its token was taken.
+    """
     limiters = [one.channels["main"].limiter for one in processes]
     for _ in range(round(seconds / 0.05)):
         await clock.advance(0.05)
@@ -51,7 +54,7 @@ async def test_two_processes_send_no_faster_than_the_rate(start: Start, clock: F
     await one.courier.accept(code)
     await pass_slowly(clock, [one, other], 4.5)
     assert len(main.times) == 17
-    assert most_in_a_period([at for at, _ in main.times], 1.0) == 5
+    assert most_in_a_period([at for at, _ in main.times], 0.94) == 5
     assert code.id in [email.id for _, email in main.times[5:10]]
     assert one.backup.sent.empty()
 
@@ -75,11 +78,12 @@ async def test_two_processes_send_no_more_than_the_quota(start: Start, clock: Fa
     assert (one.main.sent.qsize(), later.main.sent.qsize()) == (6, 0)
 
 
-async def test_a_process_that_ends_tells_what_it_has_sent_last(start: Start) -> None:  # noqa: F811 - the fixture
+async def test_a_process_that_ends_tells_what_it_has_sent_last(start: Start) -> None:
     """The one that replaces it counts it."""
     before = await start(quota=Rate(10, DAY))
     for _ in range(3):
         await before.send()
+    await until(lambda: before.main.sent.qsize() == 3)
     await before.courier.drain(20)
     after = await start(quota=Rate(10, DAY))
     assert after.channels["main"].rates.quota_left == 7
@@ -94,9 +98,7 @@ async def test_processes_that_start_together_count_what_was_sent_before(
     before = await start()
     for _ in range(3):
         await before.send()
-    async with asyncio.timeout(20):
-        for _ in range(3):
-            await before.main.sent.get()
+    await until(lambda: before.main.sent.qsize() == 3)
     await before.courier.drain(20)
     assert postgres.psql("SELECT sum(count) FROM mailroom.counts").strip() == ""
     processes = await asyncio.gather(*(start(quota=Rate(10, DAY)) for _ in range(3)))
