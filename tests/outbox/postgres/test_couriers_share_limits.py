@@ -30,7 +30,7 @@ class Timed(Switched):
 
 
 async def pass_slowly(clock: FakeClock, processes: list[Process], seconds: float) -> None:
-    """Let time pass in small steps; in each of them everything is fetched that can be.
+    """Let time pass in small steps; in each of them everything is fetched and sent that can be.
 
     So a mail is sent up to a step after its token was taken.
     """
@@ -38,7 +38,7 @@ async def pass_slowly(clock: FakeClock, processes: list[Process], seconds: float
     for _ in range(round(seconds / 0.05)):
         await clock.advance(0.05)
         await settle()
-        await until(lambda: all(limiter._fetching is None for limiter in limiters))
+        await until(lambda: all(limiter._fetching is None and not limiter._used for limiter in limiters))
 
 
 async def test_two_processes_send_no_faster_than_the_rate(start: Start, clock: FakeClock) -> None:
