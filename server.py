@@ -95,11 +95,13 @@ async def build(
 ) -> Parts:
     """Open the outbox and connect the parts. Raises OutboxError or SealBroken; `wait_seconds` is that of `open`."""
     settings, clock = prepared.settings, prepared.clock
+    listen_url = settings.database_listen_url
     outbox = await open_outbox(
         settings.database_url,
         secret_keys=_secret_keys(settings),
         clock=clock,
         wait_seconds=wait_seconds,
+        listen_url=listen_url.get_secret_value() if listen_url else None,
         recipient_limit=settings.limits.recipient,
         event_limit=settings.webhook.event_limit,
     )

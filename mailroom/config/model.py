@@ -226,6 +226,10 @@ class Settings(Section):
         description="the outbox: a file on this machine, or for any number of machines "
         "`postgresql://user:password@host/database?sslmode=verify-full` (docs/postgresql.md)",
     )
+    database_listen_url: Secret | None = Field(
+        None,
+        description="the same PostgreSQL without the PgBouncer of `database_url`, so that processes wake each other",
+    )
     secret_key: Secrets = Field(
         description="encrypts the outbox (see `mailroom keygen`); of several the first encrypts, all decrypt (rotation)"
     )
