@@ -175,7 +175,11 @@ class Webhook(Section):
 
 
 class Limits(Section):
-    """How many codes are accepted in a sliding window; beyond a limit `POST /email` answers 429."""
+    """How many codes are accepted in a sliding window; beyond a limit `POST /email` answers 429.
+
+    On PostgreSQL all processes together keep to them. They tell each other once a second what they have accepted, so
+    they may exceed a limit, except that of `recipient`, by what they accept in a second.
+    """
 
     recipient: Limit = Field(
         RateLimit(50, 600),
