@@ -175,11 +175,7 @@ class Webhook(Section):
 
 
 class Limits(Section):
-    """How many codes are accepted in a sliding window; beyond a limit `POST /email` answers 429.
-
-    On PostgreSQL all processes together keep to them. They tell each other once a second what they have accepted, so
-    they may exceed a limit, except that of `recipient`, by what they accept in a second.
-    """
+    """How many codes all processes accept in a sliding window; beyond a limit `POST /email` answers 429."""
 
     recipient: Limit = Field(
         RateLimit(50, 600),
@@ -188,7 +184,8 @@ class Limits(Section):
     ip: Limit = Field(
         None,
         description="for one end user's address as Logto reports it (IPv6: its /64 network), which can be a whole "
-        "company's; without a limit a WARNING from 500 in 10 minutes on",
+        "company's; without a limit a WARNING from 500 in 10 minutes on. On PostgreSQL several processes may exceed this "
+        "limit and the next two by what they accept in a second",
     )
     recipient_domain: Limit = Field(
         None, description="for one domain of recipients; without a limit a WARNING from 5,000 in 10 minutes on"

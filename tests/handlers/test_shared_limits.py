@@ -61,12 +61,12 @@ def _process(clock: FakeClock, counts: MemoryCounts, **limits: str) -> CodeLimit
     return CodeLimits(Limits.model_validate(limits), clock, Metrics(), shared)
 
 
-def _accepted(process: CodeLimits, codes: int, **fields: str) -> int:
+def _accepted(process: CodeLimits, codes: int, ip: str = "203.0.113.7") -> int:
     """Return how many of so many codes a process accepts."""
     accepted = 0
     for _ in range(codes):
         try:
-            process.check(message(**{"ip": "203.0.113.7", **fields}))
+            process.check(message(ip=ip))
         except LimitExceeded:
             continue
         accepted += 1
