@@ -1,5 +1,6 @@
 """Observes the codes per end user's address, per recipients' domain and in total, and limits them if that is set."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import AddressValueError, IPv6Address, IPv6Network
@@ -58,10 +59,11 @@ class WindowCounts:
         """Count an occurrence, and return how often this value occurred."""
         if now >= self._ends:
             self._begin_window(now)
-        count = self._current[value] = self._current.get(value, 0) + 1
-        if count == 1:
-            _forget_rare(self._current)
-        if self._last and (before := self._last.get(value)):
+        current = self._current
+        count = current[value] = current.get(value, 0) + 1
+        if len(current) > _MOST_VALUES:
+            _forget_rare(current)
+        if before := self._last.get(value):
             return count + self._of_last(before, now)
         return count
 
@@ -76,8 +78,8 @@ class WindowCounts:
 
     def _begin_window(self, now: Instant) -> None:
         """Begin the window that this moment is in, unless it has begun."""
-        number = int(now // self._seconds)
-        if number != self._number:
+        if now >= self._ends:
+            number = int(now // self._seconds)
             self._last, self._current = self._current if number == self._number + 1 else {}, {}
             self._number, self._ends = number, (number + 1) * self._seconds
 
@@ -97,7 +99,8 @@ class SharedWindowCounts(WindowCounts):
         count = super().add(value, now)
         slice_ = Slice(self._prefix + value, self._number)
         self._unsent[slice_] = self._unsent.get(slice_, 0) + 1
-        _forget_rare(self._unsent)
+        if len(self._unsent) > _MOST_VALUES:
+            _forget_rare(self._unsent)
         return count
 
     async def exchange(self, now: Instant) -> None:
@@ -121,7 +124,8 @@ class SharedWindowCounts(WindowCounts):
         if count and slice_.number in windows:
             window = windows[slice_.number]
             window[slice_.what.removeprefix(self._prefix)] = count
-            _forget_rare(window)
+            if len(window) > _MOST_VALUES:
+                _forget_rare(window)
 
 
 @dataclass(slots=True)
@@ -133,6 +137,14 @@ class _Observation:
     warn_at: Instant = 0.0
 
 
+def _observation(setting: str, limit: RateLimit | None, shared: Shared | None) -> _Observation:
+    if not limit:
+        limit = _OBSERVED[setting]
+        return _Observation(setting, limit, False, WindowCounts(limit.seconds))
+    counts = SharedWindowCounts(shared.counts, setting, limit.seconds) if shared else WindowCounts(limit.seconds)
+    return _Observation(setting, limit, True, counts)
+
+
 class CodeLimits:
     """The limits but that of the recipient, which the outbox counts.
 
@@ -142,18 +154,13 @@ class CodeLimits:
 
     def __init__(self, limits: Limits, clock: Clock, metrics: Metrics, shared: Shared | None = None) -> None:
         self._clock = clock
-        self._observations = []
-        self._shared_counts = []
-        for setting, observed in _OBSERVED.items():
-            limit: RateLimit | None = getattr(limits, setting)
-            counts = WindowCounts((limit or observed).seconds)
-            if limit and shared:
-                counts = SharedWindowCounts(shared.counts, setting, limit.seconds)
-                self._shared_counts.append(counts)
-            observation = _Observation(setting, limit or observed, limit is not None, counts)
-            self._observations.append(observation)
-            metrics.busiest_codes.labels(setting).set_function(partial(self._busiest, observation))
-        self._is_enforced = any(one.is_enforced for one in self._observations)
+        self._ip, self._domain, self._total = observations = [
+            _observation(setting, getattr(limits, setting), shared) for setting in _OBSERVED
+        ]
+        self._is_enforced = any(one.is_enforced for one in observations)
+        self._shared_counts = [one.counts for one in observations if isinstance(one.counts, SharedWindowCounts)]
+        for one in observations:
+            metrics.busiest_codes.labels(one.setting).set_function(partial(self._busiest, one))
 
     async def share(self) -> None:
         """Exchange with the other processes once a second until this is cancelled, if there is anything to share."""
@@ -170,15 +177,16 @@ class CodeLimits:
         if not message.is_code:
             return
         now = self._clock.now()
-        values = (_network(message.ip), message.recipient.rpartition("@")[2].lower(), "all")
+        domain = message.recipient.rpartition("@")[2].lower()
+        observed = ((self._ip, _network(message.ip)), (self._domain, domain), (self._total, "all"))
         if self._is_enforced:
-            self._enforce(values, now)
-        for one, value in zip(self._observations, values, strict=True):
+            self._enforce(observed, now)
+        for one, value in observed:
             if value and (count := one.counts.add(value, now)) > one.limit.count:
                 self._warn(one, value, count, now)
 
-    def _enforce(self, values: tuple[str, ...], now: Instant) -> None:
-        for one, value in zip(self._observations, values, strict=True):
+    def _enforce(self, observed: Iterable[tuple[_Observation, str]], now: Instant) -> None:
+        for one, value in observed:
             if one.is_enforced and value and one.counts.count(value, now) >= one.limit.count:
                 self._warn(one, value, one.limit.count, now)
                 raise LimitExceeded(one.setting, retry_after=ceil(one.limit.seconds - now % one.limit.seconds))
@@ -200,11 +208,9 @@ class CodeLimits:
 
 
 def _forget_rare(counts: dict[Any, int]) -> None:
-    """Forget the rarer half of too many values."""
-    if len(counts) > _MOST_VALUES:
-        rarest_first = sorted(counts, key=counts.__getitem__)
-        for value in rarest_first[: len(counts) - _MOST_VALUES // 2]:
-            del counts[value]
+    """Forget the rarer half of the values."""
+    for value in sorted(counts, key=counts.__getitem__)[: len(counts) // 2]:
+        del counts[value]
 
 
 def _network(ip: str | None) -> str:

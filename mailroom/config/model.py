@@ -184,8 +184,8 @@ class Limits(Section):
     ip: Limit = Field(
         None,
         description="for one end user's address as Logto reports it (IPv6: its /64 network), which can be a whole "
-        "company's; without a limit a WARNING from 500 in 10 minutes on. On PostgreSQL several processes may exceed this "
-        "limit and the next two by what they accept in a second",
+        "company's; without a limit a WARNING from 500 in 10 minutes on. On PostgreSQL processes may exceed this limit "
+        "and the next two by what they accept in a second",
     )
     recipient_domain: Limit = Field(
         None, description="for one domain of recipients; without a limit a WARNING from 5,000 in 10 minutes on"

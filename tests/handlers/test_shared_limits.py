@@ -186,7 +186,7 @@ async def test_a_process_that_has_no_others_exchanges_nothing(clock: FakeClock) 
     """On SQLite: nothing is remembered for it, and no job runs."""
     alone = CodeLimits(Limits.model_validate({"ip": "9/10m", "total": "9/10m"}), clock, Metrics())
     assert _accepted(alone, 20) == 9
-    assert not any(isinstance(one.counts, SharedWindowCounts) for one in alone._observations)
+    assert not any(isinstance(one.counts, SharedWindowCounts) for one in (alone._ip, alone._domain, alone._total))
     await alone.share()  # returns
 
 
