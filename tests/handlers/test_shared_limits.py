@@ -40,7 +40,7 @@ class MemoryCounts:
             raise CannotKeep("the database is away")
         self.calls.append(counts)
         self.sums.update(counts)
-        self.until.update(dict.fromkeys(counts, until))
+        self.until = {one: until for one, count in counts.items() if count} | self.until
         if self.meanwhile:
             _accepted(self.meanwhile, 1)
         return {one: self.sums[one] for one in counts}
@@ -94,15 +94,16 @@ async def test_two_processes_accept_no_more_than_the_limit(
 async def test_what_is_counted_while_an_exchange_waits_is_neither_lost_nor_sent_twice(
     clock: FakeClock, counts: MemoryCounts
 ) -> None:
-    one = _process(clock, counts, total="100/10m")
+    one = _process(clock, counts, total="5/10m")
     assert _accepted(one, 3) == 3
     counts.meanwhile = one
     await one.exchange()
     assert sum(counts.sums.values()) == 3
     counts.meanwhile = None
+    assert _accepted(one, 9) == 1
     await one.exchange()
-    assert sum(counts.sums.values()) == 4
-    assert _accepted(one, 200) == 96
+    assert sum(counts.sums.values()) == 5
+    assert _accepted(one, 9) == 0
 
 
 async def test_a_value_that_is_not_the_others_is_not_limited(clock: FakeClock, counts: MemoryCounts) -> None:
@@ -225,3 +226,17 @@ async def test_a_flood_of_values_is_sent_in_bounded_steps_and_memory(clock: Fake
         assert len(shared._current) <= 10_000
     assert len(counts.calls) <= 10
     assert counts.sums[Slice("limits.ip:203.0.113.7", int(WINDOW // 600))] == 300
+
+
+async def test_sums_of_forgotten_values_take_bounded_memory_too(clock: FakeClock, counts: MemoryCounts) -> None:
+    one = _process(clock, counts, ip="100000/10m")
+    shared = one._shared_counts[0]
+    for value in range(6_000):
+        _accepted(one, 2, ip=f"busy{value}")
+    while shared._unsent:
+        await one.exchange()
+    for value in range(9_000):
+        _accepted(one, 1, ip=f"rare{value}")
+    while shared._unsent:
+        await one.exchange()
+        assert len(shared._current) <= 10_000
