@@ -31,6 +31,7 @@ import uvloop
 from starlette.types import Receive, Scope, Send
 
 from handlers import application
+from handlers.code_limits import CodeLimits
 from handlers.health import Readiness
 from handlers.lifecycle import ListenError, PortTaken, Server, Shutdown, adopt_socket, bind_socket, wait_first
 from handlers.dev_only import development_banner
@@ -40,6 +41,7 @@ from mailroom.lint.changed_templates import watch_templates
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.clock import Clock, SystemClock
 from mailroom.courier import Courier, Channel, RatedLimiter, Rates, Routes
+from mailroom.courier.maintenance import cancel
 from mailroom.errors import MailroomError, SealBroken, SettingsError
 from mailroom.message import TEMPLATES
 from mailroom.metrics import Metrics
@@ -95,11 +97,13 @@ async def build(
 ) -> Parts:
     """Open the outbox and connect the parts. Raises OutboxError or SealBroken; `wait_seconds` is that of `open`."""
     settings, clock = prepared.settings, prepared.clock
+    listen_url = settings.database_listen_url
     outbox = await open_outbox(
         settings.database_url,
         secret_keys=_secret_keys(settings),
         clock=clock,
         wait_seconds=wait_seconds,
+        listen_url=listen_url.get_secret_value() if listen_url else None,
         recipient_limit=settings.limits.recipient,
         event_limit=settings.webhook.event_limit,
     )
@@ -157,10 +161,12 @@ class Startup:
             metrics=prepared.metrics,
             readiness=readiness,
         )
+        limits = partial(CodeLimits, prepared.settings.limits, prepared.clock, prepared.metrics)
         unopened: Any = UnavailableOutbox()
-        self._app = endpoints(acceptor=unopened, outbox=unopened)
+        self._app = endpoints(acceptor=unopened, outbox=unopened, limits=limits())
         self._is_failing = asyncio.Event()
         self._parts: Parts | None = None
+        self._sharing: asyncio.Task[None] | None = None
 
         async def open_and_start() -> None:
             self._parts = parts = await open_with_retry(
@@ -171,7 +177,9 @@ class Startup:
             )
             on_open()
             await parts.courier.start()
-            self._app = endpoints(acceptor=parts.courier, outbox=parts.outbox)
+            shared_limits = limits(parts.outbox.shared)
+            self._sharing = asyncio.create_task(shared_limits.share(), name="limits")
+            self._app = endpoints(acceptor=parts.courier, outbox=parts.outbox, limits=shared_limits)
             readiness.started = True
             gc.collect()
             gc.freeze()
@@ -197,6 +205,8 @@ class Startup:
         """Close all parts. Raises the error for which the outbox could not be opened."""
         self._task.cancel()
         await asyncio.wait((self._task,))
+        if self._sharing:
+            await cancel((self._sharing,))
         if self._parts:
             await self._parts.courier.drain(seconds_left)
             await self._parts.outbox.close()  # the next process waits for it

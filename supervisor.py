@@ -8,12 +8,11 @@ socket whose descriptor is in SUPERVISOR_FD. Parent and child send each other li
     child → parent    `listening`, with its sockets. `warm 8.0 4`: everything but the outbox is prepared; a shutdown
                       takes at most 8 s, and 4 children are to serve. `serving`: it responds to requests
 
-One child leads: when it serves, the others are started. SIGHUP starts the next one; when that is prepared, those that
-serve get SIGTERM, drain, and release the outbox. If the next child exits before, they continue. A child that dies is
-replaced, after a growing pause. SIGTERM
-and SIGINT are passed on; the parent then exits with the child's exit code. It also exits when its first child exits
-before it served, or any child with the code for wrong settings. When the parent dies, its children read the end of the
-socket.
+One child leads: when it serves, the others are started; when it dies, another that serves leads. SIGHUP starts the next
+one; when that is prepared, those that serve get SIGTERM, drain, and release the outbox. If the next child exits before,
+they continue. A child that dies is replaced, after a growing pause. SIGTERM and SIGINT are passed on; then the parent
+exits with the child's exit code. It also exits when its first child exits before it served, and when any child exits
+with the code for wrong settings while none serves. When the parent dies, its children read the end of the socket.
 """
 
 import contextlib
@@ -92,11 +91,8 @@ class _Child:
         for number in _IGNORED_AT_FIRST:
             signal.signal(number, signal.SIG_IGN)
         try:
-            self.pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, *sys.orig_argv[1:]],
-                {**os.environ, _VARIABLE: str(childs_end.fileno())},
-            )
+            environ = {**os.environ, _VARIABLE: str(childs_end.fileno())}
+            self.pid = os.posix_spawn(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
         finally:
             for number in _IGNORED_AT_FIRST:
                 signal.signal(number, _record_signal)
@@ -255,6 +251,10 @@ class Supervisor:
         if self._is_ending:
             shell_code = code if code >= 0 else 128 - code  # as shells report signals
             self._exit_code = 0 if child.is_discarded else shell_code
+        elif heir := next((one for one in self._beside if one.state == "serving"), None):
+            self._serving = heir
+            self._beside.remove(heir)
+            self._start_beside_at = self._pause_after(child, code)
         elif self._next:
             self._end_beside()
             self._serving, self._next = self._next, None

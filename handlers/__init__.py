@@ -28,6 +28,7 @@ def application(
     entropy: Callable[[int], bytes],
     metrics: Metrics,
     readiness: Readiness,
+    limits: CodeLimits,
 ) -> ASGIApp:
     """Return all endpoints as one app."""
     health = HealthEndpoints(settings=settings, outbox=outbox, clock=clock, metrics=metrics, readiness=readiness)
@@ -44,7 +45,7 @@ def application(
             clock=clock,
             entropy=entropy,
             metrics=metrics.endpoint("email"),
-            limits=CodeLimits(settings.limits, clock, metrics),
+            limits=limits,
         )
         webhook = WebhookEndpoint(
             settings=settings,

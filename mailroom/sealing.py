@@ -72,6 +72,16 @@ class SecretStore(Protocol):
         """Store a secret in place of the last one of this name; durable when this returns. Raises OutboxError."""
 
 
+class EntityStore(SecretStore, Protocol):
+    """Stores also what is known of users and organizations, by keyed hashes of their ids."""
+
+    async def get_entities(self, kind: str, ids: Sequence[str]) -> list[str | None]:
+        """Return what is stored of each, in this order; None: nothing is. Raises OutboxError, SealBroken."""
+
+    async def put_entity(self, kind: str, id: str, text: str) -> None:  # noqa: A002 - the usual word
+        """Store a text in place of the last one of this entity; durable when this returns. Raises OutboxError."""
+
+
 class Seal:
     """Encrypts the value of a row's column, and hashes values; a few microseconds each. Thread-safe."""
 

@@ -168,13 +168,35 @@ async def test_sighup_replaces_all_children_by_as_many_as_are_wanted_now(tmp_pat
         assert one.ask() in new | old
 
 
-async def test_wrong_settings_of_the_one_that_leads_end_all(tmp_path: Path) -> None:
+async def test_wrong_settings_end_none_that_serve(tmp_path: Path) -> None:
+    """Whichever dies: starting another one is tried until the settings are right; a reload then replaces both."""
     async with running(tmp_path, "serve 2") as one:
         [(leader, _), (other, _)] = await one.notes_with("serving", 2)
         one.behave("exit 2")
         os.kill(leader, signal.SIGKILL)
+        died = await one.logged("process.died", 4)
+        assert [line["exit_code"] for line in died[1:]] == [supervisor.EXIT_SETTINGS] * 3
+        assert died[2]["replaced_after_seconds"] < died[3]["replaced_after_seconds"]
+        one.signal(signal.SIGHUP)
+        await one.logged("reload.failed")
+        assert one.ask() == other
+        assert (other, "SIGTERM") not in one.notes()
+        one.behave("serve 2")
+        (third, _) = (await one.notes_with("serving", 3))[-1]
+        assert one.ask() in {other, third}
+        one.signal(signal.SIGHUP)
+        await one.notes_with("serving", 5)
+        assert {(other, "SIGTERM"), (third, "SIGTERM")} <= set(one.notes())
+
+
+async def test_wrong_settings_end_all_once_none_serves(tmp_path: Path) -> None:
+    async with running(tmp_path, "serve 2") as one:
+        [(leader, _), (other, _)] = await one.notes_with("serving", 2)
+        one.behave("exit 2")
+        os.kill(leader, signal.SIGKILL)
+        await one.logged("process.died", 2)
+        os.kill(other, signal.SIGKILL)
         assert await one.ended() == supervisor.EXIT_SETTINGS
-        assert (other, "SIGTERM") in one.notes()
 
 
 async def test_a_next_child_that_fails_changes_nothing_and_is_logged(tmp_path: Path) -> None:

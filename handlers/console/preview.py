@@ -25,7 +25,7 @@ from starlette.routing import Route
 from handlers import request_body
 from handlers.responses import RequestError
 from mailroom.address import usable
-from mailroom.errors import RenderingError, SendingError
+from mailroom.errors import LimitExceeded, RenderingError, SendingError
 from mailroom.lint import Finding
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.lint.samples import Sample, common_sample
@@ -147,6 +147,8 @@ class Preview:
             receipt = await self._sender.send(
                 self._context, fields["kind"], fields["language"], payload, recipient=recipient, provider=provider
             )
+        except LimitExceeded:
+            return _error(429, "Too many mails were sent from this page. Please try again in a few minutes.")
         except (RenderingError, SendingError) as error:
             return _error(502, f"{provider} did not take it: {error}")
         log.info("preview.sent", provider=provider, kind=fields["kind"])

@@ -46,7 +46,13 @@ def preview_routes(
         domains = template_sources.sender_domains(settings)
         context = LintContext(renderer, settings.sender, settings.reply_to, domains)
         sender = PreviewSender(
-            settings.providers, clock=clock, entropy=entropy, secrets=outbox.secrets, catcher=outbox.captured
+            settings.providers,
+            clock=clock,
+            entropy=entropy,
+            secrets=outbox.secrets,
+            catcher=outbox.captured,
+            overrides=settings.overrides,
+            limit=settings.limits.recipient,
         )
         return Preview(context, sender, base=_BASE, chosen={"language": settings.default_locale})
 

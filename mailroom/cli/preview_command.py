@@ -79,7 +79,13 @@ def preview(
         from mailroom.preview.preview_send import PreviewSender  # noqa: PLC0415 - likewise
 
         secrets = ServerSecrets(cli, settings)
-        sender = PreviewSender(settings.providers, clock=SystemClock(), entropy=os.urandom, secrets=secrets)
+        sender = PreviewSender(
+            settings.providers,
+            clock=SystemClock(),
+            entropy=os.urandom,
+            secrets=secrets,
+            overrides=settings.overrides,
+        )
         selected = {"kind": kind, "language": tag, "sample": sample or ""}
         _serve(Preview(context, sender, refreshes=True, chosen=selected).app(), port)
         return

@@ -179,6 +179,10 @@ def _secrets(settings: Settings, *, dev: bool) -> Iterator[PathFault]:
 
 def _database(settings: Settings, environ: Mapping[str, str]) -> Iterator[PathFault]:
     url, path = settings.database_url, ("database_url",)
+    if settings.database_listen_url:
+        listen_url = settings.database_listen_url.get_secret_value()
+        for problem in database_url.find_listen_problems(listen_url):
+            yield ("database_listen_url",), problem
     if is_postgres(url):
         for problem in database_url.find_problems(url):
             yield path, problem

@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from mailroom.config.sources import did_you_mean
+from mailroom.outbox.by_url import is_postgres
 
 _SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SESSIONS: Final = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
@@ -33,6 +34,16 @@ def find_problems(url: str) -> Iterator[str]:
         if port and not port.isdecimal():
             yield "has a port that is no number; in user and password write : as %3A, / as %2F, @ as %40"
     yield from _option_problems(options)
+
+
+def find_listen_problems(url: str) -> Iterator[str]:
+    """Yield what is wrong with the URL on whose connection other processes wake this one."""
+    if not is_postgres(url):
+        yield "is no URL of a PostgreSQL: postgresql://user:password@host/database"
+    elif "pgbouncer" in dict(parse_qsl(urlsplit(url).query)):
+        yield "leads through a PgBouncer (pgbouncer=true), where no process can be woken: name the database's own host"
+    else:
+        yield from find_problems(url)
 
 
 def _option_problems(options: Mapping[str, str]) -> Iterator[str]:

@@ -175,7 +175,7 @@ class Webhook(Section):
 
 
 class Limits(Section):
-    """How many codes are accepted in a sliding window; beyond a limit `POST /email` answers 429."""
+    """How many codes all processes accept in a sliding window; beyond a limit `POST /email` answers 429."""
 
     recipient: Limit = Field(
         RateLimit(50, 600),
@@ -184,7 +184,8 @@ class Limits(Section):
     ip: Limit = Field(
         None,
         description="for one end user's address as Logto reports it (IPv6: its /64 network), which can be a whole "
-        "company's; without a limit a WARNING from 500 in 10 minutes on",
+        "company's; without a limit a WARNING from 500 in 10 minutes on. On PostgreSQL processes may exceed this limit "
+        "and the next two by what they accept in a second",
     )
     recipient_domain: Limit = Field(
         None, description="for one domain of recipients; without a limit a WARNING from 5,000 in 10 minutes on"
@@ -225,6 +226,10 @@ class Settings(Section):
         "sqlite:///data/mailroom.db",
         description="the outbox: a file on this machine, or for any number of machines "
         "`postgresql://user:password@host/database?sslmode=verify-full` (docs/postgresql.md)",
+    )
+    database_listen_url: Secret | None = Field(
+        None,
+        description="the same PostgreSQL without the PgBouncer of `database_url`, so that processes wake each other",
     )
     secret_key: Secrets = Field(
         description="encrypts the outbox (see `mailroom keygen`); of several the first encrypts, all decrypt (rotation)"

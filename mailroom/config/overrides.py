@@ -1,11 +1,12 @@
 """`[[overrides]]`: another sender, Reply-To or other providers for one application, organization or kind of mail."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mailroom.logto import INVITATION
-from mailroom.message import Message, id_in
+from mailroom.message import Address, Message, id_in
 from mailroom.providers import Mailbox
 
 
@@ -73,3 +74,16 @@ class Override(BaseModel):
         if self.sender is None and self.reply_to is None and self.providers is None:
             raise ValueError("overrides nothing: set from, reply_to or providers")
         return self
+
+
+def first_match(overrides: Sequence[Override], message: Message) -> Override | None:
+    """Return the override that applies to a message."""
+    return next((one for one in overrides if one.when.matches(message)), None)
+
+
+def senders(
+    overrides: Sequence[Override], message: Message, sender: Address, reply_to: Address | None
+) -> tuple[Address, Address | None]:
+    """Return From and Reply-To of a message; `sender` and `reply_to` are for messages without an override."""
+    override = first_match(overrides, message)
+    return (override and override.sender) or sender, (override and override.reply_to) or reply_to

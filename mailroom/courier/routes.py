@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mailroom.config.overrides import Override
+from mailroom.config.overrides import Override, first_match, senders
 from mailroom.message import Address, Attempt, Message, Outcome
 
 
@@ -17,7 +17,7 @@ class Routes:
 
     def providers(self, message: Message) -> tuple[str, ...]:
         """Return the providers for this message in the order of the settings."""
-        override = self._override(message)
+        override = first_match(self.overrides, message)
         return (override and override.providers) or self.by_template.get(message.template, self.default)
 
     def all(self) -> set[tuple[str, ...]]:
@@ -34,8 +34,7 @@ class Routes:
 
     def senders(self, message: Message, sender: Address, reply_to: Address | None) -> tuple[Address, Address | None]:
         """Return From and Reply-To of a message; `sender` and `reply_to` are for messages without an override."""
-        override = self._override(message)
-        return (override and override.sender) or sender, (override and override.reply_to) or reply_to
+        return senders(self.overrides, message, sender, reply_to)
 
     def order(self, message: Message, attempts: Sequence[Attempt]) -> tuple[str, ...]:
         """Return the providers in the order in which the next round tries them.
@@ -56,8 +55,3 @@ class Routes:
     def rounds(self, message: Message, attempts: Sequence[Attempt]) -> int:
         """Return how many rounds through the providers these attempts make, begun ones included."""
         return -(-len(attempts) // len(self.providers(message)))
-
-    def _override(self, message: Message) -> Override | None:
-        if not self.overrides:
-            return None
-        return next((one for one in self.overrides if one.when.matches(message)), None)

@@ -18,7 +18,7 @@ from mailroom.clock import Instant
 from mailroom.message import Attempt, Email, Message, Outcome, Priority, State
 from mailroom.outbox.captured_mails import CapturedMails
 from mailroom.outbox.shared import Shared
-from mailroom.sealing import SecretStore
+from mailroom.sealing import EntityStore
 
 REPEAT_SECONDS = 60.0
 """How long a repeated body is recognized."""
@@ -196,8 +196,8 @@ class Outbox(Protocol):
         """The mails of the `capture` provider."""
 
     @property
-    def secrets(self) -> SecretStore:
-        """The secrets that providers get while they run."""
+    def secrets(self) -> EntityStore:
+        """The secrets that providers get while they run, and what is known of users and organizations."""
 
     @property
     def shared(self) -> Shared | None:

@@ -41,12 +41,13 @@ async def open_outbox(
     secret_keys: Sequence[str],
     clock: Clock,
     wait_seconds: float | None,
+    listen_url: str | None = None,
     recipient_limit: RateLimit | None,
     event_limit: RateLimit | None,
 ) -> Outbox:
     """Open the outbox for serving; `wait_seconds` is how long to wait for another process that has the file.
 
-    Raises OutboxError, OutboxInUse and SealBroken.
+    `listen_url`: the way to PostgreSQL without a PgBouncer. Raises OutboxError, OutboxInUse and SealBroken.
     """
     options: dict[str, Any] = {
         "secret_keys": secret_keys,
@@ -59,7 +60,7 @@ async def open_outbox(
         require_asyncpg()
         from mailroom.outbox.postgres.postgres_engine import PostgresOutbox  # noqa: PLC0415 - takes 100 ms
 
-        return await PostgresOutbox.open(url, **options)
+        return await PostgresOutbox.open(url, listen_url=listen_url, **options)
     from mailroom.outbox.sqlite.engine import SqliteOutbox  # noqa: PLC0415 - likewise
 
     return await SqliteOutbox.open(sqlite_path(url), wait_seconds=wait_seconds, **options)

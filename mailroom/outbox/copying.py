@@ -129,11 +129,12 @@ _INSERT_PAUSED: Final = """
         ON CONFLICT DO NOTHING
 """
 _STORED: Final = "SELECT name, secret FROM secrets"
-# A server that runs on the target may have replaced a refresh token since.
+# One that a server of the target has replaced since differs from the last one copied, and is newer than the source's.
 _INSERT_STORED: Final = """
-    INSERT INTO mailroom.secrets (name, secret)
-    SELECT * FROM unnest($1::text[], $2::bytea[])
-        ON CONFLICT (name) DO UPDATE SET secret = excluded.secret WHERE NOT EXISTS (SELECT FROM mailroom.owners)
+    INSERT INTO mailroom.secrets (name, secret, copied)
+    SELECT name, secret, secret FROM unnest($1::text[], $2::bytea[]) AS row (name, secret)
+        ON CONFLICT (name) DO UPDATE SET secret = excluded.secret, copied = excluded.copied
+     WHERE secrets.secret = secrets.copied
 """
 
 

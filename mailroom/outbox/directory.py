@@ -6,10 +6,10 @@
         ...
     await directory.learn(event)                       # after the mails were stored
 
-The entries are sealed, and kept until `User.Deleted`.
+The entries are sealed, their ids hashed; they are kept until `User.Deleted` or `Organization.Deleted`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, Final
 
@@ -24,6 +24,9 @@ _USER_FIELDS: Final = ("id", "username", "name", "primaryEmail", "profile", "upd
 _PROFILE_FIELDS: Final = ("givenName", "locale")
 _ORGANIZATION_FIELDS: Final = ("id", "name", "branding")
 _ORGANIZATION_EVENTS: Final = ("Organization.Created", "Organization.Data.Updated")
+_ORGANIZATION_DELETED: Final = "Organization.Deleted"
+_DELETED: Final = ""
+"""Is stored of what was deleted: an event that comes late does not bring it back."""
 
 
 class Directory:
@@ -40,34 +43,37 @@ class Directory:
         """
         name = event.get("event")
         if name == USER_UPDATED and (user := _user(event)):
-            known = await self._recall("user", user["id"]) or {}
-            before = _email(known)
-            if before and before.casefold() != _email(user).casefold() and _is_newer(user, known):
-                return [{**event, PREVIOUS_EMAIL: before}]
+            for known in await self._recall("user", [user["id"]]):
+                before = _email(known)
+                if before and before.casefold() != _email(user).casefold() and _is_newer(user, known):
+                    return [{**event, PREVIOUS_EMAIL: before}]
         if name == MEMBERSHIP_UPDATED and isinstance(added := event.get("addedUserIds"), list):
-            organization = await self._recall("organization", event.get("organizationId"))
-            recalled = [await self._recall("user", id_) for id_ in added[:_MOST_MEMBERS]]
-            users = [user for user in recalled if user and _email(user)]
-            if organization and users:
-                return [{**event, "user": user, "organization": organization} for user in users]
+            organizations = await self._recall("organization", [event.get("organizationId")])
+            users = [user for user in await self._recall("user", added[:_MOST_MEMBERS]) if _email(user)]
+            if organizations and users:
+                return [{**event, "user": user, "organization": organizations[0]} for user in users]
         return [event]
 
     async def learn(self, event: Mapping[str, Any]) -> None:
         """Store the user or organization of an event, unless a newer one is stored; durable when this returns."""
+        name = event.get("event")
         if user := _user(event):
-            await self._learn_user(event.get("event"), user)
-        data = event.get("data")
-        if event.get("event") in _ORGANIZATION_EVENTS and isinstance(data, Mapping) and isinstance(data.get("id"), str):
-            await self._put("organization", data, _ORGANIZATION_FIELDS)
+            await self._learn_user(name, user)
+        organization, params = event.get("data"), event.get("params")
+        if name in _ORGANIZATION_EVENTS and isinstance(organization, Mapping) and _id(organization):
+            if await self._stored("organization", organization["id"]) != _DELETED:
+                await self._put("organization", organization, _ORGANIZATION_FIELDS)
+        elif name == _ORGANIZATION_DELETED and isinstance(params, Mapping) and (id_ := _id(params)):
+            await self._outbox.secrets.put_entity("organization", id_, _DELETED)
 
     async def _learn_user(self, name: object, user: Mapping[str, Any]) -> None:
-        stored = await self._outbox.secrets.get(_name("user", user["id"]))
-        if stored == "":  # deleted: an event that comes late does not bring the user back
+        stored = await self._stored("user", user["id"])
+        if stored == _DELETED:
             return
         known = msgspec.json.decode(stored, type=dict[str, Any]) if stored else None
         if name == USER_DELETED:
             if known:
-                await self._outbox.secrets.put(_name("user", user["id"]), "")
+                await self._outbox.secrets.put_entity("user", user["id"], _DELETED)
         elif known is None or (
             _is_newer(user, known)
             # Only `complete` compares addresses, and not of other events: these must not bring a new one before it.
@@ -79,15 +85,21 @@ class Directory:
         entry = {key: told.get(key) for key in fields}
         if isinstance(profile := entry.get("profile"), Mapping):
             entry["profile"] = {key: profile.get(key) for key in _PROFILE_FIELDS}
-        await self._outbox.secrets.put(_name(what, told["id"]), msgspec.json.encode(entry).decode())
+        await self._outbox.secrets.put_entity(what, told["id"], msgspec.json.encode(entry).decode())
 
-    async def _recall(self, what: str, id_: object) -> dict[str, Any] | None:
-        text = await self._outbox.secrets.get(_name(what, id_)) if isinstance(id_, str) else None
-        return msgspec.json.decode(text, type=dict[str, Any]) if text else None
+    async def _stored(self, what: str, id_: str) -> str | None:
+        (text,) = await self._outbox.secrets.get_entities(what, [id_])
+        return text
+
+    async def _recall(self, what: str, ids: Sequence[object]) -> list[dict[str, Any]]:
+        """Return those of them that are known, by one read."""
+        stored = await self._outbox.secrets.get_entities(what, [id_ for id_ in ids if isinstance(id_, str)])
+        return [msgspec.json.decode(text, type=dict[str, Any]) for text in stored if text]
 
 
-def _name(what: str, id_: str) -> str:
-    return f"directory {what} {id_}"
+def _id(told: Mapping[str, Any]) -> str:
+    id_ = told.get("id")
+    return id_ if isinstance(id_, str) else ""
 
 
 def _user(event: Mapping[str, Any]) -> Mapping[str, Any] | None:

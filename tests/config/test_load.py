@@ -509,12 +509,28 @@ def test_faults_in_the_url_of_a_database_are_named(url: str, complaint: str) -> 
     assert complaint in faults(environ=ENOUGH | {"DATABASE_URL": url})["DATABASE_URL"]
 
 
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("sqlite:///m.db", "no URL of a PostgreSQL"),
+        ("postgresql://h/d?pgbouncer=true", "no process can be woken"),
+        ("postgresql://h/d?sslmod=require", "did you mean sslmode?"),
+    ],
+)
+def test_faults_in_the_url_to_be_woken_by_are_named(url: str, complaint: str) -> None:
+    environ = ENOUGH | {"DATABASE_URL": "postgresql://h/d?pgbouncer=true", "MAILROOM_DATABASE_LISTEN_URL": url}
+    assert complaint in faults(environ=environ)["MAILROOM_DATABASE_LISTEN_URL"]
+
+
 def test_the_url_of_the_database_may_be_in_a_file(tmp_path: Path) -> None:
     """It has a password."""
     file = tmp_path / "url"
     file.write_text("postgresql://u:hush@h/d\n")
-    settings = loaded(FILE, MAILROOM_DATABASE_URL_FILE=str(file))
+    settings = loaded(FILE, MAILROOM_DATABASE_URL_FILE=str(file), MAILROOM_DATABASE_LISTEN_URL_FILE=str(file))
     assert settings.database_url == "postgresql://u:hush@h/d"
+    assert settings.database_listen_url
+    assert settings.database_listen_url.get_secret_value() == settings.database_url
+    assert "hush" not in repr(settings.database_listen_url)
 
 
 @pytest.mark.parametrize(

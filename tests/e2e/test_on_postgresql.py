@@ -118,6 +118,43 @@ async def test_what_one_server_finds_out_about_a_provider_the_other_one_knows(
             await _logged(server, "provider.recovered")
 
 
+async def test_what_one_server_accepts_counts_for_the_limits_of_the_other_one(
+    tmp_path: Path, postgres: PostgresServer, environment: dict[str, str]
+) -> None:
+    """Within a second, and for its successor; the database does not show whose address it is."""
+    async with sink() as smtp, AsyncExitStack() as stack:
+        settings = f'{configuration(smtp_settings(smtp.port))}\n[limits]\nip = "100/1h"'
+        servers = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            server = Server(tmp_path / name, settings, environment=environment)
+            servers.append(await stack.enter_async_context(server))
+
+        async def answer(server: Server, number: int, ip: str = "203.0.113.7") -> int:
+            async with _client(server) as logto:
+                return (await logto.post("/email", json={**_code(number), "ip": ip})).status_code
+
+        async def accepted(server: Server, first: int) -> int:
+            """Return how many codes it accepts, ten a second, until it refuses one."""
+            async with asyncio.timeout(_TOLD_WITHIN):
+                for number in range(100):
+                    if await answer(server, first + number) == httpx.codes.TOO_MANY_REQUESTS:
+                        return number
+                    await asyncio.sleep(0.1)
+            return 100
+
+        one, other = servers
+        assert [await answer(one, number) for number in range(100)] == [httpx.codes.OK] * 100
+        assert await accepted(other, 100) < 50
+        assert await answer(other, 200, ip="203.0.113.8") == httpx.codes.OK
+        await other.reload()
+        assert await accepted(other, 300) < 50
+        stored = await asyncio.to_thread(postgres.psql, "SELECT * FROM mailroom.counts")
+        assert stored
+        assert "203.0" not in stored
+        assert "Traceback" not in one.log() + other.log()
+
+
 async def test_without_its_database_the_server_answers_503_and_recovers(
     tmp_path: Path, postgres: PostgresServer, environment: dict[str, str]
 ) -> None:

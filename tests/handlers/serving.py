@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Self
 
 from handlers import application
+from handlers.code_limits import CodeLimits
 from handlers.health import Readiness
 from handlers.lifecycle import Server, Shutdown, bind_socket
 from mailroom.clock import SystemClock
@@ -115,6 +116,7 @@ def served(**changes: Any) -> Iterator[Running]:
         entropy=Random(1).randbytes,
         metrics=metrics,
         readiness=readiness,
+        limits=CodeLimits(chosen.limits, clock, metrics),
     )
     listening = bind_socket("127.0.0.1", 0)
     port: int = listening.getsockname()[1]

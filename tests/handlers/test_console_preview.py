@@ -53,3 +53,22 @@ def test_a_mail_can_be_sent_by_a_configured_provider() -> None:
         [(mail, raw)] = server.parts.captured.mails
         assert mail.recipient == "grace@example.com"
         assert b"314159" in raw
+
+
+def test_more_mails_than_the_limit_of_codes_for_one_recipient_are_refused() -> None:
+    """Whoever they are for; until the time of the limit is over."""
+    with served(dev=True, limits={"recipient": "2/10m"}) as server:
+
+        def send(recipient: str) -> Any:
+            body = json.dumps(FIELDS | {"to": recipient, "provider": "main"}).encode()
+            return server.ask("POST", PAGE + "/send", body=body, content_type="application/json")
+
+        assert [send(f"{name}@example.com").status for name in ("grace", "ada")] == [200, 200]
+        refused = send("linus@example.com")
+        assert (refused.status, refused.body) == (
+            429,
+            b"Too many mails were sent from this page. Please try again in a few minutes.",
+        )
+        assert len(server.parts.captured.mails) == 2
+        server.clock.set(server.clock.now() + 600)
+        assert send("linus@example.com").status == 200

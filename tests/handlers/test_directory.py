@@ -128,6 +128,15 @@ def test_a_deleted_user_is_forgotten(server: Running) -> None:
     assert "ignored" in tell(server, ADDED)
 
 
+def test_a_deleted_organization_is_forgotten_and_does_not_come_back_with_a_late_event(server: Running) -> None:
+    tell(server, NORDWIND)
+    tell(server, LINUS)
+    tell(server, "Organization.Deleted-management-api-organization")
+    tell(server, NORDWIND, createdAt="2026-11-21T09:59:59.000Z")
+    assert not any("Nordwind" in text for text in server.parts.secrets.stored.values())
+    assert "ignored" in tell(server, ADDED)
+
+
 def test_nothing_is_remembered_unless_a_mail_needs_it() -> None:
     with served(webhook={"signing_keys": [SIGNING_KEY], "events": {"PostSignIn": "NewSignIn"}}) as server:
         server.clock.set(NOW)

@@ -17,6 +17,7 @@ import pytest
 from starlette.routing import Router
 
 from handlers import application
+from handlers.code_limits import CodeLimits
 from handlers.health import Readiness
 from handlers.lifecycle import ListenError, Server, Shutdown, adopt_socket, bind_socket
 from mailroom.clock import Clock, SystemClock
@@ -88,6 +89,7 @@ async def running(
         entropy=Random(1).randbytes,
         metrics=metrics,
         readiness=readiness,
+        limits=CodeLimits(settings().limits, fake, metrics),
     )
     own = bind_socket("127.0.0.1", 0)
     port = own.getsockname()[1]

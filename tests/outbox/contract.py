@@ -684,6 +684,22 @@ class OutboxContract:
         assert await outbox.secrets.get("main token") == "second"
         assert await outbox.secrets.get("backup token") == "other"
 
+    async def test_entities_are_found_by_their_ids_of_which_no_name_tells_any(self, outbox: Outbox) -> None:
+        """Many in one read."""
+        store = outbox.secrets
+        await store.put_entity("user", "u1", "first é")
+        await store.put_entity("user", "u2", "other")
+        await store.put_entity("organization", "u1", "an organization")
+        await store.put_entity("user", "u1", "second")
+        assert await store.get_entities("user", ["u2", "u3", "u1"]) == ["other", None, "second"]
+        assert await store.get_entities("organization", ["u1", "u2"]) == ["an organization", None]
+        assert await store.get_entities("user", []) == []
+        assert await store.get_entities("user", [f"u{number}" for number in range(1000)]) == [
+            None, "second", "other", *[None] * 997
+        ]  # fmt: skip
+        for guess in ("user u1", "directory user u1"):
+            assert await store.get(guess) is None
+
     async def test_captured_mails_can_be_read(self, outbox: Outbox) -> None:
         """Newest first, and octet by octet."""
         mails = [email(message(START + i).id, b"Subject: %d\r\n\r\nx\r\n" % i) for i in range(3)]

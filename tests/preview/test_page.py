@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from email import message_from_bytes
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from starlette.applications import Starlette
 
 from handlers.console.preview import Preview
+from mailroom.config.overrides import Override
 from mailroom.lint.rules.rendered import LintContext
 from mailroom.preview.preview_send import PreviewSender
 from mailroom.providers.base import ProviderSettings
@@ -24,9 +26,13 @@ from tests.rendering.samples import SENDER, make_renderer
 from tests.smtp_server import smtp_server
 
 
-def sender_of(providers: Mapping[str, ProviderSettings] | None = None) -> PreviewSender:
-    entropy = Random(1).randbytes
-    return PreviewSender(providers or {}, clock=FakeClock(), entropy=entropy, secrets=SecretsInMemory())
+def sender_of(providers: Mapping[str, ProviderSettings] | None = None, **changes: Any) -> PreviewSender:
+    given: dict[str, Any] = {
+        "clock": FakeClock(),
+        "entropy": Random(1).randbytes,
+        "secrets": SecretsInMemory(),
+    } | changes
+    return PreviewSender(providers or {}, **(given | changes))
 
 
 def preview(context: LintContext | None = None, **changes: Any) -> Starlette:
@@ -220,3 +226,19 @@ def test_mails_are_not_captured_without_a_server() -> None:
     captured = ProviderSettings(type="capture")
     sender = sender_of({"dev": captured})
     assert sender.providers == ()
+
+
+async def test_the_mail_is_sent_from_the_address_of_its_override() -> None:
+    """Of the first that matches the kind and the payload's organization, as by the courier."""
+    override = Override.model_validate(
+        {"when": {"organization": "org_1"}, "from": "Lighthouse <no-reply@lighthouse.example>"}
+    )
+    async with smtp_server(tls="none") as server:
+        settings = Settings(type="smtp", host=server.host, port=server.port, tls="none")
+        app = preview(sender=sender_of({"main": settings}, overrides=[override]))
+        for organization in ("org_1", "org_2"):
+            payload = json.dumps({"code": "271828", "organization": {"id": organization}})
+            response = await request("POST", "/send", send_request(payload=payload), app=app)
+            assert response.status_code == 200, response.text
+        senders = [message_from_bytes(mail.content)["From"] for mail in server.mails]
+        assert senders == ["Lighthouse <no-reply@lighthouse.example>", "Acme <no-reply@acme.example>"]

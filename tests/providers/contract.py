@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -70,7 +70,7 @@ class NoCatcher:
 
 
 class SecretsInMemory:
-    """A `SecretStore`."""
+    """An `EntityStore`."""
 
     def __init__(self) -> None:
         self.stored: dict[str, str] = {}
@@ -82,6 +82,14 @@ class SecretsInMemory:
     async def put(self, name: str, secret: str) -> None:
         """Store a secret."""
         self.stored[name] = secret
+
+    async def get_entities(self, kind: str, ids: Sequence[str]) -> list[str | None]:
+        """Return what is stored of each."""
+        return [self.stored.get(f"{kind} {id_}") for id_ in ids]
+
+    async def put_entity(self, kind: str, id: str, text: str) -> None:  # noqa: A002 - the usual word
+        """Store a text."""
+        self.stored[f"{kind} {id}"] = text
 
 
 def context(**changes: object) -> ProviderContext:

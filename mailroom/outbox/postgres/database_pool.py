@@ -44,10 +44,8 @@ _STALE: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.OperatorInterventi
 class Database:
     """A pool of connections, opened when they are needed."""
 
-    def __init__(self, dsn: str, options: dict[str, Any], pool: Any, seconds: float, *, keeps_sessions: bool) -> None:
-        self.dsn = dsn
+    def __init__(self, pool: Any, seconds: float, *, keeps_sessions: bool) -> None:
         self.seconds = seconds
-        self.options = options
         self._pool = pool
         self._keeps_sessions = keeps_sessions
         """Whether settings of a connection last longer than its transaction: not through PgBouncer."""
@@ -67,14 +65,14 @@ class Database:
                 await connection.execute(_settings(seconds, "SESSION"))
 
         dsn, options = connect_options(url)
-        keeps_sessions = "statement_cache_size" not in options
+        keeps_sessions = not is_pooled(url)
         try:
             pool = await asyncpg.create_pool(
                 dsn, min_size=0, max_size=_CONNECTIONS, init=set_up, reset=keep_session, **options
             )
         except (*FAILURES, ValueError) as error:
             raise CannotKeep(f"the database cannot be used: {describe(error)}") from error
-        return cls(dsn, options, pool, seconds, keeps_sessions=keeps_sessions)
+        return cls(pool, seconds, keeps_sessions=keeps_sessions)
 
     async def run(
         self,
@@ -156,15 +154,19 @@ def connect_options(url: str) -> tuple[str, dict[str, Any]]:
     """Return the DSN and the arguments with which asyncpg connects."""
     parts = urlsplit(url)
     query = parse_qsl(parts.query, keep_blank_values=True)
-    pooled = dict(query).get("pgbouncer", "").lower() in {"true", "1", "yes", "on"}
     kept = [(name, value) for name, value in query if name != "pgbouncer"]
     if not any(name == "target_session_attrs" for name, _ in kept):
         kept.append(("target_session_attrs", "read-write"))  # of several hosts the one that can store
     dsn = urlunsplit(parts._replace(query=urlencode(kept)))
     options: dict[str, Any] = {"timeout": ANSWER_SECONDS, "server_settings": {"application_name": "mailroom"}}
-    if pooled:
+    if is_pooled(url):
         options["statement_cache_size"] = 0
     return dsn, options
+
+
+def is_pooled(url: str) -> bool:
+    """Return whether each transaction may get another connection: `pgbouncer=true`."""
+    return dict(parse_qsl(urlsplit(url).query)).get("pgbouncer", "").lower() in {"true", "1", "yes", "on"}
 
 
 def describe(error: BaseException) -> str:

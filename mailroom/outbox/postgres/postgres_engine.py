@@ -81,6 +81,7 @@ class PostgresOutbox(PostgresRecords):
         cls,
         url: str,
         *,
+        listen_url: str | None = None,
         secret_keys: Sequence[str],
         clock: Clock,
         entropy: Entropy = os.urandom,
@@ -89,6 +90,8 @@ class PostgresOutbox(PostgresRecords):
         read_time: ReadTime = read_time,
     ) -> "PostgresOutbox":
         """Connect for serving; migrates the schema if that is due. `Outbox` describes the limits.
+
+        `listen_url`: the same database without a PgBouncer between, so that other processes can wake this one.
 
         Messages that are held until a restart are queued. Raises OutboxError when the database cannot be used,
         SealBroken when none of the secrets matches (the first one seals).
@@ -104,7 +107,7 @@ class PostgresOutbox(PostgresRecords):
         except BaseException:
             await database.close()
             raise
-        outbox._wakeups.start()
+        outbox._wakeups.start(listen_url or url)
         return outbox
 
     async def put(

@@ -11,7 +11,7 @@ from mailroom.message import Email
 from mailroom.outbox.captured_mails import CapturedMail
 from mailroom.outbox.postgres.batches import Batches
 from mailroom.outbox.postgres.database_pool import Connection, Database
-from mailroom.outbox.rows import captured_of, captured_row
+from mailroom.outbox.rows import captured_of, captured_row, entity_name
 from mailroom.sealing import Seal
 
 _MAX_MAILS: Final = 1000
@@ -45,7 +45,7 @@ _RAW: Final = "SELECT raw FROM mailroom.captured WHERE id = $1 ORDER BY number D
 _LOCK: Final = "LOCK TABLE mailroom.captured IN SHARE ROW EXCLUSIVE MODE"
 """One at a time: they delete each other's rows."""
 
-_SELECT_STORED: Final = "SELECT secret FROM mailroom.secrets WHERE name = $1"
+_SELECT_STORED: Final = "SELECT name, secret FROM mailroom.secrets WHERE name = ANY($1::text[])"
 _REPLACE_STORED: Final = """
     INSERT INTO mailroom.secrets (name, secret) VALUES ($1, $2)
         ON CONFLICT (name) DO UPDATE SET secret = excluded.secret
@@ -88,7 +88,7 @@ async def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> li
 
 
 class PostgresSecrets:
-    """See `mailroom.sealing.SecretStore`."""
+    """See `mailroom.sealing.EntityStore`."""
 
     def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
@@ -96,9 +96,22 @@ class PostgresSecrets:
 
     async def get(self, name: str) -> str | None:
         """Return a secret; None: none is stored. Raises OutboxError, SealBroken."""
-        rows = await self._database.rows(_SELECT_STORED, name)
-        return self._seal.open(name, "secret", rows[0]["secret"]).decode() if rows else None
+        return (await self._stored([name])).get(name)
 
     async def put(self, name: str, secret: str) -> None:
         """Store a secret in place of the last one; durable when this returns. Raises OutboxError."""
         await self._database.rows(_REPLACE_STORED, name, self._seal.seal(name, "secret", secret.encode()))
+
+    async def get_entities(self, kind: str, ids: Sequence[str]) -> list[str | None]:
+        """Return what is stored of each. Raises OutboxError, SealBroken."""
+        names = [entity_name(self._seal, kind, id_) for id_ in ids]
+        stored = await self._stored(names)
+        return [stored.get(name) for name in names]
+
+    async def put_entity(self, kind: str, id: str, text: str) -> None:  # noqa: A002 - the usual word
+        """Store a text in place of the last one; durable when this returns. Raises OutboxError."""
+        await self.put(entity_name(self._seal, kind, id), text)
+
+    async def _stored(self, names: Sequence[str]) -> dict[str, str]:
+        rows = await self._database.rows(_SELECT_STORED, names)
+        return {name: self._seal.open(name, "secret", secret).decode() for name, secret in rows}

@@ -13,31 +13,43 @@ import structlog
 
 from mailroom.clock import Clock
 from mailroom.errors import CannotKeep
-from mailroom.outbox.postgres.database_pool import FAILURES, Connection, Database
+from mailroom.outbox.postgres.database_pool import (
+    ANSWER_SECONDS,
+    FAILURES,
+    Connection,
+    Database,
+    connect_options,
+    describe,
+    is_pooled,
+)
 
 _CHANNEL: Final = "mailroom"
 NOTIFY: Final = "SELECT pg_notify('mailroom', $1)"
 """With the sender's name, or '' if all processes are meant."""
 _COALESCE_SECONDS: Final = 0.02
 _RECONNECT_SECONDS: Final = 5.0
+_CHECK_SECONDS: Final = 5.0
+"""Between queries that show that the connection still works: a peer that vanished says nothing."""
 
 log = structlog.get_logger()
 
 
 class Wakeups:
-    """Sends and receives wake-ups. Through PgBouncer in transaction mode none arrive; polling finds the messages."""
+    """Sends and receives wake-ups. Through PgBouncer in transaction mode none would arrive; polling finds messages."""
 
     def __init__(self, database: Database, clock: Clock, owner: str) -> None:
         self._database = database
         self._clock = clock
         self._owner = owner
         self._woken = asyncio.Event()
+        self._has_failed = False
         self._sending: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to listen."""
-        self._listening = asyncio.create_task(self._listen_forever(), name="outbox.listen")
+    def start(self, url: str) -> None:
+        """Begin to listen on a connection of its own, unless the URL leads through a PgBouncer."""
+        if not is_pooled(url):
+            self._listening = asyncio.create_task(self._listen_forever(url), name="outbox.listen")
 
     async def wait(self) -> None:
         """Return when another process has told that messages wait."""
@@ -62,31 +74,31 @@ class Wakeups:
         with suppress(CannotKeep):  # the others poll
             await self._database.rows(NOTIFY, self._owner)
 
-    async def _listen_forever(self) -> None:
+    async def _listen_forever(self, url: str) -> None:
         while True:
             try:
-                await self._listen()
-            except (TimeoutError, *FAILURES):
-                pass  # whatever is wrong with the database, writing tells
+                await self._listen(url)
+            except (TimeoutError, *FAILURES) as error:
+                if not self._has_failed:
+                    log.warning("outbox.not_woken", problem=describe(error), remedy="messages are found by polling")
+                self._has_failed = True
             except Exception:  # the loop must not end
                 log.exception("outbox.listen_failed")
             await self._clock.sleep(_RECONNECT_SECONDS)
 
-    async def _listen(self) -> None:
-        ended = asyncio.Event()
-
+    async def _listen(self, url: str) -> None:
         def receive(_: Connection, __: int, ___: str, sender: str) -> None:
             if sender != self._owner:
                 self._woken.set()
 
-        def end(_: Connection) -> None:
-            ended.set()
-
-        connection: Any = await asyncpg.connect(self._database.dsn, **self._database.options)
+        dsn, options = connect_options(url)
+        connection: Any = await asyncpg.connect(dsn, **options)
         try:
-            connection.add_termination_listener(end)
             await connection.add_listener(_CHANNEL, receive)
             self._woken.set()  # by what was missed before
-            await ended.wait()
+            self._has_failed = False
+            while True:
+                await self._clock.sleep(_CHECK_SECONDS)
+                await connection.execute("SELECT 1", timeout=ANSWER_SECONDS)
         finally:
             connection.terminate()

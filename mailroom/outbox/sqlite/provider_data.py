@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import apsw
+import msgspec
 
 from mailroom.clock import Clock
 from mailroom.message import Email
 from mailroom.outbox.captured_mails import CapturedMail
-from mailroom.outbox.rows import captured_of, captured_row
+from mailroom.outbox.rows import captured_of, captured_row, entity_name
 from mailroom.outbox.sqlite.database import rows_of
 from mailroom.outbox.sqlite.queries import Reader
 from mailroom.outbox.sqlite.writer import Writer
@@ -36,7 +37,7 @@ _NEWEST: Final = "SELECT id, captured_at, size, head FROM captured ORDER BY numb
 
 _RAW: Final = "SELECT raw FROM captured WHERE id = ? ORDER BY number DESC LIMIT 1"
 
-_SELECT_STORED: Final = "SELECT secret FROM secrets WHERE name = ?"
+_SELECT_STORED: Final = "SELECT name, secret FROM secrets WHERE name IN (SELECT value FROM json_each(?))"
 _REPLACE_STORED: Final = "INSERT OR REPLACE INTO secrets (name, secret) VALUES (?, ?)"
 
 
@@ -71,7 +72,7 @@ def _insert(connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> lis
 
 
 class SqliteSecrets:
-    """See `mailroom.sealing.SecretStore`. `call` runs a function in a transaction."""
+    """See `mailroom.sealing.EntityStore`. `call` runs a function in a transaction."""
 
     def __init__(
         self, reader: Reader, call: Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]], seal: Seal
@@ -82,10 +83,23 @@ class SqliteSecrets:
 
     async def get(self, name: str) -> str | None:
         """Return a secret; None: none is stored. Raises OutboxError, SealBroken."""
-        rows = await self._reader.rows(_SELECT_STORED, (name,))
-        return self._seal.open(name, "secret", rows[0][0]).decode() if rows else None
+        return (await self._stored([name])).get(name)
 
     async def put(self, name: str, secret: str) -> None:
         """Store a secret in place of the last one; durable when this returns. Raises OutboxError."""
         row = (name, self._seal.seal(name, "secret", secret.encode()))
         await self._call(lambda connection: rows_of(connection, _REPLACE_STORED, row))
+
+    async def get_entities(self, kind: str, ids: Sequence[str]) -> list[str | None]:
+        """Return what is stored of each. Raises OutboxError, SealBroken."""
+        names = [entity_name(self._seal, kind, id_) for id_ in ids]
+        stored = await self._stored(names)
+        return [stored.get(name) for name in names]
+
+    async def put_entity(self, kind: str, id: str, text: str) -> None:  # noqa: A002 - the usual word
+        """Store a text in place of the last one; durable when this returns. Raises OutboxError."""
+        await self.put(entity_name(self._seal, kind, id), text)
+
+    async def _stored(self, names: Sequence[str]) -> dict[str, str]:
+        rows = await self._reader.rows(_SELECT_STORED, (msgspec.json.encode(names).decode(),))
+        return {name: self._seal.open(name, "secret", secret).decode() for name, secret in rows}

@@ -171,6 +171,27 @@ async def test_secrets_and_pauses_are_copied(path: Path, url: str, open_outbox: 
     assert await target.secrets.get("main token") == "third"
 
 
+async def test_a_secret_that_is_replaced_between_two_runs_is_copied_by_the_second(
+    path: Path, url: str, open_outbox: Open, clock: FakeClock
+) -> None:
+    """Although servers use the target by then: they have the first one, which its endpoint accepts no longer."""
+    source = await _serve(path, clock)
+    for name in ("main token", "backup token"):
+        await source.secrets.put(name, "first")
+    await _copy(path, url, clock)
+    target = await open_outbox(secret_keys=[SECRET])
+    for name in ("main token", "backup token"):
+        await source.secrets.put(name, "second")
+    await target.secrets.put("backup token", "the target's")
+    await source.close()
+    await _copy(path, url, clock)
+    assert await target.secrets.get("main token") == "second"
+    assert await target.secrets.get("backup token") == "the target's"
+    await target.secrets.put("main token", "third")
+    await _copy(path, url, clock)
+    assert await target.secrets.get("main token") == "third"
+
+
 async def test_another_outbox_is_no_target(path: Path, url: str, open_outbox: Open, clock: FakeClock) -> None:
     """Nor is a secret that does not match the source."""
     source = await _serve(path, clock)

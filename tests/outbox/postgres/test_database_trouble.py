@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from mailroom.errors import CannotKeep, OutboxError
 from mailroom.message import Attempt, State
@@ -12,7 +13,7 @@ from mailroom.outbox import ClaimResult, Lease, Settlement
 from mailroom.outbox.postgres import claims, leases
 from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
-from tests.clock import START
+from tests.clock import START, FakeClock
 from tests.outbox.contract import claim, message
 from tests.outbox.limits_contract import put_all
 from tests.outbox.postgres.conftest import Open
@@ -189,6 +190,47 @@ async def test_a_database_that_does_not_answer_refuses_in_time(
     assert (await outbox.settle(Settlement(kept.id, State.SENT, ()))).is_recorded
     await outbox._leases.beat()
     assert await outbox.find(state=State.SENDING) == []
+
+
+async def test_a_connection_that_is_silent_is_replaced_and_wakes_again(
+    open_outbox: Open, clock: FakeClock, hole: tuple[Hole, str]
+) -> None:
+    """The one for wake-ups, which nothing is sent on otherwise: its peer may have vanished without a FIN."""
+    proxy, through = hole
+    with capture_logs() as logged:
+        outbox = await open_outbox(listen_url=through)
+        async with asyncio.timeout(_WITHIN):
+            await outbox.woken()  # it listens
+        proxy.swallow()
+        async with asyncio.timeout(_WITHIN):
+            while not logged:
+                await clock.advance(5)
+        assert not outbox._wakeups._woken.is_set()
+        proxy.heal()
+        async with asyncio.timeout(_WITHIN):
+            while not outbox._wakeups._woken.is_set():
+                await clock.advance(5)
+    assert {line["event"] for line in logged} == {"outbox.not_woken"}
+
+
+async def test_a_url_for_wakeups_that_is_refused_is_logged_once(open_outbox: Open, clock: FakeClock) -> None:
+    """However often it is tried again; mails are stored all the same."""
+    refused = 0
+
+    def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        refused += 1
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, asyncio.timeout(20):
+        with capture_logs() as logged:
+            outbox = await open_outbox(listen_url=f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable")
+            assert (await outbox.put(message())).fresh
+            while refused < 3:
+                await clock.advance(5)
+    assert [line["event"] for line in logged] == ["outbox.not_woken"]
 
 
 async def test_connections_that_are_cut_again_and_again_lose_nothing(

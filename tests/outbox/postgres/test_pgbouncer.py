@@ -12,6 +12,7 @@ import trustme
 
 from mailroom.errors import CannotKeep
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
+from mailroom.outbox.postgres.wakeups import NOTIFY
 from tests.e2e.harness import unless
 from tests.outbox.contract import OutboxContract, message
 from tests.outbox.limits_contract import LimitsContract
@@ -104,6 +105,19 @@ async def test_several_processes_share_few_connections(open_outbox: Open) -> Non
     puts = [one.put(message()) for one in outboxes for _ in range(40)]
     await asyncio.gather(*puts)
     assert len(await outboxes[0].find(limit=1000)) == 200
+
+
+async def test_with_a_direct_url_a_process_is_woken(postgres: PostgresServer, open_outbox: Open) -> None:
+    """By one that stores through PgBouncer; without the URL it does not listen."""
+    first, polling, woken = await open_outbox(), await open_outbox(), await open_outbox(listen_url=postgres.dsn())
+    async with asyncio.timeout(10):
+        await woken.woken()  # it listens
+    listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+    assert (await asyncio.to_thread(postgres.psql, listeners)).strip() == "1"
+    async with asyncio.timeout(10):
+        await first._database.rows(NOTIFY, "first")
+        await woken.woken()
+    assert not polling._wakeups._woken.is_set()
 
 
 @pytest.fixture

@@ -34,3 +34,6 @@ CREATE INDEX messages_leased ON mailroom.messages (due_at, owner) WHERE state = 
 -- What expires next, of all that waits.
 CREATE INDEX messages_waiting ON mailroom.messages (expires_at) WHERE state IN ('queued', 'held');
 DROP INDEX mailroom.messages_due;
+
+-- What `mailroom outbox copy` has written last into `secret`: the next run replaces it, unless a server has.
+ALTER TABLE mailroom.secrets ADD COLUMN copied bytea;
