@@ -74,12 +74,12 @@ class ProviderSettings(BaseModel):
     rate: RateSetting | None = Field(
         None,
         description="maximum number of mails within any second, minute (`m`), hour (`h`) or day (`d`), as `14/s`; "
-        "more wait, codes go first",
+        "more wait, codes go first; on PostgreSQL all processes keep to it together",
     )
     quota: RateSetting | None = Field(
         None,
         description="maximum number of accepted mails within such a time, as `50000/d`; when it is used up the next "
-        "provider takes over until it renews",
+        "provider takes over until it renews; on PostgreSQL all processes keep to it together",
     )
     auto_submitted: bool = Field(
         default=True,
