@@ -36,11 +36,6 @@ def recipient_key(seal: Seal, address: str) -> bytes:
     return seal.key_of("recipient", identity(address).encode())
 
 
-def entity_name(seal: Seal, kind: str, id: str) -> str:  # noqa: A002 - the usual word
-    """Return the name under which the table `secrets` has what is known of a user or an organization."""
-    return f"directory {kind} {seal.key_of(f'directory {kind}', id.encode()).hex()}"
-
-
 def row_of(
     message: Message,
     *,

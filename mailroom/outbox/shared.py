@@ -1,7 +1,7 @@
 """What the processes that serve from one outbox tell each other: how much of a limit is used, which providers fail.
 
-Each process exchanges this once a second, and never while a request waits. So for up to a second it does not know what
-the others have done, and they may exceed a limit by what they do in a second.
+Each process exchanges this once a second, and no request waits for it. So for up to a second it does not know what the
+others have done, and they may exceed a limit by what they do in a second. Only rates are taken when mails wait.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,7 +16,7 @@ class Slice(msgspec.Struct, frozen=True):
     """A slice of time in which something is counted, over all processes."""
 
     what: str
-    """For example a provider's quota, or the keyed hash of an address."""
+    """For example a provider's quota, or an address; it is stored as a keyed hash."""
     number: int
     """Since the epoch; how long a slice is depends on `what`."""
 

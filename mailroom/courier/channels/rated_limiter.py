@@ -104,7 +104,7 @@ class RatedLimiter(PriorityLimiter):
         codes = sum(are_codes)
         others = min(len(are_codes) - codes, self.free(Priority.EVENT))
         free = min(codes + others, self.free(Priority.CODE))
-        return min(free, 1) if self.rates.is_slowed else free
+        return min(free, 1) if self.rates.is_spacing else free
 
     def _stop_timer(self) -> None:
         if self._timer:

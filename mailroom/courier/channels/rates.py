@@ -178,7 +178,7 @@ class Rates:
         return self._pace.is_active and self._pace.paused_until > self.clock.now()
 
     @property
-    def is_slowed(self) -> bool:
+    def is_spacing(self) -> bool:
         """Whether mails are spaced, as the vendor has signalled that they come too fast."""
         return self._pace.is_active
 

@@ -3,7 +3,7 @@
 Compare with `sqlite/provider_data.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from mailroom.clock import Clock
@@ -11,7 +11,8 @@ from mailroom.message import Email
 from mailroom.outbox.captured_mails import CapturedMail
 from mailroom.outbox.postgres.batches import Batches
 from mailroom.outbox.postgres.database_pool import Connection, Database
-from mailroom.outbox.rows import captured_of, captured_row, entity_name
+from mailroom.outbox.rows import captured_of, captured_row
+from mailroom.outbox.sealed_secrets import SealedSecrets
 from mailroom.sealing import Seal
 
 _MAX_MAILS: Final = 1000
@@ -87,31 +88,15 @@ async def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> li
     return [None] * len(rows)
 
 
-class PostgresSecrets:
+class PostgresSecrets(SealedSecrets):
     """See `mailroom.sealing.EntityStore`."""
 
     def __init__(self, database: Database, seal: Seal) -> None:
+        super().__init__(seal)
         self._database = database
-        self._seal = seal
 
-    async def get(self, name: str) -> str | None:
-        """Return a secret; None: none is stored. Raises OutboxError, SealBroken."""
-        return (await self._stored([name])).get(name)
+    async def _select(self, names: Sequence[str]) -> Iterable[tuple[str, bytes]]:
+        return [(name, sealed) for name, sealed in await self._database.rows(_SELECT_STORED, names)]
 
-    async def put(self, name: str, secret: str) -> None:
-        """Store a secret in place of the last one; durable when this returns. Raises OutboxError."""
-        await self._database.rows(_REPLACE_STORED, name, self._seal.seal(name, "secret", secret.encode()))
-
-    async def get_entities(self, kind: str, ids: Sequence[str]) -> list[str | None]:
-        """Return what is stored of each. Raises OutboxError, SealBroken."""
-        names = [entity_name(self._seal, kind, id_) for id_ in ids]
-        stored = await self._stored(names)
-        return [stored.get(name) for name in names]
-
-    async def put_entity(self, kind: str, id: str, text: str) -> None:  # noqa: A002 - the usual word
-        """Store a text in place of the last one; durable when this returns. Raises OutboxError."""
-        await self.put(entity_name(self._seal, kind, id), text)
-
-    async def _stored(self, names: Sequence[str]) -> dict[str, str]:
-        rows = await self._database.rows(_SELECT_STORED, names)
-        return {name: self._seal.open(name, "secret", secret).decode() for name, secret in rows}
+    async def _replace(self, name: str, sealed: bytes) -> None:
+        await self._database.rows(_REPLACE_STORED, name, sealed)

@@ -1,6 +1,6 @@
 """Stores what providers put into the outbox's file, sealed: the mails of `capture`, a limited number, and secrets."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import apsw
@@ -9,7 +9,8 @@ import msgspec
 from mailroom.clock import Clock
 from mailroom.message import Email
 from mailroom.outbox.captured_mails import CapturedMail
-from mailroom.outbox.rows import captured_of, captured_row, entity_name
+from mailroom.outbox.rows import captured_of, captured_row
+from mailroom.outbox.sealed_secrets import SealedSecrets
 from mailroom.outbox.sqlite.database import rows_of
 from mailroom.outbox.sqlite.queries import Reader
 from mailroom.outbox.sqlite.writer import Writer
@@ -71,35 +72,18 @@ def _insert(connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> lis
     return [None] * len(rows)
 
 
-class SqliteSecrets:
+class SqliteSecrets(SealedSecrets):
     """See `mailroom.sealing.EntityStore`. `call` runs a function in a transaction."""
 
     def __init__(
         self, reader: Reader, call: Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]], seal: Seal
     ) -> None:
+        super().__init__(seal)
         self._reader = reader
         self._call = call
-        self._seal = seal
 
-    async def get(self, name: str) -> str | None:
-        """Return a secret; None: none is stored. Raises OutboxError, SealBroken."""
-        return (await self._stored([name])).get(name)
+    async def _select(self, names: Sequence[str]) -> Iterable[tuple[str, bytes]]:
+        return await self._reader.rows(_SELECT_STORED, (msgspec.json.encode(names).decode(),))
 
-    async def put(self, name: str, secret: str) -> None:
-        """Store a secret in place of the last one; durable when this returns. Raises OutboxError."""
-        row = (name, self._seal.seal(name, "secret", secret.encode()))
-        await self._call(lambda connection: rows_of(connection, _REPLACE_STORED, row))
-
-    async def get_entities(self, kind: str, ids: Sequence[str]) -> list[str | None]:
-        """Return what is stored of each. Raises OutboxError, SealBroken."""
-        names = [entity_name(self._seal, kind, id_) for id_ in ids]
-        stored = await self._stored(names)
-        return [stored.get(name) for name in names]
-
-    async def put_entity(self, kind: str, id: str, text: str) -> None:  # noqa: A002 - the usual word
-        """Store a text in place of the last one; durable when this returns. Raises OutboxError."""
-        await self.put(entity_name(self._seal, kind, id), text)
-
-    async def _stored(self, names: Sequence[str]) -> dict[str, str]:
-        rows = await self._reader.rows(_SELECT_STORED, (msgspec.json.encode(names).decode(),))
-        return {name: self._seal.open(name, "secret", secret).decode() for name, secret in rows}
+    async def _replace(self, name: str, sealed: bytes) -> None:
+        await self._call(lambda connection: rows_of(connection, _REPLACE_STORED, (name, sealed)))

@@ -22,6 +22,14 @@ waits = st.lists(st.integers(0, 4000).map(lambda thousandths: thousandths / 1000
 """Between two mails that want to go, in periods."""
 
 
+async def hold_a_permit(limiter: RatedLimiter, priority: Priority, granted: list[Instant]) -> None:
+    """Have a permit for 0.1 s, and note when it was granted."""
+    assert await limiter.acquire(priority)
+    granted.append(limiter.clock.now())
+    await limiter.clock.sleep(0.1)
+    limiter.release(priority)
+
+
 def most_in_a_period(times: list[Instant], seconds: float) -> int:
     """Return the largest number of moments that lie within one period."""
     most = first = 0
@@ -210,19 +218,13 @@ def test_a_limiter_grants_no_more_than_the_rate_and_everything_in_the_end(
     """With permits that are held for 0.1 s."""
     granted: list[Instant] = []
 
-    async def send(limiter: RatedLimiter, clock: FakeClock, priority: Priority) -> None:
-        assert await limiter.acquire(priority)
-        granted.append(clock.now())
-        await clock.sleep(0.1)
-        limiter.release(priority)
-
     async def run() -> None:
         clock = FakeClock()
         limiter = RatedLimiter(concurrency, Rates(clock, rate=Rate(count, SECOND)))
         tasks = []
         for seconds, priority in arrivals:
             await clock.advance(seconds)
-            tasks.append(asyncio.create_task(send(limiter, clock, priority)))
+            tasks.append(asyncio.create_task(hold_a_permit(limiter, priority, granted)))
         await clock.advance(100)
         async with asyncio.timeout(10):
             await asyncio.gather(*tasks)

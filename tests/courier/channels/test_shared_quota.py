@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import cast
 
-import pytest
 import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,16 +67,6 @@ class Process:
     async def exchange(self) -> None:
         """Exchange with the others."""
         await self.sharing.exchange()
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def counts(clock: FakeClock) -> CountsInMemory:
-    return CountsInMemory(clock)
 
 
 async def test_each_process_counts_what_the_others_have_sent(clock: FakeClock, counts: CountsInMemory) -> None:

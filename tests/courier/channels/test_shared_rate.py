@@ -2,7 +2,6 @@
 
 import asyncio
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,17 +13,7 @@ from mailroom.message import Priority
 from mailroom.providers import Rate
 from tests.clock import START, FakeClock, settle
 from tests.courier.channels.counts import CountsInMemory
-from tests.courier.channels.test_rates import SECOND, arrivals, most_in_a_period
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def counts(clock: FakeClock) -> CountsInMemory:
-    return CountsInMemory(clock)
+from tests.courier.channels.test_rates import SECOND, arrivals, hold_a_permit, most_in_a_period
 
 
 def shared(counts: CountsInMemory, clock: FakeClock, rate: Rate | None, concurrency: int = 50) -> RatedLimiter:
@@ -46,12 +35,6 @@ def test_two_limiters_grant_no_more_than_the_rate_and_everything_in_the_end(
     """In any period, as the outbox counts; a permit is granted so much later as its answer takes."""
     granted: list[Instant] = []
 
-    async def send(limiter: RatedLimiter, clock: FakeClock, priority: Priority) -> None:
-        assert await limiter.acquire(priority)
-        granted.append(clock.now())
-        await clock.sleep(0.1)
-        limiter.release(priority)
-
     async def run() -> None:
         clock = FakeClock()
         counts = CountsInMemory(clock, lag)
@@ -59,7 +42,9 @@ def test_two_limiters_grant_no_more_than_the_rate_and_everything_in_the_end(
         tasks = []
         for number, (seconds, priority) in enumerate(arrivals):
             await clock.advance(seconds)
-            tasks += [asyncio.create_task(send(limiters[(number + i) % 2], clock, priority)) for i in range(2)]
+            tasks += [
+                asyncio.create_task(hold_a_permit(limiters[(number + i) % 2], priority, granted)) for i in range(2)
+            ]
         await clock.advance(200)
         async with asyncio.timeout(10):
             await asyncio.gather(*tasks)

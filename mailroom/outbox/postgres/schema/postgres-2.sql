@@ -4,7 +4,7 @@
 
 -- How often something happened in a slice of time, over all processes: mails by a provider, codes from an address.
 CREATE TABLE mailroom.counts (
-    what  text NOT NULL,                         -- a provider's limit, or the keyed hash of an address or domain
+    what  text NOT NULL,                         -- keyed hash of a provider's limit, an address or a domain
     slice bigint NOT NULL,                       -- number of the slice since the epoch; its length depends on `what`
     count bigint NOT NULL,
     until float8 NOT NULL,                       -- when it is deleted
