@@ -34,8 +34,8 @@ class _Operation(msgspec.Struct, frozen=True, eq=False):
 class Batches(Generic[Argument, Result]):
     """Runs batches of one kind of work, up to `at_once` at the same time.
 
-    With more than one, this process prepares a batch while PostgreSQL works on another. Work that may run beside
-    itself locks rows as it would beside another process: in sorted order.
+    With two, this process prepares a batch while PostgreSQL works on another: a sixth more requests in bench row j.
+    Work that may run beside itself locks rows as it would beside another process: in sorted order.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 `merge_template` merges a template with all that it extends and includes, `inline_constants` replaces constants such as
 translations by their values, and `encode_as_references` writes non-ASCII text as character references.
 
-Row e of the bench takes 40 µs of CPU a mail with this and 91 µs without (Russian: 64 and 118), row c 414 and 468 µs.
+Row e of the bench takes 66 µs of CPU a mail with this and 178 µs without.
 """
 
 from collections.abc import Callable, Mapping

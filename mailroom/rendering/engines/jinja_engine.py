@@ -221,7 +221,7 @@ class BoundTemplate:
     """A template with constants: one kind of mail in one language.
 
     After 100 renderings it is merged with all that it extends and includes, in the background: that takes 10 ms and
-    saves 50 of 90 µs a mail.
+    saves 110 of 180 µs a mail.
     """
 
     def __init__(self, engine: Engine, name: str, constants: Mapping[str, Any], *, ascii_only: bool = False) -> None:
