@@ -51,7 +51,7 @@ def measure(rounds: int, settled: int = _SETTLED, messages: int = _MESSAGES) -> 
                 rounds, *(webs.enter_context(accepting(role="web", database_url=url)) for url in urls.values())
             )
         for name in urls:
-            server.psql("TRUNCATE mailroom.messages, mailroom.repeats", name)
+            server.psql("TRUNCATE mailroom.messages, mailroom.contents, mailroom.repeats", name)
         claimed = interleaved(rounds, *(partial(work_off, "mailroom", url, messages) for url in urls.values()))
     count = f"{settled / 1e6:g} million settled messages, against none"
     return [

@@ -60,20 +60,27 @@ _WAITING: Final = """
      WHERE id IN (SELECT value FROM json_each(?))
 """
 _INSERT_WAITING: Final = """
+    WITH new AS (
+        SELECT *
+          FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::float8[],
+                      $8::float8[], $9::float8[], $10::text[], $11::text[], $12::text[], $13::bytea[], $14::bytea[],
+                      $15::bytea[], $16::integer[], $17::bytea[], $18::bytea[], $19::bytea[], $20::text[])
+               AS row (number, id, state, template, priority, languages, created_at, expires_at, due_at, attempts,
+                       reason, provider_message_id, recipient_key, repeat_key, supersede_key, superseded, sealed,
+                       record, rendered, route)
+         WHERE NOT EXISTS (SELECT FROM mailroom.history WHERE history.id = row.id)
+    ), contents AS (
+        INSERT INTO mailroom.contents
+               (id, number, priority, created_at, recipient_key, repeat_key, supersede_key, sealed, record)
+        SELECT id, number, priority, created_at, recipient_key, repeat_key, supersede_key, sealed, record FROM new
+            ON CONFLICT DO NOTHING
+    )
     INSERT INTO mailroom.messages
-           (number, id, state, template, priority, languages, created_at, expires_at, due_at, attempts, reason,
-            provider_message_id, recipient_key, repeat_key, supersede_key, superseded, sealed, record, rendered, route)
-           OVERRIDING SYSTEM VALUE
-    SELECT number, id, state, template, priority, languages, created_at, expires_at, due_at, attempts::json, reason,
-           provider_message_id, recipient_key, repeat_key, supersede_key, superseded <> 0, sealed, record, rendered,
-           route
-      FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::float8[],
-                  $8::float8[], $9::float8[], $10::text[], $11::text[], $12::text[], $13::bytea[], $14::bytea[],
-                  $15::bytea[], $16::integer[], $17::bytea[], $18::bytea[], $19::bytea[], $20::text[])
-           AS row (number, id, state, template, priority, languages, created_at, expires_at, due_at, attempts, reason,
-                   provider_message_id, recipient_key, repeat_key, supersede_key, superseded, sealed, record, rendered,
-                   route)
-     WHERE NOT EXISTS (SELECT FROM mailroom.history WHERE history.id = row.id)
+           (id, number, state, template, priority, languages, created_at, expires_at, due_at, attempts, reason,
+            provider_message_id, supersede_key, superseded, rendered, route)
+    SELECT id, number, state, template, priority, languages, created_at, expires_at, due_at, attempts::json, reason,
+           provider_message_id, supersede_key, superseded <> 0, rendered, route
+      FROM new
         ON CONFLICT DO NOTHING
 """
 _HOLD_COPIED: Final = """

@@ -1,6 +1,6 @@
 """Runs operations of one kind, all that wait in one transaction (group commit).
 
-puts = Batches(database, put_all)
+puts = Batches(put_all)
 result = await puts.run(request)          # put_all gets the requests of all callers that wait
 """
 
@@ -11,13 +11,13 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 import msgspec
 
 from mailroom.errors import CannotKeep
-from mailroom.outbox.postgres.database_pool import ANSWER_SECONDS, Connection, Database
+from mailroom.outbox.postgres.database_pool import ANSWER_SECONDS
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-Work: TypeAlias = Callable[[Connection, Sequence[Argument]], Awaitable[Sequence[Result | Exception]]]
-"""Works on a list of arguments within a transaction; returns a result for each, or the exception for its caller."""
+Work: TypeAlias = Callable[[Sequence[Argument]], Awaitable[Sequence[Result | Exception]]]
+"""Runs one transaction for a list of arguments; returns a result for each, or the exception for its caller."""
 
 _MAX_OPERATIONS: Final = 128
 """Operations per transaction. Each code takes an advisory lock, of which a small server has some thousands."""
@@ -40,13 +40,11 @@ class Batches(Generic[Argument, Result]):
 
     def __init__(
         self,
-        database: Database,
         work: Work[Argument, Result],
         *,
         seconds: float = ANSWER_SECONDS,
         at_once: int = 1,
     ) -> None:
-        self._database = database
         self._work = work
         self._seconds = seconds
         self._at_once = at_once
@@ -95,9 +93,7 @@ class Batches(Generic[Argument, Result]):
             return
         arguments = [operation.argument for operation in operations]
         try:
-            results = await self._database.run(
-                lambda connection: self._work(connection, arguments), seconds=self._seconds
-            )
+            results = await self._work(arguments)
         except Exception as error:  # noqa: BLE001 - the callers get it
             if isinstance(error, CannotKeep) or len(operations) == 1:
                 results = [error] * len(operations)

@@ -74,17 +74,8 @@ class Database:
             raise CannotKeep(f"the database cannot be used: {describe(error)}") from error
         return cls(pool, seconds, keeps_sessions=keeps_sessions)
 
-    async def run(
-        self,
-        work: Callable[[Connection], Awaitable[Result]],
-        *,
-        seconds: float | None = None,
-        is_durable: bool = True,
-    ) -> Result:
+    async def run(self, work: Callable[[Connection], Awaitable[Result]], *, seconds: float | None = None) -> Result:
         """Run work in one transaction and return its result once that is durable.
-
-        With `is_durable=False` it is not waited for: a crash of the server may undo the transaction, but only together
-        with all later ones.
 
         Raises CannotKeep when the database did not answer in time or refused: the transaction may have been
         committed all the same if the connection broke meanwhile. Raises asyncpg's UniqueViolationError and DataError.
@@ -93,14 +84,32 @@ class Database:
         begin = ["BEGIN"]
         if not self._keeps_sessions or seconds != self.seconds:
             begin.append(_settings(seconds, "LOCAL"))
-        if not is_durable:
-            begin.append("SET LOCAL synchronous_commit = off")
+
+        async def transact(connection: Connection) -> Result:
+            await connection.execute("; ".join(begin))  # one round trip
+            result = await work(connection)
+            await connection.execute("COMMIT")
+            return result
+
+        return await self._within(seconds, transact)
+
+    async def rows(self, sql: str, *arguments: object) -> Sequence[Any]:
+        """Run one statement, which is a transaction of its own; return all its rows. Raises as `run`."""
+
+        async def fetch(connection: Connection) -> Sequence[Any]:
+            rows: Sequence[Any] = await connection.fetch(sql, *arguments)
+            return rows
+
+        return await (self._within(self.seconds, fetch) if self._keeps_sessions else self.run(fetch))
+
+    async def _within(self, seconds: float, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Run work on a connection, again if it lost against another transaction. Raises as `run`."""
         try:
             async with asyncio.timeout(seconds):
                 for _ in range(_RETRIES):
                     with suppress(*_CONFLICTS):
-                        return await self._transact(work, begin)
-                return await self._transact(work, begin)
+                        return await self._connected(work)
+                return await self._connected(work)
         except _REFUSALS:
             raise
         except TimeoutError as error:
@@ -110,9 +119,15 @@ class Database:
                 await self._pool.expire_connections()
             raise CannotKeep(f"the database cannot be used: {describe(error)}") from error
 
-    async def rows(self, sql: str, *arguments: object) -> Sequence[Any]:
-        """Return all rows of a query. Raises CannotKeep."""
-        return await self.run(lambda connection: connection.fetch(sql, *arguments))
+    async def _connected(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        connection = await self._pool.acquire()
+        try:
+            return await work(connection)
+        except BaseException as error:
+            await _abandon(connection, error)
+            raise
+        finally:
+            await self._pool.release(connection)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -122,27 +137,15 @@ class Database:
         except (TimeoutError, *FAILURES):
             self._pool.terminate()
 
-    async def _transact(self, work: Callable[[Connection], Awaitable[Result]], begin: Sequence[str]) -> Result:
-        connection = await self._pool.acquire()
-        try:
-            await connection.execute("; ".join(begin))  # one round trip
-            result = await work(connection)
-            await connection.execute("COMMIT")
-        except BaseException as error:
-            await _abandon(connection, error)
-            raise
-        finally:
-            await self._pool.release(connection)
-        return result
-
 
 async def _abandon(connection: Connection, error: BaseException) -> None:
-    """Roll back after an error of the server; close the connection if its state is unknown: a query may be running."""
+    """Roll back after an error of the server; close the connection if it ends or a query may be running."""
     is_usable = False
     try:
-        if isinstance(error, asyncpg.PostgresError):
+        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _STALE):
             with suppress(*FAILURES):
-                await connection.execute("ROLLBACK")
+                if connection.is_in_transaction():
+                    await connection.execute("ROLLBACK")
                 is_usable = True
     finally:
         if not is_usable:

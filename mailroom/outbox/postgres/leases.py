@@ -44,14 +44,14 @@ _DEAD: Final = """
 _END_LEASES: Final = """
     UPDATE mailroom.messages
        SET state = 'queued', due_at = least($2, created_at, expires_at), owner = NULL
-     WHERE number IN (
-           SELECT number
+     WHERE id = ANY (ARRAY (
+           SELECT id
              FROM mailroom.messages
             WHERE owner = ANY($1::text[]) AND state = 'sending'
             ORDER BY due_at
             LIMIT $3
-              FOR UPDATE SKIP LOCKED)
- RETURNING number
+              FOR UPDATE SKIP LOCKED))
+ RETURNING id
 """
 
 # A put or a claim whose answer was lost with its connection: nobody sends what it has leased. By the end of the lease,
@@ -59,8 +59,7 @@ _END_LEASES: Final = """
 _END_LOST_PUTS: Final = """
     UPDATE mailroom.messages
        SET state = 'queued', due_at = least($2, created_at, expires_at), owner = NULL
-      FROM unnest($3::text[], $4::float8[]) AS lost (id, due_at)
-     WHERE messages.id = lost.id AND messages.due_at = lost.due_at AND owner = $1 AND state = 'sending'
+     WHERE id = ANY ($3::text[]) AND due_at = ($4::float8[])[array_position($3::text[], id)] AND owner = $1
 """
 
 _END_LOST_CLAIMS: Final = """
@@ -78,7 +77,7 @@ _FORGET_OWNERS: Final = """
 
 _FORGET_BODIES: Final = """
     DELETE FROM mailroom.repeats
-     WHERE key IN (SELECT key FROM mailroom.repeats WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+     WHERE key = ANY (ARRAY (SELECT key FROM mailroom.repeats WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))
 """
 _FORGET_EVENTS: Final = "DELETE FROM mailroom.counted_events WHERE at < $1"
 

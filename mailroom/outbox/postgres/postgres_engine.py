@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from mailroom.clock import Clock, Instant
-from mailroom.errors import CannotKeep
+from mailroom.errors import CannotKeep, LimitExceeded, OutboxError
 from mailroom.message import Attempt, Message, State
 from mailroom.outbox import (
     ClaimLimit,
@@ -62,9 +62,10 @@ class PostgresOutbox(PostgresRecords):
         self._time = time
         self._clock = clock
         self._owner = owner
-        self._puts: Batches[PutRequest, PutResult] = Batches(database, putter.put_all, at_once=2)
-        self._attempts: Batches[tuple[str, str, str], bool] = Batches(database, changes.attempt)
-        self._outcomes: Batches[changes.Outcome, SettleResult] = Batches(database, changes.settle)
+        self._putter = putter
+        self._puts: Batches[PutRequest, PutResult] = Batches(self._put_all, at_once=2)
+        self._attempts: Batches[tuple[str, str], bool] = Batches(self._attempt_all)
+        self._outcomes: Batches[changes.Outcome, SettleResult] = Batches(self._settle_all)
         self._leases = Leases(database, time, clock, owner)
         self._wakeups = Wakeups(database, clock, owner)
         self._starting: asyncio.Task[None] | None = None
@@ -168,8 +169,7 @@ class PostgresOutbox(PostgresRecords):
         now = self._time.now()
         claim = claims.Claim(now, self._leases.lease_until(now, lease_seconds), tuple(limits), self._owner, self._seal)
         try:
-            # If a crash undoes the leases, the messages are due again; no later attempt or outcome survives it either.
-            result = await self._database.run(lambda connection: claims.claim(connection, claim), is_durable=False)
+            result = await claims.claim(self._database, claim)
         except BaseException:
             self._leases.lose_claim(claim.until)
             raise
@@ -178,26 +178,24 @@ class PostgresOutbox(PostgresRecords):
 
     async def reroute(self, routes: Mapping[str, str]) -> None:
         """Queue leased messages again under other routes."""
-        await self._database.run(partial(claims.reroute, routes=routes, owner=self._owner))
+        await claims.reroute(self._database, routes, self._owner)
 
     async def attempt(self, id: str, attempts: tuple[Attempt, ...]) -> bool:  # noqa: A002 - the field's word
         """Record that another attempt on a leased message begins; False: the lease was lost, do not dial."""
-        return await self._attempts.run((id, attempts_text(attempts), self._owner))
+        return await self._attempts.run((id, attempts_text(attempts)))
 
     async def settle(self, settlement: Settlement) -> SettleResult:
         """Record what became of a leased message; moves it to the history, without payload, if it is settled."""
         if settlement.state is State.SENDING:
             raise ValueError("a message cannot be settled as sending")
-        now, rendered = self._time.now(), settlement.rendered
+        due_at, rendered = settlement.due_at, settlement.rendered
         change = changes.Outcome(
             id=settlement.id,
-            owner=self._owner,
             state=settlement.state.value,
             attempts=attempts_text(settlement.attempts),
-            due_at=now if settlement.due_at is None else self._time.there(settlement.due_at),
             reason=settlement.reason.replace("\0", ""),
             provider_message_id=settlement.provider_message_id.replace("\0", ""),
-            now=now,
+            due_at=self._time.now() if due_at is None else self._time.there(due_at),
             rendered=self._seal.seal_json(settlement.id, "rendered", rendered) if rendered else None,
         )
         return await self._outcomes.run(change)
@@ -273,6 +271,15 @@ class PostgresOutbox(PostgresRecords):
         self._is_open = True
         if self._starting.done():
             await self._starting
+
+    async def _put_all(self, requests: Sequence[PutRequest]) -> list[PutResult | LimitExceeded | OutboxError]:
+        return await self._database.run(partial(self._putter.put_all, requests=requests))
+
+    async def _attempt_all(self, begun: Sequence[tuple[str, str]]) -> list[bool]:
+        return await changes.attempt(self._database, begun, owner=self._owner)
+
+    async def _settle_all(self, outcomes: Sequence[changes.Outcome]) -> list[SettleResult]:
+        return await changes.settle(self._database, outcomes, owner=self._owner, now=self._time.now())
 
     def _here(self, leased: Leased) -> Leased:
         """Convert a message's times to those of this process's clock."""

@@ -4,6 +4,7 @@ Compare with `sqlite/provider_data.py`.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from mailroom.clock import Clock
@@ -60,7 +61,7 @@ class PostgresCaptured:
         self._database = database
         self._seal = seal
         self._clock = clock
-        self._batches: Batches[tuple[Any, ...], None] = Batches(database, _insert, seconds=_STORE_SECONDS)
+        self._batches: Batches[tuple[Any, ...], None] = Batches(self._insert_all, seconds=_STORE_SECONDS)
 
     async def keep(self, email: Email) -> None:
         """Store a mail. Raises CannotKeep."""
@@ -79,6 +80,9 @@ class PostgresCaptured:
     async def close(self) -> None:
         """Finish what waits."""
         await self._batches.close()
+
+    async def _insert_all(self, rows: Sequence[tuple[Any, ...]]) -> list[None]:
+        return await self._database.run(partial(_insert, rows=rows), seconds=_STORE_SECONDS)
 
 
 async def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[None]:

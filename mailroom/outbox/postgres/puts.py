@@ -22,13 +22,23 @@ from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.rows import COLUMNS
 
 _INSERT: Final = f"""
-    INSERT INTO mailroom.messages ({COLUMNS}, reason)
-    SELECT id, state, template, priority, languages, created_at, expires_at, due_at, owner, attempts::json,
-           recipient_key, repeat_key, supersede_key, sealed, record, route, reason
-      FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::float8[], $7::float8[],
-                  $8::float8[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[],
-                  $15::bytea[], $16::text[], $17::text[])
-        AS new ({COLUMNS}, reason)
+    WITH new AS (
+        SELECT nextval('mailroom.numbers') AS number, row.*
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::float8[], $7::float8[],
+                      $8::float8[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[],
+                      $15::bytea[], $16::text[], $17::text[])
+            AS row ({COLUMNS}, reason)
+    ), contents AS (
+        INSERT INTO mailroom.contents
+               (id, number, priority, created_at, recipient_key, repeat_key, supersede_key, sealed, record)
+        SELECT id, number, priority, created_at, recipient_key, repeat_key, supersede_key, sealed, record FROM new
+    )
+    INSERT INTO mailroom.messages
+           (id, number, state, template, priority, languages, created_at, expires_at, due_at, owner, attempts,
+            supersede_key, route, reason)
+    SELECT id, number, state, template, priority, languages, created_at, expires_at, due_at, owner, attempts::json,
+           supersede_key, route, reason
+      FROM new
 """  # noqa: S608 - a constant
 
 # A body that repeats within the time keeps its row, which is locked until the end of the transaction that stored it.
@@ -43,10 +53,9 @@ _TAKE_BODIES: Final = f"""
 
 _REPEATED: Final = "SELECT key, message_id FROM mailroom.repeats WHERE key = ANY($1::bytea[])"
 
-FORGET_BODIES: Final = """
+_FORGET_BODIES: Final = """
     DELETE FROM mailroom.repeats
-     USING unnest($1::bytea[], $2::text[]) AS gone (key, message_id)
-     WHERE repeats.key = gone.key AND repeats.message_id = gone.message_id
+     WHERE key = ANY ($1::bytea[]) AND message_id = ($2::text[])[array_position($1::bytea[], key)]
 """
 
 # In ascending order: two processes that lock several never wait for each other.
@@ -66,7 +75,7 @@ _INSERT_ONCE: Final = """
 # `priority + 0` is in no index: with old statistics the planner read the index of all due codes beside the recipients'.
 _CODES: Final = """
     SELECT recipient_key, created_at
-      FROM mailroom.messages
+      FROM mailroom.contents
      WHERE recipient_key = ANY($1::bytea[]) AND created_at > $2 AND created_at <= $3 AND priority + 0 = 0
      UNION ALL
     SELECT recipient_key, created_at
@@ -207,7 +216,7 @@ async def _forget_refused(
     ]
     if refused:
         await connection.execute(
-            FORGET_BODIES, [request.repeat_key for request in refused], [request.id for request in refused]
+            _FORGET_BODIES, [request.repeat_key for request in refused], [request.id for request in refused]
         )
 
 

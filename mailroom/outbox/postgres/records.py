@@ -24,14 +24,19 @@ _OF_MESSAGES: Final = RECORD_COLUMNS.replace("settled_at", "NULL::float8 AS sett
 _OF_HISTORY: Final = RECORD_COLUMNS.replace("due_at", "NULL::float8 AS due_at")
 
 _FIND_WAITING: Final = (
-    f"(SELECT {_OF_MESSAGES} FROM mailroom.messages WHERE {{where}} ORDER BY {{order}} DESC LIMIT $1)"  # noqa: S608 - constants
+    f"(SELECT {_OF_MESSAGES} FROM mailroom.messages"  # noqa: S608 - constants
+    "  JOIN (SELECT id, recipient_key, record FROM mailroom.contents) AS content USING (id)"
+    " WHERE {where} ORDER BY {order} DESC LIMIT $1)"
 )
 _FIND_SETTLED: Final = f"(SELECT {_OF_HISTORY} FROM mailroom.history WHERE {{where}} ORDER BY {{order}} DESC LIMIT $1)"  # noqa: S608 - constants
 _FIND: Final = "SELECT * FROM ({found}) AS found ORDER BY id DESC LIMIT $1"
 """`found` is one of the above, or both with a UNION ALL between them."""
 
 _LANGUAGES: Final = """
-    SELECT id, languages FROM mailroom.messages WHERE recipient_key = $1 AND languages <> '[]'
+    SELECT id, languages
+      FROM mailroom.messages
+      JOIN (SELECT id, recipient_key FROM mailroom.contents) AS content USING (id)
+     WHERE recipient_key = $1 AND languages <> '[]'
      UNION ALL
     SELECT id, languages FROM mailroom.history WHERE recipient_key = $1 AND languages <> '[]'
      ORDER BY id DESC

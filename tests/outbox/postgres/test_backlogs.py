@@ -9,19 +9,21 @@ from typing import Any, Final
 
 import pytest
 
-from mailroom.message import Priority
+from mailroom.message import Priority, State
 from mailroom.outbox import (
     HELD_MISCONFIGURED,
     HELD_OPERATOR,
+    HELD_RENDERING,
     RELEASED_AT_START,
     ClaimLimit,
     EndedMessage,
     PutResult,
+    Settlement,
 )
 from mailroom.outbox.postgres import changes, postgres_engine
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
 from tests.clock import START, FakeClock
-from tests.outbox.contract import claim, message
+from tests.outbox.contract import claim, claim_one, message
 from tests.outbox.limits_contract import event
 from tests.outbox.postgres.conftest import Open
 from tests.outbox.postgres.reads import rows_read
@@ -32,18 +34,23 @@ _FEW: Final = 200
 """Rows that a statement may read for each that it returns, and for each route."""
 
 _INSERT: Final = """
-    INSERT INTO mailroom.messages (id, state, template, route, priority, languages, created_at, expires_at, due_at,
-                                   owner, attempts, reason, recipient_key, supersede_key, superseded, sealed, record)
-    SELECT '{prefix}' || lpad(number::text, 12, '0'), '{state}', 'Generic', '{route}', {priority}, '[]',
-           {created_at}, {expires_at}, {due_at}, {owner}, '[]', '{reason}', '\\x00', {supersede_key}, {superseded},
-           '\\x00', '\\x00'
-      FROM generate_series(1, {count}) AS number;
-    ANALYZE mailroom.messages
+    WITH added AS (
+        INSERT INTO mailroom.messages (id, number, state, template, route, priority, languages, created_at, expires_at,
+                                       due_at, owner, attempts, reason, supersede_key, superseded)
+        SELECT '{prefix}' || lpad(number::text, 12, '0'), nextval('mailroom.numbers'), '{state}', 'Generic', '{route}',
+               {priority}, '[]', {created_at}, {expires_at}, {due_at}, {owner}, '[]', '{reason}', {supersede_key},
+               {superseded}
+          FROM generate_series(1, {count}) AS number
+     RETURNING *
+    )
+    INSERT INTO mailroom.contents (id, number, priority, created_at, recipient_key, supersede_key, sealed, record)
+    SELECT id, number, priority, created_at, '\\x00', supersede_key, '\\x00', '\\x00' FROM added;
+    ANALYZE mailroom.messages, mailroom.contents
 """
 _PAGES: Final = """
     SELECT sum(idx_blks_hit + idx_blks_read)
       FROM pg_statio_user_indexes
-     WHERE schemaname = 'mailroom' AND relname = 'messages'
+     WHERE schemaname = 'mailroom' AND relname IN ('messages', 'contents')
 """
 
 
@@ -110,6 +117,30 @@ async def test_a_claim_reads_as_many_as_it_may_lease(open_outbox: Open, postgres
     await outbox.claim([ClaimLimit(("",), 10, 10)], lease_seconds=300)
     assert await _count(outbox, "state = 'held'") == 10  # they cannot be opened
     assert await rows_read(outbox) - before < _FEW + 100
+
+
+async def test_plans_of_when_the_tables_were_small_read_no_backlog(open_outbox: Open, postgres: PostgresServer) -> None:
+    """A connection keeps a statement's plan from its sixth use on."""
+    outbox = await open_outbox()
+
+    async def pass_all_states() -> None:
+        one = message()
+        await outbox.put(one)
+        for state in (State.QUEUED, State.HELD, State.SENT):
+            leased = await claim_one(outbox, START)
+            await outbox.settle(Settlement(one.id, state, leased.attempts, due_at=START, reason=HELD_RENDERING))
+            await outbox.release(HELD_RENDERING, now=START)
+        await outbox.expire(now=START, limit=100)
+        await outbox.purge(before=START - 10, now=START, limit=100)
+        await outbox._leases.beat()
+
+    for _ in range(8):
+        await pass_all_states()
+    _insert(postgres, due_at=START + 3600)
+    _insert(postgres, prefix="held-", state="held", due_at=START + 86400, reason=HELD_OPERATOR)
+    before = await rows_read(outbox)
+    await pass_all_states()
+    assert await rows_read(outbox) - before < _FEW
 
 
 async def test_routes_that_the_settings_no_longer_name_are_claimed(open_outbox: Open) -> None:

@@ -1,13 +1,11 @@
 """Operations of one kind share transactions, of which a few run at the same time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
 import pytest
 
 from mailroom.outbox.postgres.batches import Batches
-from mailroom.outbox.postgres.database_pool import Database
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
 from tests.clock import settle
 from tests.outbox.contract import message
@@ -15,22 +13,17 @@ from tests.outbox.postgres.conftest import Open
 
 
 class _Transactions:
-    """In place of a Database: each transaction lasts until the test ends it."""
+    """Each lasts until the test ends it."""
 
     def __init__(self) -> None:
         self.begun: list[Sequence[int]] = []
         self.ends: list[asyncio.Event] = []
 
-    async def run(self, work: Callable[[Any], Awaitable[Any]], *, seconds: float) -> Any:
-        assert seconds
+    async def run(self, arguments: Sequence[int]) -> list[int]:
         end = asyncio.Event()
         self.ends.append(end)
-        result = await work(None)
-        await end.wait()
-        return result
-
-    async def record(self, _: Any, arguments: Sequence[int]) -> list[int]:
         self.begun.append(arguments)
+        await end.wait()
         return [-argument for argument in arguments]
 
 
@@ -38,30 +31,30 @@ class _Transactions:
 async def test_another_batch_runs_beside_the_first_if_enough_operations_wait(
     waiting: int, at_once: int, beside: list[int]
 ) -> None:
-    database = _Transactions()
-    batches = Batches(cast("Database", database), database.record, at_once=at_once)
+    transactions = _Transactions()
+    batches = Batches(transactions.run, at_once=at_once)
     first = [asyncio.create_task(batches.run(number)) for number in range(1, 4)]
     await settle()
     later = [asyncio.create_task(batches.run(number)) for number in range(4, 4 + waiting)]
     await settle()
-    assert [len(batch) for batch in database.begun] == [3, *beside]
-    database.ends[0].set()
+    assert [len(batch) for batch in transactions.begun] == [3, *beside]
+    transactions.ends[0].set()
     assert await asyncio.gather(*first) == [-1, -2, -3]
     await settle()
-    assert [len(batch) for batch in database.begun] == [3, waiting]
-    database.ends[1].set()
+    assert [len(batch) for batch in transactions.begun] == [3, waiting]
+    transactions.ends[1].set()
     assert await asyncio.gather(*later) == [-number for number in range(4, 4 + waiting)]
 
 
 async def test_closing_finishes_all_batches() -> None:
-    database = _Transactions()
-    batches = Batches(cast("Database", database), database.record, at_once=2)
+    transactions = _Transactions()
+    batches = Batches(transactions.run, at_once=2)
     running = [asyncio.create_task(batches.run(number)) for number in range(40)]
     await settle()
     running += [asyncio.create_task(batches.run(number)) for number in range(40, 80)]
     await settle()
     closing = asyncio.create_task(batches.close())
-    for end in database.ends:
+    for end in transactions.ends:
         await settle()
         assert not closing.done()
         end.set()
@@ -70,12 +63,12 @@ async def test_closing_finishes_all_batches() -> None:
 
 
 async def test_an_operation_that_comes_as_a_batch_ends_is_not_left_waiting() -> None:
-    database = _Transactions()
-    batches = Batches(cast("Database", database), database.record)
+    transactions = _Transactions()
+    batches = Batches(transactions.run)
     for number in range(5):
         running = asyncio.create_task(batches.run(number))
         await settle()
-        database.ends[-1].set()
+        transactions.ends[-1].set()
         async with asyncio.timeout(5):
             assert await running == -number  # and the next one comes before anything else runs
 

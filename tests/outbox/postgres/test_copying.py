@@ -216,11 +216,15 @@ def test_a_file_that_is_missing_is_not_created(tmp_path: Path, url: str, clock: 
 async def test_every_table_is_copied_or_left_on_purpose(postgres: PostgresServer, url: str, open_outbox: Open) -> None:
     """A new table has to be added to `copying.py`, or here."""
     left = {"schema", "owners", "counted_events", "captured", "keys", "counts", "breakers"}
-    copied = {"messages", "history", "once", "repeats", "paused", "secrets"}
+    copied = {"messages", "contents", "history", "once", "repeats", "paused", "secrets"}
     await open_outbox()
     sql = "SELECT tablename FROM pg_tables WHERE schemaname = 'mailroom'"
     tables = set((await asyncio.to_thread(postgres.psql, sql)).split())
     assert tables == left | copied
-    sql = "SELECT attname FROM pg_attribute WHERE attrelid = 'mailroom.messages'::regclass AND attnum > 0"
+    sql = (
+        "SELECT attname FROM pg_attribute"
+        " WHERE attrelid IN ('mailroom.messages'::regclass, 'mailroom.contents'::regclass)"
+        "   AND attnum > 0 AND NOT attisdropped"
+    )
     columns = set((await asyncio.to_thread(postgres.psql, sql)).split())
     assert {name for name in columns if name not in copying._INSERT_WAITING} == {"owner"}

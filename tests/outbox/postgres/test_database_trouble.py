@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from mailroom.errors import CannotKeep, OutboxError
 from mailroom.message import Attempt, State
-from mailroom.outbox import ClaimResult, Lease, Settlement
+from mailroom.outbox import Lease, Settlement
 from mailroom.outbox.postgres import claims, leases
 from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
@@ -311,19 +311,19 @@ async def test_a_crash_of_the_database_loses_nothing(open_outbox: Open, postgres
     assert record.state is State.SENT
 
 
-async def test_only_a_claim_is_not_waited_for(open_outbox: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_a_claim_is_not_waited_for(open_outbox: Open) -> None:
     """What it leases is due again after a crash: a message in the outbox is not lost."""
-    seen: list[str] = []
 
-    async def look(connection: Connection, _: claims.Claim) -> ClaimResult:
-        seen.append(await connection.fetchval("SHOW synchronous_commit"))
-        return ClaimResult((), None)
+    async def lease(connection: Connection) -> str:
+        assert await connection.fetch(claims._LEASE, 0, START, 1, (), True, "owner", START + 300)
+        shown: str = await connection.fetchval("SHOW synchronous_commit")
+        return shown
 
     outbox = await open_outbox()
-    monkeypatch.setattr(claims, "claim", look)
-    await claim(outbox, START)
-    [(value,)] = await outbox._database.rows("SHOW synchronous_commit")
-    assert (seen, value) == (["off"], "on")
+    await outbox.put(message())
+    leasing = await outbox._database.run(lease)
+    [(after,)] = await outbox._database.rows("SHOW synchronous_commit")
+    assert (leasing, after) == ("off", "on")
 
 
 async def test_a_message_whose_lease_a_crash_has_undone_is_sent_by_one_process(

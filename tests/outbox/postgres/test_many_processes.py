@@ -129,13 +129,13 @@ async def test_a_lease_whose_put_was_refused_ends(open_outbox: Open, clock: Fake
 async def test_leases_of_a_claim_whose_result_was_lost_end(open_outbox: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = await open_outbox()
     await outbox.put(message())
-    run = outbox._database.run
+    rows = outbox._database.rows
 
-    async def commit_and_fail(*arguments: object, **more: object) -> None:
-        await run(*arguments, **more)  # type: ignore[arg-type]  # passed on
+    async def commit_and_fail(*arguments: object) -> None:
+        await rows(*arguments)  # type: ignore[arg-type]  # passed on
         raise CannotKeep("the connection broke")
 
-    monkeypatch.setattr(outbox._database, "run", commit_and_fail)
+    monkeypatch.setattr(outbox._database, "rows", commit_and_fail)
     with pytest.raises(CannotKeep):
         await outbox.claim([up_to(1)], lease_seconds=300)
     monkeypatch.undo()

@@ -67,7 +67,7 @@ async def test_a_compatible_newer_schema_is_used_by_both_versions(
     today = await open_outbox()
     one, other = message(), message()
     await today.put(one)
-    sql = "-- oldest: 1\nALTER TABLE mailroom.messages ADD COLUMN tenant text NOT NULL DEFAULT 'x';"
+    sql = f"-- oldest: {_LATEST}\nALTER TABLE mailroom.messages ADD COLUMN tenant text NOT NULL DEFAULT 'x';"
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "SCHEMA", _next_schema(tmp_path, sql))
         following = await open_outbox()
@@ -154,7 +154,7 @@ async def test_no_secret_is_readable_in_the_database(open_outbox: Open, postgres
     assert seen() == []
     await outbox.settle(Settlement(one.id, State.SENT, (Attempt("main", START),)))
     assert seen() == []
-    assert postgres.psql("SELECT count(*) FROM mailroom.messages") == "0\n"
+    assert postgres.psql("SELECT count(*) FROM mailroom.messages, mailroom.contents") == "0\n"
 
 
 async def test_a_row_that_was_tampered_with_is_held(open_outbox: Open, postgres: PostgresServer) -> None:
@@ -163,8 +163,8 @@ async def test_a_row_that_was_tampered_with_is_held(open_outbox: Open, postgres:
     victim, other = message(), message(START + 1)
     for one in (victim, other):
         await outbox.put(one)
-    sealed = f"(SELECT sealed FROM mailroom.messages WHERE id = '{other.id}')"
-    postgres.psql(f"UPDATE mailroom.messages SET sealed = {sealed} WHERE id = '{victim.id}'")
+    sealed = f"(SELECT sealed FROM mailroom.contents WHERE id = '{other.id}')"
+    postgres.psql(f"UPDATE mailroom.contents SET sealed = {sealed} WHERE id = '{victim.id}'")
     assert (await claim_one(outbox, START + 2)).message == other
     record = await outbox.get(victim.id)
     assert record

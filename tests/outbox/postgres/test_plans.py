@@ -11,9 +11,12 @@ from tests.clock import START
 from tests.outbox.contract import message
 from tests.outbox.limits_contract import put_all
 from tests.outbox.postgres.conftest import Open
+from tests.outbox.postgres.reads import rows_read
 from tests.postgres_server import PostgresServer
 
 _WAITING: Final = 400
+_FEW: Final = 20
+"""Rows that are read beside, as by a beat."""
 
 
 async def _explain(url: str, sql: str, *arguments: Any) -> str:
@@ -24,28 +27,36 @@ async def _explain(url: str, sql: str, *arguments: Any) -> str:
         await connection.close()
 
 
-@pytest.mark.parametrize("statistics", ["none", "of few keys"])
-async def test_marking_what_is_superseded_reads_no_other_messages(
+@pytest.mark.parametrize("statistics", ["none", "of few keys", "of an empty table"])
+async def test_settling_reads_no_other_messages(
     open_outbox: Open, postgres: PostgresServer, url: str, statistics: str
 ) -> None:
+    """Each message and its content are looked up by id, and what is superseded by its key."""
     outbox = await open_outbox()
+    if statistics == "of an empty table":
+        postgres.psql("ANALYZE mailroom.messages, mailroom.contents")
     await put_all(outbox, [message(recipient=f"user{number}@example.com") for number in range(_WAITING)])
-    keyed_by = "number % 20" if statistics == "of few keys" else "number"
-    postgres.psql(f"UPDATE mailroom.messages SET supersede_key = decode(md5(({keyed_by})::text), 'hex')")
     if statistics == "of few keys":
-        postgres.psql("ANALYZE mailroom.messages")
-    keys, numbers = [os.urandom(16) for _ in range(100)], [10**6] * 100
-    plan = await _explain(url, changes._MARK_SUPERSEDED, keys, numbers)
-    assert "messages_supersede" in plan
-    assert "Seq Scan" not in plan
+        postgres.psql("UPDATE mailroom.contents SET supersede_key = decode(md5((number % 20)::text), 'hex')")
+        postgres.psql("ANALYZE mailroom.messages, mailroom.contents")
+    texts = [[f"{number}"] * 100 for number in range(5)]
+    before = await rows_read(outbox)
+    plan = "\n".join(
+        line for (line,) in await outbox._database.rows(f"EXPLAIN {changes._MOVE}", *texts, "owner", START)
+    )
+    for index in ("messages_pkey", "contents_pkey", "contents_supersede"):
+        assert index in plan
+    for other in ("messages_leased", "Seq Scan", "Merge Join", "Join Filter", "Hash"):
+        assert other not in plan
+    await outbox._database.rows(changes._MOVE, *texts, "owner", START)
+    assert await rows_read(outbox) - before < _FEW
 
 
 async def test_counting_the_codes_of_recipients_reads_no_other_messages(open_outbox: Open, url: str) -> None:
     outbox = await open_outbox()
     await put_all(outbox, [message(recipient=f"user{number}@example.com") for number in range(_WAITING)])
     plan = await _explain(url, puts._CODES, [os.urandom(16) for _ in range(64)], START - 600, START)
-    assert "messages_recipient" in plan
-    assert "messages_due" not in plan
+    assert "contents_recipient" in plan
     assert "Seq Scan" not in plan
 
 

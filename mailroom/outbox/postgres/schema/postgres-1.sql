@@ -5,7 +5,7 @@
 -- bytea columns are sealed values (AES-GCM; associated data: the row's id and the column's name), or keyed hashes
 -- (HMAC, 16 octets).
 
--- Messages that are not settled: few, however long the history.
+-- Messages that are not settled: few, however long the history. Version 3 moves what never changes to `contents`.
 CREATE TABLE mailroom.messages (
     number              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- in order of acceptance
     id                  text COLLATE "C" NOT NULL UNIQUE,                  -- UUIDv7, so it sorts by time
