@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import accepting, against, delivery, http_providers, on_postgresql, rendering, resources, smtp
+from bench import accepting, against, delivery, http_providers, rendering, resources, smtp
 from bench.figures import Figure, cpu_ticks, show, stolen_share
+from bench.on_postgresql import row_j
 
 ROWS: Final[dict[str, Callable[[int], list[Figure]]]] = {
     "a": accepting.measure,
@@ -18,7 +19,7 @@ ROWS: Final[dict[str, Callable[[int], list[Figure]]]] = {
     "g": rendering.measure_languages,
     "h": http_providers.measure,
     "i": resources.measure_start,
-    "j": on_postgresql.measure,
+    "j": row_j.measure,
 }
 _NAMES: Final = (
     "a accepting, b SMTP, c throughput from POST to arrival, d latency, e rendering, f memory, g languages, "

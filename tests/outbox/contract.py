@@ -394,6 +394,16 @@ class OutboxContract:
         await outbox.settle(Settlement(older.id, State.SENT, ()))
         assert (await _record(outbox, older)).state is State.SENT
 
+    async def test_codes_of_one_recipient_that_are_settled_together_are_all_recorded(self, outbox: Outbox) -> None:
+        """Each as what became of it: neither ends as superseded."""
+        older, failed, newer = (message(START + number) for number in range(3))
+        for one in (older, failed, newer):
+            await outbox.put(one, supersede_key=b"ada", lease=Lease("main", 300))
+        ends = ((newer, State.SENT), (older, State.SENT), (failed, State.FAILED))
+        settled = await asyncio.gather(*(outbox.settle(Settlement(one.id, end, ())) for one, end in ends))
+        assert [(one.is_recorded, one.superseded) for one in settled] == [(True, ())] * 3
+        assert [(await _record(outbox, one)).state for one, _ in ends] == [end for _, end in ends]
+
     async def test_an_expired_message_is_not_claimed(self, outbox: Outbox) -> None:
         """From the moment at which its lifetime ends."""
         await outbox.put(message(lifetime=100))

@@ -90,7 +90,7 @@ _MOVE: Final = f"""
     SELECT id, EXISTS (SELECT FROM marked) FROM gone
 """  # noqa: S608 - a constant
 
-# Messages that end while they wait; {state}, {reason}, {which} and {order} differ.
+# Messages that end while they wait; {state}, {reason} and {which} differ.
 _END: Final = f"""
     WITH gone AS (
         DELETE FROM mailroom.messages WHERE id = ANY (ARRAY ({{which}})) RETURNING *

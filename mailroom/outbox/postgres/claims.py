@@ -33,7 +33,8 @@ _ROUTES: Final = """
          WHERE found.route IS NOT NULL
     )"""
 
-# The newest of several codes goes first. `ctid` is the place of a row, which stays while the row is locked.
+# The newest of several codes goes first. `ctid` is the place of a row, which stays while the row is locked; one that
+# another transaction has just changed has a new place, and is left for the next claim.
 _MAY_BE_SENT: Final = """(
     SELECT ctid AS place, id AS due_id, due_at AS was_due_at
       FROM mailroom.messages

@@ -1,6 +1,7 @@
 """The schema: who creates and migrates it, and which programs work with which version."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from mailroom.errors import CannotKeep, OutboxError, SealBroken
 from mailroom.message import Attempt, State
 from mailroom.outbox import Lease, Settlement
 from mailroom.outbox.postgres import migrations
-from mailroom.outbox.postgres.database_pool import Connection
+from mailroom.outbox.postgres.database_pool import Connection, Database
 from mailroom.outbox.postgres.migrations import SCHEMA
 from mailroom.outbox.postgres.postgres_operator import open_operator
+from mailroom.outbox.rows import COLUMNS, recipient_key, row_of
 from tests.clock import START
-from tests.outbox.contract import claim_one, email, message
+from tests.outbox.contract import claim, claim_one, email, message
 from tests.outbox.postgres.conftest import SECRET, Open
 from tests.postgres_server import PostgresServer
 
@@ -83,6 +85,42 @@ async def test_a_compatible_newer_schema_is_used_by_both_versions(
     operator = await open_operator(url, secret_keys=[SECRET])
     assert len(await operator.find()) == 2
     await operator.close()
+
+
+async def test_messages_of_an_older_schema_are_found_and_sent(
+    open_outbox: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Version 2 kept the content of a message in its row."""
+    folder = tmp_path / "schema"
+    folder.mkdir()
+    for number in (1, 2):
+        name = f"postgres-{number}.sql"
+        (folder / name).write_text((SCHEMA / name).read_text())
+    first, second, held = (message(START + number) for number in range(3))
+    database = await Database.create(url)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "SCHEMA", folder)
+        seal = await migrations.prepare(database, [SECRET], os.urandom)
+    for one in (first, second, held):
+        mailbox = recipient_key(seal, one.recipient)
+        row = row_of(
+            one, seal=seal, recipient_key=mailbox, repeat_key=None, supersede_key=mailbox, lease=None, owner="x"
+        )
+        values = ", ".join("$10::text::json" if number == 10 else f"${number}" for number in range(1, len(row) + 1))
+        await database.rows(f"INSERT INTO mailroom.messages ({COLUMNS}) VALUES ({values})", *row)
+    await database.rows("UPDATE mailroom.messages SET state = 'held', reason = 'x' WHERE id = $1", held.id)
+    await database.close()
+
+    outbox = await open_outbox()
+    assert {one.id for one in await outbox.find(recipient=first.recipient)} == {first.id, second.id, held.id}
+    leased = (await claim_one(outbox, START + 3)).message
+    assert (leased.id, leased.recipient, leased.payload) == (second.id, second.recipient, second.payload)
+    third = message(START + 4)
+    await outbox.put(third, supersede_key=b"other")
+    result = await outbox.settle(Settlement(second.id, State.SENT, ()))
+    assert [one.id for one in result.superseded] == [first.id]
+    assert await outbox.release("x", now=START + 4) == 1
+    assert {one.message.id for one in (await claim(outbox, START + 5)).leased} == {held.id, third.id}
 
 
 async def test_an_incompatible_newer_schema_is_refused(
