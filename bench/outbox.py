@@ -16,7 +16,7 @@ import apsw
 from bench.figures import Figure, interleaved, show
 from mailroom.clock import SystemClock
 from mailroom.message import Message, Priority, State, new_id
-from mailroom.outbox import ClaimLimit, Lease, Outbox, Settlement
+from mailroom.outbox import ClaimLimit, Lease, Leased, Outbox, Settlement
 from mailroom.outbox.sqlite.database import connect, create
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 
@@ -81,6 +81,12 @@ async def by_callers(call: Callable[[], Awaitable[None]], callers: int, number: 
     return number // callers * callers
 
 
+def _sent(leased: Leased) -> Settlement:
+    """Return what is recorded of a mail that an SMTP server has accepted."""
+    queued_as = f"queued as {os.urandom(16).hex()}"
+    return Settlement(leased.message.id, State.SENT, leased.attempts, provider_message_id=queued_as)
+
+
 async def claim_and_settle(outbox: Outbox) -> int:
     """Claim all waiting messages in hundreds, and settle each hundred at once."""
     done = 0
@@ -88,9 +94,7 @@ async def claim_and_settle(outbox: Outbox) -> int:
         claimed = await outbox.claim([_HUNDRED], lease_seconds=300)
         if not claimed.leased:
             return done
-        await asyncio.gather(
-            *(outbox.settle(Settlement(one.message.id, State.SENT, one.attempts)) for one in claimed.leased)
-        )
+        await asyncio.gather(*(outbox.settle(_sent(one)) for one in claimed.leased))
         done += len(claimed.leased)
 
 

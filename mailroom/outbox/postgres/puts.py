@@ -15,10 +15,11 @@ import msgspec
 
 from mailroom.clock import Instant
 from mailroom.errors import LimitExceeded, OutboxError
-from mailroom.message import Priority, State
+from mailroom.message import Priority, State, new_id
 from mailroom.outbox import HELD_FLOOD, REPEAT_SECONDS, PutResult
 from mailroom.outbox.limits import RateLimit
 from mailroom.outbox.postgres.database_pool import Connection
+from mailroom.outbox.postgres.periods import in_any_period
 from mailroom.outbox.rows import COLUMNS
 
 _INSERT: Final = f"""
@@ -73,19 +74,23 @@ _INSERT_ONCE: Final = """
 """
 
 # `priority + 0` is in no index: with old statistics the planner read the index of all due codes beside the recipients'.
-_CODES: Final = """
+_CODES: Final = f"""
     SELECT recipient_key, created_at
       FROM mailroom.contents
      WHERE recipient_key = ANY($1::bytea[]) AND created_at > $2 AND created_at <= $3 AND priority + 0 = 0
      UNION ALL
     SELECT recipient_key, created_at
       FROM mailroom.history
-     WHERE recipient_key = ANY($1::bytea[]) AND created_at > $2 AND created_at <= $3 AND priority = 0
-       AND state <> 'failed'
-"""
+     WHERE {in_any_period("$4")} AND recipient_key = ANY($1::bytea[]) AND created_at > $2 AND created_at <= $3
+       AND priority = 0 AND state <> 'failed'
+"""  # noqa: S608 - a constant
 
 _COUNT_EVENTS: Final = "SELECT count(*) FROM mailroom.counted_events WHERE at > $1 AND at <= $2"
 _ADD_EVENTS: Final = "INSERT INTO mailroom.counted_events (at) SELECT unnest($1::float8[])"
+
+
+_ID_SECONDS: Final = 3600.0
+"""An id has the time of another clock than `created_at`."""
 
 
 class PutRequest(msgspec.Struct, frozen=True, eq=False):
@@ -154,7 +159,9 @@ class Putter:
         if self.recipients and keys:
             await _lock(connection, _RECIPIENTS, keys)
             now = max(request.now for request in requests)
-            for key, at in await connection.fetch(_CODES, sorted(keys), now - self.recipients.seconds, now):
+            since = now - self.recipients.seconds
+            first = new_id(max(0.0, since - _ID_SECONDS), bytes(10))
+            for key, at in await connection.fetch(_CODES, sorted(keys), since, now, first):
                 codes[key].append(at)
         return codes
 

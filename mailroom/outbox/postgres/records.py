@@ -11,6 +11,7 @@ from mailroom.errors import OutboxError
 from mailroom.message import Outcome, Priority, State, new_id
 from mailroom.outbox import AttemptSummary, Depth, Record
 from mailroom.outbox.postgres.database_pool import Database
+from mailroom.outbox.postgres.periods import in_any_period
 from mailroom.outbox.rows import RECORD_COLUMNS, languages_of_text, recipient_key, record_of
 from mailroom.sealing import Seal
 
@@ -29,19 +30,22 @@ _FIND_WAITING: Final = (
     " WHERE {where} ORDER BY {order} DESC LIMIT $1)"
 )
 _FIND_SETTLED: Final = f"(SELECT {_OF_HISTORY} FROM mailroom.history WHERE {{where}} ORDER BY {{order}} DESC LIMIT $1)"  # noqa: S608 - constants
+_FIND_SETTLED_OF_RECIPIENT: Final = _FIND_SETTLED.replace("{where}", in_any_period() + " AND {where}")
 _FIND: Final = "SELECT * FROM ({found}) AS found ORDER BY id DESC LIMIT $1"
-"""`found` is one of the above, or both with a UNION ALL between them."""
+"""`found` is one of the above, or two with a UNION ALL between them."""
 
-_LANGUAGES: Final = """
+_LANGUAGES: Final = f"""
     SELECT id, languages
       FROM mailroom.messages
       JOIN (SELECT id, recipient_key FROM mailroom.contents) AS content USING (id)
      WHERE recipient_key = $1 AND languages <> '[]'
      UNION ALL
-    SELECT id, languages FROM mailroom.history WHERE recipient_key = $1 AND languages <> '[]'
+    SELECT id, languages
+      FROM mailroom.history
+     WHERE {in_any_period()} AND recipient_key = $1 AND languages <> '[]'
      ORDER BY id DESC
      LIMIT 1
-"""
+"""  # noqa: S608 - a constant
 
 _DEPTH: Final = """
     SELECT priority, count(*), min(created_at)
@@ -67,12 +71,14 @@ _PREFIX: Final = """
      LIMIT 2
 """
 
-_OF_PROVIDER: Final = """
+_OF_PROVIDER: Final = f"""
     SELECT id FROM mailroom.messages WHERE provider_message_id = $1 AND provider_message_id <> ''
      UNION ALL
-    SELECT id FROM mailroom.history WHERE provider_message_id = $1 AND provider_message_id <> ''
+    SELECT id
+      FROM mailroom.history
+     WHERE {in_any_period()} AND provider_message_id = $1 AND provider_message_id <> ''
      LIMIT 2
-"""
+"""  # noqa: S608 - a constant
 
 _NEIGHBOURS: Final = """
     SELECT value,
@@ -145,7 +151,8 @@ class PostgresRecords:
     ) -> list[Record]:
         """Return records, newest first; `before` is the id at which the last page ended."""
         where: list[str] = ["true"]
-        tables = [_FIND_WAITING, _FIND_SETTLED]
+        find_settled = _FIND_SETTLED if recipient is None else _FIND_SETTLED_OF_RECIPIENT
+        tables = [_FIND_WAITING, find_settled]
         bindings: list[bytes | str] = []
         order = "id"
 
@@ -161,7 +168,7 @@ class PostgresRecords:
             order = "(id || '')"  # sorting these few is faster than a search by id among all
         if state is not None:
             bind("state = {}", state.value)
-            tables = [_FIND_SETTLED if state.settled else _FIND_WAITING]
+            tables = [find_settled if state.settled else _FIND_WAITING]
             if state.settled and state not in {State.SENT, State.DELIVERED}:
                 where.append("state NOT IN ('sent', 'delivered')")  # the partial index has this condition
         if before is not None:

@@ -36,6 +36,13 @@ ALTER TABLE mailroom.messages
     DROP COLUMN sealed,
     DROP COLUMN record;
 
+-- Beginning with the period of a message, see `periods.py`.
+DROP INDEX mailroom.history_recipient;
+DROP INDEX mailroom.history_provider_message_id;
+CREATE INDEX history_recipient ON mailroom.history (left(id, 5), recipient_key);
+CREATE INDEX history_provider_message_id ON mailroom.history (left(id, 5), provider_message_id)
+    WHERE provider_message_id <> '';
+
 -- In order of acceptance.
 CREATE SEQUENCE mailroom.numbers;
 SELECT setval('mailroom.numbers', greatest(max(number) + 1, 1), false) FROM mailroom.messages;

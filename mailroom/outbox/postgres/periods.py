@@ -1,0 +1,25 @@
+"""Looks something up in a long history.
+
+Its indexes of what is in no order, such as recipients, begin with a message's period: the first characters of its id,
+which is 3 days. So settling changes the pages of the latest period only, however long the history is: with a million
+messages it was a fifth slower otherwise, and wrote pages of 16 KB to the log for each. A look-up tries each period.
+"""
+
+from typing import Final
+
+PERIOD: Final = "left(id, 5)"
+"""As the indexes have it."""
+
+_PERIODS: Final = f"""ARRAY (
+           WITH RECURSIVE found (period) AS (
+               SELECT (SELECT {PERIOD} FROM mailroom.history WHERE id >= {{first}} ORDER BY id LIMIT 1)
+                UNION ALL
+               SELECT (SELECT {PERIOD} FROM mailroom.history WHERE id > found.period || 'g' ORDER BY id LIMIT 1)
+                 FROM found
+                WHERE found.period IS NOT NULL)
+           SELECT period FROM found WHERE period IS NOT NULL)"""  # noqa: S608 - a constant
+
+
+def in_any_period(first: str = "''") -> str:
+    """Return the condition with which an index is searched; `first`: an id that none is before, as SQL."""
+    return f"{PERIOD} = ANY ({_PERIODS.format(first=first)})"
