@@ -73,11 +73,10 @@ _INSERT_ONCE: Final = """
         ON CONFLICT (key) DO UPDATE SET message_id = excluded.message_id, until = excluded.until
 """
 
-# `priority + 0` is in no index: with old statistics the planner read the index of all due codes beside the recipients'.
 _CODES: Final = f"""
     SELECT recipient_key, created_at
       FROM mailroom.contents
-     WHERE recipient_key = ANY($1::bytea[]) AND created_at > $2 AND created_at <= $3 AND priority + 0 = 0
+     WHERE recipient_key = ANY($1::bytea[]) AND created_at > $2 AND created_at <= $3 AND priority = 0
      UNION ALL
     SELECT recipient_key, created_at
       FROM mailroom.history
