@@ -27,7 +27,8 @@ async def test_an_operator_reads_a_long_history_by_its_indexes(
     key = recipient_key(operator._seal, "ada@example.com").hex()
     postgres.psql(f"""
         INSERT INTO mailroom.history
-        SELECT '0192' || to_hex(number % {_PERIODS}) || lpad(number::text, 29, '0'), CASE number % 1000 WHEN 0 THEN 'failed' ELSE 'sent' END,
+        SELECT '0192' || to_hex(number % {_PERIODS}) || lpad(number::text, 29, '0'),
+               CASE number % 1000 WHEN 0 THEN 'failed' ELSE 'sent' END,
                'Generic', 0, '[]', {START}, {START}, {START},
                '[{{"provider": "main", "outcome": "accepted", "started_at": {START}}}]', '', 'p' || number,
                CASE number % 5000 WHEN 0 THEN decode('{key}', 'hex') ELSE '\\x00' END, '\\x00'
