@@ -1,11 +1,13 @@
 """Log lines: their fields, what they never contain, and that logging never blocks."""
 
+import ast
 import asyncio
 import io
 import json
 import logging
 import os
 import pty
+import re
 import select
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,27 @@ from pydantic import SecretStr
 from mailroom import logs
 from mailroom.errors import CannotKeep, Rejected
 from mailroom.message import MASK, Message, Priority, State
+
+_ROOT = Path(__file__).parents[1]
+_LEVELS = {"info", "warning", "error", "exception", "critical"}
+
+
+def test_each_event_has_a_row_in_the_documentation() -> None:
+    """And each row an event: the reader of a log finds there what a line means."""
+    logged, texts = set[str](), set[str]()
+    for path in [*_ROOT.glob("*.py"), *_ROOT.glob("handlers/**/*.py"), *_ROOT.glob("mailroom/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(ast.Attribute(ast.Name("log"), level), [ast.Constant(str(event)), *_]) if (
+                    level in _LEVELS
+                ):
+                    logged.add(event)
+                case ast.Constant(str(text)):
+                    texts.add(text)
+    rows = re.findall(r"^\| (`\w+\.\w+`[^|]*) \|", (_ROOT / "docs/operating.md").read_text(), re.MULTILINE)
+    documented = {event for row in rows for event in re.findall(r"`(\w+\.\w+)`", row)}
+    assert logged - documented == set()
+    assert documented - texts == set()
 
 
 @pytest.fixture(autouse=True)
