@@ -83,6 +83,15 @@ _INSERT_WAITING: Final = """
       FROM new
         ON CONFLICT DO NOTHING
 """
+# What a server of the target has settled while the statement above waited for it, if a run before was cut off.
+_DELETE_SETTLED: Final = """
+    WITH settled AS (
+        DELETE FROM mailroom.messages
+         WHERE id = ANY ($1::text[]) AND EXISTS (SELECT FROM mailroom.history WHERE history.id = messages.id)
+     RETURNING id
+    )
+    DELETE FROM mailroom.contents USING settled WHERE contents.id = settled.id
+"""
 _HOLD_COPIED: Final = """
     UPDATE messages
        SET state = 'held', reason = ?, owner = NULL, due_at = expires_at
@@ -209,7 +218,8 @@ class Copying:
         copied = 0
         for start in range(0, len(ids), _STEP):
             step = ids[start : start + _STEP]
-            copied += await self._insert(_INSERT_WAITING, await self._read(_WAITING, _list(step)))
+            rows = await self._read(_WAITING, _list(step))
+            copied += await self._insert(_INSERT_WAITING, rows, then=(_DELETE_SETTLED, step))
             await self._in_thread(partial(self._hold, step))
             on_progress(len(step))
         await self._target.run(_end_superseded)
@@ -244,15 +254,19 @@ class Copying:
     async def _read(self, sql: str, *bindings: object) -> list[tuple[Any, ...]]:
         return await self._in_thread(lambda: rows_of(self._source, sql, bindings))
 
-    async def _insert(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Insert rows, and return how many were not there."""
+    async def _insert(self, sql: str, rows: Sequence[tuple[Any, ...]], *, then: tuple[Any, ...] = ()) -> int:
+        """Insert rows, and return how many were not there; `then`: the next statement of the transaction."""
         if not rows:
             return 0
         columns = list(zip(*rows, strict=True))
-        status: str = await self._target.run(
-            lambda connection: connection.execute(sql, *columns), seconds=_STEP_SECONDS
-        )
-        return int(status.rpartition(" ")[2])
+
+        async def insert(connection: Connection) -> int:
+            status: str = await connection.execute(sql, *columns)
+            if then:
+                await connection.execute(*then)
+            return int(status.rpartition(" ")[2])
+
+        return await self._target.run(insert, seconds=_STEP_SECONDS)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         with _as_outbox_error(Path(self._source.filename)):

@@ -3,7 +3,7 @@
 Compare with `sqlite/operations.py`.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
@@ -66,7 +66,7 @@ _LEASE: Final = f"""
                         AS ended) AS of_each
              ORDER BY was_due_at
              LIMIT $3) AS due
-     CROSS JOIN LATERAL (SELECT sealed, record FROM mailroom.contents WHERE id = due_id OFFSET 0) AS content
+      LEFT JOIN LATERAL (SELECT sealed, record FROM mailroom.contents WHERE id = due_id OFFSET 0) AS content ON true
      WHERE messages.ctid = due.place AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
  RETURNING {MESSAGE_COLUMNS}, was_due_at
 """  # noqa: S608 - a constant
@@ -117,11 +117,14 @@ class Claim:
     seal: Seal
 
 
-async def claim(database: Database, claim: Claim) -> ClaimResult:
-    """Lease messages that are due, those of each limit and priority in a transaction of its own. Raises CannotKeep."""
+async def claim(database: Database, claim: Claim, ensure_alive: Callable[[], Awaitable[None]]) -> ClaimResult:
+    """Lease messages that are due, those of each limit and priority in a transaction of its own. Raises CannotKeep.
+
+    Before each of them `ensure_alive` prolongs the owner's row if that is due.
+    """
     leased: list[Leased] = []
     unreadable: dict[Any, str] = {}
-    async for row in _lease_due(database, claim):
+    async for row in _lease_due(database, claim, ensure_alive):
         try:
             leased.append(leased_of(row, claim.seal))
         except SealBroken as error:  # it must not block the others
@@ -142,7 +145,9 @@ async def reroute(database: Database, routes: Mapping[str, str], owner: str) -> 
     await database.rows(_REROUTE, list(routes), list(routes.values()), owner)
 
 
-async def _lease_due(database: Database, claim: Claim) -> AsyncIterator[tuple[Any, ...]]:
+async def _lease_due(
+    database: Database, claim: Claim, ensure_alive: Callable[[], Awaitable[None]]
+) -> AsyncIterator[tuple[Any, ...]]:
     """Lease what the limits allow, and yield its rows: codes, then invitations, then events of each limit."""
     for limit in claim.limits:
         left = limit.total
@@ -150,6 +155,7 @@ async def _lease_due(database: Database, claim: Claim) -> AsyncIterator[tuple[An
             if priority is Priority.INVITATION:
                 left = min(left, limit.others)
             if left > 0:
+                await ensure_alive()
                 which = int(priority), claim.now, left, limit.routes, limit.exclude
                 rows = await database.rows(_LEASE, *which, claim.owner, claim.until)
                 left -= len(rows)

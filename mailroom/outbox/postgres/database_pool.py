@@ -26,7 +26,8 @@ ANSWER_SECONDS: Final = 2.0
 """How long a transaction may take, its connection included; `POST /email` then answers 503."""
 _STATEMENT_MILLISECONDS: Final = 1800
 """A statement ends before its transaction is given up, so that the server does not go on with it alone."""
-_LOCK_MILLISECONDS: Final = 1000
+_LOCK_MILLISECONDS: Final = 1400
+"""Longer than PostgreSQL's `deadlock_timeout`: then one of two that wait for each other ends, and is repeated."""
 _CONNECTIONS: Final = 8
 """Per process: four that write in batches, two of them puts; the others for claims and readers."""
 _RETRIES: Final = 3
@@ -37,7 +38,12 @@ _REFUSALS: Final = (asyncpg.UniqueViolationError, asyncpg.DataError)
 """Errors that a single operation causes, by what it stores."""
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """Everything else that can be wrong with a database or the way to it; with no host that can store it is the third."""
-_STALE: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.OperatorInterventionError)
+_STALE: Final = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
 """The server is a standby now, or shuts down: other connections to it are as useless."""
 
 
@@ -184,12 +190,13 @@ def _settings(seconds: float, scope: str) -> str:
 
     `synchronous_commit = off`, a server's or a role's default, would acknowledge what a crash loses. The planner reads
     a whole table if it was small when the statement was planned, and goes on while the table grows: settling 100
-    messages rose from 3 to 9 ms within 15,000.
+    messages rose from 3 to 9 ms within 15,000. Before version 18 a table that must be read all the same then seems so
+    dear that the statement is compiled: 80 ms of CPU each time.
     """
     statement = min(_STATEMENT_MILLISECONDS, int(seconds * 900)) if seconds <= ANSWER_SECONDS else int(seconds * 1000)
     return (
         f"SET {scope} statement_timeout = {statement}; SET {scope} lock_timeout = {_LOCK_MILLISECONDS};"
-        f" SET {scope} enable_seqscan = off;"
+        f" SET {scope} enable_seqscan = off; SET {scope} jit = off;"
         f" SELECT set_config('synchronous_commit', 'on', {'true' if scope == 'LOCAL' else 'false'})"
         " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
     )

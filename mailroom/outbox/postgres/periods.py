@@ -12,9 +12,9 @@ PERIOD: Final = "left(id, 5)"
 
 _PERIODS: Final = f"""ARRAY (
            WITH RECURSIVE found (period) AS (
-               SELECT (SELECT {PERIOD} FROM mailroom.history WHERE id >= {{first}} ORDER BY id LIMIT 1)
+               SELECT (SELECT min({PERIOD}) FROM mailroom.history WHERE {PERIOD} >= left({{first}}, 5))
                 UNION ALL
-               SELECT (SELECT {PERIOD} FROM mailroom.history WHERE id > found.period || 'g' ORDER BY id LIMIT 1)
+               SELECT (SELECT min({PERIOD}) FROM mailroom.history WHERE {PERIOD} > found.period)
                  FROM found
                 WHERE found.period IS NOT NULL)
            SELECT period FROM found WHERE period IS NOT NULL)"""  # noqa: S608 - a constant

@@ -165,11 +165,10 @@ class PostgresOutbox(PostgresRecords):
 
     async def claim(self, limits: Sequence[ClaimLimit], *, lease_seconds: float) -> ClaimResult:
         """Lease due messages."""
-        await self._leases.ensure_alive()
         now = self._time.now()
         claim = claims.Claim(now, self._leases.lease_until(now, lease_seconds), tuple(limits), self._owner, self._seal)
         try:
-            result = await claims.claim(self._database, claim)
+            result = await claims.claim(self._database, claim, self._leases.ensure_alive)
         except BaseException:
             self._leases.lose_claim(claim.until)
             raise

@@ -88,8 +88,8 @@ _COUNT_EVENTS: Final = "SELECT count(*) FROM mailroom.counted_events WHERE at > 
 _ADD_EVENTS: Final = "INSERT INTO mailroom.counted_events (at) SELECT unnest($1::float8[])"
 
 
-_ID_SECONDS: Final = 3600.0
-"""An id has the time of another clock than `created_at`."""
+_ID_SECONDS: Final = 3 * 86400.0
+"""An id has the time of another clock than `created_at`: the machine's, which may be wrong."""
 
 
 class PutRequest(msgspec.Struct, frozen=True, eq=False):

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from mailroom.errors import OutboxError, SealBroken
 from mailroom.message import State
 from mailroom.outbox import DedupKey, Lease, Record, Settlement, copying
 from mailroom.outbox.copying import HELD_COPIED, Copied, Copying
+from mailroom.outbox.postgres import changes
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
 from mailroom.outbox.sqlite.engine import SqliteOutbox
 from mailroom.outbox.sqlite.operator import open_for_operator
@@ -17,6 +19,7 @@ from tests.clock import START, FakeClock
 from tests.outbox.contract import claim, claim_one, message
 from tests.outbox.make_database import BODY, SECRET, WEBHOOK, WELCOME, address, fill
 from tests.outbox.postgres.conftest import Open
+from tests.outbox.postgres.reads import wait_for_locks
 from tests.postgres_server import PostgresServer
 
 
@@ -211,6 +214,36 @@ def test_a_file_that_is_missing_is_not_created(tmp_path: Path, url: str, clock: 
     with pytest.raises(OutboxError, match="there is no outbox at"):
         asyncio.run(_copy(tmp_path / "none.db", url, clock))
     assert not list(tmp_path.iterdir())
+
+
+async def test_a_second_run_does_not_bring_back_what_is_being_settled(
+    path: Path, url: str, open_outbox: Open, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run was cut off before the source held its messages; a server of the target sends them."""
+    source = await _serve(path, clock)
+    one = message()
+    await source.put(one)
+    await source.close()
+
+    def fail(*_: object) -> None:
+        raise OSError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Copying, "_hold", fail)
+        with pytest.raises(OSError, match="cut off"):
+            await _copy(path, url, clock)
+    target = await open_outbox(secret_keys=[SECRET])
+    leased = await claim_one(target, START)
+    settling = await asyncpg.connect(url)
+    await settling.execute("BEGIN")
+    await settling.fetch(changes._MOVE, [one.id], ["sent"], ["[]"], [""], [""], target._owner, START)
+    copying = asyncio.create_task(_copy(path, url, clock))
+    await wait_for_locks(settling)
+    await settling.execute("COMMIT")
+    await settling.close()
+    await copying
+    assert (await claim(target, START)).leased == ()
+    assert [(record.id, record.state) for record in await target.find()] == [(leased.message.id, State.SENT)]
 
 
 async def test_every_table_is_copied_or_left_on_purpose(postgres: PostgresServer, url: str, open_outbox: Open) -> None:

@@ -261,6 +261,16 @@ async def test_connections_that_are_cut_again_and_again_lose_nothing(
     assert set(stored) <= acknowledged | refused
 
 
+async def test_a_statement_that_takes_too_long_costs_no_connection(open_outbox: Open) -> None:
+    """The server ends the statement; what others do goes on."""
+    outbox = await open_outbox()
+    select = "SELECT pg_backend_pid()"
+    [(before,)] = await outbox._database.rows(select)
+    with pytest.raises(CannotKeep, match="57014"):
+        await outbox._database.rows("SELECT pg_sleep(10)")
+    assert [tuple(row) for row in await outbox._database.rows(select)] == [(before,)]
+
+
 async def test_opening_a_database_that_does_not_answer_fails_in_time(open_outbox: Open, hole: tuple[Hole, str]) -> None:
     """The server then listens and answers 503."""
     proxy, through = hole

@@ -18,6 +18,18 @@ _PERIODS: Final = 12
 """In which they were accepted: a month."""
 
 
+async def test_what_is_found_does_not_depend_on_the_form_of_ids(open_outbox: Open, postgres: PostgresServer) -> None:
+    """They are UUIDs, but a search that looks for their periods must end with any."""
+    outbox = await open_outbox()
+    ids = ("", "m1", "m10", "abcde", "abcdez-1", "~~~~~~~")
+    for number, id_ in enumerate(ids):
+        postgres.psql(
+            "INSERT INTO mailroom.history VALUES"
+            f" ('{id_}', 'sent', 'Generic', 0, '[]', 1, 1, 1, '[]', '', 'p{number}', '', '')"
+        )
+    assert [await outbox.resolve(f"p{number}") for number in range(len(ids))] == list(ids)
+
+
 async def test_an_operator_reads_a_long_history_by_its_indexes(
     open_outbox: Open, postgres: PostgresServer, url: str
 ) -> None:

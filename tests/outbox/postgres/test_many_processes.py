@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from mailroom.clock import SystemClock
@@ -12,6 +13,8 @@ from mailroom.errors import CannotKeep, LimitExceeded, OutboxError
 from mailroom.message import State
 from mailroom.outbox import HELD_OPERATOR, DedupKey, Lease, Settlement
 from mailroom.outbox.limits import RateLimit
+from mailroom.outbox.postgres import claims
+from mailroom.outbox.postgres.database_pool import Connection
 from mailroom.outbox.postgres.leases import ALIVE_SECONDS
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
 from mailroom.outbox.postgres.postgres_operator import PostgresOperator, open_operator
@@ -19,6 +22,8 @@ from tests.clock import START, FakeClock
 from tests.outbox.contract import claim, claim_one, message, up_to
 from tests.outbox.limits_contract import event, put_all
 from tests.outbox.postgres.conftest import SECRET, Open
+from tests.outbox.postgres.reads import wait_for_locks
+from tests.postgres_server import PostgresServer
 
 
 async def _stop(outbox: PostgresOutbox) -> None:
@@ -144,6 +149,60 @@ async def test_leases_of_a_claim_whose_result_was_lost_end(open_outbox: Open, mo
     assert len((await claim(outbox, START)).leased) == 1
 
 
+async def test_a_claim_after_a_pause_leases_as_a_process_that_is_alive(
+    open_outbox: Open, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was stopped between two leases of a claim, and taken for dead: nobody would end its later leases."""
+    outbox, other = await open_outbox(), await open_outbox()
+    code, welcome = message(), event()
+    for one in (code, welcome):
+        await outbox.put(one)
+    rows, leases = outbox._database.rows, 0
+
+    async def pause_after_the_first(sql: str, *arguments: object) -> object:
+        nonlocal leases
+        result = await rows(sql, *arguments)
+        leases += sql == claims._LEASE
+        if leases == 1:
+            for _ in range(5):
+                clock.set(clock.now() + ALIVE_SECONDS / 3)
+                await other._leases.beat()
+        return result
+
+    monkeypatch.setattr(outbox._database, "rows", pause_after_the_first)
+    claimed = await outbox.claim([up_to(9)], lease_seconds=300)
+    assert [one.message.id for one in claimed.leased] == [code.id, welcome.id]
+    monkeypatch.undo()
+    assert await outbox._database.rows("SELECT 1 FROM mailroom.owners WHERE owner = $1", outbox._owner)
+    assert not await outbox.attempt(code.id, ())
+    assert await outbox.attempt(welcome.id, ())
+
+
+async def test_processes_that_settle_crosswise_do_not_end_each_other(
+    open_outbox: Open, postgres: PostgresServer, url: str
+) -> None:
+    """Each sends the newer code of one reader and the older code of another: PostgreSQL ends one, which is repeated."""
+    postgres.psql("ALTER DATABASE postgres SET deadlock_timeout = '100ms'")
+    try:
+        first, second = await open_outbox(), await open_outbox()
+        sent: list[tuple[PostgresOutbox, str]] = []
+        turns = ((second, b"k1"), (first, b"k2"), (first, b"k1"), (second, b"k2"), (first, b""), (second, b""))
+        for outbox, key in turns:
+            one = message(START + len(sent))
+            await outbox.put(one, lease=Lease("main", 300), supersede_key=key or None)
+            sent.append((outbox, one.id))
+        locking = await asyncpg.connect(url)
+        await locking.execute("BEGIN")
+        await locking.fetch("SELECT FROM mailroom.messages WHERE id = ANY($1) FOR UPDATE", [id_ for _, id_ in sent[4:]])
+        settling = [asyncio.create_task(outbox.settle(Settlement(id_, State.SENT, ()))) for outbox, id_ in sent]
+        await wait_for_locks(locking, 2)
+        await locking.execute("COMMIT")
+        assert all(result.is_recorded for result in await asyncio.gather(*settling))
+        await locking.close()
+    finally:
+        postgres.psql("ALTER DATABASE postgres RESET deadlock_timeout")
+
+
 # Repeats, events, limits
 
 
@@ -162,6 +221,25 @@ async def test_a_once_event_is_stored_once_by_all_processes(open_outbox: Open) -
     results = await asyncio.gather(*(one.put(event(), once=once) for one in outboxes * 5))
     assert [result.fresh for result in results].count(True) == 1
     assert len({result.id for result in results}) == 1
+
+
+@pytest.mark.parametrize("ahead_seconds", [86400.0, -86400.0])
+async def test_the_limit_of_a_recipient_holds_whatever_the_clock_of_a_machine_says(
+    open_outbox: Open, clock: FakeClock, ahead_seconds: float
+) -> None:
+    """Ids have the machine's time, and the history is searched by the database's."""
+
+    async def read_time(_: Connection) -> float:
+        return clock.now() + ahead_seconds
+
+    outbox = await open_outbox(recipient_limit=RateLimit(3, 600), read_time=read_time)
+    for number in range(3):
+        clock.set(START + number)
+        one = message(START + number)
+        await outbox.put(one, lease=Lease("main", 300))
+        await outbox.settle(Settlement(one.id, State.SENT, ()))
+    with pytest.raises(LimitExceeded):
+        await outbox.put(message(START + 3))
 
 
 async def test_the_limit_of_a_recipient_holds_across_processes(open_outbox: Open) -> None:

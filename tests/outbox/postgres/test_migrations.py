@@ -3,7 +3,9 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from mailroom.errors import CannotKeep, OutboxError, SealBroken
@@ -17,6 +19,7 @@ from mailroom.outbox.rows import COLUMNS, recipient_key, row_of
 from tests.clock import START
 from tests.outbox.contract import claim, claim_one, email, message
 from tests.outbox.postgres.conftest import SECRET, Open
+from tests.outbox.postgres.reads import wait_for_locks
 from tests.postgres_server import PostgresServer
 
 _LATEST = len(list(SCHEMA.iterdir()))
@@ -101,17 +104,21 @@ async def test_messages_of_an_older_schema_are_found_and_sent(
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "SCHEMA", folder)
         seal = await migrations.prepare(database, [SECRET], os.urandom)
+    await database.close()
+    places = ", ".join("$10::text::json" if number == 10 else f"${number}" for number in range(1, 17))
+    storing = await asyncpg.connect(url)  # a process that was not ended
+    await storing.execute("BEGIN")
     for one in (first, second, held):
         mailbox = recipient_key(seal, one.recipient)
-        row = row_of(
-            one, seal=seal, recipient_key=mailbox, repeat_key=None, supersede_key=mailbox, lease=None, owner="x"
-        )
-        values = ", ".join("$10::text::json" if number == 10 else f"${number}" for number in range(1, len(row) + 1))
-        await database.rows(f"INSERT INTO mailroom.messages ({COLUMNS}) VALUES ({values})", *row)
-    await database.rows("UPDATE mailroom.messages SET state = 'held', reason = 'x' WHERE id = $1", held.id)
-    await database.close()
-
-    outbox = await open_outbox()
+        keys: dict[str, Any] = {"recipient_key": mailbox, "repeat_key": None, "supersede_key": mailbox}
+        row = row_of(one, seal=seal, lease=None, owner="", **keys)
+        await storing.execute(f"INSERT INTO mailroom.messages ({COLUMNS}) VALUES ({places})", *row)
+    await storing.execute("UPDATE mailroom.messages SET state = 'held', reason = 'x' WHERE id = $1", held.id)
+    opening = asyncio.ensure_future(open_outbox())
+    await wait_for_locks(storing)
+    await storing.execute("COMMIT")
+    await storing.close()
+    outbox = await opening
     assert {one.id for one in await outbox.find(recipient=first.recipient)} == {first.id, second.id, held.id}
     leased = (await claim_one(outbox, START + 3)).message
     assert (leased.id, leased.recipient, leased.payload) == (second.id, second.recipient, second.payload)

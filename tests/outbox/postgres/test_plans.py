@@ -62,6 +62,6 @@ async def test_no_plan_reads_a_whole_table_because_it_was_small(open_outbox: Ope
     assert all("Seq Scan" not in str([tuple(row) for row in plan]) for plan in plans)
     [(settings,)] = await outbox._database.rows(
         "SELECT string_agg(current_setting(name), ' ' ORDER BY name)"
-        "  FROM unnest(ARRAY['enable_seqscan', 'lock_timeout', 'statement_timeout']) AS name"
+        "  FROM unnest(ARRAY['enable_seqscan', 'jit', 'lock_timeout', 'statement_timeout']) AS name"
     )
-    assert settings == "off 1s 1800ms"
+    assert settings == "off off 1400ms 1800ms"
