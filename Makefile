@@ -40,7 +40,7 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.dev
 	$(BIN)/python -m pytest $(or $(ARGS),-n auto --dist loadfile --no-loadscope-reorder -m "not alone" --durations=15)
 
-# The tests that need the machine for themselves, one after the other.
+# The tests that need the machine for themselves, for they drive real servers under load: one after the other.
 alone: .venv/.dev
 	$(BIN)/python -m pytest -m alone
 

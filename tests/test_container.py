@@ -146,6 +146,7 @@ def copy(source: Path, target: Path) -> None:
 
 @unless("" if shutil.which("strip") else "strip is not installed: deploy/Dockerfile is not tried")
 @unless("" if os.geteuid() == 0 else "only root may give files to another user: deploy/Dockerfile is not tried")
+@pytest.mark.alone
 async def test_the_steps_of_the_dockerfile_make_a_server(tmp_path: Path) -> None:
     """It is small, its health check notices it, it writes below /mailroom/data only, and the command works in it."""
     await asyncio.to_thread(create_base, tmp_path / "base")

@@ -10,9 +10,12 @@ from itertools import count
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.e2e.chaos import Sink, sink
 from tests.e2e.harness import AUTHORIZATION, ROOT, Server, configuration
+
+pytestmark = pytest.mark.alone
 
 _EVENTS = 6000
 _CONNECTIONS = 200

@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.chaos import sink, writer
 from tests.e2e.harness import Server, configuration, smtp_settings
 from tests.outbox.postgres.conftest import new_url
 from tests.postgres_server import PostgresServer
+
+pytestmark = pytest.mark.alone
 
 _ARRIVES_WITHIN = 30.0
 _NOBODY_LISTENS = 9

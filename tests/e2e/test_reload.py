@@ -18,7 +18,7 @@ ONCE: Sequence[Action] = ("reload", "kill")
 TWICE: Sequence[Action] = ("reload", "reload", "kill", "kill")
 """So that a process that was started by a reload is reloaded, too."""
 
-pytestmark = unless(node.missing())
+pytestmark = [pytest.mark.alone, unless(node.missing())]
 
 
 async def measure(

@@ -21,6 +21,8 @@ from tests.e2e.harness import Server, configuration
 from tests.e2e.load import Tally, load
 from tests.e2e.node import Answer, connector, missing
 
+pytestmark = pytest.mark.alone
+
 RESTARTS = 10
 CLIENTS = 12
 DRAIN_SECONDS = 0.6

@@ -91,8 +91,11 @@ class Sending:
             await self.written()
 
     async def written(self) -> None:
-        """Return when deliveries have gone as far as they can without the clock."""
-        for _ in range(4):
+        """Return when deliveries have gone as far as they can without the clock.
+
+        A slot that is free is used at once, so a step may have two claims, attempts and outcomes, one after the other.
+        """
+        for _ in range(12):
             await self.outbox.happened(b"")
             await self.outbox.index(limit=1)
 

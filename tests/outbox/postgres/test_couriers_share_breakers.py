@@ -115,9 +115,16 @@ async def pass_time(clock: FakeClock, processes: list[Process], seconds: int) ->
 
 async def exchanged(processes: list[Process]) -> None:
     """Return once every process knows what the last exchange has told it, and waits for the next one."""
+
+    def rest() -> bool:
+        return all(one.exchanges.begun == one.exchanges.ended > 0 for one in processes)
+
     await settle()
-    await until(lambda: all(one.exchanges.begun == one.exchanges.ended > 0 for one in processes))
+    await until(rest)
     await settle()
+    while not rest():  # a breaker that has just changed is told at once
+        await until(rest)
+        await settle()
 
 
 @pytest.fixture
