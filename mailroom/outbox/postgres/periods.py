@@ -1,8 +1,9 @@
 """Looks something up in a long history.
 
 Its indexes of what is in no order, such as recipients, begin with a message's period: the first characters of its id,
-which is 3 days. So settling changes the pages of the latest period only, however long the history is: with a million
-messages it was a fifth slower otherwise, and wrote pages of 16 KB to the log for each. A look-up tries each period.
+which is 3 days. So settling changes pages of the latest period only, however long the history is: with a million
+messages it was a fifth slower otherwise, and after a checkpoint logged 16 KB of pages for each. A look-up tries each
+period.
 """
 
 from typing import Final

@@ -3,7 +3,7 @@
 -- A lease, an attempt and a failure write a new version of a message's row and of its entries in indexes. So what never
 -- changes, and the indexes by which it is found, leave that row: 1 KB and three entries less to write for each.
 
--- A process that was not ended would store messages meanwhile.
+-- A process that was not ended must not store messages meanwhile: their content would be lost.
 LOCK TABLE mailroom.messages IN ACCESS EXCLUSIVE MODE;
 
 -- What was accepted: a row for each of `messages`, written once.
