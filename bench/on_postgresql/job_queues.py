@@ -3,7 +3,7 @@
 from typing import Final
 
 from bench.figures import Figure, interleaved
-from bench.on_postgresql.measured_database import create_database, postgresql, work_off
+from bench.on_postgresql.measured_database import SHORT_RUNS, create_database, postgresql, work_off
 
 JOBS: Final = 5000
 _SLOW_JOBS: Final = 1000
@@ -17,9 +17,12 @@ def measure(rounds: int, jobs: int = JOBS, slow_jobs: int = _SLOW_JOBS) -> list[
             create_database(server, name) for name in ("mailroom", "pgqueuer", "procrastinate", "deleting")
         )
         settled, *others = interleaved(
-            rounds,
+            rounds * SHORT_RUNS,
             lambda: work_off("mailroom", ours, jobs),
             lambda: work_off("pgqueuer", pgqueuer, jobs),
+        )
+        others += interleaved(
+            rounds,
             lambda: work_off("procrastinate", kept, slow_jobs),
             lambda: work_off("procrastinate-deleting", deleted, slow_jobs),
         )

@@ -19,6 +19,8 @@ from tests.postgres_server import PostgresServer
 _SETTINGS: Final = "shared_buffers = 128MB\nmax_wal_size = 4GB\n"
 """PostgreSQL's default instead of the tests' 32MB; and no checkpoint in the middle of a measurement."""
 _COMMITS: Final = 200
+SHORT_RUNS: Final = 3
+"""In a round, where a run takes seconds or less, in which a single vacuum is seen."""
 
 
 @contextmanager
