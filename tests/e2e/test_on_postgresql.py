@@ -88,17 +88,22 @@ async def test_a_worker_is_woken_before_it_polls(tmp_path: Path, environment: di
         assert sorted(waited)[10] < 0.5, waited
 
 
+async def _start_two(stack: AsyncExitStack, folder: Path, settings: str, environment: dict[str, str]) -> list[Server]:
+    """Start two servers on one database, each in a folder of its own."""
+    servers = []
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+        servers.append(await stack.enter_async_context(Server(folder / name, settings, environment=environment)))
+    return servers
+
+
 async def test_what_one_server_finds_out_about_a_provider_the_other_one_knows(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """That it fails, and that it works again."""
     async with smtp_server(tls="none") as main, smtp_server(tls="none") as backup, AsyncExitStack() as stack:
         settings = f"{configuration(smtp_settings(main.port))}\n[providers.backup]\n{smtp_settings(backup.port)}"
-        servers = []
-        for name in ("one", "other"):
-            (tmp_path / name).mkdir()
-            server = Server(tmp_path / name, settings, environment=environment)
-            servers.append(await stack.enter_async_context(server))
+        servers = await _start_two(stack, tmp_path, settings, environment)
         one, other = [await stack.enter_async_context(_client(server)) for server in servers]
 
         main.fault("MAIL", "530 5.7.0 authentication required")
@@ -124,11 +129,7 @@ async def test_what_one_server_accepts_counts_for_the_limits_of_the_other_one(
     """Within a second, and for its successor; the database does not show whose address it is."""
     async with sink() as smtp, AsyncExitStack() as stack:
         settings = f'{configuration(smtp_settings(smtp.port))}\n[limits]\nip = "100/1h"'
-        servers = []
-        for name in ("one", "other"):
-            (tmp_path / name).mkdir()
-            server = Server(tmp_path / name, settings, environment=environment)
-            servers.append(await stack.enter_async_context(server))
+        servers = await _start_two(stack, tmp_path, settings, environment)
 
         async def answer(server: Server, number: int, ip: str = "203.0.113.7") -> int:
             async with _client(server) as logto:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from mailroom.errors import CannotKeep
 from mailroom.outbox.postgres.batches import Batches
 from mailroom.outbox.postgres.postgres_engine import PostgresOutbox
 from tests.clock import settle
@@ -84,3 +85,23 @@ async def test_puts_beside_each_other_store_each_body_once(open_outbox: Open) ->
     fresh = await asyncio.gather(*(put(outboxes[number % 2], number) for number in range(600)))
     assert sum(fresh) == 150
     assert len(await outboxes[0].find(limit=1000)) == 150
+
+
+async def test_an_operation_that_waits_too_long_is_given_up() -> None:
+    """Its transaction goes on, and the next operations do; those that have come later have as long."""
+    transactions = _Transactions()
+    batches = Batches(transactions.run, seconds=1.0)
+    first = [asyncio.create_task(batches.run(number)) for number in (1, 2)]
+    await settle()
+    unbegun = asyncio.create_task(batches.run(3))
+    for refused in (*first, unbegun):
+        with pytest.raises(CannotKeep, match="within 1 s"):
+            await refused
+    later = asyncio.create_task(batches.run(4))
+    await settle()
+    transactions.ends[0].set()
+    await settle()
+    transactions.ends[1].set()
+    assert await later == -4
+    assert transactions.begun == [[1, 2], [4]]
+    await batches.close()

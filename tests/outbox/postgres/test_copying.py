@@ -40,6 +40,18 @@ async def _copy(
         return await copying.run(tell)
 
 
+async def _copy_interrupted(path: Path, url: str, clock: FakeClock) -> None:
+    """Copy until what waits is in the target, and the source is to be told."""
+
+    def fail(*_: object) -> None:
+        raise OutboxError("interrupted")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Copying, "_hold", fail)
+        with pytest.raises(OutboxError, match="interrupted"):
+            await _copy(path, url, clock)
+
+
 async def _by_recipient(outbox: SqliteOutbox | PostgresOutbox) -> dict[str, Record]:
     return {record.recipient: record for record in await outbox.find(limit=100)}
 
@@ -104,21 +116,13 @@ async def test_a_second_run_copies_nothing_twice(path: Path, url: str, open_outb
     assert await _copy(path, url, clock) == Copied(0, 0, 0, 0)
 
 
-async def test_a_run_that_was_interrupted_is_resumed(
-    path: Path, url: str, open_outbox: Open, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_run_that_was_interrupted_is_resumed(path: Path, url: str, open_outbox: Open, clock: FakeClock) -> None:
     """After it wrote to the target, before it noted that in the source."""
     source = await _serve(path, clock)
     await fill(source)
     await source.close()
 
-    def fail(*_: object) -> None:
-        raise OutboxError("interrupted")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Copying, "_hold", fail)
-        with pytest.raises(OutboxError, match="interrupted"):
-            await _copy(path, url, clock)
+    await _copy_interrupted(path, url, clock)
     rest = await _copy(path, url, clock)
     assert rest.unsettled == 0
     assert rest.settled > 0
@@ -217,7 +221,7 @@ def test_a_file_that_is_missing_is_not_created(tmp_path: Path, url: str, clock: 
 
 
 async def test_a_second_run_does_not_bring_back_what_is_being_settled(
-    path: Path, url: str, open_outbox: Open, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    path: Path, url: str, open_outbox: Open, clock: FakeClock
 ) -> None:
     """The first run was cut off before the source held its messages; a server of the target sends them."""
     source = await _serve(path, clock)
@@ -225,13 +229,7 @@ async def test_a_second_run_does_not_bring_back_what_is_being_settled(
     await source.put(one)
     await source.close()
 
-    def fail(*_: object) -> None:
-        raise OSError("cut off")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Copying, "_hold", fail)
-        with pytest.raises(OSError, match="cut off"):
-            await _copy(path, url, clock)
+    await _copy_interrupted(path, url, clock)
     target = await open_outbox(secret_keys=[SECRET])
     leased = await claim_one(target, START)
     settling = await asyncpg.connect(url)
